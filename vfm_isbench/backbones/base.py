@@ -1,0 +1,69 @@
+"""What a backbone declares, and the one thing it does."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from vfm_isbench.errors import ProtocolError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module, ABC):
+    """A vision foundation model that turns an image into a grid of features.
+
+    Attributes:
+        name: Name it was asked for by.
+        width: Channels C of its features.
+        patch_size: Image pixels per feature cell and side: the patch size of a ViT, the output stride of a CNN.
+        takes_click_tokens: Whether click tokens can be added right after its patch embedding (early injection).
+        mean: Mean per colour channel its input is normalised with, for values in [0, 1].
+        std: Standard deviation, likewise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        width: int,
+        patch_size: int,
+        takes_click_tokens: bool,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.width = width
+        self.patch_size = patch_size
+        self.takes_click_tokens = takes_click_tokens
+        self.mean = mean
+        self.std = std
+
+    @abstractmethod
+    def forward(self, image: Tensor, click_tokens: Tensor | None = None) -> Tensor:
+        """Compute features.
+
+        Args:
+            image: B×3×H×W, normalised with ``mean`` and ``std``.
+            click_tokens: B×C×h×w, added right after the patch embedding; only if ``takes_click_tokens``.
+
+        Returns:
+            B×C×h×w with h = H / patch_size, w = W / patch_size.
+        """
+
+    def grid(self, image_size: int) -> int:
+        """Feature cells per side of a square image.
+
+        Raises:
+            ProtocolError: if the image is no whole number of patches.
+        """
+        if image_size % self.patch_size:
+            lower = image_size // self.patch_size * self.patch_size
+            raise ProtocolError(
+                f"image_size {image_size} is not a multiple of {self.patch_size}, the patch size (or stride) of "
+                f"backbone {self.name!r}; use {lower} or {lower + self.patch_size}"
+            )
+        return image_size // self.patch_size

@@ -1,0 +1,91 @@
+"""Backbones out of timm: vision transformers as patch tokens, other networks as one feature map."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from vfm_isbench.backbones.base import Backbone
+from vfm_isbench.errors import ProtocolError
+
+
+class ViTBackbone(Backbone):
+    """Normalised patch tokens of a timm vision transformer; class and register tokens are dropped.
+
+    Args:
+        name: Name it was asked for by.
+        model: A timm model with ``patch_embed`` and ``forward_features`` (VisionTransformer, Eva, …).
+        mean: Normalisation of its input.
+        std: Normalisation of its input.
+    """
+
+    def __init__(self, name: str, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        details = cast(Any, model)
+        super().__init__(
+            name,
+            width=int(details.embed_dim),
+            patch_size=int(details.patch_embed.patch_size[0]),
+            takes_click_tokens=True,
+            mean=mean,
+            std=std,
+        )
+        self.model = model
+        self._prefix = int(details.num_prefix_tokens)
+
+    def forward(self, image: Tensor, click_tokens: Tensor | None = None) -> Tensor:
+        """See :meth:`Backbone.forward`."""
+        model = cast(Any, self.model)
+        if click_tokens is None:
+            tokens = model.forward_features(image)
+        else:
+            # A hook, because what follows the patch embedding differs between timm's transformers.
+            added = click_tokens
+
+            def add_clicks(_module: nn.Module, _inputs: Any, patches: Tensor) -> Tensor:
+                if patches.dim() == 4:  # B×h×w×C, of models that accept any image size
+                    return patches + added.permute(0, 2, 3, 1)
+                return patches + added.flatten(2).transpose(1, 2)
+
+            handle = model.patch_embed.register_forward_hook(add_clicks)
+            try:
+                tokens = model.forward_features(image)
+            finally:
+                handle.remove()
+        height, width = (side // self.patch_size for side in image.shape[-2:])
+        return cast(Tensor, tokens[:, self._prefix :].transpose(1, 2).unflatten(2, (height, width)))
+
+
+class FeatureMapBackbone(Backbone):
+    """One feature map of a convolutional (or hierarchical) timm network built with ``features_only``.
+
+    Args:
+        name: Name it was asked for by.
+        model: A timm feature extractor that returns exactly one map, channels first.
+        mean: Normalisation of its input.
+        std: Normalisation of its input.
+    """
+
+    def __init__(self, name: str, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        info = cast(Any, model).feature_info
+        super().__init__(
+            name,
+            width=int(info.channels()[-1]),
+            patch_size=int(info.reduction()[-1]),
+            takes_click_tokens=False,
+            mean=mean,
+            std=std,
+        )
+        self.model = model
+        self._channels_last = getattr(model, "output_fmt", "NCHW") in ("NHWC", torch.channels_last)
+
+    def forward(self, image: Tensor, click_tokens: Tensor | None = None) -> Tensor:
+        """See :meth:`Backbone.forward`."""
+        if click_tokens is not None:
+            raise ProtocolError(
+                f"backbone {self.name!r} has no patch embedding, so click tokens cannot be injected early; "
+                "use injection 'late' or 'pre_upsampler', or a vision transformer as backbone"
+            )
+        (features,) = self.model(image)
+        return cast(Tensor, features.permute(0, 3, 1, 2) if self._channels_last else features)

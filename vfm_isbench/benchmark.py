@@ -1,0 +1,273 @@
+"""The benchmark: build the probe, train it, evaluate it, return a result."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vfm_isbench.backbones import Backbone, load_backbone
+from vfm_isbench.build import build_probe, check_combination
+from vfm_isbench.datasets import ObjectDataset, open_dataset, training_weights
+from vfm_isbench.errors import RunError
+from vfm_isbench.evaluation import evaluate_dataset
+from vfm_isbench.probe import Probe
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.results import DatasetResult, Result, describe_environment
+from vfm_isbench.run_folder import RunFolder, weights_sha256
+from vfm_isbench.training import EpochRecord, TrainingSamples, train
+from vfm_isbench.types import ObjectId
+from vfm_isbench.upsamplers import (
+    ContractReport,
+    Upsampler,
+    UpsamplerIdentity,
+    check_upsampler,
+    find_module,
+    identity_of,
+    prepare_upsampler,
+)
+
+
+@dataclass(frozen=True)
+class TrainedProbe:
+    """A probe with what a result must say about it.
+
+    Attributes:
+        probe: The network, in eval mode.
+        upsampler: Identity of the upsampler.
+        contract: Findings of the contract check.
+        history: One record per epoch.
+        training_seconds: Wall time of the training in this process.
+    """
+
+    probe: Probe
+    upsampler: UpsamplerIdentity
+    contract: ContractReport
+    history: tuple[EpochRecord, ...]
+    training_seconds: float
+
+
+class Benchmark:
+    """Measures upsamplers under one protocol.
+
+    Args:
+        protocol: A protocol, or the name of a preset.
+        device: "auto" takes CUDA where there is one, else "cpu"; or any PyTorch device.
+        data_root: Folder that holds the data sets' own folders (SBD, GrabCut, Berkeley, DAVIS); the embedded ``scenes``
+            need none.
+        output_dir: Folder for checkpoint, evidence and result. An interrupted run goes on there; None keeps nothing.
+        backbone_weights: File or folder with the backbone's weights; None for the hub and its cache.
+        workers: Processes that prepare training samples.
+        progress: Show progress bars.
+        overwrite: Replace another run found in ``output_dir``.
+
+    Raises:
+        UnknownNameError, DataError, WeightsError, ProtocolError: on the first use, before any training, if a name, a
+            folder or the weights are missing.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol | str = "demo",
+        *,
+        device: str | torch.device = "auto",
+        data_root: str | Path | None = None,
+        output_dir: str | Path | None = None,
+        backbone_weights: str | Path | None = None,
+        workers: int = 0,
+        progress: bool = True,
+        overwrite: bool = False,
+    ) -> None:
+        self.protocol = Protocol.preset(protocol) if isinstance(protocol, str) else protocol
+        self.device = choose_device(device)
+        self.data_root = None if data_root is None else Path(data_root)
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.workers = workers
+        self.progress = progress
+        self._backbone_weights = None if backbone_weights is None else Path(backbone_weights)
+        self._overwrite = overwrite
+        self._backbone: Backbone | None = None
+        self._folder: RunFolder | None = None
+
+    def run(self, upsampler: Upsampler | str, name: str | None = None) -> Result:
+        """Train and evaluate: :meth:`train`, then :meth:`evaluate`.
+
+        Args:
+            upsampler: Callable (features B×C×h×w, image B×3×H×W) → features, or the name of one.
+            name: What tables call it; by default its own name.
+        """
+        self.test_datasets()  # opened first, so that a missing test set is told before hours of training
+        return self.evaluate(self.train(upsampler, name))
+
+    def train(self, upsampler: Upsampler | str, name: str | None = None) -> TrainedProbe:
+        """Check the upsampler, build the probe around it, and train click encoder and head.
+
+        Raises:
+            ContractError: if the upsampler does not keep its contract.
+        """
+        protocol = self.protocol
+        backbone = self.backbone()
+        check_combination(protocol, backbone)
+        training_set = open_dataset(protocol.train_dataset, "train", self.data_root, protocol)
+        weights, resolved = training_weights(training_set, protocol, self.data_root)
+        protocol = self.protocol = protocol.replace(sample_weights=resolved)
+        validation_set = open_dataset(protocol.validation_dataset, "validation", self.data_root, protocol)
+        upsampler = prepare_upsampler(upsampler)
+        identity = identity_of(upsampler)
+        if name is not None:
+            identity = dataclasses.replace(identity, name=name)
+        module = find_module(upsampler)
+        if module is not None:
+            module.to(self.device)
+        side = backbone.grid(protocol.image_size)
+        contract = check_upsampler(
+            upsampler,
+            channels=backbone.width,
+            grid=(side, side),
+            image_size=(protocol.image_size, protocol.image_size),
+            device=self.device,
+            needs_gradient=protocol.injection != "late",
+        )
+        probe = build_probe(protocol, backbone, upsampler).to(self.device)
+        folder = self._open_folder(identity, backbone)
+        start = folder.load_checkpoint() if folder else None
+        began = time.perf_counter()
+        history = train(
+            probe,
+            TrainingSamples(training_set, protocol, weights),
+            TrainingSamples(validation_set, protocol, validation=True),
+            start=start,
+            keep=folder.save_checkpoint if folder else None,
+            upsampler=dataclasses.asdict(identity),
+            extra={"backbone_sha256": weights_sha256(backbone)},
+            workers=self.workers,
+            progress=self.progress,
+        )
+        return TrainedProbe(probe, identity, contract, history, time.perf_counter() - began)
+
+    def evaluate(self, trained: TrainedProbe) -> Result:
+        """Evaluate a trained probe click by click on the protocol's test sets."""
+        weights = weights_sha256(trained.probe.trainable())
+        found: dict[str, DatasetResult] = {}
+        timings = {"training": trained.training_seconds}
+        for dataset in self.test_datasets():
+            done, keep = self._folder.evidence(dataset.name, weights) if self._folder else ({}, None)
+            evidence, times = evaluate_dataset(
+                trained.probe, dataset, self.protocol, done=done, keep=keep, progress=self.progress
+            )
+            seconds = times.seconds_per_click if times.clicks else None
+            content = content_sha256(dataset, [one.object_id for one in evidence])
+            found[dataset.name] = DatasetResult(dataset.name, tuple(evidence), seconds, content)
+            timings[f"predicting.{dataset.name}"] = times.predicting
+            timings[f"clicking.{dataset.name}"] = times.clicking
+        backbone = self.backbone()
+        result = Result(
+            protocol=self.protocol,
+            upsampler={**dataclasses.asdict(trained.upsampler), **dataclasses.asdict(trained.contract)},
+            backbone={
+                "name": backbone.name,
+                "width": backbone.width,
+                "patch_size": backbone.patch_size,
+                "sha256": weights_sha256(backbone),
+            },
+            datasets=found,
+            training=tuple(dataclasses.asdict(record) for record in trained.history),
+            environment=describe_environment(self.device),
+            timings=timings,
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            notes=_notes(self.protocol, trained.contract),
+        )
+        if self._folder:
+            result.save(self._folder.result_path)
+        return result
+
+    def backbone(self) -> Backbone:
+        """The frozen backbone, loaded once."""
+        if self._backbone is None:
+            self._backbone = load_backbone(
+                self.protocol.backbone,
+                self.protocol.image_size,
+                position_embedding=self.protocol.position_embedding,
+                weights=self._backbone_weights,
+            ).to(self.device)
+        return self._backbone
+
+    def test_datasets(self) -> list[ObjectDataset]:
+        """The test sets, opened."""
+        return [open_dataset(name, "test", self.data_root, self.protocol) for name in self.protocol.test_datasets]
+
+    def _open_folder(self, upsampler: UpsamplerIdentity, backbone: Backbone) -> RunFolder | None:
+        if self.output_dir is None:
+            return None
+        belongs_to = {
+            "protocol": self.protocol.to_dict(),
+            "upsampler": dataclasses.asdict(upsampler),
+            "backbone_sha256": weights_sha256(backbone),
+        }
+        self._folder = RunFolder(self.output_dir, belongs_to, overwrite=self._overwrite)
+        return self._folder
+
+
+def evaluate(upsampler: Upsampler | str, protocol: Protocol | str = "demo", **options: Any) -> Result:
+    """Answer the question: how good is this upsampler?
+
+    Args:
+        upsampler: Callable (features B×C×h×w, ImageNet-normalised image B×3×H×W) → features B×C×H'×W', or a name.
+        protocol: "demo" (embedded data, minutes on a laptop, not for the leaderboard), "paper", …, or a
+            :class:`vfm_isbench.Protocol`.
+        options: Passed on to :class:`Benchmark`: ``device``, ``data_root``, ``output_dir``, …
+
+    Returns:
+        The result; ``print`` it for the standard table.
+    """
+    return Benchmark(protocol, **options).run(upsampler)
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device for "auto", or the one named.
+
+    Raises:
+        RunError: if it does not exist here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise RunError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return chosen
+
+
+def content_sha256(dataset: ObjectDataset, objects: list[ObjectId]) -> str:
+    """Identity of what was evaluated: hash over ids, image pixels and label maps, in order."""
+    digest = hashlib.sha256()
+    last = None
+    for object_id in objects:
+        digest.update(str(object_id).encode())
+        if object_id.image != last:
+            last = object_id.image
+            sample = dataset.read(object_id.image)
+            digest.update(repr(sample.image.shape).encode())
+            digest.update(sample.image.tobytes())
+            digest.update(sample.labels.tobytes())
+    return digest.hexdigest()
+
+
+def _notes(protocol: Protocol, contract: ContractReport) -> tuple[str, ...]:
+    notes = list(contract.warnings)
+    if protocol.name == "demo":
+        notes.append(
+            "these are demo numbers, not leaderboard numbers; protocol='paper' with data_root=… "
+            "(command line: --protocol paper --data-root DIR) gives those"
+        )
+    changed = protocol.changed_fields()
+    if changed:
+        notes.append(f"differs from the {protocol.name} protocol in {', '.join(changed)}")
+    return tuple(notes)

@@ -1,0 +1,140 @@
+"""SimpleViT: a small transformer over the patches of the click map.
+
+State-dict names (``to_patch_embedding.1`` …) follow the reference's checkpoints, so that these load unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def sincos_positions(height: int, width: int, channels: int, temperature: float = 10_000.0) -> Tensor:
+    """Fixed 2-D positions: sines and cosines of the column, then of the row, a quarter of the channels each.
+
+    Returns:
+        (height·width)×channels, float32, row-major.
+
+    Raises:
+        ValueError: if ``channels`` is no multiple of 4 greater than 4.
+
+    Source: Beyer et al., "Better plain ViT baselines for ImageNet-1k" (2022).
+    """
+    if channels % 4 or channels < 8:
+        raise ValueError(f"sin-cos positions need a width that is a multiple of 4 and at least 8; got {channels}")
+    frequencies = 1.0 / temperature ** (torch.arange(channels // 4) / (channels // 4 - 1))
+    rows, cols = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    by_row = rows.flatten()[:, None] * frequencies
+    by_col = cols.flatten()[:, None] * frequencies
+    return torch.cat([by_col.sin(), by_col.cos(), by_row.sin(), by_row.cos()], dim=1)
+
+
+class Patchify(nn.Module):
+    """Cut B×K×H×W into B×(h·w)×(p·p·K): pixels of a patch row-major, channels innermost."""
+
+    def __init__(self, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Cut the patches, row-major."""
+        batch, channels, height, width = image.shape
+        p = self.patch_size
+        patches = image.reshape(batch, channels, height // p, p, width // p, p)
+        return patches.permute(0, 2, 4, 3, 5, 1).reshape(batch, (height // p) * (width // p), p * p * channels)
+
+
+class Attention(nn.Module):
+    """Pre-norm multi-head self-attention without biases."""
+
+    def __init__(self, width: int, heads: int, head_width: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.to_qkv = nn.Linear(width, 3 * heads * head_width, bias=False)
+        self.to_out = nn.Linear(heads * head_width, width, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Attend over B×N×C."""
+        batch, count, _ = tokens.shape
+        qkv = self.to_qkv(self.norm(tokens)).reshape(batch, count, 3, self.heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(query, key, value)
+        return cast(Tensor, self.to_out(attended.transpose(1, 2).reshape(batch, count, -1)))
+
+
+class FeedForward(nn.Module):
+    """Pre-norm MLP with GELU."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map B×N×C to B×N×C."""
+        return cast(Tensor, self.net(tokens))
+
+
+class Transformer(nn.Module):
+    """Residual blocks of attention and MLP, then a LayerNorm."""
+
+    def __init__(self, width: int, depth: int, heads: int, head_width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(
+            nn.ModuleList([Attention(width, heads, head_width), FeedForward(width, hidden)]) for _ in range(depth)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Run the blocks on B×N×C."""
+        for layer in self.layers:
+            attention, feed_forward = cast(nn.ModuleList, layer)
+            tokens = attention(tokens) + tokens
+            tokens = feed_forward(tokens) + tokens
+        return cast(Tensor, self.norm(tokens))
+
+
+class SimpleViT(nn.Module):
+    """Click encoder of the paper's late injection.
+
+    Args:
+        width: Channels C of the tokens, those of the backbone; a multiple of 4.
+        patch_size: Patch side in pixels, that of the backbone.
+        depth: Transformer blocks.
+        heads: Attention heads.
+        head_width: Channels per head.
+        hidden: Hidden channels of the MLPs.
+        in_channels: Channels of the click map.
+
+    Source: paper, section on click encoders; protocol section 1.4.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        patch_size: int,
+        *,
+        depth: int = 6,
+        heads: int = 8,
+        head_width: int = 64,
+        hidden: int = 2048,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.patch_size = patch_size
+        patch_values = in_channels * patch_size**2
+        self.to_patch_embedding = nn.Sequential(
+            Patchify(patch_size), nn.LayerNorm(patch_values), nn.Linear(patch_values, width), nn.LayerNorm(width)
+        )
+        self.transformer = Transformer(width, depth, heads, head_width, hidden)
+
+    def forward(self, click_map: Tensor) -> Tensor:
+        """Encode B×3×H×W to B×C×h×w."""
+        height, width = (side // self.patch_size for side in click_map.shape[-2:])
+        positions = sincos_positions(height, width, self.width).to(click_map)
+        tokens = self.transformer(self.to_patch_embedding(click_map) + positions)
+        return cast(Tensor, tokens.transpose(1, 2).unflatten(2, (height, width)))

@@ -1,0 +1,17 @@
+"""Simulated clicks: where they fall in evaluation and training, and how the network sees them."""
+
+from vfm_isbench.clicks.clicker import next_click
+from vfm_isbench.clicks.encoding import click_maps, disk_maps, points_tensor
+from vfm_isbench.clicks.training import FirstClickRule, add_click, error_region, first_clicks, next_training_click
+
+__all__ = [
+    "FirstClickRule",
+    "add_click",
+    "click_maps",
+    "disk_maps",
+    "error_region",
+    "first_clicks",
+    "next_click",
+    "next_training_click",
+    "points_tensor",
+]

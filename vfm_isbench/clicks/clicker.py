@@ -1,0 +1,34 @@
+"""The simulated user of the evaluation: clicks the middle of the largest error."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vfm_isbench.clicks.distance import inner_distance
+from vfm_isbench.types import IGNORE, Array, Click
+
+
+def next_click(ground_truth: Array, prediction: Array, clicked: Array) -> Click:
+    """Place the next click where the prediction is most wrong.
+
+    The deepest pixel of the false negatives and that of the false positives are compared; the click is positive if the
+    false negatives are strictly deeper. Among equally deep pixels the first in row-major order is taken.
+
+    Args:
+        ground_truth: H×W: 1 object, 0 ground, -1 ignore.
+        prediction: H×W booleans.
+        clicked: H×W booleans, True where a click was placed already; such pixels are not chosen again.
+
+    Returns:
+        A click at an integer pixel. With no error left it is a negative click at row 0, column 0: the reference does so, too.
+
+    Source: RITM ``isegm/inference/clicker.py``; protocol section 3.1.
+    """
+    counted = ground_truth != IGNORE
+    is_object = ground_truth == 1
+    false_negative = np.where(clicked, 0, inner_distance(is_object & ~prediction & counted))
+    false_positive = np.where(clicked, 0, inner_distance(~is_object & prediction & counted))
+    is_positive = bool(false_negative.max() > false_positive.max())
+    depth = false_negative if is_positive else false_positive
+    row, col = np.unravel_index(int(depth.argmax()), depth.shape)
+    return Click(int(row), int(col), is_positive)

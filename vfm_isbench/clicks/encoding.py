@@ -1,0 +1,87 @@
+"""Clicks as tensors: the points layout and the disk maps the network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vfm_isbench.types import Click
+
+ABSENT = -1.0
+"""Coordinate that marks an unused slot of a points tensor."""
+
+
+def points_tensor(clicks: Sequence[Sequence[Click]], slots: int | None = None) -> Tensor:
+    """Lay out the clicks of a batch: first the positive ones, then the negative ones, each padded to ``slots``.
+
+    Args:
+        clicks: One sequence of clicks per image.
+        slots: Slots per sign; by default as many as the fullest image needs (at least 1).
+
+    Returns:
+        B×2·slots×2, float32: (row, column), -1 where a slot is unused.
+
+    Raises:
+        ValueError: if an image has more clicks of a sign than slots.
+    """
+    by_sign = [[[c for c in image if c.is_positive is sign] for sign in (True, False)] for image in clicks]
+    needed = max((len(one) for image in by_sign for one in image), default=0)
+    slots = max(needed, 1) if slots is None else slots
+    if needed > slots:
+        raise ValueError(f"{needed} clicks of one sign do not fit into {slots} slots")
+    points = torch.full((len(clicks), 2 * slots, 2), ABSENT)
+    for index, image in enumerate(by_sign):
+        for offset, of_sign in zip((0, slots), image, strict=True):
+            for slot, click in enumerate(of_sign):
+                points[index, offset + slot] = torch.tensor([click.row, click.col])
+    return points
+
+
+def disk_maps(points: Tensor, height: int, width: int, radius: float = 5.0) -> Tensor:
+    """Draw a disk around every click.
+
+    Args:
+        points: B×2N×(2 or more): N positive then N negative rows of (row, column, …) in pixels of the H×W map. A slot
+            is unused where both are negative. Clicks beyond the map are drawn as far as their disk reaches into it, but
+            one beyond its upper left corner counts as unused, as in the reference.
+        height: H.
+        width: W.
+        radius: Disk radius in pixels; a pixel whose squared distance to the click equals radius² belongs to the disk.
+
+    Returns:
+        B×2×H×W of zeros and ones: positive disks, negative disks.
+
+    Source: protocol section 1.3.
+    """
+    batch, twice, _ = points.shape
+    centres = points[..., :2].float().reshape(batch, 2, twice // 2, 2)
+    used = centres.amax(dim=-1) >= 0
+    # Slots that no image of the batch uses would only cost time.
+    keep = used.any(dim=0).any(dim=0)
+    centres, used = centres[:, :, keep], used[:, :, keep]
+    if not bool(keep.any()):
+        return torch.zeros(batch, 2, height, width, device=points.device)
+    rows = torch.arange(height, device=points.device, dtype=torch.float32)
+    cols = torch.arange(width, device=points.device, dtype=torch.float32)
+    row_part = (rows - centres[..., 0, None]) ** 2
+    col_part = (cols - centres[..., 1, None]) ** 2
+    row_part = row_part.masked_fill(~used[..., None], float("inf"))
+    squared = row_part[..., :, None] + col_part[..., None, :]
+    return (squared.amin(dim=2) <= radius**2).float()
+
+
+def click_maps(points: Tensor, previous_mask: Tensor, radius: float = 5.0) -> Tensor:
+    """The network's click map: previous mask first, then positive and negative disks.
+
+    Args:
+        points: B×2N×2, see :func:`points_tensor`.
+        previous_mask: B×1×H×W probabilities.
+        radius: Disk radius in pixels.
+
+    Returns:
+        B×3×H×W float32.
+    """
+    disks = disk_maps(points, previous_mask.shape[-2], previous_mask.shape[-1], radius)
+    return torch.cat([previous_mask, disks], dim=1)

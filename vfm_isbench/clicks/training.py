@@ -1,0 +1,167 @@
+"""Simulated clicks of the training: first clicks at random, further ones inside the error of a prediction (RITM)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from vfm_isbench.clicks.distance import inner_distance
+from vfm_isbench.types import Array, Click
+
+SQUARE = np.ones((3, 3), dtype=bool)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FirstClickRule:
+    """How many first clicks are drawn, and where (protocol section 2).
+
+    Attributes:
+        max_clicks: Most clicks of each sign.
+        decay: The number of further positive clicks, and of negative clicks, is k with probability ∝ decay^k.
+        erode_probability: Probability that positive clicks keep away from the border of the object.
+        erode_iterations: Erosions with a 3×3 square in that case, unless ten pixels or fewer would remain.
+        negative_anywhere: Share of negative clicks anywhere outside the target.
+        negative_other: Share on other objects (anywhere outside where there are none).
+        negative_border: Share in a band around the target.
+        border_ratio: Width of that band: ⌈border_ratio · √area⌉ dilations.
+    """
+
+    max_clicks: int = 24
+    decay: float = 0.8
+    erode_probability: float = 0.9
+    erode_iterations: int = 3
+    negative_anywhere: float = 0.1
+    negative_other: float = 0.4
+    negative_border: float = 0.5
+    border_ratio: float = 0.1
+
+
+def _draw_count(highest: int, decay: float, rng: np.random.Generator) -> int:
+    weights = decay ** np.arange(highest + 1)
+    return int(rng.choice(highest + 1, p=weights / weights.sum()))
+
+
+def _draw_pixels(mask: Array, count: int, is_positive: bool, rng: np.random.Generator) -> list[Click]:
+    candidates = np.flatnonzero(mask)
+    if len(candidates) == 0:
+        return []
+    drawn = candidates[rng.integers(0, len(candidates), size=count)]
+    return [Click(int(i // mask.shape[1]), int(i % mask.shape[1]), is_positive) for i in drawn]
+
+
+def _away_from_border(mask: Array, rule: FirstClickRule, rng: np.random.Generator) -> Array:
+    if rng.random() >= rule.erode_probability:
+        return mask
+    # Pixels beyond the image count as object, so that an object cut by the border is eroded only inside.
+    eroded: Array = ndimage.binary_erosion(mask, SQUARE, iterations=rule.erode_iterations, border_value=1)
+    return eroded if np.count_nonzero(eroded) > 10 else mask
+
+
+def _band_around(target: Array, ratio: float) -> Array:
+    width = int(np.ceil(ratio * np.sqrt(np.count_nonzero(target))))
+    if width == 0:
+        return np.zeros_like(target)
+    # A square structuring element of side 2·width + 1 equals `width` dilations by 3×3.
+    grown: Array = ndimage.maximum_filter(target.astype(np.uint8), size=2 * width + 1, mode="constant").astype(bool)
+    return grown & ~target
+
+
+def first_clicks(
+    selected: Sequence[Array], others: Array, shape: tuple[int, int], rule: FirstClickRule, rng: np.random.Generator
+) -> list[Click]:
+    """Draw the clicks a training sample starts with.
+
+    With several selected instances (a merged target) each gets one click, and the further ones fall on either with
+    equal probability. Without any (pure background) there are negative clicks only, anywhere.
+
+    Args:
+        selected: Masks (H×W booleans) of the instances that make up the target.
+        others: H×W booleans, the instances that do not belong to the target.
+        shape: (H, W).
+        rule: Numbers and places.
+        rng: Source of randomness.
+
+    Returns:
+        Positive clicks, then negative ones, at most ``rule.max_clicks`` of each.
+
+    Source: RITM ``isegm/data/points_sampler.py``; protocol section 2.
+    """
+    target = np.zeros(shape, dtype=bool)
+    for mask in selected:
+        target |= mask
+    return [*_positive_clicks(selected, rule, rng), *_negative_clicks(target, others, rule, rng)]
+
+
+def _positive_clicks(selected: Sequence[Array], rule: FirstClickRule, rng: np.random.Generator) -> list[Click]:
+    areas = [_away_from_border(mask, rule, rng) for mask in selected]
+    clicks = [click for area in areas for click in _draw_pixels(area, 1, True, rng)]
+    # One instance: 1 + k with k below the cap. Several: one each, then k up to the cap, cut there.
+    highest = rule.max_clicks - 1 if len(areas) == 1 else rule.max_clicks
+    further = _draw_count(highest, rule.decay, rng) if areas else 0
+    for _ in range(further):
+        clicks += _draw_pixels(areas[rng.integers(len(areas))], 1, True, rng)
+    return clicks[: rule.max_clicks]
+
+
+def _negative_clicks(target: Array, others: Array, rule: FirstClickRule, rng: np.random.Generator) -> list[Click]:
+    outside = ~target
+    places: list[Array] = [
+        outside,
+        others if others.any() else outside,
+        _band_around(target, rule.border_ratio) if target.any() else outside,
+    ]
+    shares = [rule.negative_anywhere, rule.negative_other, rule.negative_border]
+    count = _draw_count(rule.max_clicks, rule.decay, rng)
+    chosen = rng.choice(len(places), size=count, p=np.asarray(shares) / sum(shares))
+    clicks: list[Click] = []
+    for place, mask in enumerate(places):
+        clicks += _draw_pixels(mask, int(np.count_nonzero(chosen == place)), False, rng)
+    return clicks
+
+
+def error_region(target: Array, probability: Array, threshold: float = 0.49) -> tuple[Array, bool]:
+    """Where the next training click may fall: the inner half of the larger error.
+
+    Args:
+        target: H×W booleans.
+        probability: H×W in [0, 1], the current prediction.
+        threshold: Below it a target pixel is missed, above it a ground pixel is wrongly marked.
+
+    Returns:
+        H×W booleans (distance to the error's border above half its maximum; all False where there is no error), and
+        whether the click is positive, which it is if the missed region is strictly deeper.
+
+    Source: RITM's iterative training ("4× erosion" of the error); protocol section 2.
+    """
+    missed = inner_distance(target & (probability < threshold))
+    wrong = inner_distance(~target & (probability > threshold))
+    is_positive = bool(missed.max() > wrong.max())
+    depth = missed if is_positive else wrong
+    return depth > depth.max() / 2, is_positive
+
+
+def next_training_click(
+    target: Array, probability: Array, rng: np.random.Generator, threshold: float = 0.49
+) -> Click | None:
+    """Draw one click uniformly from :func:`error_region`; None where the prediction has no error."""
+    region, is_positive = error_region(target, probability, threshold)
+    clicks = _draw_pixels(region, 1, is_positive, rng)
+    return clicks[0] if clicks else None
+
+
+def add_click(clicks: Sequence[Click], new: Click, slots: int, step: int) -> list[Click]:
+    """Append an iterative click, at most ``slots`` of its sign.
+
+    Where all slots of that sign are taken, the click replaces the one ``step`` from the end (1 = the last), as in
+    RITM, where iterative clicks fill the array of slots from its end.
+    """
+    same = [c for c in clicks if c.is_positive is new.is_positive]
+    rest = [c for c in clicks if c.is_positive is not new.is_positive]
+    if len(same) < slots:
+        same.append(new)
+    else:
+        same[-step] = new
+    return [*same, *rest] if new.is_positive else [*rest, *same]

@@ -1,0 +1,305 @@
+"""Random changes of a training sample: geometry on image and labels alike, colour on the image alone.
+
+What is drawn (:class:`AugmentationDraw`) is separate from what is done with it (:func:`augment`): torchvision's own
+random transforms draw from torch's global generator, which a reproducible run must not depend on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from vfm_isbench.errors import DataError, ProtocolError
+from vfm_isbench.types import Array
+
+FlipAxes: TypeAlias = tuple[bool, bool]
+"""Whether to mirror left-right, and upside-down."""
+
+_FLIP_CHOICES: dict[str, tuple[FlipAxes, ...]] = {
+    "any": ((True, False), (False, True), (True, True)),
+    "horizontal": ((True, False),),
+    "none": ((False, False),),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentationConfig:
+    """Ranges and probabilities of the augmentation; the defaults are RITM's recipe for SBD, which the paper uses.
+
+    Attributes:
+        crop_size: Side of the square crop in pixels.
+        resize_range: Range of the factor by which the image is resized before the crop.
+        flip: Flips to choose from, each equally likely: "any" (horizontal, vertical, both), "horizontal", "none".
+        flip_probability: Probability of a flip.
+        rotate90_probability: Probability of a turn by 0, 90, 180 or 270 degrees, each equally likely.
+        affine_probability: Probability of a small shift together with a small rotation.
+        shift_limit: Largest shift, as a share of width and of height.
+        rotate_limit: Largest rotation in degrees.
+        brightness_limit: Largest brightness change, as a share of 255.
+        contrast_limit: Range of c where pixels are multiplied by 1 + c.
+        brightness_contrast_probability: Probability of a change of both.
+        rgb_shift_limit: Largest shift of a colour channel, in levels of 255.
+        rgb_shift_probability: Probability of such a shift, drawn for each channel on its own.
+        ensure_crop_fits: Raise the resize factor where needed so that both sides hold the crop, instead of padding.
+    """
+
+    crop_size: int = 224
+    resize_range: tuple[float, float] = (0.75, 1.25)
+    flip: Literal["any", "horizontal", "none"] = "any"
+    flip_probability: float = 0.5
+    rotate90_probability: float = 0.5
+    affine_probability: float = 0.75
+    shift_limit: float = 0.03
+    rotate_limit: float = 3.0
+    brightness_limit: float = 0.25
+    contrast_limit: tuple[float, float] = (-0.15, 0.4)
+    brightness_contrast_probability: float = 0.75
+    rgb_shift_limit: float = 10.0
+    rgb_shift_probability: float = 0.75
+    ensure_crop_fits: bool = False
+
+    def __post_init__(self) -> None:
+        if self.crop_size < 1:
+            raise _bad_field("crop_size", self.crop_size, "a whole number of pixels, at least 1")
+        if self.flip not in _FLIP_CHOICES:
+            raise _bad_field("flip", self.flip, f"one of {', '.join(_FLIP_CHOICES)}")
+        if not 0 < self.resize_range[0] <= self.resize_range[1] < math.inf:
+            raise _bad_field("resize_range", self.resize_range, "0 < low ≤ high")
+        if not -1 <= self.contrast_limit[0] <= self.contrast_limit[1] < math.inf:
+            raise _bad_field("contrast_limit", self.contrast_limit, "-1 ≤ low ≤ high")
+        for name in ("flip", "rotate90", "affine", "brightness_contrast", "rgb_shift"):
+            field = f"{name}_probability"
+            if not 0 <= getattr(self, field) <= 1:
+                raise _bad_field(field, getattr(self, field), "0 to 1")
+        for field, most in (
+            ("shift_limit", 1.0),
+            ("rotate_limit", 180.0),
+            ("brightness_limit", 1.0),
+            ("rgb_shift_limit", 255.0),
+        ):
+            if not 0 <= getattr(self, field) <= most:
+                raise _bad_field(field, getattr(self, field), f"0 to {most:g}")
+
+    @classmethod
+    def for_validation(
+        cls,
+        crop_size: int = 224,
+        resize_range: tuple[float, float] = (0.75, 1.25),
+        ensure_crop_fits: bool = False,
+    ) -> AugmentationConfig:
+        """The recipe of the validation samples: only resize and random crop."""
+        return cls(
+            crop_size=crop_size,
+            resize_range=resize_range,
+            ensure_crop_fits=ensure_crop_fits,
+            flip="none",
+            flip_probability=0.0,
+            rotate90_probability=0.0,
+            affine_probability=0.0,
+            brightness_contrast_probability=0.0,
+            rgb_shift_probability=0.0,
+        )
+
+
+def _bad_field(field: str, value: object, expected: str) -> ProtocolError:
+    return ProtocolError(f"augmentation field {field} is {value!r}, expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentationDraw:
+    """What was drawn for one sample, independent of the size of its image.
+
+    Attributes:
+        resize_factor: Factor on both sides.
+        flip: Mirror left-right, mirror upside-down.
+        quarter_turns: Turns by 90° counter-clockwise, 0 to 3.
+        shift: Shift to the right as a share of the width, downwards as a share of the height.
+        angle: Rotation in degrees, clockwise.
+        crop_position: Where the crop lies among its possible places: row and column shares in [0, 1).
+        contrast: c of pixel · (1 + c).
+        brightness: b of pixel + 255 · b.
+        rgb_shift: Levels added to red, green and blue.
+    """
+
+    resize_factor: float
+    flip: FlipAxes
+    quarter_turns: int
+    shift: tuple[float, float]
+    angle: float
+    crop_position: tuple[float, float]
+    contrast: float
+    brightness: float
+    rgb_shift: tuple[float, float, float]
+
+
+def draw_augmentation(config: AugmentationConfig, generator: torch.Generator) -> AugmentationDraw:
+    """Draw one augmentation.
+
+    The same count of numbers is taken from the generator whatever they turn out to be and whatever the configuration,
+    so that switching one part off leaves the draws of the others as they are.
+
+    Args:
+        config: Ranges and probabilities.
+        generator: CPU generator, which is advanced.
+    """
+    numbers: Iterator[float] = iter(torch.rand(18, generator=generator, dtype=torch.float64).tolist())
+
+    def happens(probability: float) -> bool:
+        return next(numbers) < probability
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * next(numbers)
+
+    def symmetric(limit: float, applies: bool) -> float:
+        value = uniform(-limit, limit)
+        return value if applies else 0.0
+
+    resize_factor = uniform(*config.resize_range)
+    flips, which_flip = _FLIP_CHOICES[config.flip], next(numbers)
+    flip = flips[int(which_flip * len(flips))] if happens(config.flip_probability) else (False, False)
+    turns = int(uniform(0, 4))
+    quarter_turns = turns if happens(config.rotate90_probability) else 0
+    affine = happens(config.affine_probability)
+    shift = (symmetric(config.shift_limit, affine), symmetric(config.shift_limit, affine))
+    angle = symmetric(config.rotate_limit, affine)
+    crop_position = (next(numbers), next(numbers))
+    tone = happens(config.brightness_contrast_probability)
+    contrast = uniform(*config.contrast_limit)
+    brightness = symmetric(config.brightness_limit, tone)
+    tint = happens(config.rgb_shift_probability)
+    red, green, blue = (symmetric(config.rgb_shift_limit, tint) for _ in range(3))
+    return AugmentationDraw(
+        resize_factor=resize_factor,
+        flip=flip,
+        quarter_turns=quarter_turns,
+        shift=shift,
+        angle=angle,
+        crop_position=crop_position,
+        contrast=contrast if tone else 0.0,
+        brightness=brightness,
+        rgb_shift=(red, green, blue),
+    )
+
+
+def apply_augmentation(
+    image: Array, labels: Array, draw: AugmentationDraw, config: AugmentationConfig
+) -> tuple[Array, Array]:
+    """Carry out what was drawn, in the protocol's order.
+
+    Resize, flip, quarter turns, shift and rotation with a border of zeros, padding with zeros around the centre where
+    the image is smaller than the crop, crop, brightness and contrast, colour shift. Images are sampled bilinearly
+    without antialiasing, labels by the nearest pixel on the same grid of pixel centres (OpenCV's nearest resize, which
+    RITM uses, displaces labels by half a pixel). Colours are rounded and clipped to 0..255.
+
+    Args:
+        image: RGB, H×W×3, uint8.
+        labels: H×W, whole numbers.
+        draw: What :func:`draw_augmentation` gave.
+        config: Gives the crop size, and whether it must fit.
+
+    Returns:
+        The crop, RGB crop_size×crop_size×3 uint8, and its labels, crop_size×crop_size int32.
+
+    Raises:
+        DataError: if shapes or types are not those above.
+    """
+    _check_sample(image, labels)
+    pixels = torch.tensor(image).permute(2, 0, 1)
+    regions = torch.tensor(labels.astype(np.int32, copy=False)).unsqueeze(0)
+
+    height, width = _resized(labels.shape[0], labels.shape[1], draw.resize_factor, config)
+    if (height, width) != labels.shape:
+        pixels = F.resize(pixels, [height, width], interpolation=InterpolationMode.BILINEAR, antialias=False)
+        regions = F.resize(regions, [height, width], interpolation=InterpolationMode.NEAREST_EXACT)
+    pixels, regions = (_turn(part, draw) for part in (pixels, regions))
+    if draw.angle or any(draw.shift):
+        height, width = regions.shape[-2:]
+        offset = [draw.shift[0] * width, draw.shift[1] * height]
+        pixels = F.affine(pixels, draw.angle, offset, 1.0, [0.0, 0.0], InterpolationMode.BILINEAR)
+        regions = F.affine(regions, draw.angle, offset, 1.0, [0.0, 0.0], InterpolationMode.NEAREST)
+    pixels, regions = (_crop(part, draw, config.crop_size) for part in (pixels, regions))
+    pixels = _recolour(pixels, draw)
+    return pixels.permute(1, 2, 0).contiguous().numpy(), regions[0].contiguous().numpy()
+
+
+def _check_sample(image: Array, labels: Array) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise DataError(f"image has shape {image.shape} and type {image.dtype}, expected H×W×3 of uint8")
+    if labels.shape != image.shape[:2] or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"labels have shape {labels.shape} and type {labels.dtype}, expected whole numbers of shape "
+            f"{image.shape[:2]}, as the image"
+        )
+
+
+def _resized(height: int, width: int, factor: float, config: AugmentationConfig) -> tuple[int, int]:
+    least = 1
+    if config.ensure_crop_fits:
+        least = config.crop_size
+        factor = max(factor, least / min(height, width))
+    # The outer maximum is for rounding only: neither side may lose its last pixel or fall below the crop.
+    return max(round(height * factor), least), max(round(width * factor), least)
+
+
+def _turn(part: torch.Tensor, draw: AugmentationDraw) -> torch.Tensor:
+    left_right, upside_down = draw.flip
+    if left_right:
+        part = F.horizontal_flip(part)
+    if upside_down:
+        part = F.vertical_flip(part)
+    return torch.rot90(part, draw.quarter_turns, dims=(-2, -1))
+
+
+def _crop(part: torch.Tensor, draw: AugmentationDraw, size: int) -> torch.Tensor:
+    missing = [max(size - side, 0) for side in part.shape[-2:]]
+    if any(missing):
+        top, left = (gap // 2 for gap in missing)
+        part = F.pad(part, [left, top, missing[1] - left, missing[0] - top], fill=0)
+    # The minimum guards against share · count being rounded up to count.
+    top, left = (
+        min(int(share * (side - size + 1)), side - size)
+        for share, side in zip(draw.crop_position, part.shape[-2:], strict=True)
+    )
+    cropped: torch.Tensor = F.crop(part, top, left, size, size)
+    return cropped
+
+
+def _recolour(pixels: torch.Tensor, draw: AugmentationDraw) -> torch.Tensor:
+    if not (draw.contrast or draw.brightness or any(draw.rgb_shift)):
+        return pixels
+    levels = pixels.to(torch.float32)
+    # Clipped after each of the two changes: what brightness has saturated, a colour shift darkens from 255.
+    levels = (levels * (1 + draw.contrast) + 255 * draw.brightness).clamp_(0, 255)
+    levels += torch.tensor(draw.rgb_shift, dtype=torch.float32).view(3, 1, 1)
+    return levels.round_().clamp_(0, 255).to(torch.uint8)
+
+
+class Augmentation:
+    """Draws and applies one augmentation per call.
+
+    Args:
+        config: Ranges and probabilities; RITM's training recipe where none is given.
+    """
+
+    def __init__(self, config: AugmentationConfig | None = None) -> None:
+        self.config = config if config is not None else AugmentationConfig()
+
+    def __call__(self, image: Array, labels: Array, generator: torch.Generator) -> tuple[Array, Array]:
+        """Augment one sample.
+
+        Args:
+            image: RGB, H×W×3, uint8.
+            labels: H×W, whole numbers.
+            generator: CPU generator, which is advanced by the same amount on every call.
+
+        Returns:
+            The crop (crop_size×crop_size×3, uint8) and its labels (crop_size×crop_size, int32); zeros outside.
+        """
+        return apply_augmentation(image, labels, draw_augmentation(self.config, generator), self.config)

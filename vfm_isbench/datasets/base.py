@@ -1,0 +1,52 @@
+"""What a data set is to this library: annotated images, and the objects to evaluate in them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+
+from vfm_isbench.types import AnnotatedImage, ObjectId
+
+
+class ObjectDataset(ABC):
+    """Images with instance labels, in a fixed order.
+
+    Training draws images and picks instances from them; evaluation goes through :attr:`objects` one by one. A new data
+    set implements :attr:`image_ids` and :meth:`read`, and :attr:`objects` where listing is cheaper than reading all.
+
+    Attributes:
+        name: Registered name, as it stands in tables and signatures ("grabcut").
+    """
+
+    name: str
+
+    @property
+    @abstractmethod
+    def image_ids(self) -> Sequence[str]:
+        """Ids of the images, in the data set's own order."""
+
+    @abstractmethod
+    def read(self, image_id: str) -> AnnotatedImage:
+        """Read one image and its labels.
+
+        Raises:
+            DataError: if the id is unknown, a file is missing or broken, image and labels differ in size, or there is
+                no object where one is required; the message names the file.
+        """
+
+    @cached_property
+    def objects(self) -> Sequence[ObjectId]:
+        """Every object to evaluate, image by image: all instances in ascending order of their label."""
+        return [
+            ObjectId(image_id, instance)
+            for image_id in self.image_ids
+            for instance in self.read(image_id).instance_ids()
+        ]
+
+    def instances_for_training(self, sample: AnnotatedImage) -> list[int]:
+        """Instances of ``sample`` fit for training; a data set with known broken masks leaves those out."""
+        return sample.instance_ids()
+
+    def __len__(self) -> int:
+        return len(self.image_ids)

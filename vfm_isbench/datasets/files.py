@@ -1,0 +1,240 @@
+"""Reads the files of foreign data sets: folders, pictures and plain pickles, with errors that name the file."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vfm_isbench.errors import DataError
+from vfm_isbench.types import Array
+
+BROKEN_FILE_ERRORS = (
+    *(OSError, EOFError, ValueError, TypeError, SyntaxError, IndexError, OverflowError, MemoryError),
+    *(struct.error, zlib.error),
+)
+"""What decoders raise on a damaged file: Pillow SyntaxError for some PNG files, MemoryError for absurd sizes."""
+
+EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+
+SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})
+"""Left by file managers and archivers; like names with a leading dot, they are no part of any data set."""
+
+LISTED_NAMES = 8
+"""How many names an error quotes before it only counts the rest."""
+
+
+def some_names(names: Iterable[str]) -> str:
+    """Quote the first names and count the others, for messages: ``a, b and 3 more``."""
+    every = list(names)
+    more = len(every) - LISTED_NAMES
+    return ", ".join(every[:LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def list_entries(folder: Path) -> list[Path]:
+    """Entries of a folder sorted by name, without hidden ones and those that file managers leave behind."""
+    entries = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name not in SYSTEM_FILES)
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def check_layout(root: Path, *, folders: Sequence[str], files: Sequence[str] = ()) -> None:
+    """Check that a data set's own folder holds what its layout asks for.
+
+    Args:
+        root: The data set's folder, that is ``data_root / "GrabCut"`` and the like.
+        folders: Names of the folders that must be in it.
+        files: Names of the files that must be in it.
+
+    Raises:
+        DataError: if something is missing; the message gives the expected layout, what was found instead and, if a
+            folder nearby has that layout, how to use it.
+    """
+    if _has_layout(root, folders, files):
+        return
+    missing = [f"{name}/" for name in folders if not (root / name).is_dir()]
+    missing += [name for name in files if not (root / name).is_file()]
+    expected = ", ".join([f"{root.name}/{name}/" for name in folders] + [f"{root.name}/{name}" for name in files])
+    present = next((folder for folder in (root, root.parent) if folder.is_dir()), None)
+    if present is None:
+        found = f"there is no folder {root.parent}"
+    else:
+        names = [entry.name + "/" * entry.is_dir() for entry in list_entries(present)]
+        found = f"{present} holds {some_names(names) or 'nothing'}"
+        if present != root:
+            found = f"there is no folder {root}; {found}"
+    raise DataError(
+        f"{root.name}: {', '.join(missing)} not found. Expected under the data root {root.parent}: {expected}. "
+        f"Found: {found}. {_layout_hint(root, folders, files)}"
+    )
+
+
+def _has_layout(root: Path, folders: Sequence[str], files: Sequence[str]) -> bool:
+    return all((root / name).is_dir() for name in folders) and all((root / name).is_file() for name in files)
+
+
+def _layout_hint(root: Path, folders: Sequence[str], files: Sequence[str]) -> str:
+    """Advice for the usual mistakes: a data root one level too deep, or an archive unpacked with its outer folders."""
+    for candidate in _folders_nearby(root):
+        if _has_layout(candidate, folders, files):
+            advice = (
+                f"give {candidate.parent} as the data root"
+                if candidate.name == root.name
+                else f"rename or link it to a folder called {root.name}, and give that folder's parent as the data root"
+            )
+            return f"{candidate} has this layout: if it is the data set, {advice}."
+    return f"Give the folder that contains {root.name}/ as the data root, or put the data set there."
+
+
+def _folders_nearby(root: Path) -> Iterator[Path]:
+    yield root.parent
+    # Two levels below, because the SBD archive unpacks to benchmark_RELEASE/dataset.
+    for start, depth in ((root, 2), (root.parent, 1)):
+        level = [start]
+        for _ in range(depth):
+            level = [entry for folder in level if folder.is_dir() for entry in list_entries(folder) if entry.is_dir()]
+            yield from level
+
+
+def read_rgb(path: Path) -> Array:
+    """Read a photograph or a mask file as colours.
+
+    Palette files give the colours of their palette, as every viewer shows them, gray files three equal channels;
+    an alpha channel is dropped. The EXIF orientation is not applied: none of the benchmark's data sets carries one,
+    and masks are drawn on the stored pixel grid.
+
+    Returns:
+        RGB, H×W×3, uint8, writable.
+
+    Raises:
+        DataError: if the file is missing, broken, truncated, too large to be a picture of a data set, or has more
+            than 8 bits per channel.
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.mode not in EIGHT_BIT_MODES:
+                raise DataError(
+                    f"{path}: pixels are stored as {picture.mode!r}, expected 8 bits per channel "
+                    "(gray, palette or RGB). Convert the file."
+                )
+            if "transparency" in picture.info:
+                # Pillow warns when a palette with transparent entries goes straight to RGB.
+                return np.array(picture.convert("RGBA").convert("RGB"))
+            return np.array(picture.convert("RGB"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file. Check that the data set was unpacked completely.") from error
+    except (*BROKEN_FILE_ERRORS, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{path}: cannot be read as a picture ({type(error).__name__}: {error}). The file is damaged, incomplete "
+            "or no picture; fetch it again."
+        ) from error
+
+
+def check_same_size(image_path: Path, image: Array, mask_path: Path, labels: Array) -> None:
+    """Check that an image (H×W×3) and its labels (H×W) cover the same pixels.
+
+    Raises:
+        DataError: if they do not; the message names both files and sizes.
+    """
+    if image.shape[:2] != labels.shape:
+        raise DataError(
+            f"{mask_path}: the mask has {labels.shape[0]}×{labels.shape[1]} pixels (rows × columns), but its image "
+            f"{image_path} has {image.shape[0]}×{image.shape[1]}. They must be equal; check which of the two is wrong."
+        )
+
+
+_PLAIN_DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[US][0-9]{1,4})")
+
+
+class _PickledDtype:
+    """Stands for ``numpy.dtype`` while a pickle is read: numbers and text only."""
+
+    def __init__(self, spec: object, *_flags: object) -> None:
+        if not (isinstance(spec, str) and _PLAIN_DTYPE.fullmatch(spec)):
+            raise pickle.UnpicklingError(f"holds a numpy type {spec!r}, only plain numbers and text are read")
+        self.dtype = np.dtype(spec)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        byte_order = state[1]
+        if byte_order in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(byte_order)
+
+
+class PickledArray:
+    """Stands for a numpy array read from a pickle; ``numpy.asarray`` turns it into one."""
+
+    def __init__(self, *_reconstruct_arguments: object) -> None:
+        self._array: Array = np.empty(0)
+
+    def __setstate__(self, state: tuple[int, tuple[int, ...], _PickledDtype, bool, bytes]) -> None:
+        _version, shape, dtype, is_fortran, raw = state
+        self._array = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if is_fortran else "C")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self._array, dtype=dtype)
+
+
+def _pickled_scalar(dtype: _PickledDtype, raw: bytes) -> Any:
+    (scalar,) = np.frombuffer(raw, dtype.dtype)
+    return scalar.item()
+
+
+def _pickled_buffer(raw: bytes, dtype: _PickledDtype, shape: tuple[int, ...], order: str, *_axes: object) -> Array:
+    array: Array = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+    return array
+
+
+def _pickled_bytes(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"holds bytes in the unknown form {encoding!r}")
+    return text.encode("latin1")
+
+
+# Our own stand-ins for the few globals that numpy writes into pickles; nothing is ever imported for a pickle, and
+# numpy's own rebuilding code, which trusts its input, is not called either.
+_PICKLE_GLOBALS: dict[tuple[str, str], Any] = {
+    ("numpy", "dtype"): _PickledDtype,
+    ("numpy", "ndarray"): PickledArray,
+    ("_codecs", "encode"): _pickled_bytes,
+}
+for _core in ("numpy.core", "numpy._core"):
+    _PICKLE_GLOBALS[f"{_core}.multiarray", "scalar"] = _pickled_scalar
+    _PICKLE_GLOBALS[f"{_core}.multiarray", "_reconstruct"] = PickledArray
+    _PICKLE_GLOBALS[f"{_core}.numeric", "_frombuffer"] = _pickled_buffer
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _PICKLE_GLOBALS:
+            raise pickle.UnpicklingError(f"refers to {module}.{name}, which a file of plain values never does")
+        return _PICKLE_GLOBALS[module, name]
+
+
+def read_plain_pickle(path: Path) -> Any:
+    """Read a pickle of plain values: numbers, text, tuples, lists, dicts, numpy scalars and arrays.
+
+    The pickle format can run any code; here every reference to anything but numpy's own scalars, arrays and types is
+    refused, and those are rebuilt by this module. Nothing is imported on behalf of the file.
+
+    Returns:
+        The values; numpy scalars as Python numbers, numpy arrays as something that ``numpy.asarray`` accepts.
+
+    Raises:
+        DataError: if the file is missing or broken, or refers to anything else; the message names that.
+    """
+    try:
+        with path.open("rb") as stream:
+            return _PlainUnpickler(stream).load()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file.") from error
+    except (pickle.UnpicklingError, *BROKEN_FILE_ERRORS, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{path}: not read as a pickle of plain values: {error}. The file is damaged, or it is not the one meant; "
+            "do not open it by other means unless you trust where it came from."
+        ) from error

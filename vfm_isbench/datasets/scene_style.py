@@ -1,0 +1,91 @@
+"""The difficulty knobs of the embedded scenes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from vfm_isbench.errors import ProtocolError
+
+REFERENCE_SIDE = 224.0
+"""Shorter image side, in pixels, to which every length of a :class:`SceneStyle` refers; other sizes scale with it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneStyle:
+    """What scenes look like, and so how hard they are. The defaults are those of the demo protocol.
+
+    Lengths are pixels of an image whose shorter side is 224; shares and probabilities lie in [0, 1]; amounts are
+    factors of the default look, 0 switching the thing off.
+
+    Attributes:
+        objects_per_image: Least and most objects per image. Fewer than the drawn number, but never fewer than the
+            least, where they do not find room.
+        object_radius: Range of an object's radius; thin and holed objects are drawn somewhat larger.
+        polygonal_share: Probability of a polygonal object; smooth ones get what the three shares leave.
+        thin_share: Probability of an object made of thin parts: bent strips, arms, long spikes, forks.
+        holed_share: Probability of an object with holes: rings, frames, wheels, pierced blobs.
+        thin_width: Range of the width of thin parts, and of the width of small holes.
+        touch_share: Probability that an object is placed against an earlier one, touching or partly hiding it.
+        min_visible_area: Least visible share of the image's area per object.
+        min_visible_share: Least visible share of an object's own area, after image border and occlusion.
+        ground_contrast: Amount of brightness and colour variation of the ground.
+        ground_saturation: Factor of the ground's colour saturation; higher makes ground and objects more alike.
+        clutter: Amount of small distractors, which belong to the ground.
+        object_saturation: Range of the colour saturation of objects, in [0, 1].
+        texture_contrast: Range of the contrast between an object's two colours, 1 being that of the colours as drawn.
+        low_contrast_share: Probability that an object is coloured like the ground around it.
+        edge_softness: Standard deviation of the blur over the finished image, in pixels of the image itself.
+        shading: Amount of shading within objects and of uneven illumination.
+        shadow: Amount of darkness of cast shadows.
+        sensor_noise: Greatest deviation of a pixel from its noiseless value, as a share of the full range.
+    """
+
+    objects_per_image: tuple[int, int] = (2, 5)
+    object_radius: tuple[float, float] = (46.0, 80.0)
+    polygonal_share: float = 0.22
+    thin_share: float = 0.25
+    holed_share: float = 0.25
+    thin_width: tuple[float, float] = (6.0, 15.0)
+    touch_share: float = 0.5
+    min_visible_area: float = 0.006
+    min_visible_share: float = 0.65
+    ground_contrast: float = 1.0
+    ground_saturation: float = 1.0
+    clutter: float = 1.0
+    object_saturation: tuple[float, float] = (0.1, 0.85)
+    texture_contrast: tuple[float, float] = (0.35, 0.9)
+    low_contrast_share: float = 0.15
+    edge_softness: float = 0.45
+    shading: float = 1.0
+    shadow: float = 1.0
+    sensor_noise: float = 0.02
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            low, high = value if isinstance(value, tuple) else (value, value)
+            if not (math.isfinite(low) and math.isfinite(high) and 0 <= low <= high):
+                raise _out_of_range(field.name, value, "finite, not negative, and the lower bound first")
+            bounded = field.name.endswith("_share") or field.name in ("object_saturation", "texture_contrast")
+            if bounded and high > 1:
+                raise _out_of_range(field.name, value, "at most 1")
+        if self.objects_per_image[0] < 1:
+            raise _out_of_range("objects_per_image", self.objects_per_image, "at least 1 object")
+        if self.object_radius[0] < 12 or self.object_radius[1] > 90:
+            raise _out_of_range("object_radius", self.object_radius, "within 12 to 90 px of a 224 px side")
+        if self.thin_width[0] < 2 or self.thin_width[1] > 24:
+            raise _out_of_range("thin_width", self.thin_width, "within 2 to 24 px of a 224 px side")
+        if self.min_visible_area > 0.02:
+            raise _out_of_range("min_visible_area", self.min_visible_area, "at most 0.02, or thin objects find no place")
+        if self.min_visible_share > 0.9:
+            raise _out_of_range("min_visible_share", self.min_visible_share, "at most 0.9, or few objects find a place")
+        if self.polygonal_share + self.thin_share + self.holed_share > 1 + 1e-9:
+            raise ProtocolError(
+                "polygonal_share, thin_share and holed_share of a scene style add up to "
+                f"{self.polygonal_share + self.thin_share + self.holed_share:g}; lower one so that they stay within 1."
+            )
+
+
+def _out_of_range(name: str, value: object, expected: str) -> ProtocolError:
+    return ProtocolError(f"scene style {name}={value!r} is out of range; expected {expected}.")

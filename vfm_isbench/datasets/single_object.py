@@ -1,0 +1,194 @@
+"""GrabCut, Berkeley and DAVIS: data sets with one object per image, stored as an image and a mask file."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from vfm_isbench.datasets.base import ObjectDataset
+from vfm_isbench.datasets.files import check_layout, check_same_size, list_entries, read_rgb, some_names
+from vfm_isbench.errors import DataError, VfmIsbenchWarning
+from vfm_isbench.types import IGNORE, AnnotatedImage, Array, ObjectId
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+MASK_SUFFIXES = frozenset({".bmp", ".png", ".jpg", ".jpeg", ".gif"})
+
+IGNORE_GRAY = 128
+"""Gray value of the unlabelled band in GrabCut masks; what is brighter is object."""
+
+
+def decode_trimap(mask: Array) -> Array:
+    """Labels from a GrabCut mask: gray 128 is ignored, brighter is object, darker is ground.
+
+    Args:
+        mask: H×W×3, uint8; the first channel counts.
+
+    Returns:
+        H×W, int32: 1 object, 0 ground, -1 ignore.
+
+    >>> decode_trimap(np.array([[[0] * 3, [128] * 3, [255] * 3]], np.uint8)).tolist()
+    [[0, -1, 1]]
+    """
+    gray = mask[..., 0]
+    return np.where(gray > IGNORE_GRAY, 1, np.where(gray == IGNORE_GRAY, IGNORE, 0)).astype(np.int32)
+
+
+def decode_any_channel(mask: Array) -> Array:
+    """Labels from a DAVIS mask, which has one colour per object: every pixel that is not black is object.
+
+    Args:
+        mask: H×W×3, uint8.
+
+    Returns:
+        H×W, int32: 1 object, 0 ground.
+    """
+    labels: Array = np.any(mask > 0, axis=-1)
+    return labels.astype(np.int32)
+
+
+class SingleObjectDataset(ObjectDataset):
+    """Images and masks in two folders, paired by file name without suffix.
+
+    An image id is the image's file name ("21077.jpg"); the order is that of the file names. The names are paired when
+    the data set is made; pixels are read by :meth:`read` only.
+
+    Args:
+        root: The data set's own folder, ``data_root / cls.folder``.
+
+    Raises:
+        DataError: if a folder is missing, no image is there, an image has no mask, or two files claim the same name.
+
+    Warns:
+        VfmIsbenchWarning: if there are masks without an image, or files that are no pictures; they are left out.
+    """
+
+    folder: ClassVar[str]
+    """Name of the data set's folder in the data root."""
+    images_folder: ClassVar[str]
+    masks_folder: ClassVar[str]
+    object_pixels: ClassVar[str]
+    """What :meth:`decode` takes for object, in words, for messages."""
+
+    def __init__(self, root: Path) -> None:
+        root = Path(root)
+        check_layout(root, folders=(self.images_folder, self.masks_folder))
+        self.root = root
+        self._images = {path.name: path for path in _by_stem(root / self.images_folder, IMAGE_SUFFIXES).values()}
+        if not self._images:
+            raise DataError(
+                f"{root / self.images_folder}: no image in it. Expected files ending in "
+                f"{', '.join(sorted(IMAGE_SUFFIXES))}; check that the data set was unpacked completely."
+            )
+        masks = _by_stem(root / self.masks_folder, MASK_SUFFIXES)
+        without_mask = [str(path) for path in self._images.values() if path.stem not in masks]
+        if without_mask:
+            raise DataError(
+                f"no mask for {some_names(without_mask)}: expected a file of the same name ending in "
+                f"{', '.join(sorted(MASK_SUFFIXES))} in {root / self.masks_folder}. Add it, or take the image out."
+            )
+        self._masks = {name: masks.pop(path.stem) for name, path in self._images.items()}
+        if masks:
+            warnings.warn(
+                f"{root.name}: masks without an image are left out: {some_names(str(path) for path in masks.values())}",
+                VfmIsbenchWarning,
+                stacklevel=2,
+            )
+
+    @staticmethod
+    @abstractmethod
+    def decode(mask: Array) -> Array:
+        """Turn the colours of a mask file (H×W×3, uint8) into labels (H×W, int32: 1 object, 0 ground, -1 ignore)."""
+
+    @property
+    def image_ids(self) -> Sequence[str]:
+        """File names of the images, sorted."""
+        return list(self._images)
+
+    @cached_property
+    def objects(self) -> Sequence[ObjectId]:
+        """The single object of each image; no file is read for this."""
+        return [ObjectId(name) for name in self._images]
+
+    def read(self, image_id: str) -> AnnotatedImage:
+        """Read one image and its mask.
+
+        Raises:
+            DataError: if the id is unknown, a file is broken, the two differ in size, or the mask has no object.
+        """
+        if image_id not in self._images:
+            raise DataError(
+                f"{self.root}: no image {image_id!r} in this data set. Its ids are file names: "
+                f"{some_names(self._images)}."
+            )
+        image_path, mask_path = self._images[image_id], self._masks[image_id]
+        image, mask = read_rgb(image_path), read_rgb(mask_path)
+        labels = self.decode(mask)
+        check_same_size(image_path, image, mask_path, labels)
+        if not (labels == 1).any():
+            raise DataError(
+                f"{mask_path}: the mask has no object pixel. Expected {self.object_pixels}; the channel values in the "
+                f"file are {some_names(str(value) for value in np.unique(mask))}. Check the file."
+            )
+        return AnnotatedImage(image_id, image, labels)
+
+
+def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
+    """Picture files of a folder by name without suffix, in the order of their full names."""
+    found: dict[str, Path] = {}
+    others = []
+    for path in list_entries(folder):
+        if path.suffix.lower() not in suffixes or not path.is_file():
+            others.append(path)
+        elif path.stem in found:
+            raise DataError(
+                f"{folder}: {found[path.stem].name} and {path.name} have the same name but for the suffix, so it is "
+                "unclear which of them belongs to that object. Remove one."
+            )
+        else:
+            found[path.stem] = path
+    if others:
+        warnings.warn(
+            f"{folder}: left out, as they are no pictures: {some_names(path.name for path in others)}",
+            VfmIsbenchWarning,
+            stacklevel=3,
+        )
+    return found
+
+
+class GrabCutDataset(SingleObjectDataset):
+    """GrabCut (Rother et al. 2004): 50 images, ``data_GT/`` and ``boundary_GT/`` with a band to ignore."""
+
+    name = "grabcut"
+    folder = "GrabCut"
+    images_folder = "data_GT"
+    masks_folder = "boundary_GT"
+    object_pixels = "gray values above 128 on the object"
+    decode = staticmethod(decode_trimap)
+
+
+class BerkeleyDataset(SingleObjectDataset):
+    """Berkeley (McGuinness and O'Connor 2010): 100 objects, ``images/`` and ``masks/``."""
+
+    name = "berkeley"
+    folder = "Berkeley"
+    images_folder = "images"
+    masks_folder = "masks"
+    object_pixels = "gray values above 128 on the object"
+    decode = staticmethod(decode_trimap)
+
+
+class DavisDataset(SingleObjectDataset):
+    """DAVIS (Perazzi et al. 2016): 345 frames chosen by the click benchmarks, ``img/`` and ``gt/``."""
+
+    name = "davis"
+    folder = "DAVIS"
+    images_folder = "img"
+    masks_folder = "gt"
+    object_pixels = "any channel above 0 on the object"
+    decode = staticmethod(decode_any_channel)

@@ -1,0 +1,43 @@
+"""The errors this library raises on purpose: one tree, so that ``except VfmIsbenchError`` catches all of them."""
+
+from __future__ import annotations
+
+
+class VfmIsbenchError(Exception):
+    """Base of every error raised because of what the user gave or has on disk.
+
+    Its message says what was got, what was expected and what to do. The command line prints the message alone and
+    exits with code 2.
+    """
+
+
+class ProtocolError(VfmIsbenchError):
+    """A protocol field has a value outside its range, or two fields contradict each other."""
+
+
+class UnknownNameError(VfmIsbenchError):
+    """A backbone, upsampler, data set or preset name that is not registered."""
+
+
+class DataError(VfmIsbenchError):
+    """A file of a data set is missing, broken or does not fit its partner; the message names the file."""
+
+
+class ContractError(VfmIsbenchError):
+    """An upsampler does not keep the contract ``(features, image) -> features``; the message says where."""
+
+
+class WeightsError(VfmIsbenchError):
+    """Weights could not be found, fetched or loaded into the module they were meant for."""
+
+
+class ResultError(VfmIsbenchError):
+    """A result file is broken, of another schema, or contradicts itself."""
+
+
+class RunError(VfmIsbenchError):
+    """A run cannot start or go on, for example because its output folder belongs to another run."""
+
+
+class VfmIsbenchWarning(UserWarning):
+    """Something that is allowed, but that a reader of the numbers should know."""

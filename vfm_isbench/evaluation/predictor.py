@@ -1,0 +1,117 @@
+"""Prediction of one object from its clicks: crop, mirror, network, paste back (protocol sections 3.2 to 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vfm_isbench.clicks import click_maps, points_tensor
+from vfm_isbench.evaluation.zoom_in import Box, choose_crop
+from vfm_isbench.probe import EncodedImage, Probe
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.types import Array, Click
+
+
+class ImageCrops:
+    """One image and its encoded crops; the crop of the whole image is kept, for every object of the image starts there.
+
+    Args:
+        probe: The network.
+        image: H×W×3 uint8 RGB.
+        protocol: For image size, mirroring and resizing.
+    """
+
+    def __init__(self, probe: Probe, image: Array, protocol: Protocol) -> None:
+        device = next(probe.head.parameters()).device
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+        self.image = pixels.permute(2, 0, 1).float().div(255)[None]
+        self.shape: tuple[int, int] = (image.shape[0], image.shape[1])
+        self._probe = probe
+        self._protocol = protocol
+        self._whole: EncodedImage | None = None
+
+    def encode(self, box: Box) -> EncodedImage:
+        """Encode a crop (with its mirror image, if the protocol flips), resized to the network's input size."""
+        is_whole = box == Box.whole(self.shape)
+        if is_whole and self._whole is not None:
+            return self._whole
+        encoded = self._probe.encode(self.resized_crop(self.image, box))
+        if is_whole:
+            self._whole = encoded
+        return encoded
+
+    def resized_crop(self, maps: Tensor, box: Box) -> Tensor:
+        """Cut ``box`` out of 1×K×H×W maps, resize it to the input size, append the mirror image if asked for."""
+        size = self._protocol.image_size
+        crop = maps[(..., *box.slices)]
+        crop = functional.interpolate(
+            crop, size=(size, size), mode="bilinear", align_corners=self._protocol.align_corners
+        )
+        return torch.cat([crop, crop.flip(3)]) if self._protocol.flip_test else crop
+
+
+class ObjectPredictor:
+    """Keeps the state of one object between its clicks: crop and previous prediction.
+
+    Args:
+        probe: The network.
+        crops: The image; shared between its objects.
+        protocol: For all settings of the evaluation.
+    """
+
+    def __init__(self, probe: Probe, crops: ImageCrops, protocol: Protocol) -> None:
+        self._probe = probe
+        self._crops = crops
+        self._protocol = protocol
+        self._box: Box | None = None
+        self._encoded: EncodedImage | None = None
+        self._probability: Tensor | None = None
+
+    @property
+    def box(self) -> Box | None:
+        """Crop used by the last prediction."""
+        return self._box
+
+    @torch.inference_mode()
+    def predict(self, clicks: Sequence[Click]) -> Array:
+        """Predict the object from all its clicks so far.
+
+        Returns:
+            H×W float32 probabilities, zero outside the crop.
+        """
+        protocol, shape = self._protocol, self._crops.shape
+        previous = None if self._probability is None else self._probability[0, 0].cpu().numpy()
+        box = choose_crop(self._box, previous, shape, clicks, protocol)
+        if box != self._box or self._encoded is None:
+            self._encoded = self._crops.encode(box)
+            self._box = box
+        logits = self._probe.logits(self._encoded, self._click_map(clicks, box))
+        if protocol.flip_test:
+            logits = 0.5 * (logits[:1] + logits[1:].flip(3))
+        crop = functional.interpolate(
+            torch.sigmoid(logits),
+            size=(box.height, box.width),
+            mode="bilinear",
+            align_corners=protocol.align_corners,
+        )
+        self._probability = crop.new_zeros(1, 1, *shape)
+        self._probability[(..., *box.slices)] = crop
+        probability: Array = self._probability[0, 0].cpu().numpy()
+        return probability
+
+    def _click_map(self, clicks: Sequence[Click], box: Box) -> Tensor:
+        size = self._protocol.image_size
+        device = self._crops.image.device
+        mapped = [box.map_click(click, size) for click in clicks]
+        views = [mapped]
+        if self._protocol.flip_test:
+            views.append([Click(click.row, size - 1 - click.col, click.is_positive) for click in mapped])
+        if self._probability is None:
+            previous = torch.zeros(len(views), 1, size, size, device=device)
+        else:
+            previous = self._crops.resized_crop(self._probability, box)
+        return click_maps(points_tensor(views).to(device), previous, self._protocol.disk_radius)

@@ -1,0 +1,55 @@
+"""The benchmark's light heads: two 3×3 convolutions and a classifier, or the classifier alone."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+
+class ConvBlock(nn.Module):
+    """3×3 convolution and ReLU, size and channels kept."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, kernel_size=3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map B×C×H×W to B×C×H×W."""
+        return torch.relu(self.conv(features))
+
+
+class ConvHead(nn.Module):
+    """(3×3 convolution, ReLU) ``layers`` times, then a 1×1 convolution to one logit.
+
+    Args:
+        width: Channels C of the features.
+        layers: Number of 3×3 convolutions.
+
+    Initial weights are Kaiming-normal (fan-out, ReLU gain), biases zero.
+
+    Source: paper, figure of the architecture; protocol section 1.7.
+    """
+
+    def __init__(self, width: int, layers: int = 2) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(ConvBlock(width) for _ in range(layers))
+        self.classifier = nn.Conv2d(width, 1, kernel_size=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(cast(Tensor, module.bias))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features B×C×H×W to logits B×1×H×W."""
+        for block in self.convs:
+            features = block(features)
+        return cast(Tensor, self.classifier(features))
+
+
+class LinearHead(ConvHead):
+    """The classifier alone: one 1×1 convolution, the strictest probe of the features."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, layers=0)

@@ -1,0 +1,60 @@
+"""Number of clicks (NoC) and what goes with it, from per-object IoUs.
+
+All functions take ``ious``: N×K, the IoU of N objects after click 1 … K, in [0, 1].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vfm_isbench.types import Array
+
+
+def _checked(ious: Array) -> Array:
+    ious = np.asarray(ious, dtype=np.float64)
+    if ious.ndim != 2 or 0 in ious.shape:
+        raise ValueError(f"expected IoUs of shape (objects, clicks), both at least 1; got {ious.shape}")
+    return ious
+
+
+def number_of_clicks(ious: Array, threshold: float) -> Array:
+    """Clicks each object needs to reach an IoU.
+
+    An object that never reaches it counts as K, the click cap: NoC is censored there, which is why
+    :func:`not_reached` is reported beside it.
+
+    Args:
+        ious: N×K.
+        threshold: IoU in [0, 1] to reach, inclusive.
+
+    Returns:
+        N integers in 1 … K. Their mean is NoC@threshold.
+
+    Source: RITM's evaluation, protocol section 3 (Metrics).
+
+    >>> import numpy as np
+    >>> number_of_clicks(np.array([[0.5, 0.9, 0.95], [0.1, 0.2, 0.3]]), 0.9)
+    array([2, 3])
+    """
+    reached = _checked(ious) >= threshold
+    return np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, reached.shape[1])
+
+
+def not_reached(ious: Array, threshold: float) -> int:
+    """Objects whose count is K, the click cap ("≥20@90").
+
+    The published convention counts an object that reaches the threshold exactly at the last click, too.
+    """
+    return int(np.count_nonzero(number_of_clicks(ious, threshold) == _checked(ious).shape[1]))
+
+
+def mean_iou_at(ious: Array, clicks: int) -> float:
+    """IoU@k: mean over objects of the IoU after ``clicks`` clicks (1 … K).
+
+    Raises:
+        ValueError: if fewer clicks were placed than asked for.
+    """
+    ious = _checked(ious)
+    if not 1 <= clicks <= ious.shape[1]:
+        raise ValueError(f"IoU@{clicks} asked for, but {ious.shape[1]} clicks were placed")
+    return float(ious[:, clicks - 1].mean())

@@ -1,0 +1,140 @@
+"""The probe: a frozen backbone and upsampler between a trained click encoder and a trained head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vfm_isbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from vfm_isbench.protocol import Injection
+from vfm_isbench.upsamplers import TwoStepUpsampler, Upsampler, find_module, freeze
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedImage:
+    """Whatever of a forward pass does not depend on clicks: computed once per crop, used for every click.
+
+    Attributes:
+        image: B×3×H×W, normalised for the backbone.
+        guidance: What the upsampler needs of the image: the ImageNet-normalised image, or, for an upsampler in two
+            steps, its encoding.
+        features: Late injection: upsampled features, ready for the click tokens. Pre-upsampler injection: the
+            backbone's features B×C×h×w. Early injection: None, for there everything depends on clicks.
+    """
+
+    image: Tensor
+    guidance: Any
+    features: Tensor | None
+
+
+class Probe(nn.Module):
+    """Click encoder and head around a frozen backbone and a frozen upsampler.
+
+    Args:
+        backbone: Frozen on construction.
+        upsampler: Any callable (features, guidance image) → features; a module is frozen on construction.
+        click_encoder: B×3×H×W click map → B×C×h×w tokens; trained.
+        head: B×C×H×W → B×1×H×W logits; trained.
+        injection: Where the click tokens are added; see :class:`vfm_isbench.Protocol`.
+        align_corners: Convention of the bilinear resizes.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        upsampler: Upsampler,
+        click_encoder: nn.Module,
+        head: nn.Module,
+        *,
+        injection: Injection,
+        align_corners: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.upsampler = upsampler
+        self.click_encoder = click_encoder
+        self.head = head
+        self.injection = injection
+        self.align_corners = align_corners
+        for part in self._frozen_parts():
+            freeze(part)
+        self.register_buffer("_mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_guidance_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_guidance_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        module = find_module(self.upsampler)
+        return [self.backbone] if module is None else [self.backbone, module]
+
+    def train(self, mode: bool = True) -> Probe:
+        """Switch click encoder and head; the frozen parts stay in eval mode whatever is asked."""
+        super().train(mode)
+        for part in self._frozen_parts():
+            part.eval()
+        return self
+
+    def trainable(self) -> nn.ModuleDict:
+        """Click encoder and head, the only parts with gradients."""
+        return nn.ModuleDict({"click_encoder": self.click_encoder, "head": self.head})
+
+    @torch.no_grad()
+    def encode(self, image: Tensor) -> EncodedImage:
+        """Compute what does not depend on clicks.
+
+        Args:
+            image: B×3×H×W RGB in [0, 1].
+        """
+        normalised = (image - cast(Tensor, self._mean)) / cast(Tensor, self._std)
+        guidance: Any = (image - cast(Tensor, self._guidance_mean)) / cast(Tensor, self._guidance_std)
+        if isinstance(self.upsampler, TwoStepUpsampler):
+            guidance = self.upsampler.encode_guidance(guidance)
+        features: Tensor | None = None
+        if self.injection != "early":
+            features = self.backbone(normalised)
+        if self.injection == "late":
+            features = self._upsample(cast(Tensor, features), guidance, image.shape[-2:])
+        return EncodedImage(normalised, guidance, features)
+
+    def logits(self, encoded: EncodedImage, click_map: Tensor) -> Tensor:
+        """Segment an encoded image.
+
+        Args:
+            encoded: Result of :meth:`encode` for the same batch.
+            click_map: B×3×H×W, see :func:`vfm_isbench.clicks.click_maps`.
+
+        Returns:
+            B×1×H×W logits.
+        """
+        size = click_map.shape[-2:]
+        tokens = self.click_encoder(click_map)
+        if self.injection == "late":
+            features = cast(Tensor, encoded.features)
+            features = features + self._resize(tokens, features.shape[-2:])
+        elif self.injection == "pre_upsampler":
+            features = self._upsample(cast(Tensor, encoded.features) + tokens, encoded.guidance, size)
+        else:
+            features = self._upsample(self.backbone(encoded.image, tokens), encoded.guidance, size)
+        return self._resize(self.head(features), size)
+
+    def forward(self, image: Tensor, click_map: Tensor) -> Tensor:
+        """Segment images B×3×H×W (RGB in [0, 1]) under click maps B×3×H×W; returns logits B×1×H×W."""
+        return self.logits(self.encode(image), click_map)
+
+    def _upsample(self, features: Tensor, guidance: Any, size: torch.Size) -> Tensor:
+        if isinstance(self.upsampler, TwoStepUpsampler):
+            upsampled = self.upsampler.upsample(features, guidance)
+        else:
+            upsampled = self.upsampler(features, guidance)
+        if getattr(self.upsampler, "keeps_patch_resolution", False):
+            return upsampled
+        return self._resize(upsampled, size)
+
+    def _resize(self, maps: Tensor, size: torch.Size) -> Tensor:
+        if maps.shape[-2:] == size:
+            return maps
+        return functional.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=self.align_corners)

@@ -1,0 +1,38 @@
+"""What a run ran on, for the result file."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+_PACKAGES = ("vfm_isbench", "torch", "torchvision", "timm", "numpy", "scipy", "pillow")
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def describe_environment(device: torch.device) -> dict[str, str | int | None]:
+    """Versions and hardware: library, Python, PyTorch, timm, CUDA, processor, threads, device."""
+    environment: dict[str, str | int | None] = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            environment[package] = version(package)
+        except PackageNotFoundError:
+            environment[package] = None
+    environment["cpu"] = _processor()
+    environment["cpu_count"] = os.cpu_count()
+    environment["threads"] = torch.get_num_threads()
+    environment["cuda"] = torch.version.cuda if device.type == "cuda" else None
+    environment["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return environment

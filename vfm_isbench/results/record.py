@@ -1,0 +1,243 @@
+"""The result of a run: its protocol, what was measured, and the evidence every score is derived from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vfm_isbench.errors import ProtocolError, ResultError
+from vfm_isbench.metrics import mean_iou_at, not_reached, number_of_clicks
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.results.table import format_table
+from vfm_isbench.types import Array, Click, ObjectEvidence, ObjectId
+
+SCHEMA_VERSION = 1
+THRESHOLDS = (80, 85, 90, 95)
+"""IoU in percent for which NoC is reported; 95 only in the frame and the file."""
+
+
+@dataclass(frozen=True)
+class DatasetResult:
+    """Evidence on one data set, and the scores that follow from it.
+
+    Attributes:
+        name: Data set.
+        objects: Evidence per object, in the order of evaluation.
+        seconds_per_click: Mean wall time per click; None where nothing was timed.
+        content_sha256: Hash over the evaluated objects' ids, images and masks in order; None where it was not computed.
+    """
+
+    name: str
+    objects: tuple[ObjectEvidence, ...]
+    seconds_per_click: float | None = None
+    content_sha256: str | None = None
+
+    @cached_property
+    def ious(self) -> Array:
+        """N×K float64: IoU of N objects after click 1 … K."""
+        return np.array([evidence.ious for evidence in self.objects], dtype=np.float64)
+
+    @property
+    def max_clicks(self) -> int:
+        """K, the click cap."""
+        return int(self.ious.shape[1])
+
+    def noc(self, percent: int) -> float:
+        """NoC at an IoU given in percent: mean number of clicks, the cap where it is not reached."""
+        return float(number_of_clicks(self.ious, percent / 100).mean())
+
+    def iou_at(self, clicks: int) -> float:
+        """Mean IoU after ``clicks`` clicks; NaN where fewer were placed."""
+        return mean_iou_at(self.ious, clicks) if clicks <= self.max_clicks else math.nan
+
+    def scores(self) -> dict[str, float]:
+        """All scores of the data set by name."""
+        scores: dict[str, float] = {"objects": len(self.objects)}
+        for percent in THRESHOLDS:
+            counts = number_of_clicks(self.ious, percent / 100)
+            scores[f"noc{percent}"] = float(counts.mean())
+            scores[f"noc{percent}_std"] = float(counts.std())
+            scores[f"not_reached{percent}"] = not_reached(self.ious, percent / 100)
+        for clicks in sorted({1, 2, 3, 5, 10, self.max_clicks}):
+            if clicks <= self.max_clicks:
+                scores[f"iou_at_{clicks}"] = self.iou_at(clicks)
+        scores["mean_iou"] = float(self.ious.mean())
+        return scores
+
+
+@dataclass(frozen=True)
+class Result:
+    """What :func:`vfm_isbench.evaluate` returns: prints as the standard table, saves as JSON.
+
+    Attributes:
+        protocol: Protocol of the run.
+        upsampler: Name, kind, sha256, parameters, ms per image, findings of the contract check.
+        backbone: Name, width, patch size, and hash of the weights.
+        datasets: Result per data set.
+        training: One record per epoch.
+        environment: Versions and hardware.
+        timings: Seconds by part.
+        created: Time of the evaluation, ISO 8601 with offset.
+        notes: Remarks a reader of the numbers should see.
+    """
+
+    protocol: Protocol
+    upsampler: Mapping[str, Any]
+    backbone: Mapping[str, Any]
+    datasets: Mapping[str, DatasetResult]
+    training: tuple[Mapping[str, Any], ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    created: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the protocol, see :meth:`vfm_isbench.Protocol.fingerprint`."""
+        return self.protocol.fingerprint()
+
+    def signature(self) -> str:
+        """One line that tells what was measured under which protocol, after sacreBLEU's."""
+        counts = ",".join(f"{name}:{len(found.objects)}" for name, found in self.datasets.items())
+        version = self.environment.get("vfm_isbench", "unknown")
+        return f"{counts}|{self.protocol.signature()}|v:{version}|hash:{self.fingerprint[:12]}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per data set: objects, NoC80/85/90/95 with standard deviations, IoU@k, objects at the cap, s/click."""
+        rows = [
+            {"dataset": name, **found.scores(), "seconds_per_click": found.seconds_per_click}
+            for name, found in self.datasets.items()
+        ]
+        return pd.DataFrame(rows)
+
+    def __str__(self) -> str:
+        return format_table(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready content of the result file."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "signature": self.signature(),
+            "fingerprint": self.fingerprint,
+            "protocol": self.protocol.to_dict(),
+            "upsampler": dict(self.upsampler),
+            "backbone": dict(self.backbone),
+            "training": [dict(record) for record in self.training],
+            "environment": dict(self.environment),
+            "timings": dict(self.timings),
+            "created": self.created,
+            "notes": list(self.notes),
+            "datasets": {name: _dataset_to_dict(found) for name, found in self.datasets.items()},
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result as JSON; the file is replaced whole or not at all. Returns the path."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False), encoding="utf-8")
+        partial.replace(path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Result:
+        """Read a result file; every score is derived anew from the evidence.
+
+        Raises:
+            ResultError: if the file is missing, broken, of another schema, or if the scores or the fingerprint written
+                in it contradict its evidence or protocol.
+        """
+        path = Path(path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ResultError(f"{path} could not be read: {error}") from error
+        except ValueError as error:
+            raise ResultError(f"{path} is no JSON file: {error}") from error
+        try:
+            return cls.from_dict(content)
+        except ResultError as error:
+            raise ResultError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_dict(cls, content: Any) -> Result:
+        """The inverse of :meth:`to_dict`; see :meth:`load` for the checks."""
+        if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+            found = content.get("schema_version") if isinstance(content, dict) else type(content).__name__
+            raise ResultError(f"not a result of schema version {SCHEMA_VERSION}: found {found!r}")
+        try:
+            result = cls(
+                protocol=Protocol.from_dict(content["protocol"]),
+                upsampler=content["upsampler"],
+                backbone=content["backbone"],
+                datasets={name: _dataset_from_dict(name, found) for name, found in content["datasets"].items()},
+                training=tuple(content["training"]),
+                environment=content["environment"],
+                timings=content["timings"],
+                created=content["created"],
+                notes=tuple(content["notes"]),
+            )
+        except KeyError as error:
+            raise ResultError(f"the field {error} is missing") from error
+        except (TypeError, AttributeError, ProtocolError) as error:
+            raise ResultError(f"a field has the wrong form: {error}") from error
+        if content.get("fingerprint") != result.fingerprint:
+            raise ResultError("the fingerprint does not belong to the protocol written beside it")
+        return result
+
+
+def _dataset_to_dict(found: DatasetResult) -> dict[str, Any]:
+    return {
+        "scores": found.scores(),
+        "seconds_per_click": found.seconds_per_click,
+        "content_sha256": found.content_sha256,
+        "objects": [evidence_to_dict(evidence) for evidence in found.objects],
+    }
+
+
+def evidence_to_dict(evidence: ObjectEvidence) -> dict[str, Any]:
+    """JSON form of an object's evidence: image, instance, clicks as [row, column, 1 or 0], IoU after each."""
+    return {
+        "image": evidence.object_id.image,
+        "instance": evidence.object_id.instance,
+        "clicks": [[click.row, click.col, int(click.is_positive)] for click in evidence.clicks],
+        "iou": list(evidence.ious),
+    }
+
+
+def evidence_from_dict(content: Mapping[str, Any]) -> ObjectEvidence:
+    """The inverse of :func:`evidence_to_dict`.
+
+    Raises:
+        ResultError: if clicks and IoUs are not as many, or an IoU lies outside [0, 1].
+    """
+    ious = tuple(float(value) for value in content["iou"])
+    clicks = tuple(Click(row, col, bool(positive)) for row, col, positive in content["clicks"])
+    object_id = ObjectId(content["image"], content["instance"])
+    if len(ious) != len(clicks) or not ious:
+        raise ResultError(f"object {object_id}: {len(clicks)} clicks but {len(ious)} IoUs")
+    if not all(0 <= value <= 1 for value in ious):
+        raise ResultError(f"object {object_id}: an IoU lies outside [0, 1]")
+    return ObjectEvidence(object_id, clicks, ious)
+
+
+def _dataset_from_dict(name: str, content: Mapping[str, Any]) -> DatasetResult:
+    objects = tuple(evidence_from_dict(one) for one in content["objects"])
+    if not objects or len({len(evidence.ious) for evidence in objects}) != 1:
+        raise ResultError(f"data set {name!r}: every object needs the same number of clicks, and there must be one object")
+    if len({evidence.object_id for evidence in objects}) != len(objects):
+        raise ResultError(f"data set {name!r}: an object occurs twice")
+    found = DatasetResult(name, objects, content["seconds_per_click"], content["content_sha256"])
+    for key, value in found.scores().items():
+        written = content["scores"].get(key)
+        if not isinstance(written, int | float) or not math.isclose(written, value, abs_tol=1e-9):
+            raise ResultError(f"data set {name!r}: {key} is written as {written!r}, but its evidence gives {value!r}")
+    return found

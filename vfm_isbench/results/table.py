@@ -1,0 +1,52 @@
+"""The standard table."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vfm_isbench.results.record import Result
+
+
+def format_table(result: Result) -> str:
+    """Lay out a result for a terminal: heading, one row per data set, units, signature, remarks."""
+    cap = result.protocol.max_clicks
+    header = ["data set", "objects", "NoC80", "NoC85", "NoC90", "IoU@1", "IoU@5", f"≥{cap}@90", "s/click"]
+    rows = []
+    for name, found in result.datasets.items():
+        scores = found.scores()
+        seconds = found.seconds_per_click
+        rows.append(
+            [
+                name,
+                str(len(found.objects)),
+                *(f"{scores[f'noc{percent}']:.2f}" for percent in (80, 85, 90)),
+                *(_percent(found.iou_at(clicks)) for clicks in (1, 5)),
+                str(scores["not_reached90"]),
+                "–" if seconds is None else f"{seconds:.3f}",
+            ]
+        )
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = ["  ".join(_cells(row, widths)) for row in [header, *rows]]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    heading = f"{result.upsampler['name']} · {result.protocol.name} protocol · {result.backbone['name']}"
+    units = (
+        f"NoC: mean clicks to reach an IoU in % (fewer is better, {cap} at most) · IoU@k: mean IoU in % after k clicks · "
+        f"≥{cap}@90: objects that need all {cap} clicks for 90 %"
+    )
+    parts = [heading, "", *lines, "", units, result.signature()]
+    parts += [f"note: {note}" for note in result.notes]
+    return "\n".join(parts)
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.2f}"
+
+
+def _cells(row: list[str], widths: list[int]) -> list[str]:
+    first, *others = (
+        cell.ljust(width) if column == 0 else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return [first, *others]

@@ -1,0 +1,134 @@
+"""The folder of a run: what it belongs to, its checkpoint, and the evidence gathered so far."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vfm_isbench.errors import RunError, VfmIsbenchWarning
+from vfm_isbench.results.record import evidence_from_dict, evidence_to_dict
+from vfm_isbench.training import Checkpoint, load_checkpoint, save_checkpoint
+from vfm_isbench.types import ObjectEvidence, ObjectId
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """Hash over the names and values of a module's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name}:{tuple(value.shape)}:{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class RunFolder:
+    """Keeps a run's work on disk, so that an interrupted run goes on where it stopped.
+
+    Files: ``run.json`` (what the folder belongs to), ``checkpoint.safetensors``, ``evidence/NAME.jsonl`` (a line per
+    evaluated object), ``result.json``.
+
+    Args:
+        folder: Created if absent.
+        belongs_to: JSON values that must be equal for work to be taken over: protocol, upsampler, backbone weights.
+        overwrite: Remove the files of another run instead of refusing.
+
+    Raises:
+        RunError: if the folder cannot be written, or holds another run and ``overwrite`` is False.
+    """
+
+    def __init__(self, folder: Path, belongs_to: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        self.folder = folder
+        self._manifest = folder / "run.json"
+        self._checkpoint = folder / "checkpoint.safetensors"
+        try:
+            (folder / "evidence").mkdir(parents=True, exist_ok=True)
+            self._claim(json.loads(json.dumps(belongs_to)), overwrite)
+        except OSError as error:
+            raise RunError(f"the output folder {folder} cannot be written: {error}") from error
+
+    @property
+    def result_path(self) -> Path:
+        """Where the result goes."""
+        return self.folder / "result.json"
+
+    def _claim(self, belongs_to: dict[str, Any], overwrite: bool) -> None:
+        if self._manifest.is_file() and not overwrite:
+            try:
+                earlier = json.loads(self._manifest.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise RunError(f"{self._manifest} is broken ({error}); choose another folder or overwrite") from error
+            different = _differences(earlier, belongs_to)
+            if different:
+                raise RunError(
+                    f"the folder {self.folder} holds another run; it differs in {'; '.join(different)}. Choose another "
+                    "output folder, or overwrite=True (command line: --overwrite) to give its work up"
+                )
+            if belongs_to.get("upsampler", {}).get("sha256") is None and self._checkpoint.exists():
+                warnings.warn(
+                    f"the run in {self.folder} is resumed because its upsampler has the same name; whether it is the "
+                    "same code cannot be told of this callable",
+                    VfmIsbenchWarning,
+                    stacklevel=4,
+                )
+            return
+        for file in [self._checkpoint, self.result_path, *(self.folder / "evidence").glob("*.jsonl")]:
+            file.unlink(missing_ok=True)
+        self._manifest.write_text(json.dumps(belongs_to, indent=1), encoding="utf-8")
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """Checkpoint of the last finished epoch, if there is one."""
+        return load_checkpoint(self._checkpoint) if self._checkpoint.is_file() else None
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint in place of the last one."""
+        save_checkpoint(self._checkpoint, checkpoint)
+
+    def evidence(
+        self, dataset: str, weights: str
+    ) -> tuple[dict[ObjectId, ObjectEvidence], Callable[[ObjectEvidence], None]]:
+        """Evidence kept for a data set, and the function that appends more.
+
+        Args:
+            dataset: Name of the data set.
+            weights: Hash of the trained weights; evidence gathered with other weights is dropped.
+        """
+        path = self.folder / "evidence" / f"{dataset}.jsonl"
+        head = json.dumps({"weights": weights})
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        done: dict[ObjectId, ObjectEvidence] = {}
+        if lines[:1] == [head]:
+            for line in lines[1:]:
+                try:
+                    found = evidence_from_dict(json.loads(line))
+                except ValueError:
+                    break  # the run was stopped in the middle of writing this line
+                done[found.object_id] = found
+        # Written anew, so that a half-written line does not stay in the middle of the file.
+        kept = [head, *(json.dumps(evidence_to_dict(found)) for found in done.values())]
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+        def keep(found: ObjectEvidence) -> None:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(evidence_to_dict(found)) + "\n")
+
+        return done, keep
+
+
+def _differences(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two runs, in words."""
+    found = []
+    for part in now:
+        before, after = earlier.get(part), now[part]
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+            found += [f"{part}.{key}: {before.get(key)!r} there, {after.get(key)!r} now" for key in keys]
+        else:
+            found.append(f"{part}: {before!r} there, {after!r} now")
+    return found

@@ -1,0 +1,136 @@
+"""Checkpoints: one safetensors file with the trained weights, the optimiser, and JSON in its header. Never pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vfm_isbench.errors import RunError
+from vfm_isbench.protocol import Protocol
+
+FORMAT = "vfm_isbench-checkpoint-1"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """What one epoch of training gave.
+
+    Attributes:
+        epoch: Number, from 0.
+        loss: Mean normalised focal loss over the steps.
+        iou: Mean IoU of the last prediction of each step.
+        validation_iou: Mean IoU over the validation samples; None without validation.
+        seconds: Duration, validation included.
+    """
+
+    epoch: int
+    loss: float
+    iou: float
+    validation_iou: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """State after some epochs: enough to evaluate, and to go on training as if never interrupted.
+
+    Attributes:
+        protocol: Protocol trained under.
+        upsampler: Identity of the upsampler (name, kind, sha256), see :func:`vfm_isbench.upsamplers.identity_of`.
+        history: One record per finished epoch.
+        tensors: ``click_encoder.*``, ``head.*`` and the optimiser's ``optimizer.*``.
+        extra: Further JSON values, such as the hash of the backbone's weights.
+    """
+
+    protocol: Protocol
+    upsampler: Mapping[str, Any]
+    history: tuple[EpochRecord, ...]
+    tensors: Mapping[str, Tensor]
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all epochs of the protocol are done."""
+        return len(self.history) >= self.protocol.epochs
+
+    def restore(self, trainable: nn.Module, optimizer: torch.optim.Adam | None = None) -> None:
+        """Put the state back into click encoder and head, and into the optimiser if one is given.
+
+        Raises:
+            RunError: if the tensors do not fit the modules.
+        """
+        weights = {key: value for key, value in self.tensors.items() if not key.startswith("optimizer.")}
+        try:
+            trainable.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunError(f"the checkpoint does not fit click encoder and head: {error}") from error
+        if optimizer is None:
+            return
+        state = optimizer.state_dict()
+        state["state"] = {
+            index: {moment: self.tensors[f"optimizer.{index}.{moment}"] for moment in _MOMENTS}
+            for index in range(len(state["param_groups"][0]["params"]))
+        }
+        optimizer.load_state_dict(state)
+
+
+def capture(trainable: nn.Module, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
+    """Tensors of a checkpoint, on the CPU."""
+    tensors = dict(trainable.state_dict())
+    for index, moments in optimizer.state_dict()["state"].items():
+        for moment in _MOMENTS:
+            tensors[f"optimizer.{index}.{moment}"] = torch.as_tensor(moments[moment])
+    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint so that at any moment the file is either the old one or the new one, whole."""
+    header = {
+        "format": FORMAT,
+        "protocol": checkpoint.protocol.to_dict(),
+        "upsampler": dict(checkpoint.upsampler),
+        "history": [dataclasses.asdict(record) for record in checkpoint.history],
+        "extra": dict(checkpoint.extra),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file(dict(checkpoint.tensors), partial, metadata={"vfm_isbench": json.dumps(header)})
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint written by :func:`save_checkpoint`.
+
+    Raises:
+        RunError: if there is no such file, or it is not one of ours.
+    """
+    if not path.is_file():
+        raise RunError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {}).get("vfm_isbench", "null"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} could not be read as a checkpoint: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise RunError(f"{path} is no checkpoint of this library (expected the format {FORMAT} in its metadata)")
+    return Checkpoint(
+        protocol=Protocol.from_dict(header["protocol"]),
+        upsampler=header["upsampler"],
+        history=tuple(EpochRecord(**record) for record in header["history"]),
+        tensors=tensors,
+        extra=header["extra"],
+    )

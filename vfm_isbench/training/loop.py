@@ -1,0 +1,188 @@
+"""The training loop (protocol section 2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from vfm_isbench.clicks import add_click, click_maps, next_training_click, points_tensor
+from vfm_isbench.errors import ProtocolError
+from vfm_isbench.probe import Probe
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture
+from vfm_isbench.training.loss import normalized_focal_loss
+from vfm_isbench.training.samples import Batch, TrainingSamples, collate
+from vfm_isbench.types import Click
+
+_CLICK_STREAM = 2
+"""First word of the seeds of iterative clicks; the samples use 0 and 1."""
+
+
+def learning_rate(protocol: Protocol, epoch: int, step: int) -> float:
+    """Learning rate in a step, counted from 0 over the whole training."""
+    passed = sum(epoch >= milestone for milestone in protocol.milestones)
+    warmup = min(1.0, (step + 1) / protocol.warmup_steps) if protocol.warmup_steps else 1.0
+    return protocol.learning_rate * protocol.decay**passed * warmup
+
+
+def train(
+    probe: Probe,
+    samples: TrainingSamples,
+    validation: TrainingSamples | None,
+    *,
+    start: Checkpoint | None = None,
+    keep: Callable[[Checkpoint], None] | None = None,
+    upsampler: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    workers: int = 0,
+    progress: bool = True,
+) -> tuple[EpochRecord, ...]:
+    """Train click encoder and head.
+
+    Args:
+        probe: Assembled network on its device; changed in place.
+        samples: Training samples; their protocol is the one followed.
+        validation: Validation samples, or None.
+        start: Checkpoint to go on from; the outcome equals that of an uninterrupted run.
+        keep: Called with a checkpoint after every epoch.
+        upsampler: Identity of the upsampler, noted in checkpoints.
+        extra: Further JSON values noted in checkpoints.
+        workers: Processes that prepare samples.
+        progress: Show a progress bar with loss and IoU.
+
+    Returns:
+        One record per epoch, those of ``start`` included.
+
+    Raises:
+        ProtocolError: if an epoch has fewer samples than one batch.
+    """
+    protocol = samples.protocol
+    per_epoch = protocol.samples_per_epoch or len(samples.dataset)
+    steps = per_epoch // protocol.batch_size
+    if steps == 0:
+        raise ProtocolError(f"an epoch of {per_epoch} samples is less than one batch of {protocol.batch_size}")
+    parameters = list(probe.trainable().parameters())
+    optimizer = torch.optim.Adam(
+        parameters, lr=protocol.learning_rate, betas=protocol.adam_betas, eps=protocol.adam_epsilon
+    )
+    history: tuple[EpochRecord, ...] = ()
+    if start is not None:
+        start.restore(probe.trainable(), optimizer)
+        history = start.history
+    for epoch in range(len(history), protocol.epochs):
+        began = time.perf_counter()
+        losses, ious = [], []
+        batches = _loader(samples, epoch, steps, workers)
+        with tqdm(batches, total=steps, desc=f"epoch {epoch + 1}/{protocol.epochs}", disable=not progress) as bar:
+            for step, batch in enumerate(bar):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(protocol, epoch, epoch * steps + step)
+                logits, targets = predict_batch(probe, batch, protocol, click_generator(protocol, 0, epoch, step))
+                loss = normalized_focal_loss(
+                    logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma
+                ).mean()
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+                ious += batch_iou(logits, targets)
+                bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", IoU=f"{np.mean(ious[-50 * len(targets) :]):.3f}")
+        validation_iou = None
+        if validation is not None and protocol.validation_samples:
+            validation_iou = validate(probe, validation, workers=workers, progress=progress)
+        record = EpochRecord(
+            epoch, float(np.mean(losses)), float(np.mean(ious)), validation_iou, time.perf_counter() - began
+        )
+        history = (*history, record)
+        if keep is not None:
+            tensors = capture(probe.trainable(), optimizer)
+            keep(Checkpoint(protocol, upsampler or {}, history, tensors, extra or {}))
+    probe.eval()
+    return history
+
+
+def validate(probe: Probe, samples: TrainingSamples, *, workers: int = 0, progress: bool = True) -> float:
+    """Mean IoU over the protocol's validation samples: the same ones after every epoch."""
+    protocol = samples.protocol
+    steps = -(-protocol.validation_samples // protocol.batch_size)
+    ious: list[float] = []
+    batches = _loader(samples, 0, steps, workers)
+    with torch.no_grad(), tqdm(batches, total=steps, desc="validation", leave=False, disable=not progress) as bar:
+        for step, batch in enumerate(bar):
+            logits, targets = predict_batch(
+                probe, batch, protocol, click_generator(protocol, 1, 0, step), training=False
+            )
+            ious += batch_iou(logits, targets)
+    return float(np.mean(ious[: protocol.validation_samples]))
+
+
+def predict_batch(
+    probe: Probe, batch: Batch, protocol: Protocol, rng: np.random.Generator, *, training: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Predict a batch after a random number of iterative clicks.
+
+    Args:
+        probe: The network.
+        batch: Images, targets, first clicks.
+        protocol: For the clicks.
+        rng: Source of randomness of the iterative clicks.
+        training: Whether the last prediction is made in training mode.
+
+    Returns:
+        Logits and targets, both B×1×H×W.
+    """
+    device = next(probe.head.parameters()).device
+    targets = batch.targets.to(device)
+    encoded = probe.encode(batch.images.to(device))
+    previous = torch.zeros_like(targets)
+    clicks = batch.clicks
+    probe.eval()
+    for step in range(1, int(rng.integers(protocol.max_iterative_clicks + 1)) + 1):
+        with torch.no_grad():
+            previous = torch.sigmoid(probe.logits(encoded, _click_map(clicks, previous, protocol)))
+        clicks = _more_clicks(clicks, batch, previous, protocol, step, rng)
+    probe.train(training)
+    return probe.logits(encoded, _click_map(clicks, previous, protocol)), targets
+
+
+def _click_map(clicks: list[list[Click]], previous: Tensor, protocol: Protocol) -> Tensor:
+    return click_maps(points_tensor(clicks).to(previous.device), previous, protocol.disk_radius)
+
+
+def _more_clicks(
+    clicks: list[list[Click]], batch: Batch, previous: Tensor, protocol: Protocol, step: int, rng: np.random.Generator
+) -> list[list[Click]]:
+    probabilities = previous[:, 0].cpu().numpy()
+    targets = batch.targets[:, 0].numpy() > 0.5
+    more = []
+    for so_far, target, probability in zip(clicks, targets, probabilities, strict=True):
+        new = next_training_click(target, probability, rng, protocol.training_threshold)
+        more.append(so_far if new is None else add_click(so_far, new, protocol.max_first_clicks, step))
+    return more
+
+
+def batch_iou(logits: Tensor, targets: Tensor) -> list[float]:
+    """IoU of each image at probability 0.5; images without object in both count as 1."""
+    predicted, wanted = logits > 0, targets > 0.5
+    shared = (predicted & wanted).sum(dim=(1, 2, 3))
+    union = (predicted | wanted).sum(dim=(1, 2, 3))
+    return [float(s / u) if u else 1.0 for s, u in zip(shared.tolist(), union.tolist(), strict=True)]
+
+
+def click_generator(protocol: Protocol, purpose: int, epoch: int, step: int) -> np.random.Generator:
+    """Generator of a step's iterative clicks; ``purpose`` 0 training, 1 validation."""
+    return np.random.default_rng([_CLICK_STREAM, purpose, protocol.seed, epoch, step])
+
+
+def _loader(samples: TrainingSamples, epoch: int, steps: int, workers: int) -> Iterable[Batch]:
+    keys = [(epoch, item) for item in range(steps * samples.protocol.batch_size)]
+    return DataLoader(
+        samples, batch_size=samples.protocol.batch_size, sampler=keys, num_workers=workers, collate_fn=collate
+    )

@@ -1,0 +1,167 @@
+"""Training samples: an augmented image, a target mask, and the clicks to start with (protocol section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vfm_isbench.clicks import FirstClickRule, first_clicks
+from vfm_isbench.datasets.augmentation import Augmentation, AugmentationConfig
+from vfm_isbench.datasets.base import ObjectDataset
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.types import Array, Click
+
+TRAINING_STREAM, VALIDATION_STREAM = 0, 1
+"""First word of every item's seed, so that training and validation never share random numbers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingSample:
+    """One item.
+
+    Attributes:
+        image: 3×H×W float32 RGB in [0, 1].
+        target: H×W booleans.
+        clicks: Simulated first clicks.
+    """
+
+    image: Tensor
+    target: Array
+    clicks: list[Click]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """A stack of samples: images B×3×H×W float32, targets B×1×H×W float32, clicks per image."""
+
+    images: Tensor
+    targets: Tensor
+    clicks: list[list[Click]]
+
+
+def collate(samples: Sequence[TrainingSample]) -> Batch:
+    """Stack samples."""
+    return Batch(
+        torch.stack([sample.image for sample in samples]),
+        torch.from_numpy(np.stack([sample.target for sample in samples])).float().unsqueeze(1),
+        [sample.clicks for sample in samples],
+    )
+
+
+def augmentation_config(protocol: Protocol) -> AugmentationConfig:
+    """The augmentation a protocol describes."""
+    return AugmentationConfig(
+        crop_size=protocol.image_size,
+        resize_range=protocol.resize_range,
+        ensure_crop_fits=protocol.resize_to_fit,
+        flip=protocol.flip,
+        flip_probability=protocol.flip_probability,
+        rotate90_probability=protocol.rotate90_probability,
+        affine_probability=protocol.affine_probability,
+        shift_limit=protocol.shift_limit,
+        rotate_limit=protocol.rotate_limit,
+        brightness_contrast_probability=protocol.brightness_contrast_probability,
+        brightness_limit=protocol.brightness_limit,
+        contrast_limit=protocol.contrast_limit,
+        rgb_shift_probability=protocol.rgb_shift_probability,
+        rgb_shift_limit=protocol.rgb_shift_limit,
+    )
+
+
+def validation_config(protocol: Protocol) -> AugmentationConfig:
+    """Resize and crop alone."""
+    return AugmentationConfig(
+        crop_size=protocol.image_size,
+        resize_range=protocol.resize_range,
+        ensure_crop_fits=protocol.resize_to_fit,
+        flip="none",
+        flip_probability=0.0,
+        rotate90_probability=0.0,
+        affine_probability=0.0,
+        brightness_contrast_probability=0.0,
+        rgb_shift_probability=0.0,
+    )
+
+
+def first_click_rule(protocol: Protocol) -> FirstClickRule:
+    """The first clicks a protocol describes."""
+    anywhere, other, border = protocol.negative_shares
+    return FirstClickRule(
+        max_clicks=protocol.max_first_clicks,
+        decay=protocol.first_click_decay,
+        erode_probability=protocol.erode_probability,
+        erode_iterations=protocol.erode_iterations,
+        negative_anywhere=anywhere,
+        negative_other=other,
+        negative_border=border,
+        border_ratio=protocol.border_ratio,
+    )
+
+
+class TrainingSamples(Dataset[TrainingSample]):
+    """Random samples of a data set, each decided by (seed, epoch, item) alone.
+
+    So neither the number of workers nor an interruption changes what is drawn.
+
+    Args:
+        dataset: Images with instances.
+        protocol: Sampling, augmentation, clicks, seed.
+        weights: Probability of each image; None draws evenly.
+        validation: Resize and crop instead of the full augmentation, and random numbers of their own.
+    """
+
+    def __init__(
+        self, dataset: ObjectDataset, protocol: Protocol, weights: Array | None = None, *, validation: bool = False
+    ) -> None:
+        self.dataset = dataset
+        self.protocol = protocol
+        self.stream = VALIDATION_STREAM if validation else TRAINING_STREAM
+        self._cumulative = None if weights is None else np.cumsum(weights) / np.sum(weights)
+        self._augment = Augmentation(validation_config(protocol) if validation else augmentation_config(protocol))
+        self._rule = first_click_rule(protocol)
+
+    def __getitem__(self, key: tuple[int, int]) -> TrainingSample:
+        """Draw item ``key`` = (epoch, number within the epoch)."""
+        epoch, item = key
+        rng = np.random.default_rng([self.stream, self.protocol.seed, epoch, item])
+        sample = self.dataset.read(self.dataset.image_ids[self._draw_image(rng)])
+        usable = set(self.dataset.instances_for_training(sample))
+        labels = np.where(np.isin(sample.labels, list(usable)), sample.labels, 0).astype(np.int32)
+        image, labels, instances = self._augment_until_object(sample.image, labels, rng)
+        chosen = self._choose_target(instances, rng)
+        selected = [labels == instance for instance in chosen]
+        others = np.isin(labels, [instance for instance in instances if instance not in chosen])
+        clicks = first_clicks(selected, others, labels.shape, self._rule, rng)
+        return TrainingSample(
+            torch.from_numpy(image).permute(2, 0, 1).float().div(255), np.isin(labels, chosen), clicks
+        )
+
+    def _draw_image(self, rng: np.random.Generator) -> int:
+        if self._cumulative is None:
+            return int(rng.integers(len(self.dataset.image_ids)))
+        return min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self._cumulative) - 1)
+
+    def _augment_until_object(
+        self, image: Array, labels: Array, rng: np.random.Generator
+    ) -> tuple[Array, Array, list[int]]:
+        """Augment until an object is left, or, now and then, keep pure background."""
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        has_objects = bool((labels > 0).any())
+        while True:
+            crop, crop_labels = self._augment(image, labels, generator)
+            counts = np.bincount(crop_labels[crop_labels > 0].ravel(), minlength=1)
+            instances = [int(i) for i in np.flatnonzero(counts >= max(self.protocol.min_object_area, 1))]
+            # Without any object to begin with, redrawing could only end in background.
+            if instances or not has_objects or rng.random() < self.protocol.background_probability:
+                return crop, np.where(np.isin(crop_labels, instances), crop_labels, 0), instances
+
+    def _choose_target(self, instances: list[int], rng: np.random.Generator) -> list[int]:
+        if not instances:
+            return []
+        count = 2 if len(instances) > 1 and rng.random() < self.protocol.merge_probability else 1
+        return [int(i) for i in rng.choice(instances, size=count, replace=False)]

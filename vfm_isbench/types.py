@@ -1,0 +1,99 @@
+"""Value objects shared by all parts: clicks, object ids, annotated images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vfm_isbench.errors import DataError
+
+Array: TypeAlias = npt.NDArray[Any]
+
+IGNORE = -1
+"""Label of pixels that count neither for nor against a prediction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Click:
+    """One simulated click.
+
+    Attributes:
+        row: Row in pixels from the top; an integer in image coordinates, fractional inside a resized crop.
+        col: Column in pixels from the left, likewise.
+        is_positive: True for a click on the object, False for one on the background.
+    """
+
+    row: float
+    col: float
+    is_positive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectId:
+    """Names one object of a data set: the unit over which every metric is averaged.
+
+    Attributes:
+        image: Image id within the data set (a file name, or the stem that the data set's own lists use).
+        instance: Label of the instance in its image; None where an image holds a single object.
+    """
+
+    image: str
+    instance: int | None = None
+
+    def __str__(self) -> str:
+        return self.image if self.instance is None else f"{self.image}:{self.instance}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnnotatedImage:
+    """A photograph and its instance labels.
+
+    Attributes:
+        image_id: Id within the data set.
+        image: RGB, H×W×3, uint8.
+        labels: H×W, int32: 0 ground, k > 0 instance k, -1 pixels to ignore.
+    """
+
+    image_id: str
+    image: Array
+    labels: Array
+
+    def instance_ids(self) -> list[int]:
+        """Labels of the instances present, ascending."""
+        return [int(label) for label in np.unique(self.labels) if label > 0]
+
+    def object_mask(self, instance: int | None) -> Array:
+        """Ground truth of one object: H×W int8, 1 object, 0 ground (other instances too), -1 ignore.
+
+        Args:
+            instance: Instance label; None means the only object, whose label is 1.
+
+        Raises:
+            DataError: if the image has no such instance.
+        """
+        label = 1 if instance is None else instance
+        mask = np.where(self.labels == label, 1, np.where(self.labels == IGNORE, IGNORE, 0)).astype(np.int8)
+        if not (mask == 1).any():
+            raise DataError(
+                f"image {self.image_id!r} has no object with label {label}: its labels are {self.instance_ids()}. "
+                "Check the object id, or the mask file of this image."
+            )
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectEvidence:
+    """What happened to one object in the evaluation; every score is derived from these.
+
+    Attributes:
+        object_id: The object.
+        clicks: Clicks in the order they were placed, in image pixels.
+        ious: IoU in [0, 1] after each of them.
+    """
+
+    object_id: ObjectId
+    clicks: tuple[Click, ...]
+    ious: tuple[float, ...]

@@ -1,0 +1,3 @@
+"""t."""
+from vfm_isbench.upsamplers import interpolation, jbu
+from vfm_isbench.upsamplers.base import UPSAMPLERS

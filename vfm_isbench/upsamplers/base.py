@@ -1,0 +1,62 @@
+"""What an upsampler is to this library, what it may declare, and the registry of the built-in ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from torch import Tensor
+
+from vfm_isbench.registry import Registry
+
+Upsampler: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Any callable ``(features B×C×h×w, image B×3×H×W) -> features B×C×H'×W'``.
+
+The image is RGB with ImageNet mean and standard deviation, the batch is the same in both, and H'×W' is at least h×w;
+the probe resizes what is not H×W. There is no base class: a function will do, and an ``nn.Module`` is a callable with
+parameters.
+
+An upsampler *may* declare, as attributes:
+
+* ``keeps_patch_resolution: bool``: it leaves features at the patch grid on purpose, so that the head runs there and
+  only its logits are resized (the "no upsampling" baseline).
+* ``upsampler_name: str``: what tables call it; without it, ``module:qualname``.
+
+and it may offer the two steps of :class:`TwoStepUpsampler`.
+"""
+
+
+@runtime_checkable
+class TwoStepUpsampler(Protocol):
+    """An upsampler that can prepare the guidance image once and then upsample many feature maps with it.
+
+    Calling it equals the composition of the two steps, up to rounding::
+
+        upsampler(features, image) == upsampler.upsample(features, upsampler.encode_guidance(image))
+
+    Evaluation uses the two steps where features change with every click but the image does not. What the first step
+    returns is the upsampler's own affair; it must keep the order of the batch, and not depend on features.
+    """
+
+    def __call__(self, features: Tensor, image: Tensor, /) -> Tensor:
+        """Upsample ``features`` B×C×h×w, guided by ``image`` B×3×H×W."""
+        ...
+
+    def encode_guidance(self, image: Tensor, /) -> Any:
+        """Do whatever depends on ``image`` B×3×H×W (ImageNet-normalised) alone."""
+        ...
+
+    def upsample(self, features: Tensor, guidance: Any, /) -> Tensor:
+        """Upsample ``features`` B×C×h×w with what :meth:`encode_guidance` returned for the same images."""
+        ...
+
+
+def keeps_patch_resolution(upsampler: Upsampler) -> bool:
+    """Whether the upsampler declares that it leaves features at the patch grid on purpose."""
+    return bool(getattr(upsampler, "keeps_patch_resolution", False))
+
+
+UPSAMPLERS: Registry[Callable[[], Upsampler]] = Registry(
+    "upsampler", "For your own give package.module:attribute, or path/to/file.py:attribute."
+)
+"""Built-in upsamplers by name; an entry called without arguments returns the upsampler with its default settings."""

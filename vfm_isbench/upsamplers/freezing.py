@@ -1,0 +1,115 @@
+"""Finding the modules inside an upsampler, however it is wrapped, to freeze and count them."""
+
+from __future__ import annotations
+
+import dis
+import functools
+from collections.abc import Iterator, Mapping
+from types import CodeType, FunctionType, MethodType
+from typing import Any, TypeVar
+
+from torch import nn
+
+T = TypeVar("T")
+
+_LIBRARIES = frozenset({"torch", "torchvision", "numpy", "scipy", "timm", "einops", "builtins", "functools"})
+"""Packages whose functions are not searched: they hold no upsampler's weights."""
+
+
+def find_module(upsampler: object) -> nn.Module | None:
+    """Find the ``nn.Module`` an upsampler is or uses.
+
+    Looks through bound methods, ``functools.partial``, adapters and other callable objects (their attributes), and
+    functions (the variables they close over, the global names they use, their default arguments), also inside lists,
+    tuples and dictionaries.
+
+    Returns:
+        The module; an ``nn.ModuleList`` of the modules where there are several; None where there is none.
+    """
+    found: list[nn.Module] = []
+    _collect(upsampler, found, set())
+    if len(found) > 1:
+        return nn.ModuleList(found)
+    return found[0] if found else None
+
+
+def freeze(upsampler: T) -> T:
+    """Put the modules in an upsampler into eval mode and stop gradients to their weights, in place.
+
+    Gradients *through* them are left alone: the features' gradient is needed where clicks are added before them.
+
+    Returns:
+        The upsampler itself.
+    """
+    module = find_module(upsampler)
+    if module is not None:
+        module.eval()
+        module.requires_grad_(False)
+    return upsampler
+
+
+def count_parameters(upsampler: object) -> int | None:
+    """Number of parameters in an upsampler's modules, shared ones once; None if it has no module."""
+    module = find_module(upsampler)
+    return None if module is None else sum(parameter.numel() for parameter in module.parameters())
+
+
+def used_globals(function: FunctionType) -> dict[str, Any]:
+    """Global variables a function reads by name, also in functions nested in it, sorted by name.
+
+    Names are taken from the instructions: a code object's list of names also holds attribute names, which would match
+    globals that the function never touches.
+    """
+    names = sorted(set(_global_names(function.__code__)) & function.__globals__.keys())
+    return {name: function.__globals__[name] for name in names}
+
+
+def closed_over(function: FunctionType) -> dict[str, Any]:
+    """Values of the variables a function closes over, by name; variables not bound yet are left out."""
+    values = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            values[name] = cell.cell_contents
+        except ValueError:
+            continue
+    return values
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    yield from (i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _global_names(constant)
+
+
+def _collect(value: object, found: list[nn.Module], seen: set[int]) -> None:
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, nn.Module):
+        found.append(value)
+        return
+    for part in _parts(value):
+        _collect(part, found, seen)
+
+
+def _parts(value: object) -> list[object]:
+    """What a value holds that may be, or lead to, a module."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, FunctionType):
+        if value.__globals__.get("__name__", "").partition(".")[0] in _LIBRARIES:
+            # Not their globals, but what they wrap: a function under @torch.no_grad() is in the decorator's closure.
+            return list(closed_over(value).values())
+        defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        return [*closed_over(value).values(), *used_globals(value).values(), *defaults]
+    if callable(value) and not isinstance(value, type):
+        call = getattr(type(value), "__call__", None)  # noqa: B004 - the function itself is wanted, not whether there is one
+        return [*getattr(value, "__dict__", {}).values(), call]
+    return []

@@ -1,0 +1,81 @@
+"""Upsamplers that do not look at the image's content: none at all, and the classical interpolations to its size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional
+
+from vfm_isbench.upsamplers.base import UPSAMPLERS
+
+
+@dataclass(frozen=True)
+class Identity:
+    """No upsampling: features stay at the patch grid, where the head then runs too."""
+
+    keeps_patch_resolution: ClassVar[bool] = True
+    upsampler_name: ClassVar[str] = "identity"
+
+    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
+        """Return ``features`` as they are, whatever ``image`` is."""
+        return features
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Every pixel takes the features of the patch that it lies in."""
+
+    upsampler_name: ClassVar[str] = "nearest"
+
+    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
+        """Resize ``features`` B×C×h×w to the size of ``image`` B×3×H×W."""
+        return functional.interpolate(features, image.shape[-2:], mode="nearest")
+
+
+@dataclass(frozen=True)
+class Bilinear:
+    """Bilinear interpolation, the usual baseline.
+
+    Args:
+        align_corners: True as in the benchmark's reference implementation (iSegProbe): the centres of the corner
+            patches are put on the corner pixels. False keeps patch centres where they are in the image.
+    """
+
+    align_corners: bool = True
+
+    @property
+    def upsampler_name(self) -> str:
+        """Name in tables."""
+        return "bilinear" if self.align_corners else f"bilinear(align_corners={self.align_corners})"
+
+    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
+        """Resize ``features`` B×C×h×w to the size of ``image`` B×3×H×W."""
+        return functional.interpolate(features, image.shape[-2:], mode="bilinear", align_corners=self.align_corners)
+
+
+@dataclass(frozen=True)
+class Bicubic:
+    """Bicubic interpolation; the result may overshoot the range of the features.
+
+    Args:
+        align_corners: False, PyTorch's default and what the reference implementation leaves it at.
+    """
+
+    align_corners: bool = False
+
+    @property
+    def upsampler_name(self) -> str:
+        """Name in tables."""
+        return f"bicubic(align_corners={self.align_corners})" if self.align_corners else "bicubic"
+
+    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
+        """Resize ``features`` B×C×h×w to the size of ``image`` B×3×H×W."""
+        return functional.interpolate(features, image.shape[-2:], mode="bicubic", align_corners=self.align_corners)
+
+
+UPSAMPLERS.add("identity", Identity)
+UPSAMPLERS.add("nearest", Nearest)
+UPSAMPLERS.add("bilinear", Bilinear)
+UPSAMPLERS.add("bicubic", Bicubic)
