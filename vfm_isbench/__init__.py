@@ -1,3 +1,25 @@
-"""vfm_isbench: how good is my feature upsampler? A benchmark by interactive segmentation."""
+"""vfm_isbench: how good is my feature upsampler? A benchmark by interactive segmentation.
 
-__version__ = "0.1.0"
+>>> import vfm_isbench
+>>> result = vfm_isbench.evaluate("bilinear")  # doctest: +SKIP
+"""
+
+from importlib.metadata import version as _version
+
+__version__ = _version("vfm_isbench")
+
+from vfm_isbench.benchmark import Benchmark, TrainedProbe, evaluate
+from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.results import Result
+
+__all__ = [
+    "Benchmark",
+    "Protocol",
+    "Result",
+    "TrainedProbe",
+    "VfmIsbenchError",
+    "VfmIsbenchWarning",
+    "__version__",
+    "evaluate",
+]

@@ -63,7 +63,8 @@ def build_probe(protocol: Protocol, backbone: Backbone, upsampler: Upsampler) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(protocol.seed)
         click_encoder = build_click_encoder(protocol, backbone)
-        head = build_head(protocol, backbone.width)
+        # The order of channels in memory in which 3×3 convolutions run fastest, on CPUs up to twice as fast.
+        head = build_head(protocol, backbone.width).to(memory_format=torch.channels_last)
     return Probe(
         backbone,
         upsampler,

@@ -15,7 +15,7 @@ from typing import Any
 
 from vfm_isbench import __version__
 from vfm_isbench.backbones import list_backbones
-from vfm_isbench.benchmark import Benchmark
+from vfm_isbench.benchmark import Benchmark, choose_device
 from vfm_isbench.datasets import list_datasets
 from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.protocol import PRESETS, Protocol
@@ -129,8 +129,6 @@ def list_command(arguments: argparse.Namespace) -> None:
 
 def check_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench check``."""
-    from vfm_isbench.benchmark import choose_device
-
     side = arguments.image_size // arguments.patch_size
     report = check_upsampler(
         prepare_upsampler(arguments.upsampler),

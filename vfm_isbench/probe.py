@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from vfm_isbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from vfm_isbench.protocol import Injection
-from vfm_isbench.upsamplers import TwoStepUpsampler, Upsampler, find_module, freeze
+from vfm_isbench.upsamplers import TwoStepUpsampler, Upsampler, find_module, freeze, keeps_patch_resolution
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +130,7 @@ class Probe(nn.Module):
             upsampled = self.upsampler.upsample(features, guidance)
         else:
             upsampled = self.upsampler(features, guidance)
-        if getattr(self.upsampler, "keeps_patch_resolution", False):
+        if keeps_patch_resolution(self.upsampler):
             return upsampled
         return self._resize(upsampled, size)
 

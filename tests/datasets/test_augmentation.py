@@ -168,7 +168,7 @@ def test_colours_that_encode_labels_still_do(seed: int, ensure_crop_fits: bool) 
     inside[[0, 1, -2, -1]] = inside[:, [0, 1, -2, -1]] = False  # a region may end just beyond the crop
     assert inside.mean() > 0.3
     differs = np.abs(image[inside].astype(int) - colours[labels[inside]]).max(axis=-1) > 1
-    assert differs.mean() < 0.001, "only tips of regions, thinner than a pixel, show in the colours alone"
+    assert differs.mean() < 0.005, "only tips of regions, thinner than a pixel, show in the colours alone"
 
 
 def test_labels_are_resized_without_displacement() -> None:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vfm_isbench.backbones.base import Backbone
 from vfm_isbench.errors import ProtocolError
@@ -60,6 +61,10 @@ class ViTBackbone(Backbone):
 class FeatureMapBackbone(Backbone):
     """One feature map of a convolutional (or hierarchical) timm network built with ``features_only``.
 
+    Features are standardised over the channels of each cell, as a transformer's final LayerNorm does without its
+    learned scale. Raw feature maps are up to eight times larger, which drowns the click tokens added to them: training
+    collapsed to background on raw EfficientNet-Lite0 features.
+
     Args:
         name: Name it was asked for by.
         model: A timm feature extractor that returns exactly one map, channels first.
@@ -88,4 +93,5 @@ class FeatureMapBackbone(Backbone):
                 "use injection 'late' or 'pre_upsampler', or a vision transformer as backbone"
             )
         (features,) = self.model(image)
-        return cast(Tensor, features.permute(0, 3, 1, 2) if self._channels_last else features)
+        cells = features if self._channels_last else features.permute(0, 2, 3, 1)
+        return functional.layer_norm(cells, cells.shape[-1:]).permute(0, 3, 1, 2)

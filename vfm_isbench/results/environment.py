@@ -30,6 +30,7 @@ def describe_environment(device: torch.device) -> dict[str, str | int | None]:
             environment[package] = version(package)
         except PackageNotFoundError:
             environment[package] = None
+    environment["torch"] = torch.__version__  # with the build (+cu…, +cpu), which the package version lacks
     environment["cpu"] = _processor()
     environment["cpu_count"] = os.cpu_count()
     environment["threads"] = torch.get_num_threads()

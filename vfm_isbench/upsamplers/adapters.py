@@ -21,7 +21,7 @@ Style: TypeAlias = Literal[
     "image_features",
     "image_features_size",
 ]
-"""How an upsampler is called: ours first, then the ways of FeatUp, LoftUp, keywords of others, LiFT and AnyUp, JAFAR."""
+"""How an upsampler is called: ours first, then as FeatUp, LoftUp, others by keywords, LiFT and AnyUp, JAFAR do."""
 
 STYLES: tuple[Style, ...] = get_args(Style)
 

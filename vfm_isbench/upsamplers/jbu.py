@@ -36,8 +36,8 @@ class JointBilateralUpsampler(nn.Module):
     of the patch; both are Gaussians. Patches outside the grid have no weight. Pixel centres are at half-integers on
     both grids, so any ratio and aspect will do.
 
-    The default widths were found by upsampling area-averaged object masks of 20 photographs (BSDS500) from 14, 16 and 28
-    patches a side to 224 pixels: their squared error is 27 to 29 % below that of bilinear interpolation (corners
+    The default widths were found by upsampling area-averaged object masks of 20 photographs (BSDS500) from 14, 16 and
+    28 patches a side to 224 pixels: their squared error is 27 to 29 % below that of bilinear interpolation (corners
     aligned), and within 2 % of the lowest over widths of 0.25-1.5 patches and 0.05-0.3 in colour.
 
     Args:

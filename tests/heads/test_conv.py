@@ -1,0 +1,55 @@
+"""Conv and linear head: shapes, receptive field, initial weights."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from vfm_isbench.heads import ConvHead, LinearHead
+
+
+def seeded(shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("head", [ConvHead(8), ConvHead(8, layers=1), LinearHead(8)])
+def test_gives_one_logit_per_place(head: nn.Module) -> None:
+    assert head(seeded((2, 8, 5, 7))).shape == (2, 1, 5, 7)
+
+
+@pytest.mark.parametrize(("head", "reach"), [(LinearHead(4), 0), (ConvHead(4, layers=1), 1), (ConvHead(4), 2)])
+def test_sees_as_many_neighbours_as_it_has_convolutions(head: nn.Module, reach: int) -> None:
+    features = seeded((1, 4, 11, 11)).requires_grad_()
+    head(features)[0, 0, 5, 5].backward()
+    assert features.grad is not None
+    rows, cols = features.grad[0].abs().sum(dim=0).nonzero(as_tuple=True)
+    # Some ReLU may be off at the rim, but nothing beyond it is ever seen.
+    assert max((rows - 5).abs().max(), (cols - 5).abs().max()) == reach
+
+
+def test_initial_weights_are_kaiming_normal_by_fan_out() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head = ConvHead(96)
+    convolutions = [module for module in head.modules() if isinstance(module, nn.Conv2d)]
+    assert [tuple(conv.weight.shape) for conv in convolutions] == [(96, 96, 3, 3), (96, 96, 3, 3), (1, 96, 1, 1)]
+    for conv in convolutions:
+        fan_out = conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1]
+        expected = math.sqrt(2 / fan_out)
+        count = conv.weight.numel()
+        # Within four standard errors of the standard deviation, and of the mean.
+        assert abs(conv.weight.std().item() / expected - 1) < 4 / math.sqrt(2 * count)
+        assert abs(conv.weight.mean().item()) < 4 * expected / math.sqrt(count)
+        assert conv.bias is not None
+        assert not conv.bias.any()
+
+
+def test_the_linear_head_is_one_convolution() -> None:
+    head = LinearHead(6)
+    features = seeded((2, 6, 3, 4))
+    weight, bias = head.classifier.weight[0, :, 0, 0], head.classifier.bias
+    assert sum(parameter.numel() for parameter in head.parameters()) == 7
+    torch.testing.assert_close(head(features)[:, 0], torch.einsum("bchw,c->bhw", features, weight) + bias)

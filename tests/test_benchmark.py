@@ -1,0 +1,153 @@
+"""The whole way, on real features: train, evaluate, interrupt, resume, refuse."""
+
+import json
+
+import pytest
+import torch
+from tiny import TINY
+from torch.nn import functional
+
+import vfm_isbench
+from vfm_isbench import Benchmark, Result, VfmIsbenchWarning
+from vfm_isbench.errors import ContractError, DataError, ProtocolError, RunError, UnknownNameError
+from vfm_isbench.evaluation import loop as evaluation_loop
+
+
+def upsample(features, image):
+    """An upsampler as a user would write it."""
+    return functional.interpolate(features, image.shape[-2:], mode="bicubic")
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    """One run, shared by the tests that only look at its result."""
+    return vfm_isbench.evaluate(upsample, TINY, device="cpu", progress=False)
+
+
+def test_result_prints_the_standard_table(result):
+    text = str(result)
+    for column in ("NoC80", "NoC85", "NoC90", "IoU@1", "≥3@90", "s/click"):
+        assert column in text
+    assert "scenes" in text
+    assert "upsample" in text
+
+
+def test_result_holds_evidence_per_object_and_click(result):
+    found = result.datasets["scenes"]
+    assert len(found.objects) == 3
+    assert found.ious.shape == (3, 3)
+    assert all(evidence.clicks[0].is_positive for evidence in found.objects)
+    assert result.to_frame().loc[0, "noc90"] == found.noc(90)
+
+
+def test_result_says_what_was_run(result):
+    assert result.backbone["sha256"]
+    assert result.upsampler["ms_per_image"] > 0
+    assert result.upsampler["deterministic"] is True
+    assert [record["epoch"] for record in result.training] == [0, 1]
+    assert result.environment["torch"] == torch.__version__
+    assert result.protocol.sample_weights == "uniform"
+
+
+def test_saved_result_loads_equal(result, tmp_path):
+    loaded = Result.load(result.save(tmp_path / "r.json"))
+    assert loaded.to_dict() == json.loads(json.dumps(result.to_dict()))
+
+
+def test_same_seed_gives_the_same_numbers_and_another_seed_others(result):
+    again = vfm_isbench.evaluate(upsample, TINY, device="cpu", progress=False)
+    assert again.datasets["scenes"].objects == result.datasets["scenes"].objects
+    other = vfm_isbench.evaluate(upsample, TINY.replace(seed=1), device="cpu", progress=False)
+    assert other.datasets["scenes"].objects != result.datasets["scenes"].objects
+    assert other.fingerprint == result.fingerprint
+
+
+def test_worker_processes_do_not_change_the_numbers(result):
+    again = vfm_isbench.evaluate(upsample, TINY, device="cpu", progress=False, workers=1)
+    assert again.datasets["scenes"].objects == result.datasets["scenes"].objects
+
+
+def test_run_interrupted_in_evaluation_goes_on(result, tmp_path, monkeypatch):
+    evaluated = []
+    original = evaluation_loop.evaluate_object
+
+    def stop_after_one(*arguments, **options):
+        if evaluated:
+            raise KeyboardInterrupt
+        evaluated.append(1)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(evaluation_loop, "evaluate_object", stop_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False).run(upsample)
+    monkeypatch.setattr(evaluation_loop, "evaluate_object", original)
+    seen = []
+    monkeypatch.setattr(evaluation_loop, "evaluate_object", lambda *a, **k: seen.append(1) or original(*a, **k))
+    resumed = Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False).run(upsample)
+    assert len(seen) == 2
+    assert resumed.datasets["scenes"].objects == result.datasets["scenes"].objects
+    assert Result.load(tmp_path / "result.json").datasets["scenes"].objects == result.datasets["scenes"].objects
+
+
+def test_folder_of_another_run_is_refused_and_told_what_differs(tmp_path):
+    short = TINY.replace(epochs=1, object_limit=1, validation_samples=0)
+    Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("nearest")
+    with pytest.raises(RunError, match=r"upsampler\.name"):
+        Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("bilinear")
+    with pytest.raises(RunError, match=r"protocol\.learning_rate"):
+        Benchmark(short.replace(learning_rate=1.0), device="cpu", output_dir=tmp_path, progress=False).run("nearest")
+    Benchmark(short, device="cpu", output_dir=tmp_path, progress=False, overwrite=True).run("bilinear")
+    assert Result.load(tmp_path / "result.json").upsampler["name"] == "bilinear"
+
+
+def test_missing_test_set_is_told_before_any_training(monkeypatch):
+    monkeypatch.setattr("vfm_isbench.benchmark.train", lambda *a, **k: pytest.fail("trained before looking"))
+    with pytest.raises(DataError, match="data_root"):
+        vfm_isbench.evaluate(upsample, TINY.replace(test_datasets=("scenes", "grabcut")), device="cpu")
+    with pytest.raises(UnknownNameError, match="grabcut"):
+        vfm_isbench.evaluate(upsample, TINY.replace(test_datasets=("grabcat",)), device="cpu")
+
+
+def test_broken_upsampler_is_told_before_any_training(monkeypatch):
+    monkeypatch.setattr("vfm_isbench.benchmark.train", lambda *a, **k: pytest.fail("trained before looking"))
+    with pytest.raises(ContractError, match="channels"):
+        vfm_isbench.evaluate(lambda features, image: image, TINY, device="cpu")
+
+
+def test_early_injection_on_a_cnn_is_refused():
+    with pytest.raises(ProtocolError, match="early"):
+        vfm_isbench.evaluate(upsample, TINY.replace(injection="early", click_encoder="patch_embedding"), device="cpu")
+
+
+def test_mismatched_pair_warns_and_is_noted():
+    short = TINY.replace(epochs=1, object_limit=1, validation_samples=0, click_encoder="patch_embedding")
+    with pytest.warns(VfmIsbenchWarning, match="mismatched"):
+        vfm_isbench.evaluate(upsample, short, device="cpu", progress=False)
+
+
+def test_paper_protocol_on_real_photographs_in_all_four_layouts(real_root):
+    short = TINY.replace(
+        name="paper",
+        train_dataset="sbd",
+        validation_dataset="sbd",
+        test_datasets=("grabcut", "berkeley", "davis", "sbd"),
+        epochs=1,
+        object_limit=1,
+    )
+    with pytest.warns(VfmIsbenchWarning, match="sbd_samples_weights"):
+        result = vfm_isbench.evaluate("bilinear", short, device="cpu", data_root=real_root, progress=False)
+    assert list(result.datasets) == ["grabcut", "berkeley", "davis", "sbd"]
+    assert all(found.ious.shape == (1, 3) for found in result.datasets.values())
+    assert any("differs from the paper protocol" in note for note in result.notes)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_gives_nearly_the_same_result(result):
+    again = vfm_isbench.evaluate(upsample, TINY, device="cuda", progress=False)
+    assert again.datasets["scenes"].ious == pytest.approx(result.datasets["scenes"].ious, abs=0.1)
+
+
+def test_unusable_device_is_an_error():
+    with pytest.raises(RunError, match="warp"):
+        Benchmark(TINY, device="warp")

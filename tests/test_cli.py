@@ -1,0 +1,94 @@
+"""The command line as a user meets it: output, exit codes, one-paragraph errors."""
+
+import subprocess
+import sys
+
+import pytest
+from tiny import TINY
+
+from vfm_isbench import Result, cli
+from vfm_isbench.protocol import PRESETS
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch):
+    """Make the small protocol nameable."""
+    monkeypatch.setitem(PRESETS, "tiny", TINY)
+
+
+def test_run_trains_evaluates_prints_and_saves(tiny_preset, tmp_path, capsys):
+    arguments = ["run", "nearest", "--protocol", "tiny", "--device", "cpu", "--output", str(tmp_path / "out")]
+    code = cli.main([*arguments, "--limit", "2", "--seed", "3", "--epochs", "1", "--quiet"])
+    printed = capsys.readouterr()
+    assert code == 0
+    assert "NoC90" in printed.out
+    result = Result.load(tmp_path / "out" / "result.json")
+    assert (result.protocol.seed, result.protocol.epochs, len(result.datasets["scenes"].objects)) == (3, 1, 2)
+
+
+def test_run_of_a_file_attribute(tiny_preset, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        "import torch\n\n\ndef half(features, image):\n"
+        "    return torch.nn.functional.interpolate(features, scale_factor=2, mode='nearest')\n"
+    )
+    arguments = ["run", f"{tmp_path / 'mine.py'}:half", "--protocol", "tiny", "--device", "cpu", "--epochs", "1"]
+    assert cli.main([*arguments, "--limit", "1", "--quiet", "--output", str(tmp_path / "out"), "--name", "half"]) == 0
+    assert Result.load(tmp_path / "out" / "result.json").upsampler["name"] == "half"
+
+
+@pytest.mark.parametrize("kind", ["protocols", "backbones", "upsamplers", "datasets"])
+def test_list_names_everything(kind, capsys):
+    assert cli.main(["list", kind]) == 0
+    expected = {
+        "protocols": ["paper", "paper-early", "reference", "demo"],
+        "backbones": ["dinov2_vits14", "efficientnet_lite0", "timm:NAME"],
+        "upsamplers": ["identity", "nearest", "bilinear", "bicubic", "jbu"],
+        "datasets": ["sbd", "grabcut", "berkeley", "davis", "scenes"],
+    }[kind]
+    lines = capsys.readouterr().out.splitlines()
+    assert [name for name in expected if not any(line.startswith(name + " ") for line in lines)] == []
+
+
+def test_check_accepts_a_good_upsampler_and_refuses_a_bad_one(tmp_path, capsys):
+    assert cli.main(["check", "jbu", "--channels", "8", "--image-size", "56", "--device", "cpu"]) == 0
+    assert "keeps the contract" in capsys.readouterr().out
+    (tmp_path / "bad.py").write_text("def shrink(features, image):\n    return features[:, :, ::2, ::2]\n")
+    arguments = ["check", f"{tmp_path / 'bad.py'}:shrink", "--channels", "8", "--image-size", "56", "--device", "cpu"]
+    assert cli.main(arguments) == 2
+    assert "vfm-isbench:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "bilinaer"], "bilinear"),
+        (["run", "bilinear", "--protocol", "papr"], "paper"),
+        (["run", "bilinear", "--injection", "middle"], "late"),
+        (["run", "bilinear", "--protocol", "paper", "--backbone", "efficientnet_lite0"], "--data-root"),
+        (["run", "bilinear", "--datasets", "grabcut"], "--data-root"),
+        (["run", "bilinear", "--backbone", "resnet"], "backbone"),
+        (["run", "bilinear", "--device", "warp"], "warp"),
+        (["run", "bilinear", "--limit", "0"], "object_limit"),
+        (["run", "no.such.module:thing"], "no.such.module"),
+    ],
+)
+def test_wrong_use_ends_with_code_2_and_one_paragraph(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(cli.VfmIsbenchError):
+        cli.main(["run", "bilinaer", "--debug"])
+
+
+def test_module_runs_and_wrong_arguments_end_with_code_2():
+    shown = subprocess.run([sys.executable, "-m", "vfm_isbench", "--version"], capture_output=True, text=True)
+    assert shown.returncode == 0
+    assert shown.stdout.startswith("vfm-isbench ")
+    assert subprocess.run([sys.executable, "-m", "vfm_isbench", "fly"], capture_output=True).returncode == 2

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vfm_isbench.errors import UnknownNameError
+from vfm_isbench.upsamplers import STYLES, Adapted, Identity, adapt, detect_style, to_contract
+
+FEATURES, IMAGE = torch.rand(2, 5, 4, 6), torch.rand(2, 3, 16, 24)
+
+
+class Recorder:
+    """Returns features and image as it got them, told apart by their channels, and the rest."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+
+@pytest.mark.parametrize(
+    ("style", "args", "kwargs"),
+    [
+        ("features_image", (FEATURES, IMAGE), {}),
+        ("source_guidance", (), {"source": FEATURES, "guidance": IMAGE}),
+        ("lr_feats_img", (), {"lr_feats": FEATURES, "img": IMAGE}),
+        ("hr_image_lr_features", (), {"hr_image": IMAGE, "lr_features": FEATURES}),
+        ("image_features", (IMAGE, FEATURES), {}),
+        ("image_features_size", (IMAGE, FEATURES, (16, 24)), {}),
+    ],
+)
+def test_every_style_calls_in_its_way(style: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    got_args, got_kwargs = adapt(Recorder(), style)(FEATURES, IMAGE)
+    assert len(got_args) == len(args) and all(got is given for got, given in zip(got_args[:2], args[:2], strict=True))
+    assert got_args[2:] == args[2:]
+    assert got_kwargs.keys() == kwargs.keys() and all(got_kwargs[name] is kwargs[name] for name in kwargs)
+
+
+def test_all_styles_are_known() -> None:
+    assert len(STYLES) == 6
+    with pytest.raises(UnknownNameError, match="Did you mean 'image_features'"):
+        adapt(Recorder(), "image_feature")  # type: ignore[arg-type]
+
+
+def ours(features: Any, image: Any) -> Any: ...
+def feats(feats: Any, img: Any) -> Any: ...
+def unknown(a: Any, b: Any) -> Any: ...
+def anything(*args: Any, **kwargs: Any) -> Any: ...
+def lift(image: Any, features: Any) -> Any: ...
+def uplift(img: Any, x: Any, outsize: Any = None) -> Any: ...
+def anyup(image: Any, features: Any, output_size: Any = None) -> Any: ...
+def jafar(image: Any, features: Any, output_size: Any) -> Any: ...
+def featup(source: Any, guidance: Any) -> Any: ...
+def featup_turned(guidance: Any, source: Any) -> Any: ...
+def keywords(*, lr_feats: Any, img: Any) -> Any: ...
+def keywords_turned(hr_image: Any, lr_features: Any) -> Any: ...
+def images(image: Any, guidance: Any) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "style"),
+    [
+        (ours, "features_image"),
+        (feats, "features_image"),
+        (unknown, "features_image"),
+        (anything, "features_image"),
+        (images, "features_image"),
+        (lift, "image_features"),
+        (uplift, "image_features"),
+        (anyup, "image_features"),
+        (jafar, "image_features_size"),
+        (featup, "source_guidance"),
+        (featup_turned, "source_guidance"),
+        (keywords, "lr_feats_img"),
+        (keywords_turned, "hr_image_lr_features"),
+        (functools.partial(jafar, output_size=(3, 4)), "image_features"),
+        (torch.add, "features_image"),
+    ],
+)
+def test_style_is_told_by_the_parameters_names(function: Any, style: str) -> None:
+    assert detect_style(function) == style
+
+
+class ImageFirst(nn.Module):
+    def forward(self, image: Tensor, features: Tensor) -> Tensor:
+        return features
+
+
+def test_modules_are_read_by_their_forward_and_adapting_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        upsampler = to_contract(ImageFirst())
+    assert upsampler(FEATURES, IMAGE) is FEATURES
+    assert "image_features" in caplog.text
+
+
+def test_what_fits_is_left_alone_and_adapting_twice_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert to_contract(ours) is ours
+        adapted = adapt(lift, "image_features")
+        assert to_contract(adapted) is adapted
+    assert not caplog.text
+
+
+def test_an_adapter_passes_on_what_is_declared() -> None:
+    assert Adapted(Identity(), "image_features").keeps_patch_resolution
+    assert not Adapted(lift, "image_features").keeps_patch_resolution

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vfm_isbench.errors import ContractError, VfmIsbenchWarning
+from vfm_isbench.upsamplers import Bilinear, ContractReport, check_upsampler
+
+
+def check(upsampler: Any, **options: Any) -> ContractReport:
+    return check_upsampler(upsampler, channels=5, grid=(4, 6), image_size=(16, 24), **options)
+
+
+def raises(features: Tensor, image: Tensor) -> Tensor:
+    raise KeyError("lr_feats")
+
+
+def factory() -> Any:
+    return Bilinear()
+
+
+def in_place(features: Tensor, image: Tensor) -> Tensor:
+    image.clamp_(0, 1)
+    return features
+
+
+BROKEN = {
+    "not callable": (3, "type int, which cannot be called"),
+    "raises": (raises, r"raised KeyError: 'lr_feats'.*features 2×5×4×6.*adapt\(upsampler, style\)"),
+    "keywords only": (lambda *, source, guidance: source, "raised TypeError.*source_guidance"),
+    "tuple": (lambda f, x: (f, x), r"type tuple \(Tensor, Tensor\).*alone"),
+    "None": (lambda f, x: None, "returned None"),
+    "dict": (lambda f, x: {"features": f}, "type dict"),
+    "numpy": (lambda f, x: f.numpy(), "type ndarray.*from_numpy"),
+    "another function": (lambda f, x: factory, "factory"),
+    "three dimensions": (lambda f, x: f[0], "returned 5×4×6 .*3 dimensions instead of 4"),
+    "batch": (lambda f, x: f[:1], "returned 1×5×4×6 .*batch must be kept"),
+    "channels": (lambda f, x: f[:, :4], "returned 2×4×4×6 .*channels must be kept"),
+    "image back": (lambda f, x: x, "channels must be kept.*argument order"),
+    "integers": (lambda f, x: f.long(), "torch.int64"),
+    "device": (lambda f, x: f.to("meta"), "on meta; expected .* on cpu"),
+    "NaN": (lambda f, x: f / 0, "240 values of 240 that are NaN or infinite"),
+    "smaller": (lambda f, x: f[:, :, ::2], "returned 2×5×2×6 .*patch grid"),
+    "features changed": (lambda f, x: f.mul_(2), "changed the features"),
+    "image changed": (in_place, "changed the image"),
+    "size by batch": (lambda f, x: f.repeat(1, 1, len(f), 1), "2×5×8×6"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_breaks_the_contract_is_named(name: str) -> None:
+    upsampler, message = BROKEN[name]
+    with pytest.raises(ContractError, match=re.compile(message, re.DOTALL)):
+        check(upsampler)
+
+
+def test_the_original_exception_is_chained() -> None:
+    with pytest.raises(ContractError) as caught:
+        check(raises)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def through_numpy(features: Tensor, image: Tensor) -> Tensor:
+    return torch.from_numpy(features.detach().numpy() * 2)
+
+
+@torch.no_grad()
+def without_gradient(features: Tensor, image: Tensor) -> Tensor:
+    return features * 2
+
+
+def gradient_elsewhere(features: Tensor, image: Tensor) -> Tensor:
+    return features.detach() + torch.zeros(1, requires_grad=True)
+
+
+def zero_gradient(features: Tensor, image: Tensor) -> Tensor:
+    return features.detach() + 0 * features
+
+
+def infinite_gradient(features: Tensor, image: Tensor) -> Tensor:
+    return (features * 0).sqrt() + features.detach()
+
+
+def overwritten(features: Tensor, image: Tensor) -> Tensor:
+    doubled = features.exp()
+    doubled += 1
+    return doubled
+
+
+@pytest.mark.parametrize(
+    "upsampler",
+    [through_numpy, without_gradient, gradient_elsewhere, zero_gradient, infinite_gradient, overwritten],
+)
+def test_missing_gradient_stops_only_where_it_is_needed(upsampler: Any) -> None:
+    assert check(upsampler).deterministic
+    with pytest.raises(ContractError, match="trained through it.*'late'"):
+        check(upsampler, needs_gradient=True)
+
+
+def test_outputs_of_constant_sum_have_a_gradient() -> None:
+    # As with normalised outputs, the gradient of their plain sum is zero.
+    check(lambda f, x: torch.cat([f[:, :2], -f[:, :2], torch.zeros_like(f[:, 4:])], dim=1), needs_gradient=True)
+
+
+def test_randomness_warns_and_is_recorded() -> None:
+    with pytest.warns(VfmIsbenchWarning, match="not deterministic"):
+        report = check(lambda f, x: f + torch.rand_like(f))
+    assert not report.deterministic
+    assert report.repeat_deviation > 0
+    assert report.batch_independent, "what differs from call to call tells nothing about the batch"
+    assert len(report.warnings) == 1
+
+
+def test_dependence_on_the_batch_warns_and_is_recorded() -> None:
+    with pytest.warns(VfmIsbenchWarning, match="depends on the rest of the batch"):
+        report = check(lambda f, x: f / f.std())
+    assert report.deterministic
+    assert not report.batch_independent
+    assert report.batch_deviation > 1e-4
+    assert "batch" in report.warnings[0]
+
+
+def test_rounding_within_the_tolerance_is_not_dependence() -> None:
+    assert check(lambda f, x: f * (1 + 1e-6 * len(f))).batch_independent
+
+
+def test_another_float_type_warns() -> None:
+    with pytest.warns(VfmIsbenchWarning, match="torch.float16 for features of torch.float32"):
+        check(lambda f, x: f.half())
+
+
+def test_modules_are_checked_and_left_frozen_in_eval_mode() -> None:
+    module = Dropping().train()
+    report = check(module, needs_gradient=True)
+    assert report.deterministic
+    assert report.n_parameters == 5 * 5 + 5
+    assert not module.training
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+class Dropping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(nn.Conv2d(5, 5, 1), nn.BatchNorm2d(5, affine=False), nn.Dropout(0.5))
+
+    def forward(self, features: Tensor, image: Tensor) -> Tensor:
+        return functional.interpolate(self.mix(features), scale_factor=2)
+
+
+def test_report_of_a_plain_function() -> None:
+    report = check(lambda f, x: functional.interpolate(f, x.shape[-2:]))
+    assert report.output_size == (16, 24)
+    assert report.n_parameters is None
+    assert report.ms_per_image > 0
+    assert report.repeat_deviation == report.batch_deviation == 0
+    assert report.warnings == ()
+
+
+def test_the_seed_decides_the_input_and_no_global_state_is_touched() -> None:
+    seen: list[Tensor] = []
+
+    def spy(features: Tensor, image: Tensor) -> Tensor:
+        seen.append(features.clone())
+        return features
+
+    before = torch.random.get_rng_state()
+    check(spy, seed=1)
+    first = seen[0]
+    seen.clear()
+    check(spy, seed=1)
+    assert torch.equal(seen[0], first)
+    seen.clear()
+    check(spy, seed=2)
+    assert not torch.equal(seen[0], first)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class TwoSteps:
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
+        return features
+
+    def encode_guidance(self, image: Tensor) -> float:
+        return self.factor
+
+    def upsample(self, features: Tensor, guidance: float) -> Tensor:
+        return features * guidance
+
+
+def test_two_steps_must_equal_the_call() -> None:
+    check(TwoSteps(1))
+    with pytest.raises(ContractError, match=r"encode_guidance\(image\)\) returned .* differs by 1.0e\+00"):
+        check(TwoSteps(2))

@@ -1,0 +1,142 @@
+"""Small stand-ins for tests, ours and those of others: a backbone, an upsampler and a data set that cost nothing.
+
+They obey the same interfaces as the real ones, have random but reproducible content, and need no files. What they
+measure means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vfm_isbench.backbones.base import Backbone
+from vfm_isbench.datasets.base import ObjectDataset
+from vfm_isbench.errors import DataError
+from vfm_isbench.types import AnnotatedImage, Array
+
+
+class FakeBackbone(Backbone):
+    """A patch embedding and one layer that lets neighbouring patches mix; takes click tokens.
+
+    It holds a BatchNorm, so that a test notices if somebody puts it in training mode.
+
+    Args:
+        width: Channels C of its features.
+        patch_size: Patch side in pixels.
+        seed: Seed of its weights.
+
+    >>> FakeBackbone()(torch.zeros(2, 3, 28, 42)).shape
+    torch.Size([2, 8, 2, 3])
+    """
+
+    def __init__(self, width: int = 8, patch_size: int = 14, seed: int = 0) -> None:
+        super().__init__("fake", width=width, patch_size=patch_size, takes_click_tokens=True)
+        self.patch_embed = nn.Conv2d(3, width, patch_size, stride=patch_size)
+        self.norm = nn.BatchNorm2d(width)
+        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        _randomise(self, seed)
+
+    def forward(self, image: Tensor, click_tokens: Tensor | None = None) -> Tensor:
+        """See :meth:`vfm_isbench.backbones.Backbone.forward`."""
+        tokens = self.patch_embed(image)
+        if click_tokens is not None:
+            tokens = tokens + click_tokens
+        # tanh and the sum: what clicks change depends on the image, as in a transformer.
+        return cast(Tensor, tokens + torch.tanh(self.mix(self.norm(tokens))))
+
+
+class FakeUpsampler(nn.Module):
+    """An upsampler with weights, BatchNorm and dropout, in two steps (the image first, then the features).
+
+    Args:
+        width: Channels C of the features.
+        seed: Seed of its weights.
+    """
+
+    def __init__(self, width: int = 8, seed: int = 0) -> None:
+        super().__init__()
+        self.guide = nn.Conv2d(3, width, 1)
+        self.norm = nn.BatchNorm2d(width)
+        self.dropout = nn.Dropout(0.5)
+        _randomise(self, seed)
+
+    def encode_guidance(self, image: Tensor) -> Tensor:
+        """Turn the image B×3×H×W into B×C×H×W."""
+        return torch.tanh(self.guide(image))
+
+    def upsample(self, features: Tensor, guidance: Tensor) -> Tensor:
+        """Bring features B×C×h×w to the guidance's B×C×H×W."""
+        resized = functional.interpolate(self.dropout(self.norm(features)), guidance.shape[-2:], mode="nearest")
+        return resized + guidance
+
+    def forward(self, features: Tensor, image: Tensor) -> Tensor:
+        """Both steps."""
+        return self.upsample(features, self.encode_guidance(image))
+
+
+class FakeDataset(ObjectDataset):
+    """A few images of bright ellipses on dark ground, each with its mask.
+
+    Args:
+        images: Number of images.
+        instances: Instances per image, side by side.
+        size: (H, W) of the images.
+        seed: Seed of everything.
+        name: Name in tables.
+
+    >>> dataset = FakeDataset(images=2, instances=2)
+    >>> [str(one) for one in dataset.objects]
+    ['fake0:1', 'fake0:2', 'fake1:1', 'fake1:2']
+    """
+
+    def __init__(
+        self, images: int = 3, instances: int = 2, size: tuple[int, int] = (60, 80), seed: int = 0, name: str = "fake"
+    ) -> None:
+        self.name = name
+        self.instances = instances
+        self.size = size
+        self.seed = seed
+        self._ids = [f"fake{index}" for index in range(images)]
+
+    @property
+    def image_ids(self) -> Sequence[str]:
+        """Names ``fake0``, ``fake1`` and so on."""
+        return self._ids
+
+    def read(self, image_id: str) -> AnnotatedImage:
+        """See :meth:`vfm_isbench.datasets.ObjectDataset.read`."""
+        if image_id not in self._ids:
+            raise DataError(f"the fake data set has no image {image_id!r}; it has {', '.join(self._ids)}")
+        rng = np.random.default_rng([self.seed, self._ids.index(image_id)])
+        height, width = self.size
+        column = width / self.instances
+        rows, cols = np.mgrid[:height, :width]
+        labels = np.zeros(self.size, np.int32)
+        image = rng.normal((60, 80, 100), 12, (height, width, 3))
+        for instance in range(1, self.instances + 1):
+            half = np.array([height, column]) * rng.uniform(0.25, 0.4, 2)
+            centre = np.array([height / 2, column * (instance - 0.5)]) + rng.uniform(-0.08, 0.08, 2) * (height, column)
+            inside = ((rows - centre[0]) / half[0]) ** 2 + ((cols - centre[1]) / half[1]) ** 2 <= 1
+            labels[inside] = instance
+            image[inside] = rng.normal(rng.uniform(150, 220, 3), 12, (np.count_nonzero(inside), 3))
+        return AnnotatedImage(image_id, _to_uint8(image), labels)
+
+
+def _to_uint8(values: Array) -> Array:
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def _randomise(module: nn.Module, seed: int) -> None:
+    """Draw all parameters and running statistics anew, from the seed alone."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in module.state_dict().items():
+        if not value.is_floating_point():
+            continue
+        fan_in = value[0].numel() if value.dim() > 1 else 1
+        drawn = torch.randn(value.shape, generator=generator) / fan_in**0.5
+        value.copy_(drawn.abs() + 0.5 if name.endswith("running_var") else drawn)

@@ -1,0 +1,178 @@
+"""From what a user writes to an upsampler: a built-in name, ``package.module:attribute`` or ``file.py:attribute``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError
+from vfm_isbench.registry import unknown_name
+from vfm_isbench.upsamplers.adapters import FEATURE_NAMES, IMAGE_NAMES, detect_style, to_contract
+from vfm_isbench.upsamplers.base import UPSAMPLERS, Upsampler
+from vfm_isbench.upsamplers.violations import check_callable
+
+
+def load_upsampler(spec: str) -> Upsampler:
+    """Find an upsampler by what was written for it.
+
+    Args:
+        spec: A built-in name ("bilinear"); ``package.module:attribute``; or ``path/to/file.py:attribute``. The
+            attribute, dotted if need be, is an upsampler (function, module, any callable), or a class or a function
+            that makes one when called without arguments. A function counts as a maker if it can be called without
+            arguments, and not with two or with names that say nothing of features or images.
+
+    Returns:
+        The upsampler, adapted to ``(features, image)`` where its parameters' names show another style.
+
+    Raises:
+        UnknownNameError: if there is no such built-in, module, file or attribute.
+        ContractError: if importing or making it fails, or if it cannot be called as an upsampler.
+    """
+    source, colon, attribute = spec.rpartition(":")
+    if not colon or not source or not attribute:
+        if spec.removesuffix(":").endswith(".py"):
+            raise UnknownNameError(
+                f"{spec!r} names a file but nothing in it; write {spec.removesuffix(':')}:attribute, "
+                "the attribute being the upsampler"
+            )
+        return UPSAMPLERS.get(spec)()
+    module = _module_from_file(spec, Path(source)) if source.endswith(".py") else _module_by_name(spec, source)
+    found: Any = module
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            names = [known for known in dir(found) if not known.startswith("_")]
+            raise unknown_name(f"attribute of {source} in upsampler {spec!r}:", name, names or ["nothing public"])
+        found = getattr(found, name)
+    return to_contract(_make(spec, found))
+
+
+def _make(spec: str, found: Any) -> Any:
+    """Turn a class or a factory into what it makes; leave an upsampler as it is."""
+    if not callable(found):
+        raise ContractError(
+            f"upsampler {spec!r} is of type {type(found).__name__}, which cannot be called; name a callable "
+            "(features, image), or a class or function that makes one"
+        )
+    if not _is_maker(spec, found):
+        return found
+    try:
+        made = found()
+    except VfmIsbenchError:
+        raise
+    except Exception as error:
+        raise ContractError(f"making upsampler {spec!r} failed with {type(error).__name__}: {error}") from error
+    if not callable(made):
+        raise ContractError(
+            f"{spec!r}, called without arguments, made something of type {type(made).__name__}, which cannot be "
+            "called as an upsampler (features, image)"
+        )
+    return made
+
+
+def _is_maker(spec: str, found: Any) -> bool:
+    if isinstance(found, nn.Module):
+        return False
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):
+        return isinstance(found, type)
+    if isinstance(found, type):
+        if not _binds(signature, 0):
+            raise ContractError(
+                f"upsampler {spec!r} is a class that needs arguments {signature}; write a function without parameters "
+                "that returns a ready instance, and name that"
+            )
+        return True
+    if detect_style(found) != "features_image":
+        return False
+    if _binds(signature, 0):
+        named = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        takes_any = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
+        takes_two = takes_any or (len(named) >= 2 and named[0].name in FEATURE_NAMES | IMAGE_NAMES)
+        return not takes_two
+    if not _binds(signature, 2):
+        raise ContractError(
+            f"upsampler {spec!r} has the parameters {signature}; expected (features, image), or none for a function "
+            "that makes an upsampler. For other styles see vfm_isbench.upsamplers.adapt"
+        )
+    return False
+
+
+def _binds(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _module_by_name(spec: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(f"{missing}."):
+            raise UnknownNameError(
+                f"upsampler {spec!r}: there is no module {missing!r} on Python's path; install it, set PYTHONPATH to "
+                "its folder, or give the file as path/to/file.py:attribute"
+            ) from error
+        raise _import_failed(spec, name, error) from error
+    except Exception as error:
+        raise _import_failed(spec, name, error) from error
+
+
+def _module_from_file(spec: str, path: Path) -> ModuleType:
+    try:
+        path = path.expanduser().resolve()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    except OSError as error:
+        raise UnknownNameError(
+            f"upsampler {spec!r}: cannot read the file {path} ({error.strerror}); check the path, which is taken from "
+            f"{Path.cwd()}"
+        ) from error
+    # Pickle and dataclasses look modules up in sys.modules. "@" is in no importable name, so this one hides no other;
+    # and the content's digest, unlike the path, is the same on every machine.
+    name = f"{path.stem}@{digest}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+        return loaded
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    assert module_spec is not None and module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _import_failed(spec, str(path), error) from error
+    return module
+
+
+def _import_failed(spec: str, source: str, error: Exception) -> ContractError:
+    hint = "; modules beside it are found when PYTHONPATH holds their folder" if isinstance(error, ImportError) else ""
+    return ContractError(f"upsampler {spec!r}: importing {source} failed with {type(error).__name__}: {error}{hint}")
+
+
+def prepare_upsampler(upsampler: Upsampler | str) -> Upsampler:
+    """Take what a user hands in, a callable or what :func:`load_upsampler` understands, to the common call style.
+
+    Raises:
+        UnknownNameError, ContractError: see :func:`load_upsampler`; also if it cannot be called at all.
+    """
+    if isinstance(upsampler, str):
+        return load_upsampler(upsampler)
+    check_callable(upsampler)
+    return to_contract(upsampler)
+
+
+def list_upsamplers() -> dict[str, str]:
+    """Names of the built-in upsamplers, each with the first sentence of its description."""
+    return {name: (inspect.getdoc(UPSAMPLERS.get(name)()) or "").splitlines()[0] for name in UPSAMPLERS}

@@ -1,0 +1,126 @@
+"""What breaks the contract ``(features, image) -> features``: each rule, and the error that names what was seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vfm_isbench.errors import ContractError
+from vfm_isbench.upsamplers.adapters import STYLES
+from vfm_isbench.upsamplers.base import Upsampler
+
+
+def check_callable(upsampler: object) -> None:
+    """Check that an upsampler can be called at all.
+
+    Raises:
+        ContractError: if not.
+    """
+    if not callable(upsampler):
+        raise ContractError(
+            f"the upsampler is of type {type(upsampler).__name__}, which cannot be called; "
+            "give a callable (features B×C×h×w, image B×3×H×W) -> B×C×H'×W'"
+        )
+
+
+def shape_of(tensor: Tensor) -> str:
+    """A tensor's shape as it stands in messages: 2×384×16×16."""
+    return "×".join(map(str, tensor.shape)) or "a scalar"
+
+
+def call_checked(upsampler: Upsampler, features: Tensor, image: Tensor) -> Tensor:
+    """Call an upsampler with copies of ``features`` B×C×h×w and ``image`` B×3×H×W, and check what comes back.
+
+    Raises:
+        ContractError: for whatever a single call can show to break the contract.
+    """
+    given = (features.clone(), image.clone())
+    output: Any = _run(upsampler, *given)
+    _check_output(output, features, image)
+    for name, before, after in (("features", features, given[0]), ("image", image, given[1])):
+        if not torch.equal(before, after):
+            raise ContractError(
+                f"the upsampler changed the {name} it was given in place; others still use that tensor: work on a copy "
+                f"({name}.clone())"
+            )
+    return output  # type: ignore[no-any-return]
+
+
+def _run(upsampler: Upsampler, features: Tensor, image: Tensor) -> Any:
+    try:
+        return upsampler(features, image)
+    except Exception as error:
+        others = ", ".join(STYLES[1:])
+        raise ContractError(
+            f"the upsampler raised {type(error).__name__}: {error}\nIt was called with (features {shape_of(features)}, "
+            f"image {shape_of(image)}) by position, in that order, both {features.dtype} on {features.device}. If its "
+            "arguments are otherwise, wrap it with vfm_isbench.upsamplers.adapt(upsampler, style), style one of "
+            f"{others}; if it is a module, its weights must be on the same device."
+        ) from error
+
+
+def _check_output(output: Any, features: Tensor, image: Tensor) -> None:
+    expected = f"expected one tensor {features.shape[0]}×{features.shape[1]}×H'×W' of floats on {features.device}"
+    if not isinstance(output, Tensor):
+        kind = "None" if output is None else f"a value of type {type(output).__name__}"
+        if isinstance(output, (tuple, list)):
+            kind += f" ({', '.join(type(part).__name__ for part in output)})"
+        advice = "return the upsampled features alone"
+        if callable(output):
+            advice = "it looks like a factory: give what it returns"
+        elif type(output).__module__ == "numpy":
+            advice = "return torch.from_numpy(...) on the features' device"
+        raise ContractError(f"the upsampler returned {kind}; {expected}: {advice}")
+    given = f"features {shape_of(features)} and image {shape_of(image)}"
+    seen = f"the upsampler returned {shape_of(output)} for {given}; {expected}"
+    if output.ndim != 4:
+        raise ContractError(f"{seen}: {output.ndim} dimensions instead of 4")
+    if output.shape[0] != features.shape[0]:
+        raise ContractError(f"{seen}: the batch must be kept")
+    if output.shape[1] != features.shape[1]:
+        hint = " (it may have returned the image: check the argument order)" if output.shape[1] == 3 else ""
+        raise ContractError(f"{seen}: the channels must be kept{hint}")
+    if output.shape[2] < features.shape[2] or output.shape[3] < features.shape[3]:
+        raise ContractError(f"{seen}, at least as large as the patch grid: an upsampler must not shrink features")
+    if not output.is_floating_point():
+        raise ContractError(f"the upsampler returned {output.dtype}; {expected}: convert with .to(features.dtype)")
+    if output.device != features.device:
+        raise ContractError(f"the upsampler returned a tensor on {output.device}; {expected}: keep to features.device")
+    if not bool(output.isfinite().all()):
+        bad = int((~output.isfinite()).sum())
+        raise ContractError(
+            f"the upsampler returned {bad} values of {output.numel()} that are NaN or infinite for finite features; "
+            "look for divisions by zero and overflow"
+        )
+
+
+def check_gradient(upsampler: Upsampler, features: Tensor, image: Tensor, generator: torch.Generator) -> None:
+    """Check that a gradient flows from an upsampler's output to the features.
+
+    Raises:
+        ContractError: if there is none, it is zero everywhere, not finite, or cannot be computed.
+    """
+    needed = features.clone().requires_grad_()
+    with torch.enable_grad():
+        output = _run(upsampler, needed, image)
+        gradient: Tensor | None = None
+        if output.requires_grad:
+            # Random weights: the plain sum is constant where outputs are normalised, and its gradient zero.
+            weights = torch.randn(output.shape, generator=generator).to(output)
+            try:
+                (gradient,) = torch.autograd.grad((output * weights).sum(), needed, allow_unused=True)
+            except RuntimeError as error:
+                raise _no_gradient(f"cannot pass its gradient back ({error})") from error
+    if gradient is None or not bool(gradient.any()):
+        raise _no_gradient("passes no gradient from its output to the features")
+    if not bool(gradient.isfinite().all()):
+        raise _no_gradient("passes a gradient that is NaN or infinite to the features")
+
+
+def _no_gradient(seen: str) -> ContractError:
+    return ContractError(
+        f"the upsampler {seen}, but with this injection (early, pre_upsampler) the click encoder is trained through "
+        "it: look for .detach(), numpy, torch.no_grad() or an in-place write in it, or use injection 'late'"
+    )
