@@ -81,10 +81,9 @@ def test_wrong_use_ends_with_code_2_and_one_paragraph(arguments, said, tmp_path,
     assert len(error.strip().splitlines()) == 1
 
 
-def test_debug_shows_the_traceback(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(cli.VfmIsbenchError):
-        cli.main(["run", "bilinaer", "--debug"])
+def test_debug_shows_the_traceback(capsys):
+    assert cli.main(["run", "bilinaer", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_module_runs_and_wrong_arguments_end_with_code_2():

@@ -76,7 +76,7 @@ def command_lines(text: str) -> list[str]:
     """Command lines of ours: in blocks, and between single back-ticks where they have arguments."""
     blocks = [fence.text.replace("\\\n", " ") for fence in fences(text) if fence.language in ("bash", "console", "sh")]
     lines = [part.strip() for block in blocks for line in block.splitlines() for part in re.split(r"&&|\|\||;", line)]
-    inline = re.findall(r"`(vfm-isbench \S+ [^`]+)`", prose(text))
+    inline = re.findall(r"`(vfm-isbench [^`\s]+ [^`]+)`", prose(text))
     ours = [line.removeprefix("$ ") for line in [*lines, *inline]]
     return [line for line in ours if re.match(r"(vfm-isbench|python3? -m vfm_isbench) ", line)]
 
@@ -156,6 +156,7 @@ def test_snippets_run(page, tmp_path, monkeypatch):
 def test_the_helpers_see_what_they_should():
     text = (
         "See [a](b.md#c), [d](https://e.org), `vfm-isbench run f --seed 1` in `vfm_isbench/cli.py`.\n\n"
+        "`vfm-isbench run` is `python` code.\n\n"
         "<!-- not run: slow -->\n```python\nx\n```\n\n```bash\n$ vfm-isbench list \\\n  backbones\npip install .\n```\n"
     )
     assert links(text) == ["b.md"]
@@ -165,6 +166,6 @@ def test_the_helpers_see_what_they_should():
         ["vfm-isbench", "run", "f", "--seed", "1"],
     ]
     assert [(fence.language, fence.line, bool(NOT_RUN.fullmatch(fence.marker))) for fence in fences(text)] == [
-        ("python", 5, True),
-        ("bash", 9, False),
+        ("python", 7, True),
+        ("bash", 11, False),
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from vfm_isbench.benchmark import Benchmark, choose_device
 from vfm_isbench.datasets import list_datasets
 from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.protocol import PRESETS, Protocol
-from vfm_isbench.upsamplers import check_upsampler, list_upsamplers, prepare_upsampler
+from vfm_isbench.upsamplers import check_upsampler, find_module, list_upsamplers, prepare_upsampler
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
@@ -43,7 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--name", help="what the table calls it (default: its own name)")
     _add_protocol_options(run)
     run.add_argument("--datasets", nargs="+", metavar="NAME", help="test sets to evaluate (default: the protocol's)")
-    run.add_argument("--data-root", type=Path, metavar="DIR", help="folder that holds SBD/, GrabCut/, Berkeley/, DAVIS/")
+    run.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="folder with SBD/, GrabCut/, Berkeley/, DAVIS/"
+    )
     run.add_argument("--backbone-weights", type=Path, metavar="PATH", help="file or folder with the backbone's weights")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: auto)")
     run.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare training samples")
@@ -61,6 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--channels", type=int, default=384, metavar="C", help="feature channels (default: 384)")
     check.add_argument("--patch-size", type=int, default=14, metavar="P", help="patch side in pixels (default: 14)")
     check.add_argument("--image-size", type=int, default=224, metavar="S", help="image side in pixels (default: 224)")
+    check.add_argument(
+        "--injection", default="late", metavar="NAME", help="early and pre_upsampler need gradients (default: late)"
+    )
     check.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: auto)")
     return parser
 
@@ -129,13 +135,20 @@ def list_command(arguments: argparse.Namespace) -> None:
 
 def check_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench check``."""
+    protocol = Protocol.preset("paper").replace(injection=arguments.injection)
     side = arguments.image_size // arguments.patch_size
+    device = choose_device(arguments.device)
+    upsampler = prepare_upsampler(arguments.upsampler)
+    module = find_module(upsampler)
+    if module is not None:
+        module.to(device)
     report = check_upsampler(
-        prepare_upsampler(arguments.upsampler),
+        upsampler,
         channels=arguments.channels,
         grid=(side, side),
         image_size=(arguments.image_size, arguments.image_size),
-        device=choose_device(arguments.device),
+        device=device,
+        needs_gradient=protocol.injection != "late",
     )
     _say(f"{arguments.upsampler} keeps the contract", str(report))
 
@@ -158,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parsed.function(parsed)
         except VfmIsbenchError as error:
             if parsed.debug:
-                raise
+                traceback.print_exc()
             sys.stderr.write(f"vfm-isbench: {error}\n")
             return BAD_INPUT
         except KeyboardInterrupt:

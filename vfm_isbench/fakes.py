@@ -6,7 +6,8 @@ measure means nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import numpy as np
@@ -36,10 +37,10 @@ class FakeBackbone(Backbone):
 
     def __init__(self, width: int = 8, patch_size: int = 14, seed: int = 0) -> None:
         super().__init__("fake", width=width, patch_size=patch_size, takes_click_tokens=True)
-        self.patch_embed = nn.Conv2d(3, width, patch_size, stride=patch_size)
-        self.norm = nn.BatchNorm2d(width)
-        self.mix = nn.Conv2d(width, width, 3, padding=1)
-        _randomise(self, seed)
+        with _own_random_numbers(seed):
+            self.patch_embed = nn.Conv2d(3, width, patch_size, stride=patch_size)
+            self.norm = nn.BatchNorm2d(width)
+            self.mix = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, image: Tensor, click_tokens: Tensor | None = None) -> Tensor:
         """See :meth:`vfm_isbench.backbones.Backbone.forward`."""
@@ -60,10 +61,10 @@ class FakeUpsampler(nn.Module):
 
     def __init__(self, width: int = 8, seed: int = 0) -> None:
         super().__init__()
-        self.guide = nn.Conv2d(3, width, 1)
-        self.norm = nn.BatchNorm2d(width)
-        self.dropout = nn.Dropout(0.5)
-        _randomise(self, seed)
+        with _own_random_numbers(seed):
+            self.guide = nn.Conv2d(3, width, 1)
+            self.norm = nn.BatchNorm2d(width)
+            self.dropout = nn.Dropout(0.5)
 
     def encode_guidance(self, image: Tensor) -> Tensor:
         """Turn the image B×3×H×W into B×C×H×W."""
@@ -131,12 +132,9 @@ def _to_uint8(values: Array) -> Array:
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
-def _randomise(module: nn.Module, seed: int) -> None:
-    """Draw all parameters and running statistics anew, from the seed alone."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, value in module.state_dict().items():
-        if not value.is_floating_point():
-            continue
-        fan_in = value[0].numel() if value.dim() > 1 else 1
-        drawn = torch.randn(value.shape, generator=generator) / fan_in**0.5
-        value.copy_(drawn.abs() + 0.5 if name.endswith("running_var") else drawn)
+@contextmanager
+def _own_random_numbers(seed: int) -> Iterator[None]:
+    """Draw initial weights from a seed without touching the caller's generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

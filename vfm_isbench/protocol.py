@@ -61,8 +61,8 @@ class Protocol:
         warmup_steps: Steps over which the learning rate rises linearly from zero (0 in the paper).
         milestones: Epochs after which the learning rate is multiplied by ``decay``.
         decay: That factor.
-        sample_weights: "ritm" draws training images by RITM's score file, "uniform" evenly, "ritm_if_present" decides
-            when the data is opened (results record which).
+        sample_weights: "ritm" draws training images by RITM's score file, "uniform" evenly. Where the file is missing,
+            a run warns, and its result carries "uniform".
         sample_weight_gamma: Exponent on (1 − score).
         min_fill_ratio: SBD instances below this area / bounding-box area are dropped as broken.
         min_object_area: Instances with fewer pixels after augmentation are dropped.
@@ -132,7 +132,7 @@ class Protocol:
     warmup_steps: int = 0
     milestones: tuple[int, ...] = (17,)
     decay: float = 0.1
-    sample_weights: Literal["ritm", "uniform", "ritm_if_present"] = "ritm_if_present"
+    sample_weights: Literal["ritm", "uniform"] = "ritm"
     sample_weight_gamma: float = 1.25
     min_fill_ratio: float = 0.08
     min_object_area: int = 80
@@ -176,10 +176,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            # JSON and users give lists where tuples are meant; only tuples compare and hash as expected.
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
+            object.__setattr__(self, field.name, _normal_form(getattr(self, field.name), field.default))
         _check(self)
 
     @classmethod
@@ -265,6 +262,15 @@ class Protocol:
         return "|".join(parts)
 
 
+def _normal_form(value: Any, default: Any) -> Any:
+    """Tuples for lists, floats for whole numbers where the default is such: equal protocols must be written alike."""
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(_normal_form(part, default[0]) for part in value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
 def _check(protocol: Protocol) -> None:
     """Raise ProtocolError for the first field out of range."""
 
@@ -303,9 +309,14 @@ def _check(protocol: Protocol) -> None:
     need(all(0 <= beta < 1 for beta in protocol.adam_betas), "adam_betas", "two numbers in [0, 1)")
     shares = protocol.negative_shares
     need(min(shares) >= 0 and math.isclose(sum(shares), 1), "negative_shares", "shares that add up to 1")
-    need(isinstance(protocol.milestones, tuple), "milestones", "a tuple of epochs")
+    need(protocol.contrast_limit[0] <= protocol.contrast_limit[1], "contrast_limit", "low ≤ high")
+    milestones = protocol.milestones
+    is_epochs = isinstance(milestones, tuple) and all(type(epoch) is int and epoch >= 0 for epoch in milestones)
+    need(is_epochs, "milestones", "a tuple of epochs")
     datasets = protocol.test_datasets
-    is_names = isinstance(datasets, tuple) and len(datasets) > 0 and all(isinstance(name, str) for name in datasets)
+    is_names = (
+        isinstance(datasets, tuple) and len(datasets) > 0 and all(type(name) is str and name for name in datasets)
+    )
     need(is_names and len(set(datasets)) == len(datasets), "test_datasets", "a tuple of distinct data-set names")
 
 
@@ -315,7 +326,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "injection": get_args(Injection),
     "head": get_args(HeadName),
     "flip": ("any", "horizontal", "none"),
-    "sample_weights": ("ritm", "uniform", "ritm_if_present"),
+    "sample_weights": ("ritm", "uniform"),
 }
 _WHOLE_NUMBERS = {
     "image_size": 16,

@@ -127,7 +127,8 @@ def main() -> None:
     )
     backbone = load_backbone(options.backbone, options.image_size, pretrained=False)
     samples = TrainingSamples(ScenesDataset(split="train"), protocol)
-    print(f"{options.backbone}, {options.image_size} px, width {backbone.width}, {device}, {torch.get_num_threads()} threads")
+    threads = torch.get_num_threads()
+    print(f"{options.backbone}, {options.image_size} px, width {backbone.width}, {device}, {threads} threads")
     for name in options.upsampler:
         probe = build_probe(protocol, backbone, load_upsampler(name)).to(device).eval()
         with torch.inference_mode():

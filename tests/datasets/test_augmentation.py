@@ -288,6 +288,14 @@ def test_crop_can_be_made_to_fit(height: int, width: int) -> None:
         assert not Augmentation(padding)(image, labels, generator)[1].all()
 
 
+def test_fitting_keeps_the_aspect() -> None:
+    labels = np.repeat(np.arange(80, dtype=np.int32)[None], 40, axis=0)
+    config = AugmentationConfig.for_validation(64, resize_range=(0.8, 0.8), ensure_crop_fits=True)
+    _, new_labels = Augmentation(config)(np.zeros((40, 80, 3), np.uint8), labels, seeded(0))
+    # 40 rows become 64, so 64 columns show 40 of the 80.
+    assert len(np.unique(new_labels)) in (40, 41)
+
+
 def test_fitting_changes_nothing_where_the_crop_fits_already() -> None:
     image, labels = sample(6, 60, 60)
     for seed in range(5):

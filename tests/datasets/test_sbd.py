@@ -23,7 +23,7 @@ from vfm_isbench.datasets.sbd import (
     read_sample_weights,
 )
 from vfm_isbench.errors import DataError
-from vfm_isbench.types import IGNORE, Array, ObjectId
+from vfm_isbench.types import IGNORE, AnnotatedImage, Array, ObjectId
 
 
 class NothingUnpickler(pickle.Unpickler):
@@ -115,10 +115,12 @@ def test_fill_ratio_is_area_over_bounding_box(seed: int, height: int, width: int
     assert list(fill_ratios(labels)) == sorted(expected)
 
 
-def test_fill_ratio_at_the_limit_is_kept() -> None:
+def test_fill_ratio_at_the_limit_is_kept(root: Path) -> None:
     labels = np.zeros((5, 10), np.int32)
     labels[0, 0] = labels[4, 9] = labels[2, 2] = labels[2, 3] = 1
     assert fill_ratios(labels) == {1: 0.08}
+    sample = AnnotatedImage("x", np.zeros((5, 10, 3), np.uint8), labels)
+    assert SbdDataset(root, "train", min_fill_ratio=0.08).instances_for_training(sample) == [1]
 
 
 def test_image_without_instance_is_an_error_in_val_only(tmp_path: Path, labels: Array) -> None:

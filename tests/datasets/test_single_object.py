@@ -112,7 +112,7 @@ def test_mask_forms_mean_the_same(root: Path, form: str) -> None:
         indices = np.vectorize(levels.index)(gray_mask()).astype(np.uint8)
         picture = Image.fromarray(indices, mode=None).convert("P")
         picture.putpalette([channel for level in levels for channel in (level, level, level)])
-        picture.save(root / "boundary_GT" / "a.png", transparency=bytes([0, 255]))
+        picture.save(root / "boundary_GT" / "a.png", transparency=bytes([0, 128, 255]))
         with Image.open(root / "boundary_GT" / "a.png") as stored:
             assert stored.mode == "P" and not np.array_equal(np.array(stored), gray_mask())
     elif form == "gif":
@@ -211,6 +211,12 @@ def test_damaged_files_are_named(root: Path, where: str, damage: str) -> None:
     with pytest.raises(DataError, match=str(path)):
         dataset.read("a.png")
     assert dataset.read("b.png").image_id == "b.png"
+
+
+def test_absurdly_large_pictures_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIZE[0] * SIZE[1] // 2 - 1)
+    with pytest.raises(DataError, match=r"a\.png: cannot be read as a picture \(DecompressionBombError"):
+        GrabCutDataset(root).read("a.png")
 
 
 def test_truncated_jpeg_is_not_read_as_half_a_picture(real_root: Path, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def _timm_state(
         # Adding the class position to the class token beforehand is the same sum.
         fixed["cls_token"] = fixed["cls_token"] + position[:, :1]
         position = position[:, 1:]
-    trained = position.transpose(1, 2).unflatten(2, (side, side))
+    trained = position.transpose(1, 2).reshape(1, -1, side, side)
     resized = resize_position_grid(trained, grid, registers=registers is not None, how=how)
     fixed["pos_embed"] = resized.flatten(2).transpose(1, 2)
     if registers is not None:
@@ -100,6 +100,8 @@ def build_dinov2(
             f"(first ones: {', '.join(list(state)[:3])}). Expected the layout of the official checkpoints or of timm."
         )
     width, _, patch_size, _ = state["patch_embed.proj.weight"].shape
+    if num_heads is None and width % 64:
+        raise WeightsError(f"weights of width {width} are not those of {name!r}: DINOv2's heads have 64 channels each")
     if image_size[0] % patch_size or image_size[1] % patch_size:
         raise ProtocolError(f"image size {image_size} is not a multiple of the patch size {patch_size} of {name!r}")
     grid = (image_size[0] // patch_size, image_size[1] // patch_size)

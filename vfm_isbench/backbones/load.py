@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -123,7 +124,8 @@ def _load_timm(
 ) -> Backbone:
     architecture = timm_name.split(".")[0]
     if architecture not in timm.list_models():
-        raise unknown_name("timm model", timm_name, timm.list_models(), "See timm.list_models().")
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=5)  # all would be over a thousand
+        raise unknown_name("timm model", timm_name, [*near, "…"], "See timm.list_models().")
     options: dict[str, Any] = {"pretrained": pretrained}
     if weights is not None:
         if not weights.is_file():

@@ -26,7 +26,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"no weights file at {path}; give the path of a .safetensors, .pth or .bin file")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            tensors: dict[str, Tensor] = load_file(path)
+            return tensors
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise WeightsError(f"{path} could not be read as weights: {error}") from error

@@ -20,7 +20,7 @@ def next_click(ground_truth: Array, prediction: Array, clicked: Array) -> Click:
         clicked: H×W booleans, True where a click was placed already; such pixels are not chosen again.
 
     Returns:
-        A click at an integer pixel. With no error left it is a negative click at row 0, column 0: the reference does so, too.
+        A click at an integer pixel. With no error left it is a negative click at row 0, column 0, as in the reference.
 
     Source: RITM ``isegm/inference/clicker.py``; protocol section 3.1.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,21 +20,27 @@ from vfm_isbench.types import Array
 Role = Literal["train", "validation", "test"]
 Opener = Callable[[Role, Path | None, Protocol], ObjectDataset]
 
-DATASETS: Registry[Opener] = Registry("data set")
-SAMPLE_WEIGHTS_FILE = "sbd_samples_weights.pkl"
 
-_DESCRIPTIONS = {
-    "sbd": "SBD: trained on; as a test set its 2857 validation images, 6671 instances (SBD/)",
-    "grabcut": "GrabCut: 50 objects (GrabCut/)",
-    "berkeley": "Berkeley: 100 objects in 96 images (Berkeley/)",
-    "davis": "DAVIS: 345 video frames, one object each (DAVIS/)",
-    "scenes": "embedded: generated scenes of textured objects, for the demo; needs no files",
-}
+@dataclass(frozen=True, slots=True)
+class DatasetEntry:
+    """A data set that can be named.
+
+    Attributes:
+        description: One line for lists.
+        open: Opens it for a role, from the data root (None where none was given), as the protocol asks.
+    """
+
+    description: str
+    open: Opener
+
+
+DATASETS: Registry[DatasetEntry] = Registry("data set")
+SAMPLE_WEIGHTS_FILE = "sbd_samples_weights.pkl"
 
 
 def list_datasets() -> dict[str, str]:
     """Names of the data sets, each with a one-line description."""
-    return {name: _DESCRIPTIONS[name] for name in DATASETS}
+    return {name: DATASETS.get(name).description for name in DATASETS}
 
 
 def open_dataset(name: str, role: Role, data_root: Path | None, protocol: Protocol) -> ObjectDataset:
@@ -43,7 +50,7 @@ def open_dataset(name: str, role: Role, data_root: Path | None, protocol: Protoc
         UnknownNameError: if there is no such data set.
         DataError: if its folder is missing or incomplete, or the data set has no training images.
     """
-    return DATASETS.get(name)(role, data_root, protocol)
+    return DATASETS.get(name).open(role, data_root, protocol)
 
 
 def _folder(name: str, folder: str, data_root: Path | None) -> Path:
@@ -76,10 +83,15 @@ def _open_scenes(role: Role, _data_root: Path | None, _protocol: Protocol) -> Ob
     return ScenesDataset(split=splits[role])
 
 
-DATASETS.add("sbd", _open_sbd)
-for _kind in (GrabCutDataset, BerkeleyDataset, DavisDataset):
-    DATASETS.add(_kind.name, _single_object(_kind))
-DATASETS.add("scenes", _open_scenes)
+_SBD = "SBD: trained on; as a test set its 2857 validation images, 6671 instances (SBD/)"
+_SCENES = "embedded: generated scenes of textured objects, for the demo; needs no files"
+DATASETS.add("sbd", DatasetEntry(_SBD, _open_sbd))
+DATASETS.add("grabcut", DatasetEntry("GrabCut: 50 objects (GrabCut/)", _single_object(GrabCutDataset)))
+DATASETS.add(
+    "berkeley", DatasetEntry("Berkeley: 100 objects in 96 images (Berkeley/)", _single_object(BerkeleyDataset))
+)
+DATASETS.add("davis", DatasetEntry("DAVIS: 345 video frames, one object each (DAVIS/)", _single_object(DavisDataset)))
+DATASETS.add("scenes", DatasetEntry(_SCENES, _open_scenes))
 
 
 def training_weights(
@@ -90,21 +102,17 @@ def training_weights(
     RITM's scores are looked for beside and inside the SBD folder.
 
     Raises:
-        DataError: if the protocol insists on the scores and the file is not there, or the file is broken.
+        DataError: if the file is broken.
     """
     if protocol.sample_weights == "uniform" or not isinstance(dataset, SbdDataset) or data_root is None:
         return None, "uniform"
     places = [data_root / SAMPLE_WEIGHTS_FILE, data_root / SbdDataset.folder / SAMPLE_WEIGHTS_FILE]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
-        if protocol.sample_weights == "ritm":
-            raise DataError(
-                f"sample_weights='ritm' needs {SAMPLE_WEIGHTS_FILE} (folder assets/ of the RITM repository) as {places[0]} "
-                "or in the SBD folder; sample_weights='uniform' trains without it"
-            )
         warnings.warn(
             f"{SAMPLE_WEIGHTS_FILE} is neither at {places[0]} nor in the SBD folder: training images are drawn evenly "
-            "instead of by RITM's scores, and the protocol's fingerprint says so",
+            "instead of by RITM's scores, and the result's protocol and fingerprint say so. The file is in the folder "
+            "assets/ of the RITM repository",
             VfmIsbenchWarning,
             stacklevel=3,
         )

@@ -108,9 +108,11 @@ def _cut(start: Array, end: Array, sign: Array, edge: Array, axis: int) -> tuple
 
 def _running_areas(row: Array, col: Array, area: Array, spill: Array, size: tuple[int, int]) -> Array:
     height, width = size
-    # One column more than the window: what the last column hands to the right ends there.
+    # One column more than the window: what the last column hands to the right ends there. Pieces on the lower border
+    # belong to a row beyond the window, to which they add nothing.
+    cells = height * (width + 1)
     flat = row * (width + 1) + col
-    total = np.bincount(flat, weights=area, minlength=height * (width + 1) + 1)
-    total += np.bincount(flat + 1, weights=spill, minlength=height * (width + 1) + 1)
-    areas: Array = -np.cumsum(total[:-1].reshape(height, width + 1), axis=1)[:, :width]
+    total = np.bincount(flat, weights=area, minlength=cells)[:cells]
+    total += np.bincount(flat + 1, weights=spill, minlength=cells)[:cells]
+    areas: Array = -np.cumsum(total.reshape(height, width + 1), axis=1)[:, :width]
     return areas

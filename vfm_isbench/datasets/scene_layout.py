@@ -6,13 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vfm_isbench.datasets.scene_shapes import SHAPES, pick
+from vfm_isbench.datasets.scene_random import pick
+from vfm_isbench.datasets.scene_shapes import SHAPES
 from vfm_isbench.datasets.scene_style import REFERENCE_SIDE, SceneStyle
+from vfm_isbench.errors import ProtocolError
 from vfm_isbench.types import Array
 
 # Tries before an object is given up, and the factor on its size after each: room is found soon, or with a smaller one.
 _TRIES = 14
 _SHRINK = 0.95
+# Layouts begun anew before a style is called impossible; the default style needs three at most.
+_ROUNDS = 40
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,11 +67,14 @@ def lay_out(rng: np.random.Generator, size: tuple[int, int], style: SceneStyle) 
     Returns:
         The objects from bottom to top, and the labels, height×width int32: 0 ground, k where the k-th object is the
         last to cover at least half of the pixel.
+
+    Raises:
+        ProtocolError: if ``style`` asks for more than finds room.
     """
     wanted = pick(rng, *style.objects_per_image)
     # Fewer objects leave more room for each.
     crowding = (3.0 / wanted) ** 0.25
-    while True:
+    for _ in range(_ROUNDS):
         objects: list[PlacedObject] = []
         labels = np.zeros(size, dtype=np.int32)
         visible = np.array([labels.size])
@@ -75,6 +82,10 @@ def lay_out(rng: np.random.Generator, size: tuple[int, int], style: SceneStyle) 
             visible = _place(rng, objects, labels, visible, style, crowding)
         if len(objects) >= style.objects_per_image[0]:
             return objects, labels
+    raise ProtocolError(
+        f"found no room for {style.objects_per_image[0]} objects in a scene of {size[0]}×{size[1]} px; "
+        "lower objects_per_image, object_radius, min_visible_area or min_visible_share of the scene style."
+    )
 
 
 def _place(
@@ -100,7 +111,7 @@ def _place(
         width = min(rng.uniform(*style.thin_width) * unit, 0.35 * r)
         shape = SHAPES[family](rng, r, width).turned(rng.uniform(0, 2 * np.pi))
         row, col = _centre(rng, size, r, objects, objects[pick(rng, 0, len(objects) - 1)] if touches else None)
-        if not touches and any(_distance(row, col, thing) < 0.9 * (r + thing.radius) for thing in objects):
+        if not touches and any(_distance((row, col), thing) < 0.9 * (r + thing.radius) for thing in objects):
             continue
         coverage, top, left = shape.coverage(row, col)
         mask = coverage >= 0.5
@@ -139,7 +150,7 @@ def _centre(
         margin = min(0.8 * radius, 0.4 * min(size))
         tried = [(rng.uniform(margin, size[0] - margin), rng.uniform(margin, size[1] - margin)) for _ in range(3)]
         # The one with most room around it: chance alone leaves half of the image empty.
-        return max(tried, key=lambda at: min((_distance(*at, thing) - thing.radius for thing in objects), default=0.0))
+        return max(tried, key=lambda at: min((_distance(at, thing) - thing.radius for thing in objects), default=0.0))
     angle = rng.uniform(0, 2 * np.pi)
     reach = rng.uniform(0.6, 1.0) * (radius + neighbour.radius)
     row, col = _middle(neighbour)
@@ -151,6 +162,6 @@ def _middle(thing: PlacedObject) -> tuple[float, float]:
     return thing.top + thing.coverage.shape[0] / 2, thing.left + thing.coverage.shape[1] / 2
 
 
-def _distance(row: float, col: float, thing: PlacedObject) -> float:
+def _distance(at: tuple[float, float], thing: PlacedObject) -> float:
     middle = _middle(thing)
-    return float(np.hypot(row - middle[0], col - middle[1]))
+    return float(np.hypot(at[0] - middle[0], at[1] - middle[1]))

@@ -12,9 +12,7 @@ from vfm_isbench.datasets.scene_textures import ground, hsv, smooth_noise, surfa
 from vfm_isbench.types import Array
 
 
-def paint(
-    rng: np.random.Generator, objects: list[PlacedObject], size: tuple[int, int], style: SceneStyle
-) -> Array:
+def paint(rng: np.random.Generator, objects: list[PlacedObject], size: tuple[int, int], style: SceneStyle) -> Array:
     """Paint a scene.
 
     Args:
@@ -56,8 +54,9 @@ def paint(
 
 def _gaussian(sigma: float) -> Array:
     reach = max(1, int(np.ceil(3 * sigma)))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    return kernel / kernel.sum()
+    kernel: Array = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    return kernel
 
 
 def _object_colours(
@@ -167,7 +166,8 @@ def _relief(rng: np.random.Generator, thing: PlacedObject, to_light: tuple[float
     facing = -(slope_row[inner] * to_light[0] + slope_col[inner] * to_light[1]) * blur
     strength = style.shading * rng.uniform(0.15, 0.45)
     rim = style.shading * rng.uniform(0.0, 0.3)
-    return np.clip(1 + strength * facing - rim * (1 - height[inner]), 0.15, 1.8)
+    factor: Array = np.clip(1 + strength * facing - rim * (1 - height[inner]), 0.15, 1.8)
+    return factor
 
 
 def _box_blur(window: Array, width: int) -> Array:

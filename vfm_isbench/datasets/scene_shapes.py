@@ -1,7 +1,7 @@
-"""Outlines of scene objects: smooth, polygonal, thin and holed.
+"""Shapes of scene objects in four families: smooth, polygonal, thin and holed.
 
 A shape is a short list of closed contours, each added to what is there already or cut out of it, in pixels around
-the origin. Contours are N×2 arrays of (row, col).
+the origin.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vfm_isbench.datasets.scene_contours import bar, bent_path, blob, ellipse, polygon, star_shaped, strip
 from vfm_isbench.datasets.scene_coverage import polygon_coverage
+from vfm_isbench.datasets.scene_random import pick
 from vfm_isbench.types import Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """An outline.
+    """A shape.
 
     Attributes:
-        steps: Contours in order, each with True to add its inside and False to cut it out.
+        steps: Contours (N×2, row and col) in order, each with True to add its inside and False to cut it out.
     """
 
     steps: tuple[tuple[Array, bool], ...]
@@ -31,10 +33,6 @@ class Shape:
         cos, sin = np.cos(angle), np.sin(angle)
         rotation = np.array([[cos, sin], [-sin, cos]])
         return Shape(tuple((contour @ rotation, adds) for contour, adds in self.steps))
-
-    def radius(self) -> float:
-        """Greatest distance of a contour from the origin, in pixels."""
-        return max(float(np.sqrt((contour**2).sum(axis=1).max())) for contour, _ in self.steps)
 
     def coverage(self, row: float, col: float) -> tuple[Array, int, int]:
         """Covered share of every pixel with the origin put at (row, col).
@@ -55,85 +53,6 @@ class Shape:
         return covered, top, left
 
 
-def pick(rng: np.random.Generator, low: int, high: int) -> int:
-    """A whole number in [low, high], from one uniform draw: NumPy keeps that stream stable, not ``integers``."""
-    return low + int(rng.random() * (high - low + 1))
-
-
-# --- contours -------------------------------------------------------------------------------------------------------
-
-
-def ellipse(radius_row: float, radius_col: float, centre: tuple[float, float] = (0.0, 0.0), points: int = 96) -> Array:
-    """An ellipse as a polygon of ``points`` corners on it."""
-    angle = np.arange(points) * (2 * np.pi / points)
-    return np.stack([centre[0] + radius_row * np.sin(angle), centre[1] + radius_col * np.cos(angle)], axis=1)
-
-
-def star_shaped(radii: Array, angles: Array) -> Array:
-    """Corners at the given distances and angles around the origin."""
-    return np.stack([radii * np.sin(angles), radii * np.cos(angles)], axis=1)
-
-
-def bar(start: tuple[float, float], end: tuple[float, float], width: float) -> Array:
-    """A straight bar with square ends, half a width beyond ``start`` and ``end``, so that bars join at corners."""
-    a, b = np.array(start), np.array(end)
-    along = (b - a) / np.hypot(*(b - a)) * (width / 2)
-    across = np.array([along[1], -along[0]])
-    return np.array([a - along + across, b + along + across, b + along - across, a - along - across])
-
-
-def strip(path: Array, widths: Array) -> Array:
-    """A band along a path, with round ends.
-
-    Args:
-        path: N×2 points of the middle line.
-        widths: N widths; bends tighter than half of them make the inner side overlap, which is harmless.
-    """
-    along = np.gradient(path, axis=0)
-    along = along / np.hypot(along[:, 0], along[:, 1])[:, None]
-    across = np.stack([along[:, 1], -along[:, 0]], axis=1)
-    half = widths[:, None] / 2
-    turn = np.linspace(0, np.pi, 9)[1:-1, None]
-    tail = path[0] + half[0] * (-np.cos(turn) * across[0] - np.sin(turn) * along[0])
-    head = path[-1] + half[-1] * (np.cos(turn) * across[-1] + np.sin(turn) * along[-1])
-    return np.concatenate([path + half * across, head, (path - half * across)[::-1], tail])
-
-
-def bent_path(rng: np.random.Generator, length: float, bend: float, start_angle: float = 0.0, points: int = 40) -> Array:
-    """A smooth path from the origin, whose direction wanders by up to about ``bend`` radians."""
-    t = np.linspace(0, 1, points)
-    waves = sum(rng.uniform(-1, 1) / k * np.sin(np.pi * k * t + rng.uniform(0, 2 * np.pi)) for k in (1, 2, 3))
-    angle = start_angle + bend * waves + rng.uniform(-bend, bend) * t
-    steps = np.stack([np.sin(angle), np.cos(angle)], axis=1) * (length / (points - 1))
-    return np.concatenate([np.zeros((1, 2)), np.cumsum(steps[:-1], axis=0)])
-
-
-def blob(rng: np.random.Generator, radius: float, roughness: float = 0.5, lobes: int = 0) -> Array:
-    """A smooth outline: a radius given by a low-order Fourier series of the angle, squeezed along one axis.
-
-    Args:
-        rng: Source of all draws.
-        radius: Radius in pixels, roughly.
-        roughness: Strength of the irregular waves.
-        lobes: Number of regular waves on top of them, as of a lobed leaf.
-    """
-    angle = np.arange(120) * (2 * np.pi / 120)
-    wave = sum(
-        rng.uniform(-1, 1) * roughness / k * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in range(2, 6)
-    )
-    if lobes:
-        wave = wave + rng.uniform(0.1, 0.24) * np.cos(lobes * angle)
-    contour = star_shaped(radius * np.maximum(1 + wave, 0.25) / 1.15, angle)
-    return contour * (rng.uniform(0.55, 1.0), 1.0)
-
-
-def polygon(rng: np.random.Generator, radius: float, corners: int) -> Array:
-    """An irregular polygon around the origin."""
-    angles = (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) * (2 * np.pi / corners)
-    return star_shaped(radius * rng.uniform(0.6, 1.0, corners), angles)
-
-
-# --- shapes ---------------------------------------------------------------------------------------------------------
 # Each takes the generator, a radius and the width of thin parts, both in pixels.
 
 
@@ -201,7 +120,9 @@ def thin(rng: np.random.Generator, radius: float, width: float) -> Shape:
     if kind == 3:
         spikes = pick(rng, 5, 9)
         angles = (np.arange(2 * spikes) + rng.uniform(-0.2, 0.2, 2 * spikes)) * (np.pi / spikes)
-        radii = np.where(np.arange(2 * spikes) % 2 == 0, r * rng.uniform(0.8, 1.1, 2 * spikes), r * rng.uniform(0.35, 0.5))
+        radii = np.where(
+            np.arange(2 * spikes) % 2 == 0, r * rng.uniform(0.8, 1.1, 2 * spikes), r * rng.uniform(0.35, 0.5)
+        )
         return Shape(((star_shaped(radii, angles), True),))
     if kind == 4:
         prongs = pick(rng, 2, 4)

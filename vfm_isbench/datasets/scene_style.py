@@ -42,12 +42,12 @@ class SceneStyle:
     """
 
     objects_per_image: tuple[int, int] = (2, 5)
-    object_radius: tuple[float, float] = (46.0, 80.0)
-    polygonal_share: float = 0.22
-    thin_share: float = 0.25
-    holed_share: float = 0.25
+    object_radius: tuple[float, float] = (48.0, 82.0)
+    polygonal_share: float = 0.24
+    thin_share: float = 0.22
+    holed_share: float = 0.24
     thin_width: tuple[float, float] = (6.0, 15.0)
-    touch_share: float = 0.5
+    touch_share: float = 0.35
     min_visible_area: float = 0.006
     min_visible_share: float = 0.65
     ground_contrast: float = 1.0
@@ -55,7 +55,7 @@ class SceneStyle:
     clutter: float = 1.0
     object_saturation: tuple[float, float] = (0.1, 0.85)
     texture_contrast: tuple[float, float] = (0.35, 0.9)
-    low_contrast_share: float = 0.15
+    low_contrast_share: float = 0.12
     edge_softness: float = 0.45
     shading: float = 1.0
     shadow: float = 1.0
@@ -70,14 +70,14 @@ class SceneStyle:
             bounded = field.name.endswith("_share") or field.name in ("object_saturation", "texture_contrast")
             if bounded and high > 1:
                 raise _out_of_range(field.name, value, "at most 1")
-        if self.objects_per_image[0] < 1:
-            raise _out_of_range("objects_per_image", self.objects_per_image, "at least 1 object")
+        if self.objects_per_image[0] < 1 or self.objects_per_image[1] > 8:
+            raise _out_of_range("objects_per_image", self.objects_per_image, "within 1 to 8 objects")
         if self.object_radius[0] < 12 or self.object_radius[1] > 90:
             raise _out_of_range("object_radius", self.object_radius, "within 12 to 90 px of a 224 px side")
         if self.thin_width[0] < 2 or self.thin_width[1] > 24:
             raise _out_of_range("thin_width", self.thin_width, "within 2 to 24 px of a 224 px side")
         if self.min_visible_area > 0.02:
-            raise _out_of_range("min_visible_area", self.min_visible_area, "at most 0.02, or thin objects find no place")
+            raise _out_of_range("min_visible_area", self.min_visible_area, "at most 0.02: thin objects cover little")
         if self.min_visible_share > 0.9:
             raise _out_of_range("min_visible_share", self.min_visible_share, "at most 0.9, or few objects find a place")
         if self.polygonal_share + self.thin_share + self.holed_share > 1 + 1e-9:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vfm_isbench.datasets.scene_shapes import pick
+from vfm_isbench.datasets.scene_random import pick
 from vfm_isbench.types import Array
 
 
@@ -41,7 +41,9 @@ def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cell: tuple[fl
     rows, cols = (_spline_weights(n, step, rng.random()) for n, step in zip(size, cell, strict=True))
     heights = rng.random((rows.shape[1], cols.shape[1])) - 0.5
     # 1/12 is the variance of a height; joining by cubic B-splines leaves (151/315)² of it on average.
-    return rows @ heights @ cols.T * (np.sqrt(12.0) / (151 / 315))
+    noise: Array = rows @ heights @ cols.T
+    noise *= np.sqrt(12.0) / (151 / 315)
+    return noise
 
 
 def fractal_noise(
@@ -52,7 +54,8 @@ def fractal_noise(
     for octave, cell in enumerate(cells[1:], start=1):
         total += smooth_noise(rng, size, cell) * falloff**octave
     power = sum(falloff ** (2 * octave) for octave in range(len(cells)))
-    return total / np.sqrt(power)
+    total /= np.sqrt(power)
+    return total
 
 
 def _spline_weights(count: int, step: float, phase: float) -> Array:
@@ -75,7 +78,8 @@ Pattern = Callable[[np.random.Generator, Array, Array, float], Array]
 
 def _wave(u: Array, period: float) -> Array:
     """Stripes with edges about a pixel wide."""
-    return np.clip(0.5 + np.sin(u * (2 * np.pi / period)) * (period / (2 * np.pi)), 0.0, 1.0)
+    wave: Array = np.clip(0.5 + np.sin(u * (2 * np.pi / period)) * (period / (2 * np.pi)), 0.0, 1.0)
+    return wave
 
 
 def _stripes(rng: np.random.Generator, u: Array, v: Array, period: float) -> Array:
@@ -84,7 +88,8 @@ def _stripes(rng: np.random.Generator, u: Array, v: Array, period: float) -> Arr
 
 def _checks(rng: np.random.Generator, u: Array, v: Array, period: float) -> Array:
     a, b = _wave(u, 1.5 * period), _wave(v, 1.5 * period)
-    return a + b - 2 * a * b
+    checks: Array = a + b - 2 * a * b
+    return checks
 
 
 def _dots(rng: np.random.Generator, u: Array, v: Array, period: float) -> Array:
@@ -118,7 +123,8 @@ def _grain(rng: np.random.Generator, u: Array, v: Array, period: float) -> Array
     """Wood-like: fine lines along v, which bend slowly."""
     slow = smooth_noise(rng, (u.shape[0], u.shape[1]), (40.0, 40.0))
     lines = 0.5 + 0.5 * np.sin((u + 0.5 * period * slow) * (2 * np.pi / (0.6 * period)) + 0.02 * v)
-    return lines * lines
+    squared: Array = lines * lines
+    return squared
 
 
 def _gradient(rng: np.random.Generator, u: Array, v: Array, period: float) -> Array:
@@ -129,9 +135,7 @@ def _gradient(rng: np.random.Generator, u: Array, v: Array, period: float) -> Ar
 PATTERNS: tuple[Pattern, ...] = (_stripes, _checks, _dots, _chevrons, _plaid, _bricks, _rings, _grain, _gradient)
 
 
-def surface(
-    rng: np.random.Generator, size: tuple[int, int], unit: float, first: Array, second: Array
-) -> Array:
+def surface(rng: np.random.Generator, size: tuple[int, int], unit: float, first: Array, second: Array) -> Array:
     """A regular two-coloured pattern, turned and slightly bent, 3×H×W.
 
     Args:
@@ -155,9 +159,7 @@ def surface(
 # --- grounds --------------------------------------------------------------------------------------------------------
 
 
-def ground(
-    rng: np.random.Generator, size: tuple[int, int], unit: float, contrast: float, saturation: float
-) -> Array:
+def ground(rng: np.random.Generator, size: tuple[int, int], unit: float, contrast: float, saturation: float) -> Array:
     """Muted, irregular ground: soil, stone, grass, sand, mist, litter or water, 3×H×W.
 
     Args:

@@ -31,6 +31,18 @@ SPLIT_SIZES: dict[Split, int] = {"train": 512, "val": 24, "test": 40}
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _LEAST_SIDE = 64
+_MOST_ELONGATED = 2.5
+
+
+def split_size(split: Split) -> int:
+    """Images of a split unless told otherwise.
+
+    Raises:
+        UnknownNameError: if there is no such split.
+    """
+    if split not in SPLIT_SIZES:
+        raise unknown_name("split of scenes", split, list(SPLIT_SIZES))
+    return SPLIT_SIZES[split]
 
 
 class ScenesDataset(ObjectDataset):
@@ -42,7 +54,7 @@ class ScenesDataset(ObjectDataset):
     Args:
         split: "train", "val" or "test"; their images differ.
         n_images: Number of images; None for that of :data:`SPLIT_SIZES`.
-        image_size: (height, width) in pixels, each at least 64.
+        image_size: (height, width) in pixels, each at least 64, the longer at most 2.5 times the shorter.
         seed: Seed of the whole set, at least 0.
         style: Difficulty knobs; None for the demo protocol's.
 
@@ -68,10 +80,9 @@ class ScenesDataset(ObjectDataset):
         seed: int = 0,
         style: SceneStyle | None = None,
     ) -> None:
-        if split not in _SPLITS:
-            raise unknown_name("split of scenes", split, list(_SPLITS))
+        usual = split_size(split)
         self.split: Split = split
-        self.n_images = SPLIT_SIZES[split] if n_images is None else n_images
+        self.n_images = usual if n_images is None else n_images
         self.image_size = (image_size[0], image_size[1])
         self.seed = seed
         self.style = SceneStyle() if style is None else style
@@ -80,6 +91,11 @@ class ScenesDataset(ObjectDataset):
         if min(self.image_size) < _LEAST_SIDE:
             raise ProtocolError(
                 f"image_size={image_size} of scenes; expected (height, width) of at least {_LEAST_SIDE} px each."
+            )
+        if max(self.image_size) > _MOST_ELONGATED * min(self.image_size):
+            raise ProtocolError(
+                f"image_size={image_size} of scenes; expected a longer side of at most {_MOST_ELONGATED} times the "
+                "shorter, because objects are sized by the shorter one."
             )
         if seed < 0:
             raise ProtocolError(f"seed={seed} of scenes; expected a whole number of at least 0.")

@@ -47,7 +47,8 @@ class ImageCrops:
     def resized_crop(self, maps: Tensor, box: Box) -> Tensor:
         """Cut ``box`` out of 1×K×H×W maps, resize it to the input size, append the mirror image if asked for."""
         size = self._protocol.image_size
-        crop = maps[(..., *box.slices)]
+        rows, cols = box.slices
+        crop = maps[..., rows, cols]
         crop = functional.interpolate(
             crop, size=(size, size), mode="bilinear", align_corners=self._protocol.align_corners
         )
@@ -99,7 +100,8 @@ class ObjectPredictor:
             align_corners=protocol.align_corners,
         )
         self._probability = crop.new_zeros(1, 1, *shape)
-        self._probability[(..., *box.slices)] = crop
+        rows, cols = box.slices
+        self._probability[..., rows, cols] = crop
         probability: Array = self._probability[0, 0].cpu().numpy()
         return probability
 

@@ -37,7 +37,8 @@ def number_of_clicks(ious: Array, threshold: float) -> Array:
     array([2, 3])
     """
     reached = _checked(ious) >= threshold
-    return np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, reached.shape[1])
+    counts: Array = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, reached.shape[1])
+    return counts
 
 
 def not_reached(ious: Array, threshold: float) -> int:

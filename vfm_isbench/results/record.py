@@ -111,12 +111,13 @@ class Result:
         return f"{counts}|{self.protocol.signature()}|v:{version}|hash:{self.fingerprint[:12]}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per data set: objects, NoC80/85/90/95 with standard deviations, IoU@k, objects at the cap, s/click."""
+        """One row per data set: objects, NoC80/85/90/95 with deviations, objects at the cap, IoU@k, s/click."""
         rows = [
             {"dataset": name, **found.scores(), "seconds_per_click": found.seconds_per_click}
             for name, found in self.datasets.items()
         ]
-        return pd.DataFrame(rows)
+        frame: pd.DataFrame = pd.DataFrame(rows)
+        return frame
 
     def __str__(self) -> str:
         return format_table(self)
@@ -232,7 +233,7 @@ def evidence_from_dict(content: Mapping[str, Any]) -> ObjectEvidence:
 def _dataset_from_dict(name: str, content: Mapping[str, Any]) -> DatasetResult:
     objects = tuple(evidence_from_dict(one) for one in content["objects"])
     if not objects or len({len(evidence.ious) for evidence in objects}) != 1:
-        raise ResultError(f"data set {name!r}: every object needs the same number of clicks, and there must be one object")
+        raise ResultError(f"data set {name!r} needs at least one object, and as many clicks for each of them")
     if len({evidence.object_id for evidence in objects}) != len(objects):
         raise ResultError(f"data set {name!r}: an object occurs twice")
     found = DatasetResult(name, objects, content["seconds_per_click"], content["content_sha256"])

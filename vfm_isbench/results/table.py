@@ -32,7 +32,7 @@ def format_table(result: Result) -> str:
     lines.insert(1, "  ".join("─" * width for width in widths))
     heading = f"{result.upsampler['name']} · {result.protocol.name} protocol · {result.backbone['name']}"
     units = (
-        f"NoC: mean clicks to reach an IoU in % (fewer is better, {cap} at most) · IoU@k: mean IoU in % after k clicks · "
+        f"NoC: mean clicks to reach an IoU in % (fewer is better, {cap} at most) · IoU@k: mean IoU in % at click k · "
         f"≥{cap}@90: objects that need all {cap} clicks for 90 %"
     )
     parts = [heading, "", *lines, "", units, result.signature()]

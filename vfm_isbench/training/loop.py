@@ -89,7 +89,7 @@ def train(
                     logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma
                 ).mean()
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 losses.append(loss.item())
                 ious += batch_iou(logits, targets)

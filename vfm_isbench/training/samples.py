@@ -73,21 +73,6 @@ def augmentation_config(protocol: Protocol) -> AugmentationConfig:
     )
 
 
-def validation_config(protocol: Protocol) -> AugmentationConfig:
-    """Resize and crop alone."""
-    return AugmentationConfig(
-        crop_size=protocol.image_size,
-        resize_range=protocol.resize_range,
-        ensure_crop_fits=protocol.resize_to_fit,
-        flip="none",
-        flip_probability=0.0,
-        rotate90_probability=0.0,
-        affine_probability=0.0,
-        brightness_contrast_probability=0.0,
-        rgb_shift_probability=0.0,
-    )
-
-
 def first_click_rule(protocol: Protocol) -> FirstClickRule:
     """The first clicks a protocol describes."""
     anywhere, other, border = protocol.negative_shares
@@ -122,7 +107,10 @@ class TrainingSamples(Dataset[TrainingSample]):
         self.protocol = protocol
         self.stream = VALIDATION_STREAM if validation else TRAINING_STREAM
         self._cumulative = None if weights is None else np.cumsum(weights) / np.sum(weights)
-        self._augment = Augmentation(validation_config(protocol) if validation else augmentation_config(protocol))
+        config = augmentation_config(protocol)
+        if validation:
+            config = AugmentationConfig.for_validation(config.crop_size, config.resize_range, config.ensure_crop_fits)
+        self._augment = Augmentation(config)
         self._rule = first_click_rule(protocol)
 
     def __getitem__(self, key: tuple[int, int]) -> TrainingSample:

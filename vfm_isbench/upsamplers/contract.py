@@ -49,6 +49,16 @@ class ContractReport:
     ms_per_image: float
     warnings: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        findings = {
+            "output size": "{}×{}".format(*self.output_size),
+            "deterministic": "yes" if self.deterministic else f"no (differs by {self.repeat_deviation:.1e})",
+            "batch-independent": "yes" if self.batch_independent else f"no (differs by {self.batch_deviation:.1e})",
+            "parameters": "none" if not self.n_parameters else f"{self.n_parameters:,}",
+            "time per image": f"{self.ms_per_image:.1f} ms",
+        }
+        return "\n".join(f"{name + ':':19}{value}" for name, value in findings.items())
+
 
 def check_upsampler(
     upsampler: Upsampler,

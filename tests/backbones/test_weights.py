@@ -1,0 +1,113 @@
+"""Weights from files, folders and the hub, and what happens without them."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vfm_isbench.backbones import weights as module
+from vfm_isbench.backbones.weights import find_weights, read_state_dict
+from vfm_isbench.errors import WeightsError
+
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(1)}
+HUB = [("someone/model", "model.safetensors"), ("mirror/model", "model.safetensors")]
+
+
+class Trap:
+    """Would run on unpickling."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("trap-was-sprung"),))
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "teacher"])
+@pytest.mark.parametrize("suffix", [".pth", ".bin", ".safetensors"])
+def test_reads_every_form(tmp_path: Path, suffix: str, wrapper: str | None) -> None:
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".safetensors":
+        save_file(STATE, path)
+    else:
+        torch.save(STATE if wrapper is None else {wrapper: STATE, "epoch": 3}, path)
+    state = read_state_dict(path)
+    assert state.keys() == STATE.keys()
+    assert all(torch.equal(state[key], STATE[key]) for key in STATE)
+
+
+def test_runs_nothing_stored_in_a_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Path("weights.pth").open("wb") as file:
+        pickle.dump({"a": Trap()}, file)
+    with pytest.raises(WeightsError, match="weights.pth could not be read"):
+        read_state_dict(Path("weights.pth"))
+    torch.save({"a": Trap()}, "new.pth")
+    with pytest.raises(WeightsError, match="weights_only=True"):
+        read_state_dict(Path("new.pth"))
+    assert not Path("trap-was-sprung").exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"a": 1}, torch.zeros(2)])
+def test_refuses_what_is_no_state_dict(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match="weights.pth holds no state dict"):
+        read_state_dict(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_refuses_missing_and_broken_files(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WeightsError, match=f"no weights file at .*{name}"):
+        read_state_dict(tmp_path / name)
+    (tmp_path / name).write_bytes(b"no weights at all")
+    with pytest.raises(WeightsError, match=f"{name} could not be read"):
+        read_state_dict(tmp_path / name)
+
+
+def test_a_file_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "any-name.pth"
+    path.touch()
+    assert find_weights("x", path, ["model.safetensors"], HUB) == path
+
+
+def test_a_folder_is_searched_in_order(tmp_path: Path) -> None:
+    (tmp_path / "second.pth").touch()
+    assert find_weights("x", tmp_path, ["first.pth", "second.pth"], HUB) == tmp_path / "second.pth"
+    (tmp_path / "first.pth").touch()
+    assert find_weights("x", tmp_path, ["first.pth", "second.pth"], HUB) == tmp_path / "first.pth"
+
+
+def test_a_folder_without_them_says_which_names_would_do(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no weights of 'x' in the folder .*expected one of a\.pth, b\.pth"):
+        find_weights("x", tmp_path, ["a.pth", "b.pth"], HUB)
+    with pytest.raises(WeightsError, match="neither a file nor a folder"):
+        find_weights("x", tmp_path / "absent", ["a.pth"], HUB)
+
+
+def test_the_hub_is_asked_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(repository: str, name: str) -> str:
+        asked.append(repository)
+        if repository == "someone/model":
+            raise OSError("gone\nwith details")
+        return f"/cache/{name}"
+
+    monkeypatch.setattr(module, "hf_hub_download", download)
+    assert find_weights("x", None, ["a.pth"], HUB) == Path("/cache/model.safetensors")
+    assert asked == ["someone/model", "mirror/model"]
+
+
+def test_without_a_hub_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(repository: str, name: str) -> str:
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(module, "hf_hub_download", download)
+    with pytest.raises(WeightsError) as caught:
+        find_weights("x", None, ["a.pth"], HUB)
+    message = str(caught.value)
+    for part in ("'x'", "someone/model", "ConnectionError: no route", "a.pth", "--backbone-weights", "HF_HOME"):
+        assert part in message
+    assert "to host" not in message
