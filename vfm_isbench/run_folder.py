@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from vfm_isbench.errors import RunError, VfmIsbenchWarning
+from vfm_isbench.errors import ResultError, RunError, VfmIsbenchWarning
 from vfm_isbench.results.record import evidence_from_dict, evidence_to_dict
 from vfm_isbench.training import Checkpoint, load_checkpoint, save_checkpoint
 from vfm_isbench.types import ObjectEvidence, ObjectId
@@ -105,7 +105,7 @@ class RunFolder:
             for line in lines[1:]:
                 try:
                     found = evidence_from_dict(json.loads(line))
-                except ValueError:
+                except (ValueError, ResultError):
                     break  # the run was stopped in the middle of writing this line
                 done[found.object_id] = found
         # Written anew, so that a half-written line does not stay in the middle of the file.

@@ -263,10 +263,10 @@ def test_an_added_click_takes_a_free_slot_or_the_one_from_the_end(
         if sum(c.is_positive is sign for c in clicks) < slots:
             clicks.append(Click(len(clicks), 0, sign))
     new = Click(99, 99, is_positive)
-    step = min(step, slots)
     result = add_click(clicks, new, slots, step)
     mine = [c for c in clicks if c.is_positive is is_positive]
-    wanted = [*mine, new] if len(mine) < slots else [new if i == slots - step else c for i, c in enumerate(mine)]
+    replaced = max(slots - step, 0)
+    wanted = [*mine, new] if len(mine) < slots else [*mine[:replaced], new, *mine[replaced + 1 :]]
     assert [c for c in result if c.is_positive is is_positive] == wanted
     assert [c for c in result if c.is_positive is not is_positive] == [
         c for c in clicks if c.is_positive is not is_positive

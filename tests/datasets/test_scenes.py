@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
 
@@ -25,7 +26,7 @@ SMALL = (96, 128)
 # sha256 over image and label bytes of PINNED, per revision. If this test fails after a change of the scenes, raise
 # SCENES_REVISION and add a line; results measured on two revisions must not be compared.
 PINNED = (("train", "train-00000"), ("train", "train-00007"), ("val", "val-00003"), ("test", "test-00001"))
-HASHES = {1: "TO-BE-PINNED"}
+HASHES = {1: "4c04622cc7b20c93a705db58caac8b6df56d4488e0404885b62ec34508855d4a"}
 
 
 def crossing_number(contour: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
@@ -79,6 +80,7 @@ def test_coverage_agrees_with_dense_sampling(seed):
     assert covered.sum() == pytest.approx(sampled_coverage(contour, (22, 22)).sum(), rel=5e-3)
 
 
+@settings(max_examples=60, deadline=None)
 @given(corners=st.lists(st.tuples(st.integers(0, 10), st.integers(0, 12)), min_size=3, max_size=6))
 def test_corners_on_pixel_corners_and_borders_keep_the_shoelace_area(corners):
     contour = np.array(corners, dtype=float)
@@ -247,12 +249,12 @@ def test_an_image_depends_neither_on_order_nor_on_the_number_of_images_nor_on_th
         np.testing.assert_array_equal(again.labels, backwards[image_id].labels)
 
 
-def test_reading_twice_gives_independent_arrays():
+def test_what_a_reader_does_to_an_image_does_not_reach_the_next_reader():
     scenes = ScenesDataset(split="val", n_images=1, image_size=SMALL)
-    first = scenes.read("val-00000")
-    first.image[...] = 0
-    first.labels[...] = 0
-    assert scenes.read("val-00000").image.any() and scenes.read("val-00000").labels.any()
+    for name in ("image", "labels"):
+        with contextlib.suppress(ValueError):  # Read-only arrays would be as good.
+            getattr(scenes.read("val-00000"), name)[...] = 0
+        assert getattr(scenes.read("val-00000"), name).any()
 
 
 def test_splits_seeds_and_numbers_give_different_images():
@@ -281,7 +283,7 @@ def test_colour_knobs_leave_labels_alone():
     short=st.integers(64, 120),
     elongation=st.floats(1.0, 2.5),
     portrait=st.booleans(),
-    number=st.integers(0, 500),
+    number=st.integers(0, SPLIT_SIZES["train"] - 1),
 )
 def test_every_scene_keeps_its_promises(seed, short, elongation, portrait, number):
     long = int(short * elongation)

@@ -32,21 +32,25 @@ def test_sees_as_many_neighbours_as_it_has_convolutions(head: nn.Module, reach: 
     assert torch.equal(features.grad[0].sum(dim=0) > 0, seen)
 
 
-def test_initial_weights_are_kaiming_normal_by_fan_out() -> None:
+def test_initial_weights() -> None:
+    """3×3 convolutions Kaiming-normal by fan-out with zero bias, the classifier uniform as PyTorch has it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         head = ConvHead(96)
-    convolutions = [module for module in head.modules() if isinstance(module, nn.Conv2d)]
-    assert [tuple(conv.weight.shape) for conv in convolutions] == [(96, 96, 3, 3), (96, 96, 3, 3), (1, 96, 1, 1)]
-    for conv in convolutions:
-        fan_out = conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1]
-        expected = math.sqrt(2 / fan_out)
+    *blocks, classifier = [module for module in head.modules() if isinstance(module, nn.Conv2d)]
+    for conv in blocks:
+        assert conv.weight.shape == (96, 96, 3, 3)
+        expected = math.sqrt(2 / (96 * 9))
         count = conv.weight.numel()
         # Within four standard errors of the standard deviation, and of the mean.
         assert abs(conv.weight.std().item() / expected - 1) < 4 / math.sqrt(2 * count)
         assert abs(conv.weight.mean().item()) < 4 * expected / math.sqrt(count)
+        assert conv.weight.abs().max() > 4 * expected  # a normal distribution has tails
         assert conv.bias is not None
         assert not conv.bias.any()
+    bound = 1 / math.sqrt(96)
+    assert classifier.weight.shape == (1, 96, 1, 1)
+    assert 0.9 * bound < classifier.weight.abs().max() <= bound
 
 
 def test_the_linear_head_is_one_convolution() -> None:

@@ -163,5 +163,5 @@ def add_click(clicks: Sequence[Click], new: Click, slots: int, step: int) -> lis
     if len(same) < slots:
         same.append(new)
     else:
-        same[-step] = new
+        same[-min(step, slots)] = new
     return [*same, *rest] if new.is_positive else [*rest, *same]

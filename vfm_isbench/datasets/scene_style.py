@@ -41,21 +41,21 @@ class SceneStyle:
         sensor_noise: Greatest deviation of a pixel from its noiseless value, as a share of the full range.
     """
 
-    objects_per_image: tuple[int, int] = (2, 5)
-    object_radius: tuple[float, float] = (48.0, 82.0)
+    objects_per_image: tuple[int, int] = (2, 3)
+    object_radius: tuple[float, float] = (66.0, 90.0)
     polygonal_share: float = 0.24
-    thin_share: float = 0.22
-    holed_share: float = 0.24
-    thin_width: tuple[float, float] = (6.0, 15.0)
-    touch_share: float = 0.35
+    thin_share: float = 0.05
+    holed_share: float = 0.08
+    thin_width: tuple[float, float] = (12.0, 20.0)
+    touch_share: float = 0.08
     min_visible_area: float = 0.006
     min_visible_share: float = 0.65
-    ground_contrast: float = 1.0
-    ground_saturation: float = 1.0
-    clutter: float = 1.0
-    object_saturation: tuple[float, float] = (0.1, 0.85)
+    ground_contrast: float = 0.6
+    ground_saturation: float = 0.3
+    clutter: float = 0.4
+    object_saturation: tuple[float, float] = (0.55, 0.95)
     texture_contrast: tuple[float, float] = (0.35, 0.9)
-    low_contrast_share: float = 0.12
+    low_contrast_share: float = 0.03
     edge_softness: float = 0.45
     shading: float = 1.0
     shadow: float = 1.0

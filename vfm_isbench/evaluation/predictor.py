@@ -27,7 +27,8 @@ class ImageCrops:
 
     def __init__(self, probe: Probe, image: Array, protocol: Protocol) -> None:
         device = next(probe.head.parameters()).device
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+        # A copy, for arrays that are read-only or mirrored views, neither of which PyTorch takes.
+        pixels = torch.from_numpy(np.array(image, order="C")).to(device)
         self.image = pixels.permute(2, 0, 1).float().div(255)[None]
         self.shape: tuple[int, int] = (image.shape[0], image.shape[1])
         self._probe = probe

@@ -190,6 +190,12 @@ class Result:
             raise ResultError(f"the field {error} is missing") from error
         except (TypeError, AttributeError, ProtocolError) as error:
             raise ResultError(f"a field has the wrong form: {error}") from error
+        for name, found in result.datasets.items():
+            if found.max_clicks != result.protocol.max_clicks:
+                raise ResultError(
+                    f"data set {name!r} has {found.max_clicks} clicks per object, but its protocol says "
+                    f"{result.protocol.max_clicks}"
+                )
         if content.get("fingerprint") != result.fingerprint:
             raise ResultError("the fingerprint does not belong to the protocol written beside it")
         return result
@@ -218,11 +224,15 @@ def evidence_from_dict(content: Mapping[str, Any]) -> ObjectEvidence:
     """The inverse of :func:`evidence_to_dict`.
 
     Raises:
-        ResultError: if clicks and IoUs are not as many, or an IoU lies outside [0, 1].
+        ResultError: if something is missing or of another form, clicks and IoUs are not as many, or an IoU lies outside
+            [0, 1].
     """
-    ious = tuple(float(value) for value in content["iou"])
-    clicks = tuple(Click(row, col, bool(positive)) for row, col, positive in content["clicks"])
-    object_id = ObjectId(content["image"], content["instance"])
+    try:
+        ious = tuple(float(value) for value in content["iou"])
+        clicks = tuple(Click(row, col, bool(positive)) for row, col, positive in content["clicks"])
+        object_id = ObjectId(content["image"], content["instance"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultError(f"the evidence of an object has the wrong form: {error!r}") from error
     if len(ious) != len(clicks) or not ious:
         raise ResultError(f"object {object_id}: {len(clicks)} clicks but {len(ious)} IoUs")
     if not all(0 <= value <= 1 for value in ious):

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vfm_isbench.errors import RunError
+from vfm_isbench.errors import ProtocolError, RunError
 from vfm_isbench.protocol import Protocol
 
 FORMAT = "vfm_isbench-checkpoint-1"
@@ -79,19 +79,22 @@ class Checkpoint:
             return
         state = optimizer.state_dict()
         state["state"] = {
-            index: {moment: self.tensors[f"optimizer.{index}.{moment}"] for moment in _MOMENTS}
+            index: {moment: self.tensors[f"optimizer.{index}.{moment}"].clone() for moment in _MOMENTS}
             for index in range(len(state["param_groups"][0]["params"]))
         }
         optimizer.load_state_dict(state)
 
 
 def capture(trainable: nn.Module, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
-    """Tensors of a checkpoint, on the CPU."""
+    """Tensors of a checkpoint: copies on the CPU, which further training leaves alone."""
     tensors = dict(trainable.state_dict())
     for index, moments in optimizer.state_dict()["state"].items():
         for moment in _MOMENTS:
             tensors[f"optimizer.{index}.{moment}"] = torch.as_tensor(moments[moment])
-    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    return {
+        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for key, value in tensors.items()
+    }
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -127,10 +130,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise RunError(f"{path} could not be read as a checkpoint: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise RunError(f"{path} is no checkpoint of this library (expected the format {FORMAT} in its metadata)")
-    return Checkpoint(
-        protocol=Protocol.from_dict(header["protocol"]),
-        upsampler=header["upsampler"],
-        history=tuple(EpochRecord(**record) for record in header["history"]),
-        tensors=tensors,
-        extra=header["extra"],
-    )
+    try:
+        return Checkpoint(
+            protocol=Protocol.from_dict(header["protocol"]),
+            upsampler=header["upsampler"],
+            history=tuple(EpochRecord(**record) for record in header["history"]),
+            tensors=tensors,
+            extra=header["extra"],
+        )
+    except (KeyError, TypeError, ProtocolError) as error:
+        raise RunError(f"{path} has a broken header, or one of another version: {error}") from error

@@ -184,5 +184,10 @@ def click_generator(protocol: Protocol, purpose: int, epoch: int, step: int) -> 
 def _loader(samples: TrainingSamples, epoch: int, steps: int, workers: int) -> Iterable[Batch]:
     keys = [(epoch, item) for item in range(steps * samples.protocol.batch_size)]
     return DataLoader(
-        samples, batch_size=samples.protocol.batch_size, sampler=keys, num_workers=workers, collate_fn=collate
+        samples,
+        batch_size=samples.protocol.batch_size,
+        sampler=keys,
+        num_workers=workers,
+        collate_fn=collate,
+        generator=torch.Generator(),  # else every loader draws a number from the caller's global generator
     )

@@ -32,7 +32,7 @@ def normalized_focal_loss(logits: Tensor, target: Tensor, *, alpha: float = 0.5,
     probability = torch.sigmoid(logits)
     of_truth = torch.where(is_object, probability, 1 - probability)
     of_truth = torch.where(valid > 0, of_truth, torch.ones_like(of_truth))
-    focal = (1 - of_truth) ** gamma
+    focal = (1 - of_truth) ** gamma * valid
     count = valid.sum(dim=(1, 2, 3), keepdim=True)
     scale = (count / (focal.sum(dim=(1, 2, 3), keepdim=True) + _EPSILON)).detach()
     weight = torch.where(is_object, alpha, 1 - alpha) * valid

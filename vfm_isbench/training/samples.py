@@ -126,7 +126,7 @@ class TrainingSamples(Dataset[TrainingSample]):
         others = np.isin(labels, [instance for instance in instances if instance not in chosen])
         clicks = first_clicks(selected, others, labels.shape, self._rule, rng)
         return TrainingSample(
-            torch.from_numpy(image).permute(2, 0, 1).float().div(255), np.isin(labels, chosen), clicks
+            torch.tensor(image).permute(2, 0, 1).float().div(255), np.isin(labels, chosen), clicks
         )
 
     def _draw_image(self, rng: np.random.Generator) -> int:

@@ -1,0 +1,140 @@
+"""The loop over objects: evidence that can be replayed, and work that is not done twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small import SMALL, CallCounter, small_probe
+
+from vfm_isbench.clicks import next_click
+from vfm_isbench.evaluation import EvaluationTimes, ObjectPredictor, evaluate_dataset, evaluate_object
+from vfm_isbench.evaluation.predictor import ImageCrops
+from vfm_isbench.fakes import FakeDataset
+from vfm_isbench.metrics import intersection_over_union
+from vfm_isbench.probe import EncodedImage, Probe
+from vfm_isbench.types import ObjectEvidence, ObjectId
+
+
+class Oracle(Probe):
+    """Marks what is bright: of a fake data set with one instance per image, the object."""
+
+    def __init__(self) -> None:
+        inner = small_probe(SMALL)
+        super().__init__(inner.backbone, inner.upsampler, inner.click_encoder, inner.head, injection="early")
+
+    def logits(self, encoded: EncodedImage, click_map: torch.Tensor) -> torch.Tensor:
+        return 30 * encoded.image.mean(dim=1, keepdim=True)
+
+
+def test_clicks_and_ious_follow_from_one_another() -> None:
+    """Replaying the clicks gives the same IoUs, and every click follows from the prediction before it."""
+    dataset, probe = FakeDataset(images=2), small_probe()
+    evidence, times = evaluate_dataset(probe, dataset, SMALL, progress=False)
+    assert [found.object_id for found in evidence] == dataset.objects
+    assert times.clicks == 4 * len(evidence) == 16
+    assert times.predicting > 0 and times.clicking > 0
+    for found in evidence:
+        sample = dataset.read(found.object_id.image)
+        truth = sample.object_mask(found.object_id.instance)
+        predictor = ObjectPredictor(probe, ImageCrops(probe, sample.image, SMALL), SMALL)
+        predicted, clicked = np.zeros(truth.shape, bool), np.zeros(truth.shape, bool)
+        for count, (click, iou) in enumerate(zip(found.clicks, found.ious, strict=True), start=1):
+            assert click == next_click(truth, predicted, clicked)
+            clicked[int(click.row), int(click.col)] = True
+            predicted = predictor.predict(found.clicks[:count]) > 0.5
+            assert iou == intersection_over_union(truth, predicted)
+        assert len({(click.row, click.col) for click in found.clicks}) == 4
+
+
+def test_all_clicks_are_placed_even_if_they_change_nothing() -> None:
+    """So that IoU is known after every click."""
+    dataset = FakeDataset(images=2, instances=1, size=(28, 28))
+    evidence, _ = evaluate_dataset(Oracle(), dataset, SMALL.replace(zoom_in=False, flip_test=False), progress=False)
+    for found in evidence:
+        assert found.ious[0] > 0.9
+        assert found.ious == (found.ious[0],) * 4
+        assert len(found.clicks) == 4
+
+
+def test_ignored_pixels_count_neither_way() -> None:
+    sample = FakeDataset(instances=1, size=(28, 28)).read("fake0")
+    truth = sample.object_mask(1)
+    protocol = SMALL.replace(zoom_in=False, flip_test=False, max_clicks=1)
+    probe = Oracle().eval()
+    predicted = ObjectPredictor(probe, ImageCrops(probe, sample.image, protocol), protocol).predict([]) > 0.5
+    truth[predicted != (truth == 1)] = -1
+    _, ious = evaluate_object(probe, ImageCrops(probe, sample.image, protocol), truth, protocol)
+    assert ious == [1.0]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+def test_the_limit_cuts_the_list_of_objects(limit: int) -> None:
+    dataset = FakeDataset(images=2)
+    evidence, _ = evaluate_dataset(small_probe(), dataset, SMALL.replace(object_limit=limit), progress=False)
+    assert [found.object_id for found in evidence] == dataset.objects[:limit]
+
+
+def test_what_was_done_before_is_not_done_again() -> None:
+    dataset, probe = FakeDataset(images=2), small_probe()
+    whole, _ = evaluate_dataset(probe, dataset, SMALL, progress=False)
+    marked = ObjectEvidence(whole[1].object_id, whole[1].clicks, (0.125,) * 4)
+    kept: list[ObjectEvidence] = []
+    counter = CallCounter(probe.head)
+    evidence, times = evaluate_dataset(
+        probe, dataset, SMALL, done={marked.object_id: marked}, keep=kept.append, progress=False
+    )
+    assert evidence == [whole[0], marked, *whole[2:]]
+    assert kept == [whole[0], *whole[2:]]
+    assert times.clicks == counter.calls == 12
+
+
+def test_evidence_is_kept_as_soon_as_it_is_there() -> None:
+    class Stopped(FakeDataset):
+        def read(self, image_id: str) -> object:  # type: ignore[override]
+            if kept:
+                raise KeyboardInterrupt
+            return super().read(image_id)
+
+    kept: list[ObjectEvidence] = []
+    dataset = Stopped(images=2, instances=1)
+    assert dataset.objects == [ObjectId("fake0", 1), ObjectId("fake1", 1)]
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_dataset(small_probe(), dataset, SMALL, keep=kept.append, progress=False)
+    assert [found.object_id for found in kept] == [ObjectId("fake0", 1)]
+
+
+def test_an_image_is_read_and_encoded_once_for_all_its_objects() -> None:
+    reads: list[str] = []
+
+    class Counting(FakeDataset):
+        def read(self, image_id: str) -> object:  # type: ignore[override]
+            reads.append(image_id)
+            return super().read(image_id)
+
+    dataset, probe = Counting(images=2, instances=3), small_probe()
+    assert len(dataset.objects) == 6
+    reads.clear()
+    counter = CallCounter(probe.backbone)
+    evaluate_dataset(probe, dataset, SMALL.replace(zoom_in=False), progress=False)
+    assert reads == ["fake0", "fake1"]
+    assert counter.calls == 2
+
+
+def test_evaluation_is_in_eval_mode_and_repeatable() -> None:
+    probe = small_probe().train()
+    one, _ = evaluate_dataset(probe, FakeDataset(images=1), SMALL, progress=False)
+    assert not any(module.training for module in probe.modules())
+    assert evaluate_dataset(probe, FakeDataset(images=1), SMALL, progress=False)[0] == one
+
+
+def test_seconds_per_click() -> None:
+    assert EvaluationTimes(predicting=3.0, clicking=1.0, clicks=8).seconds_per_click == 0.5
+    assert EvaluationTimes().seconds_per_click == 0
+
+
+def test_the_progress_bar_shows_the_running_noc(capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = FakeDataset(images=2, instances=1)
+    evidence, _ = evaluate_dataset(small_probe(), dataset, SMALL)
+    counts = [next((k for k, iou in enumerate(found.ious, 1) if iou >= 0.9), 4) for found in evidence]
+    assert f"NoC90={np.mean(counts):.2f}" in capsys.readouterr().err

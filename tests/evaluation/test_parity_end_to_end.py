@@ -1,0 +1,73 @@
+"""Whole evaluations reproduce those recorded from the reference implementation, click for click."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from parity_models import recorded_dataset, recorded_probe
+
+from vfm_isbench.evaluation import evaluate_dataset
+from vfm_isbench.metrics import mean_iou_at, not_reached, number_of_clicks
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.types import ObjectEvidence
+
+IDENTITY = "identity_pre-upsampler_simple-vit"
+BILINEAR = ["bilinear_early_patch-embedding", "bilinear_pre-upsampler_simple-vit"]
+DATASETS = ["GrabCut", "Berkeley", "DAVIS", "SBD"]
+
+
+def evaluate(
+    parity_root: Path, real_root: Path, model: str, dataset: str, objects: int, clicks: int = 20
+) -> list[ObjectEvidence]:
+    probe = recorded_probe(parity_root / "end_to_end" / f"{model}.safetensors")
+    protocol = Protocol.preset("reference").replace(object_limit=objects, max_clicks=clicks)
+    evidence, _ = evaluate_dataset(probe, recorded_dataset(real_root, dataset), protocol, progress=False)
+    return evidence
+
+
+def recorded(parity_root: Path, model: str, dataset: str) -> dict[str, Any]:
+    content = json.loads((parity_root / "end_to_end" / f"{model}.json").read_text())
+    found: dict[str, Any] = content[dataset]
+    return found
+
+
+def follows(found: ObjectEvidence, record: dict[str, Any]) -> bool:
+    """Whether an object was clicked as recorded; then its IoUs must be the recorded ones, too."""
+    assert (found.object_id.image, found.object_id.instance) == (record["image"], record["instance"])
+    count = len(found.clicks)
+    if [[click.row, click.col, int(click.is_positive)] for click in found.clicks] != record["clicks"][:count]:
+        return False
+    np.testing.assert_allclose(found.ious, record["iou"][:count], rtol=0, atol=1e-3)
+    return True
+
+
+@pytest.mark.parametrize("model", [IDENTITY, *(pytest.param(name, marks=pytest.mark.slow) for name in BILINEAR)])
+def test_all_objects_and_clicks(parity_root: Path, real_root: Path, model: str) -> None:
+    """At least 95 % of the objects are clicked as recorded, and every score of every data set agrees."""
+    followed = []
+    for dataset in DATASETS:
+        expected = recorded(parity_root, model, dataset)
+        evidence = evaluate(parity_root, real_root, model, dataset, objects=10)
+        followed += [follows(*pair) for pair in zip(evidence, expected["objects"], strict=True)]
+        ious = np.array([found.ious for found in evidence])
+        for percent, noc in expected["noc"].items():
+            counts = number_of_clicks(ious, int(percent) / 100)
+            assert counts.mean() == pytest.approx(noc, abs=0.05)
+            assert abs(not_reached(ious, int(percent) / 100) - expected["not_reached"][percent]) <= 1
+        assert mean_iou_at(ious, 1) == pytest.approx(expected["iou_at_1"], abs=1e-3)
+        assert mean_iou_at(ious, 20) == pytest.approx(expected["iou_at_20"], abs=1e-2)
+    assert len(followed) == 40
+    assert np.mean(followed) >= 0.95
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("model", BILINEAR)
+def test_the_first_clicks_of_two_objects(parity_root: Path, real_root: Path, model: str, dataset: str) -> None:
+    """What of the complete comparison can be had in seconds."""
+    evidence = evaluate(parity_root, real_root, model, dataset, objects=2, clicks=8)
+    records = recorded(parity_root, model, dataset)["objects"][:2]
+    assert all(follows(*pair) for pair in zip(evidence, records, strict=True))

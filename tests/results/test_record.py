@@ -1,0 +1,276 @@
+"""Results: scores follow from the evidence, files come back as they were, and tampered ones are refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vfm_isbench.errors import ResultError
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.results import DatasetResult, Result
+from vfm_isbench.results.record import evidence_from_dict, evidence_to_dict
+from vfm_isbench.types import Click, ObjectEvidence, ObjectId
+
+CLICKS = 5
+PROTOCOL = Protocol.preset("paper").replace(max_clicks=CLICKS, test_datasets=("davis", "sbd"))
+
+
+def evidence(image: str, instance: int | None, *ious: float) -> ObjectEvidence:
+    clicks = tuple(Click(3 * number, number, number % 2 == 0) for number in range(len(ious)))
+    return ObjectEvidence(ObjectId(image, instance), clicks, ious)
+
+
+DAVIS = (evidence("bear", None, 0.5, 0.7, 0.82, 0.9, 0.96), evidence("swan", None, 0.2, 0.3, 0.4, 0.5, 0.91))
+SBD = (evidence("2008", 1, 0.85, 0.85, 0.85, 0.85, 0.85), evidence("2008", 2, 0.1, 0.2, 0.8, 0.8, 0.8))
+
+
+@pytest.fixture
+def result() -> Result:
+    return Result(
+        protocol=PROTOCOL,
+        upsampler={"name": "bilinear", "kind": "function", "sha256": "ab"},
+        backbone={"name": "dinov2_vits14", "width": 384, "patch_size": 14, "sha256": "cd"},
+        datasets={"davis": DatasetResult("davis", DAVIS, 0.25, "ef"), "sbd": DatasetResult("sbd", SBD)},
+        training=({"epoch": 0, "loss": 0.5, "iou": 0.3, "validation_iou": None, "seconds": 1.5},),
+        environment={"vfm_isbench": "0.1.0", "torch": "2.4", "cuda": None},
+        timings={"training": 12.5},
+        created="2025-01-01T00:00:00+00:00",
+        notes=("ümlauts are kept",),
+    )
+
+
+def test_scores_follow_from_the_evidence() -> None:
+    scores = DatasetResult("davis", DAVIS).scores()
+    assert scores["objects"] == 2
+    assert (scores["noc80"], scores["noc80_std"]) == (4.0, 1.0)
+    assert (scores["noc85"], scores["noc90"], scores["noc95"]) == (4.5, 4.5, 5.0)
+    assert (scores["not_reached80"], scores["not_reached90"], scores["not_reached95"]) == (1, 1, 2)
+    assert scores["iou_at_1"] == pytest.approx(0.35)
+    assert scores["iou_at_5"] == pytest.approx(0.935)
+    assert scores["mean_iou"] == pytest.approx(np.mean([found.ious for found in DAVIS]))
+    assert "iou_at_10" not in scores
+
+
+def test_single_scores() -> None:
+    found = DatasetResult("sbd", SBD)
+    assert found.max_clicks == CLICKS
+    assert found.noc(85) == 3.0
+    assert found.iou_at(3) == pytest.approx(0.825)
+    assert math.isnan(found.iou_at(6))
+
+
+def test_a_file_gives_back_what_was_saved(result: Result, tmp_path: Path) -> None:
+    path = result.save(tmp_path / "new" / "result.json")
+    loaded = Result.load(path)
+    assert loaded.to_dict() == result.to_dict()
+    assert loaded.protocol == PROTOCOL
+    assert loaded.datasets["sbd"].objects == SBD
+    assert loaded.notes == result.notes
+    assert str(loaded) == str(result)
+    assert [file.name for file in path.parent.iterdir()] == ["result.json"]
+    assert Result.load(loaded.save(tmp_path / "again.json")).to_dict() == result.to_dict()
+
+
+def test_the_file_is_plain_json_with_evidence_and_derived_scores(result: Result, tmp_path: Path) -> None:
+    content = json.loads(result.save(tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert content["schema_version"] == 1
+    assert content["fingerprint"] == PROTOCOL.fingerprint()
+    assert content["signature"] == result.signature()
+    bear = content["datasets"]["davis"]["objects"][0]
+    assert bear == {
+        "image": "bear", "instance": None, "iou": [0.5, 0.7, 0.82, 0.9, 0.96],
+        "clicks": [[0, 0, 1], [3, 1, 0], [6, 2, 1], [9, 3, 0], [12, 4, 1]],
+    }  # fmt: skip
+    assert content["datasets"]["davis"]["scores"]["noc80"] == 4.0
+
+
+def test_a_broken_write_leaves_the_old_file(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = result.save(tmp_path / "result.json")
+    before = path.read_bytes()
+
+    def half(self: Path, _text: str, **_options: Any) -> int:
+        self.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="no space"):
+        result.save(path)
+    assert path.read_bytes() == before
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.text(min_size=1), st.none() | st.integers(1, 9),
+            st.lists(st.floats(0, 1), min_size=CLICKS, max_size=CLICKS),
+        ),
+        min_size=1, max_size=4, unique_by=lambda one: one[:2],
+    )
+)  # fmt: skip
+def test_any_evidence_survives(rows: list[tuple[str, int | None, list[float]]]) -> None:
+    objects = tuple(evidence(image, instance, *ious) for image, instance, ious in rows)
+    for one in objects:
+        assert evidence_from_dict(json.loads(json.dumps(evidence_to_dict(one)))) == one
+    result = Result(PROTOCOL, {"name": "x"}, {"name": "y"}, {"davis": DatasetResult("davis", objects)})
+    loaded = Result.from_dict(json.loads(json.dumps(result.to_dict())))
+    assert loaded.datasets["davis"].objects == objects
+    assert loaded.datasets["davis"].scores() == result.datasets["davis"].scores()
+
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def davis(content: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = content["datasets"]["davis"]
+    return found
+
+
+def set_score(content: dict[str, Any]) -> None:
+    davis(content)["scores"]["noc90"] = 1.0
+
+
+def set_iou(content: dict[str, Any]) -> None:
+    davis(content)["objects"][0]["iou"][4] = 0.97
+
+
+def set_iou_beyond(content: dict[str, Any]) -> None:
+    davis(content)["objects"][0]["iou"][0] = 1.5
+
+
+def set_iou_to_text(content: dict[str, Any]) -> None:
+    davis(content)["objects"][0]["iou"][0] = "high"
+
+
+def drop_click(content: dict[str, Any]) -> None:
+    davis(content)["objects"][0]["clicks"].pop()
+
+
+def shorten_click(content: dict[str, Any]) -> None:
+    davis(content)["objects"][0]["clicks"][0].pop()
+
+
+def repeat_object(content: dict[str, Any]) -> None:
+    davis(content)["objects"][1] = copy.deepcopy(davis(content)["objects"][0])
+
+
+def drop_object(content: dict[str, Any]) -> None:
+    davis(content)["objects"].pop()
+
+
+def drop_all_objects(content: dict[str, Any]) -> None:
+    davis(content)["objects"].clear()
+
+
+def shorten_object(content: dict[str, Any]) -> None:
+    for part in ("iou", "clicks"):
+        davis(content)["objects"][0][part].pop()
+
+
+def shorten_all(content: dict[str, Any]) -> None:
+    """Fewer clicks than the protocol says, with scores to match."""
+    objects = tuple(ObjectEvidence(one.object_id, one.clicks[:4], one.ious[:4]) for one in DAVIS)
+    for one in davis(content)["objects"]:
+        for part in ("iou", "clicks"):
+            one[part].pop()
+    davis(content)["scores"] = DatasetResult("davis", objects).scores()
+
+
+def set_fingerprint(content: dict[str, Any]) -> None:
+    content["fingerprint"] = Protocol.preset("paper").fingerprint()
+
+
+def set_protocol(content: dict[str, Any]) -> None:
+    content["protocol"]["epochs"] = 1
+
+
+def set_protocol_to_nonsense(content: dict[str, Any]) -> None:
+    content["protocol"]["epochs"] = "many"
+
+
+def drop_protocol_field(content: dict[str, Any]) -> None:
+    del content["protocol"]["epochs"]
+
+
+def drop_score(content: dict[str, Any]) -> None:
+    del davis(content)["scores"]["mean_iou"]
+
+
+def drop_backbone(content: dict[str, Any]) -> None:
+    del content["backbone"]
+
+
+def set_schema(content: dict[str, Any]) -> None:
+    content["schema_version"] = 2
+
+
+def set_datasets_to_list(content: dict[str, Any]) -> None:
+    content["datasets"] = []
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    (set_score, "'davis'.*noc90 is written as 1.0, but its evidence gives 4.5"),
+    (set_iou, "'davis'.* is written as .* but its evidence gives"),
+    (set_iou_beyond, r"bear: an IoU lies outside \[0, 1\]"),
+    (set_iou_to_text, "wrong form.*high"),
+    (drop_click, "bear: 4 clicks but 5 IoUs"),
+    (shorten_click, "wrong form"),
+    (repeat_object, "'davis': an object occurs twice"),
+    (drop_object, "'davis'.* is written as .* but its evidence gives"),
+    (drop_all_objects, "'davis' needs at least one object"),
+    (shorten_object, "'davis'.* as many clicks for each"),
+    (shorten_all, "'davis'.* 4 clicks.* protocol.* 5"),
+    (set_fingerprint, "fingerprint does not belong to the protocol"),
+    (set_protocol, "fingerprint does not belong to the protocol"),
+    (set_protocol_to_nonsense, "epochs is 'many'"),
+    (drop_protocol_field, "lacks the fields epochs"),
+    (drop_score, "mean_iou is written as None"),
+    (drop_backbone, "the field 'backbone' is missing"),
+    (set_schema, "schema version 1: found 2"),
+    (set_datasets_to_list, "wrong form"),
+])  # fmt: skip
+def test_a_tampered_file_is_refused_with_the_reason(
+    result: Result, tmp_path: Path, change: Change, reason: str
+) -> None:
+    content = json.loads(json.dumps(result.to_dict()))
+    change(content)
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ResultError, match=f"result.json: .*{reason}"):
+        Result.load(path)
+
+
+def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    with pytest.raises(ResultError, match="result.json could not be read"):
+        Result.load(path)
+    path.write_text("{")
+    with pytest.raises(ResultError, match="result.json is no JSON file"):
+        Result.load(path)
+    for content in ("[]", "{}", "3"):
+        path.write_text(content)
+        with pytest.raises(ResultError, match="schema version 1: found"):
+            Result.load(path)
+
+
+def test_the_frame_has_a_row_per_data_set(result: Result) -> None:
+    frame = result.to_frame()
+    assert list(frame["dataset"]) == ["davis", "sbd"]
+    for name, row in zip(("davis", "sbd"), frame.to_dict("records"), strict=True):
+        for key, value in result.datasets[name].scores().items():
+            assert row[key] == value
+    assert frame["seconds_per_click"][0] == 0.25
+    assert math.isnan(frame["seconds_per_click"][1])
+
+
+def test_the_signature_names_data_sets_protocol_version_and_hash(result: Result) -> None:
+    assert result.signature() == (f"davis:2,sbd:2|{PROTOCOL.signature()}|v:0.1.0|hash:{PROTOCOL.fingerprint()[:12]}")

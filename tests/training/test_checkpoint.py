@@ -1,0 +1,163 @@
+"""Checkpoints: whole or not at all, without pickle, and back as they were."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small import SMALL, small_probe
+from torch import Tensor
+
+from vfm_isbench.errors import RunError
+from vfm_isbench.probe import Probe
+from vfm_isbench.training import Checkpoint, EpochRecord, load_checkpoint, save_checkpoint
+from vfm_isbench.training import checkpoint as module
+from vfm_isbench.training.checkpoint import capture
+
+HISTORY = (EpochRecord(0, 0.5, 0.25, None, 1.5), EpochRecord(1, 0.4, 0.35, 0.3, 1.25))
+
+
+def trained(seed: int = 0) -> tuple[Probe, torch.optim.Adam]:
+    """A probe after two steps, and its optimiser."""
+    probe = small_probe(SMALL.replace(seed=seed))
+    optimizer = torch.optim.Adam(probe.trainable().parameters(), lr=1e-2)
+    for step in range(2):
+        take_step(probe, optimizer, step)
+    return probe, optimizer
+
+
+def take_step(probe: Probe, optimizer: torch.optim.Adam, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    optimizer.zero_grad()
+    loss = probe(torch.rand(2, 3, 28, 28, generator=generator), torch.rand(2, 3, 28, 28, generator=generator)).mean()
+    torch.autograd.backward(loss)
+    optimizer.step()
+
+
+def checkpoint(seed: int = 0) -> Checkpoint:
+    probe, optimizer = trained(seed)
+    tensors = capture(probe.trainable(), optimizer)
+    return Checkpoint(SMALL, {"name": "bilinear", "sha256": None}, HISTORY, tensors, {"backbone_sha256": "ab"})
+
+
+def same(one: dict[str, Tensor] | Any, other: dict[str, Tensor] | Any) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "checkpoint.safetensors"
+    saved = checkpoint()
+    save_checkpoint(path, saved)
+    loaded = load_checkpoint(path)
+    assert same(loaded.tensors, saved.tensors)
+    assert (loaded.protocol, loaded.history) == (SMALL, HISTORY)
+    assert (loaded.upsampler, loaded.extra) == (saved.upsampler, saved.extra)
+    assert [file.name for file in path.parent.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_is_complete_after_the_last_epoch() -> None:
+    begun = checkpoint()
+    assert not begun.is_complete
+    assert replace(begun, history=(*HISTORY, EpochRecord(2, 0.3, 0.4, None, 1.0))).is_complete
+
+
+def test_a_restored_probe_goes_on_as_the_original() -> None:
+    probe, optimizer = trained()
+    kept = Checkpoint(SMALL, {}, HISTORY, capture(probe.trainable(), optimizer))
+    again = small_probe(SMALL.replace(seed=5))
+    optimizer_again = torch.optim.Adam(again.trainable().parameters(), lr=1e-2)
+    kept.restore(again.trainable(), optimizer_again)
+    assert same(again.trainable().state_dict(), probe.trainable().state_dict())
+    for seed in range(3):
+        take_step(probe, optimizer, seed)
+        take_step(again, optimizer_again, seed)
+    assert same(again.trainable().state_dict(), probe.trainable().state_dict())
+
+
+def test_a_checkpoint_is_a_copy() -> None:
+    """Neither the training it was taken from nor one that goes on from it changes it."""
+    probe, optimizer = trained()
+    kept = Checkpoint(SMALL, {}, HISTORY, capture(probe.trainable(), optimizer))
+    before = {key: value.clone() for key, value in kept.tensors.items()}
+    take_step(probe, optimizer, 0)
+    assert same(kept.tensors, before)
+    again = small_probe()
+    optimizer_again = torch.optim.Adam(again.trainable().parameters(), lr=1e-2)
+    kept.restore(again.trainable(), optimizer_again)
+    take_step(again, optimizer_again, 0)
+    assert same(kept.tensors, before)
+
+
+def test_an_evaluation_needs_no_optimiser() -> None:
+    probe = small_probe(SMALL.replace(seed=5))
+    kept = checkpoint()
+    kept.restore(probe.trainable())
+    weights = {key: value for key, value in kept.tensors.items() if not key.startswith("optimizer.")}
+    assert same(probe.trainable().state_dict(), weights)
+
+
+def test_other_modules_are_refused() -> None:
+    with pytest.raises(RunError, match="does not fit click encoder and head"):
+        checkpoint().restore(small_probe(SMALL.replace(head_layers=1)).trainable())
+
+
+def test_a_broken_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    old = checkpoint()
+    save_checkpoint(path, old)
+
+    def half(_tensors: Any, file: Path, metadata: Any = None) -> None:
+        Path(file).write_bytes(b"half of a file")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(module, "save_file", half)
+    with pytest.raises(OSError, match="no space"):
+        save_checkpoint(path, checkpoint(seed=1))
+    assert same(load_checkpoint(path).tensors, old.tensors)
+    monkeypatch.undo()
+    new = checkpoint(seed=1)
+    save_checkpoint(path, new)
+    assert same(load_checkpoint(path).tensors, new.tensors)
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_the_file_is_safetensors_with_json_in_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, checkpoint())
+    names = {name.split(".")[0] for name in load_file(path)}
+    assert names == {"click_encoder", "head", "optimizer"}
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert json.loads(header["__metadata__"]["vfm_isbench"])["protocol"] == SMALL.to_dict()
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(RunError, match=r"no checkpoint at .*checkpoint\.safetensors"):
+        load_checkpoint(path)
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(RunError, match="could not be read as a checkpoint"):
+        load_checkpoint(path)
+    for metadata in (None, {"vfm_isbench": "{"}, {"vfm_isbench": "[]"}, {"vfm_isbench": '{"format": "other"}'}):
+        save_file({"a": torch.zeros(1)}, path, metadata=metadata)
+        with pytest.raises(RunError, match="checkpoint"):
+            load_checkpoint(path)
+
+
+@pytest.mark.parametrize("damage", ["protocol", "history", "upsampler", "extra"])
+def test_a_damaged_header_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    kept = checkpoint()
+    save_checkpoint(path, kept)
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    ours = json.loads(header["__metadata__"]["vfm_isbench"])
+    del ours[damage]
+    save_file(dict(kept.tensors), path, metadata={"vfm_isbench": json.dumps(ours)})
+    with pytest.raises(RunError, match=f"{damage}"):
+        load_checkpoint(path)
