@@ -228,7 +228,13 @@ def test_only_click_encoder_and_head_are_trained() -> None:
 
 @pytest.mark.parametrize("injection", INJECTIONS)
 def test_encoding_keeps_no_graph(injection: Injection) -> None:
-    encoded = probe_with(injection, FakeUpsampler()).encode(IMAGES)
+    """Not even where an upsampler has a bare parameter that nobody could find to freeze."""
+    scale = torch.ones(1, requires_grad=True)
+
+    def upsampler(features: Tensor, image: Tensor) -> Tensor:
+        return features * scale
+
+    encoded = probe_with(injection, upsampler).encode(IMAGES)
     assert not encoded.image.requires_grad
     assert encoded.features is None or not encoded.features.requires_grad
     assert (encoded.features is None) == (injection == "early")

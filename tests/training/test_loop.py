@@ -267,6 +267,12 @@ def test_every_iterative_click_lies_in_an_error_of_the_last_prediction() -> None
                 assert (target == predicted).all() or earlier[image, 1:].any()
 
 
+def test_every_step_has_random_clicks_of_its_own() -> None:
+    keys = [(SMALL, 0, 0, 0), (SMALL, 0, 0, 1), (SMALL, 0, 1, 0), (SMALL, 1, 0, 0), (SMALL.replace(seed=1), 0, 0, 0)]
+    assert len({click_generator(*key).integers(2**60) for key in keys}) == len(keys)
+    assert click_generator(*keys[1]).integers(2**60) == click_generator(*keys[1]).integers(2**60)
+
+
 def test_the_number_of_iterative_clicks_is_uniform() -> None:
     probe, spy = spied()
     batch = a_batch(1)
