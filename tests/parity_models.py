@@ -6,6 +6,7 @@ Their files hold all weights in the reference's names, and the architecture as J
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,11 @@ def recorded_dataset(root: Path, name: str) -> ObjectDataset:
     """The data set that the recorded evaluation calls ``name``."""
     if name == "SBD":
         return SbdDataset(root / name, "val")
-    kinds = {"GrabCut": GrabCutDataset, "Berkeley": BerkeleyDataset, "DAVIS": DavisDataset}
+    kinds: dict[str, Callable[[Path], ObjectDataset]] = {
+        "GrabCut": GrabCutDataset,
+        "Berkeley": BerkeleyDataset,
+        "DAVIS": DavisDataset,
+    }
     return kinds[name](root / name)
 
 

@@ -69,6 +69,9 @@ def test_check_accepts_a_good_upsampler_and_refuses_a_bad_one(tmp_path, capsys):
         (["run", "bilinear", "--backbone", "resnet"], "backbone"),
         (["run", "bilinear", "--device", "warp"], "warp"),
         (["run", "bilinear", "--limit", "0"], "object_limit"),
+        (["run", "bilinear", "--set", "disk_radius"], "FIELD=VALUE"),
+        (["run", "bilinear", "--set", "disk_radius=-3"], "disk_radius"),
+        (["run", "bilinear", "--set", "disc_radius=3"], "disk_radius"),
         (["run", "no.such.module:thing"], "no.such.module"),
     ],
 )
@@ -79,6 +82,13 @@ def test_wrong_use_ends_with_code_2_and_one_paragraph(arguments, said, tmp_path,
     assert said in error
     assert "Traceback" not in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_any_field_of_the_protocol_can_be_set():
+    words = ["run", "jbu", "--set", "disk_radius=3", "--set", "resize_range=[0.5, 1]", "--set", "flip=none"]
+    protocol = cli.protocol_from(cli.build_parser().parse_args([*words, "--seed", "4"]))
+    assert (protocol.disk_radius, protocol.resize_range, protocol.flip) == (3.0, (0.5, 1.0), "none")
+    assert protocol.changed_fields() == ["disk_radius", "resize_range", "flip"]
 
 
 def test_debug_shows_the_traceback(capsys):

@@ -158,15 +158,19 @@ def test_the_backbone_runs_once_per_image_unless_clicks_go_through_it(
 
 
 @pytest.mark.parametrize(("injection", "upsampling_calls"), [("late", 1), ("pre_upsampler", 5), ("early", 5)])
-def test_an_upsampler_in_two_steps_sees_the_image_once(
-    injection: Injection, upsampling_calls: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upsampler = FakeUpsampler()
+def test_an_upsampler_in_two_steps_sees_the_image_once(injection: Injection, upsampling_calls: int) -> None:
     calls = []
-    encode, upsample = upsampler.encode_guidance, upsampler.upsample
-    monkeypatch.setattr(upsampler, "encode_guidance", lambda image: calls.append("encode") or encode(image))
-    monkeypatch.setattr(upsampler, "upsample", lambda *args: calls.append("upsample") or upsample(*args))
-    probe = probe_with(injection, upsampler)
+
+    class Recording(FakeUpsampler):
+        def encode_guidance(self, image: Tensor) -> Tensor:
+            calls.append("encode")
+            return super().encode_guidance(image)
+
+        def upsample(self, features: Tensor, guidance: Tensor) -> Tensor:
+            calls.append("upsample")
+            return super().upsample(features, guidance)
+
+    probe = probe_with(injection, Recording())
     encoded = probe.encode(IMAGES)
     for seed in range(5):
         probe.logits(encoded, seeded(2, 3, 28, 42, seed=seed))

@@ -91,7 +91,7 @@ def test_every_field_survives_json(preset: str) -> None:
 
 
 NEVER_VALID = [object(), math.nan, -1, "", "no such choice", (), (1,), {}, b"x"]
-ALLOWED_THERE = {
+ALLOWED_THERE: dict[str, list[Any]] = {
     **{field: ["no such choice"] for field in ("name", "backbone", "train_dataset", "validation_dataset")},
     "milestones": [(), (1,)],
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from vfm_isbench.errors import UnknownNameError, VfmIsbenchError
@@ -41,7 +43,7 @@ def test_an_entry_is_never_replaced(fruit: Registry[int]) -> None:
 
 
 def test_the_decorator_registers_and_returns_its_object() -> None:
-    functions: Registry[object] = Registry("function")
+    functions: Registry[Callable[[], int]] = Registry("function")
 
     @functions.register("f")
     def function() -> int:

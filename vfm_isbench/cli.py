@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 wrong use or bad input, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import traceback
@@ -18,7 +19,7 @@ from vfm_isbench import __version__
 from vfm_isbench.backbones import list_backbones
 from vfm_isbench.benchmark import Benchmark, choose_device
 from vfm_isbench.datasets import list_datasets
-from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
+from vfm_isbench.errors import ProtocolError, VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.upsamplers import check_upsampler, find_module, list_upsamplers, prepare_upsampler
 
@@ -44,9 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--name", help="what the table calls it (default: its own name)")
     _add_protocol_options(run)
     run.add_argument("--datasets", nargs="+", metavar="NAME", help="test sets to evaluate (default: the protocol's)")
-    run.add_argument(
-        "--data-root", type=Path, metavar="DIR", help="folder with SBD/, GrabCut/, Berkeley/, DAVIS/"
-    )
+    run.add_argument("--data-root", type=Path, metavar="DIR", help="folder with SBD/, GrabCut/, Berkeley/, DAVIS/")
     run.add_argument("--backbone-weights", type=Path, metavar="PATH", help="file or folder with the backbone's weights")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: auto)")
     run.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare training samples")
@@ -80,6 +79,13 @@ def _add_protocol_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="seed of weights and training draws")
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs of training")
     parser.add_argument("--limit", type=int, metavar="N", help="evaluate only the first N objects of each test set")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="any other field of the protocol, value as JSON or text; may be repeated",
+    )
 
 
 def protocol_from(arguments: argparse.Namespace) -> Protocol:
@@ -95,7 +101,18 @@ def protocol_from(arguments: argparse.Namespace) -> Protocol:
         "test_datasets": tuple(arguments.datasets) if arguments.datasets else None,
     }
     given = {field: value for field, value in changes.items() if value is not None}
+    given |= dict(_field_and_value(text) for text in arguments.set)
     return Protocol.preset(arguments.protocol).replace(**given)
+
+
+def _field_and_value(text: str) -> tuple[str, Any]:
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise ProtocolError(f"--set {text!r} sets nothing; expected FIELD=VALUE, as in --set disk_radius=3")
+    try:
+        return field, json.loads(value)
+    except ValueError:
+        return field, value
 
 
 def run_command(arguments: argparse.Namespace) -> None:

@@ -13,5 +13,6 @@ def test_every_token_is_a_linear_map_of_its_patch() -> None:
     tokens = encoder(click_map)
     assert tokens.shape == (2, 6, 2, 3)
     patch = click_map[1, :, 4:8, 8:12]
+    assert encoder.proj.bias is not None
     expected = (encoder.proj.weight * patch).sum(dim=(1, 2, 3)) + encoder.proj.bias
     torch.testing.assert_close(tokens[1, :, 1, 2], expected)

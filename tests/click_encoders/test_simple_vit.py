@@ -82,7 +82,8 @@ def by_hand(state: dict[str, Tensor], click_map: Tensor) -> Tensor:
     tokens = tokens + sincos_positions(click_map.shape[1] // 2, click_map.shape[2] // 2, 8)
     for block in range(2):
         attention, feed_forward = (f"transformer.layers.{block}.{part}" for part in (0, 1))
-        query, key, value = (norm(tokens, f"{attention}.norm") @ state[f"{attention}.to_qkv.weight"].T).split(6, dim=1)
+        projected = norm(tokens, f"{attention}.norm") @ state[f"{attention}.to_qkv.weight"].T
+        query, key, value = projected[:, :6], projected[:, 6:12], projected[:, 12:]
         heads = [
             torch.softmax(query[:, of_head] @ key[:, of_head].T / math.sqrt(3), dim=1) @ value[:, of_head]
             for of_head in (slice(0, 3), slice(3, 6))

@@ -31,7 +31,8 @@ class Replay:
         return SimpleNamespace(image=image)
 
     def logits(self, encoded: SimpleNamespace, click_map: Tensor) -> Tensor:
-        return next(self._answers)[None, None].float()
+        answer: Tensor = next(self._answers)[None, None].float()
+        return answer
 
 
 @pytest.mark.parametrize("case", range(6))

@@ -55,7 +55,8 @@ def by_hand(probe: Probe, image: Array, clicks: list[Click], previous: Tensor) -
     radius = WHOLE.disk_radius
     straight = probe(pixels, click_maps(points_tensor([clicks]), previous, radius))
     turned = probe(pixels.flip(3), click_maps(points_tensor([mirrored(clicks, 28)]), previous.flip(3), radius))
-    return (straight + turned.flip(3)) / 2
+    mean: Tensor = (straight + turned.flip(3)) / 2
+    return mean
 
 
 def test_logits_are_averaged_and_the_last_prediction_is_the_previous_mask() -> None:

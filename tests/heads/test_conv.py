@@ -57,5 +57,6 @@ def test_the_linear_head_is_one_convolution() -> None:
     head = LinearHead(6)
     features = seeded((2, 6, 3, 4))
     weight, bias = head.classifier.weight[0, :, 0, 0], head.classifier.bias
+    assert bias is not None
     assert sum(parameter.numel() for parameter in head.parameters()) == 7
     torch.testing.assert_close(head(features)[:, 0], torch.einsum("bchw,c->bhw", features, weight) + bias)

@@ -121,10 +121,10 @@ def test_seed_epoch_item_and_purpose_all_matter() -> None:
 
 
 def test_drawing_leaves_the_global_generators_alone() -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
     TrainingSamples(FakeDataset(), SMALL)[0, 0]
     assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[index, union-attr]
+    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[index]
 
 
 def test_a_sample_fits_together() -> None:

@@ -121,8 +121,9 @@ class ScenesDataset(ObjectDataset):
         """Draw one scene, or return it as drawn before.
 
         Returns:
-            Read-only arrays, the image and its labels: visible parts after occlusion, a pixel belonging to the uppermost object that
-            covers at least half of it; consecutive from 1, from the lowest object to the uppermost.
+            Read-only arrays, the image and its labels: visible parts after occlusion, a pixel belonging to the
+            uppermost object that covers at least half of it; consecutive from 1, from the lowest object to the
+            uppermost.
 
         Raises:
             DataError: if the id is not one of :attr:`image_ids`.

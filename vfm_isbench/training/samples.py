@@ -125,9 +125,7 @@ class TrainingSamples(Dataset[TrainingSample]):
         selected = [labels == instance for instance in chosen]
         others = np.isin(labels, [instance for instance in instances if instance not in chosen])
         clicks = first_clicks(selected, others, labels.shape, self._rule, rng)
-        return TrainingSample(
-            torch.tensor(image).permute(2, 0, 1).float().div(255), np.isin(labels, chosen), clicks
-        )
+        return TrainingSample(torch.tensor(image).permute(2, 0, 1).float().div(255), np.isin(labels, chosen), clicks)
 
     def _draw_image(self, rng: np.random.Generator) -> int:
         if self._cumulative is None:
