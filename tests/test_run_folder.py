@@ -85,6 +85,18 @@ def test_another_run_is_refused_with_what_differs_and_left_alone(tmp_path: Path)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.parametrize("name", ["result.json", "checkpoint.safetensors", "evidence/davis.jsonl"])
+def test_files_of_an_unknown_run_are_not_deleted_unasked(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("somebody's")
+    with pytest.raises(RunError, match=rf"{file.name} but no run\.json.*--overwrite"):
+        RunFolder(tmp_path, MINE)
+    assert file.read_text() == "somebody's"
+    RunFolder(tmp_path, MINE, overwrite=True)
+    assert not file.exists()
+
+
 def test_overwriting_gives_the_work_up(tmp_path: Path) -> None:
     filled(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")

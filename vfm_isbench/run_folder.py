@@ -76,8 +76,16 @@ class RunFolder:
                     stacklevel=4,
                 )
             return
-        for file in [self._checkpoint, self.result_path, *(self.folder / "evidence").glob("*.jsonl")]:
-            file.unlink(missing_ok=True)
+        files = [self._checkpoint, self.result_path, *(self.folder / "evidence").glob("*.jsonl")]
+        files = [file for file in files if file.exists()]
+        if files and not overwrite:
+            raise RunError(
+                f"the folder {self.folder} holds {', '.join(file.name for file in files)} but no {self._manifest.name} "
+                "that says of which run. Choose another output folder, or overwrite=True (command line: --overwrite), "
+                "which deletes them"
+            )
+        for file in files:
+            file.unlink()
         self._manifest.write_text(json.dumps(belongs_to, indent=1), encoding="utf-8")
 
     def load_checkpoint(self) -> Checkpoint | None:
