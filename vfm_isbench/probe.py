@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vfm_isbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from vfm_isbench.protocol import Injection
+from vfm_isbench.protocol_checks import Injection
 from vfm_isbench.upsamplers import TwoStepUpsampler, Upsampler, find_module, freeze, keeps_patch_resolution
 
 

@@ -3,8 +3,8 @@
     python benchmarks/recipes/demo.py --output runs/demo --leaderboard leaderboard.csv
 
 Every pair of neighbours in the list is compared on the same objects and seeds: mean difference of the mean IoU over all
-clicks, and of NoC80, with a 95 % interval from a bootstrap that draws whole images (objects of an image are not
-independent) and, within them, all seeds. Interrupted runs go on where they stopped.
+clicks, and of NoC80, averaged over the seeds, with a 95 % interval from a bootstrap that draws whole images (objects of
+an image are not independent). Interrupted runs go on where they stopped.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ HARD = SceneStyle(ground_saturation=1.0, ground_contrast=1.0, object_saturation=
 
 @pytest.mark.parametrize(("style", "colour_tells"), [(None, True), (HARD, False)])
 def test_whether_a_threshold_on_one_colour_value_finds_the_objects(style, colour_tells):
-    """Under the demo's style saturation gives objects away, so that a short training learns; a harder style ends that."""
+    """Under the demo's style saturation gives objects away, so that a short training learns; not under a harder one."""
     scenes = ScenesDataset(split="test", n_images=12, image_size=SMALL, style=style)
     samples = [scenes.read(image_id) for image_id in scenes.image_ids]
     pixels = np.concatenate([sample.image.reshape(-1, 3) for sample in samples]) / 255

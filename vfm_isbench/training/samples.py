@@ -20,6 +20,10 @@ TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 """First word of every item's seed, so that training and validation never share random numbers."""
 
 
+MOST_REDRAWS = 200
+"""After as many augmentations without an object the crop is kept, so that no setting can redraw for ever."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingSample:
     """One item.
@@ -138,12 +142,15 @@ class TrainingSamples(Dataset[TrainingSample]):
         """Augment until an object is left, or, now and then, keep pure background."""
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         has_objects = bool((labels > 0).any())
+        attempt = 0
         while True:
+            attempt += 1
             crop, crop_labels = self._augment(image, labels, generator)
             counts = np.bincount(crop_labels[crop_labels > 0].ravel(), minlength=1)
             instances = [int(i) for i in np.flatnonzero(counts >= max(self.protocol.min_object_area, 1))]
             # Without any object to begin with, redrawing could only end in background.
-            if instances or not has_objects or rng.random() < self.protocol.background_probability:
+            is_last = not has_objects or attempt == MOST_REDRAWS
+            if instances or is_last or rng.random() < self.protocol.background_probability:
                 return crop, np.where(np.isin(crop_labels, instances), crop_labels, 0), instances
 
     def _choose_target(self, instances: list[int], rng: np.random.Generator) -> list[int]:
