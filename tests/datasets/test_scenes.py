@@ -214,7 +214,19 @@ def test_borders_are_image_edges_but_for_low_contrast_objects():
     assert min(low) < 0.1
 
 
-HARD = SceneStyle(ground_saturation=1.0, ground_contrast=1.0, object_saturation=(0.1, 0.85), low_contrast_share=0.12)
+HARD = SceneStyle(
+    objects_per_image=(2, 5),
+    object_radius=(48.0, 82.0),
+    thin_share=0.22,
+    holed_share=0.24,
+    thin_width=(6.0, 15.0),
+    touch_share=0.35,
+    ground_contrast=1.0,
+    ground_saturation=1.0,
+    clutter=1.0,
+    object_saturation=(0.1, 0.85),
+    low_contrast_share=0.12,
+)
 
 
 @pytest.mark.parametrize(("style", "colour_tells"), [(None, True), (HARD, False)])
@@ -231,8 +243,8 @@ def test_whether_a_threshold_on_one_colour_value_finds_the_objects(style, colour
         return max((g & truth).sum() / (g | truth).sum() for guess in guesses for g in (guess, ~guess))
 
     assert max(best_iou(value) for value in (*pixels.T, bright)) < 0.5
-    assert (best_iou((bright - dark) / np.maximum(bright, 1 / 255)) > 0.5) is colour_tells
-    assert (best_iou(bright - dark) > 0.5) is colour_tells
+    assert (best_iou((bright - dark) / np.maximum(bright, 1 / 255)) > 0.5) == colour_tells
+    assert (best_iou(bright - dark) > 0.5) == colour_tells
 
 
 # --- the data set ---------------------------------------------------------------------------------------------------
