@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from itertools import count
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from vfm_isbench.datasets.scenes import ScenesDataset
 from vfm_isbench.metrics import intersection_over_union
 from vfm_isbench.probe import Probe
 from vfm_isbench.training import TrainingSamples, normalized_focal_loss
-from vfm_isbench.training.loop import click_generator, predict_batch
+from vfm_isbench.training.loop import predict_batch
 from vfm_isbench.training.samples import Batch, collate
 from vfm_isbench.types import Click
 from vfm_isbench.upsamplers import load_upsampler
@@ -78,9 +79,10 @@ def parts_of_a_step(
     optimizer = torch.optim.Adam(probe.trainable().parameters(), lr=1e-6)
 
     def step(iterative: int) -> None:
-        fixed = protocol.replace(max_iterative_clicks=iterative)
-        rng = click_generator(fixed, 0, 0, 0)
-        logits, targets = predict_batch(probe, batch, fixed, rng)
+        # The first draw decides how many iterative clicks there are: take the first generator that draws as many.
+        choices = protocol.max_iterative_clicks + 1
+        seed = next(seed for seed in count() if np.random.default_rng(seed).integers(choices) == iterative)
+        logits, targets = predict_batch(probe, batch, protocol, np.random.default_rng(seed))
         normalized_focal_loss(logits, targets).mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -88,8 +90,8 @@ def parts_of_a_step(
     return {
         "samples": lambda: [samples[0, item] for item in range(size)],
         "backbone and upsampler": lambda: probe.encode(images),
-        "step without iterative clicks": lambda: step(0),
-        "step": lambda: step(protocol.max_iterative_clicks),
+        "step, no iterative click": lambda: step(0),
+        "step, most iterative clicks": lambda: step(protocol.max_iterative_clicks),
     }
 
 
@@ -136,7 +138,13 @@ def main() -> None:
             report(f"{name}: one click, flip on", clicks, "network, crop known", options.rounds, device)
         if not options.skip_training:
             steps = parts_of_a_step(probe, protocol, samples, device)
-            report(f"{name}: one training step, batch {protocol.batch_size}", steps, "step", options.rounds, device)
+            report(
+                f"{name}: one training step, batch {protocol.batch_size}",
+                steps,
+                "step, no iterative click",
+                options.rounds,
+                device,
+            )
 
 
 if __name__ == "__main__":
