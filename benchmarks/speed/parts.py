@@ -138,13 +138,8 @@ def main() -> None:
             report(f"{name}: one click, flip on", clicks, "network, crop known", options.rounds, device)
         if not options.skip_training:
             steps = parts_of_a_step(probe, protocol, samples, device)
-            report(
-                f"{name}: one training step, batch {protocol.batch_size}",
-                steps,
-                "step, no iterative click",
-                options.rounds,
-                device,
-            )
+            title = f"{name}: one training step, batch {protocol.batch_size}"
+            report(title, steps, "step, no iterative click", options.rounds, device)
 
 
 if __name__ == "__main__":
