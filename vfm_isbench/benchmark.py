@@ -25,6 +25,7 @@ from vfm_isbench.training import EpochRecord, TrainingSamples, train
 from vfm_isbench.types import ObjectId
 from vfm_isbench.upsamplers import (
     ContractReport,
+    LoadOptions,
     Upsampler,
     UpsamplerIdentity,
     check_upsampler,
@@ -66,6 +67,7 @@ class Benchmark:
         workers: Processes that prepare training samples.
         progress: Show progress bars.
         overwrite: Replace another run found in ``output_dir``.
+        load_options: How an upsampler given by name may be loaded: its weights, and whether foreign code may run.
 
     Raises:
         UnknownNameError, DataError, WeightsError, ProtocolError: on the first use, before any training, if a name, a
@@ -83,6 +85,7 @@ class Benchmark:
         workers: int = 0,
         progress: bool = True,
         overwrite: bool = False,
+        load_options: LoadOptions | None = None,
     ) -> None:
         self.protocol = Protocol.preset(protocol) if isinstance(protocol, str) else protocol
         self.device = choose_device(device)
@@ -92,6 +95,7 @@ class Benchmark:
         self.progress = progress
         self._backbone_weights = None if backbone_weights is None else Path(backbone_weights)
         self._overwrite = overwrite
+        self._load_options = load_options
         self._backbone: Backbone | None = None
         self._folder: RunFolder | None = None
 
@@ -118,7 +122,7 @@ class Benchmark:
         weights, resolved = training_weights(training_set, protocol, self.data_root)
         protocol = self.protocol = protocol.replace(sample_weights=resolved)
         validation_set = open_dataset(protocol.validation_dataset, "validation", self.data_root, protocol)
-        upsampler = prepare_upsampler(upsampler)
+        upsampler = prepare_upsampler(upsampler, self._load_options)
         identity = identity_of(upsampler)
         if name is not None:
             identity = dataclasses.replace(identity, name=name)

@@ -8,8 +8,10 @@ from vfm_isbench.upsamplers.identity import UpsamplerIdentity, identity_of
 from vfm_isbench.upsamplers.interpolation import Bicubic, Bilinear, Identity, Nearest
 from vfm_isbench.upsamplers.jbu import JointBilateralGuidance, JointBilateralUpsampler
 from vfm_isbench.upsamplers.resolve import list_upsamplers, load_upsampler, prepare_upsampler
+from vfm_isbench.upsamplers.specs import LOADERS, Loader, LoadOptions
 
 __all__ = [
+    "LOADERS",
     "STYLES",
     "UPSAMPLERS",
     "Adapted",
@@ -19,6 +21,8 @@ __all__ = [
     "Identity",
     "JointBilateralGuidance",
     "JointBilateralUpsampler",
+    "LoadOptions",
+    "Loader",
     "Nearest",
     "Style",
     "TwoStepUpsampler",

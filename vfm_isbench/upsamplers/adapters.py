@@ -58,6 +58,11 @@ class Adapted:
         """What the original declares."""
         return keeps_patch_resolution(self.upsampler)
 
+    @property
+    def upsampler_source(self) -> Any:
+        """What the original declares, and None if it declares nothing."""
+        return getattr(self.upsampler, "upsampler_source", None)
+
     def __call__(self, features: Tensor, image: Tensor) -> Any:
         """Call the original with ``features`` B×C×h×w and ``image`` B×3×H×W in its own way."""
         if self.style in _KEYWORDS:

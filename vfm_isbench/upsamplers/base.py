@@ -21,6 +21,8 @@ An upsampler *may* declare, as attributes:
 * ``keeps_patch_resolution: bool``: it leaves features at the patch grid on purpose, so that the head runs there and
   only its logits are resized (the "no upsampling" baseline).
 * ``upsampler_name: str``: what tables call it; without it, ``module:qualname``.
+* ``upsampler_source: Mapping[str, JSON value]``: where code and weights came from (repository, commit, SHA-256 of the
+  weights file, attention backend, …); kept with every result.
 
 and it may offer the two steps of :class:`TwoStepUpsampler`.
 """

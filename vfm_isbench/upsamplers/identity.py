@@ -34,11 +34,13 @@ class UpsamplerIdentity:
         name: Declared or registered name, otherwise module:qualname.
         kind: "module" if it is or wraps an ``nn.Module``; "function" or "object" (a callable instance) if not.
         sha256: Hexadecimal fingerprint; None where it cannot be established, as for code that cannot be read.
+        source: Where code and weights came from, as the upsampler declares (``upsampler_source``); None if it does not.
     """
 
     name: str
     kind: Literal["module", "function", "object"]
     sha256: str | None
+    source: Mapping[str, Any] | None = None
 
 
 def identity_of(upsampler: Any) -> UpsamplerIdentity:
@@ -62,7 +64,10 @@ def identity_of(upsampler: Any) -> UpsamplerIdentity:
         kind = "module"
     elif isinstance(upsampler, (FunctionType, BuiltinFunctionType, MethodType, functools.partial)):
         kind = "function"
-    return UpsamplerIdentity(_name_of(upsampler), kind, sha256)
+    declared = getattr(upsampler, "upsampler_source", None)
+    return UpsamplerIdentity(
+        _name_of(upsampler), kind, sha256, dict(declared) if isinstance(declared, Mapping) else None
+    )
 
 
 def _name_of(upsampler: Any) -> str:

@@ -17,17 +17,20 @@ from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError
 from vfm_isbench.registry import unknown_name
 from vfm_isbench.upsamplers.adapters import FEATURE_NAMES, IMAGE_NAMES, detect_style, to_contract
 from vfm_isbench.upsamplers.base import UPSAMPLERS, Upsampler
+from vfm_isbench.upsamplers.specs import LOADERS, LoadOptions
 from vfm_isbench.upsamplers.violations import check_callable
 
 
-def load_upsampler(spec: str) -> Upsampler:
+def load_upsampler(spec: str, options: LoadOptions | None = None) -> Upsampler:
     """Find an upsampler by what was written for it.
 
     Args:
-        spec: A built-in name ("bilinear"); ``package.module:attribute``; or ``path/to/file.py:attribute``. The
-            attribute, dotted if need be, is an upsampler (function, module, any callable), or a class or a function
-            that makes one when called without arguments. A function counts as a maker if it can be called without
-            arguments, and not with two or with names that say nothing of features or images.
+        spec: A built-in name ("bilinear"); one with a loader's name before the colon, as ``loftup:dinov2s`` or
+            ``hub:OWNER/REPO:ENTRY``; ``package.module:attribute``; or ``path/to/file.py:attribute``. The attribute,
+            dotted if need be, is an upsampler (function, module, any callable), or a class or a function that makes
+            one when called without arguments. A function counts as a maker if it can be called without arguments, and
+            not with two or with names that say nothing of features or images.
+        options: What loaders need besides; by default no weights of one's own, and no code of others.
 
     Returns:
         The upsampler, adapted to ``(features, image)`` where its parameters' names show another style.
@@ -36,6 +39,9 @@ def load_upsampler(spec: str) -> Upsampler:
         UnknownNameError: if there is no such built-in, module, file or attribute.
         ContractError: if importing or making it fails, or if it cannot be called as an upsampler.
     """
+    kind, colon, rest = spec.partition(":")
+    if colon and kind in LOADERS:
+        return LOADERS.get(kind)(rest, options or LoadOptions())
     source, colon, attribute = spec.rpartition(":")
     if not colon or not source or not attribute:
         if spec.removesuffix(":").endswith(".py"):
@@ -161,14 +167,14 @@ def _import_failed(spec: str, source: str, error: Exception) -> ContractError:
     return ContractError(f"upsampler {spec!r}: importing {source} failed with {type(error).__name__}: {error}{hint}")
 
 
-def prepare_upsampler(upsampler: Upsampler | str) -> Upsampler:
+def prepare_upsampler(upsampler: Upsampler | str, options: LoadOptions | None = None) -> Upsampler:
     """Take what a user hands in, a callable or what :func:`load_upsampler` understands, to the common call style.
 
     Raises:
         UnknownNameError, ContractError: see :func:`load_upsampler`; also if it cannot be called at all.
     """
     if isinstance(upsampler, str):
-        return load_upsampler(upsampler)
+        return load_upsampler(upsampler, options)
     check_callable(upsampler)
     return to_contract(upsampler)
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vfm_isbench.backbones import weights as module
-from vfm_isbench.backbones.weights import find_weights, read_state_dict
+from vfm_isbench import weights as module
 from vfm_isbench.errors import WeightsError
+from vfm_isbench.weights import find_weights, read_state_dict
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(1)}
 HUB = [("someone/model", "model.safetensors"), ("mirror/model", "model.safetensors")]

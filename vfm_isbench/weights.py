@@ -46,14 +46,21 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return {str(key): value for key, value in content.items()}
 
 
-def find_weights(name: str, weights: Path | None, file_names: Sequence[str], hub: Sequence[tuple[str, str]]) -> Path:
-    """Locate the weights of a backbone.
+def find_weights(
+    name: str,
+    weights: Path | None,
+    file_names: Sequence[str],
+    hub: Sequence[tuple[str, str]],
+    option: str = "backbone_weights=… (command line: --backbone-weights)",
+) -> Path:
+    """Locate the weights of a backbone or an upsampler.
 
     Args:
-        name: Backbone, for messages.
+        name: What they belong to, for messages.
         weights: A file (taken as it is), a folder (searched for ``file_names``), or None for the hub.
         file_names: Names the file may have in a folder.
         hub: (repository, file) on the Hugging Face hub, tried in order; its cache is used when offline.
+        option: How a user gives ``weights``, for messages.
 
     Raises:
         WeightsError: if nothing is found; the message says how to go on without a hub.

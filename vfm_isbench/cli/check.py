@@ -1,0 +1,52 @@
+"""``vfm-isbench check``: an upsampler against its contract, without training."""
+
+from __future__ import annotations
+
+import argparse
+
+from vfm_isbench.benchmark import choose_device
+from vfm_isbench.cli.options import (
+    UPSAMPLER_HELP,
+    Subparsers,
+    add_device_option,
+    add_loading_options,
+    load_options,
+    say,
+)
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.upsamplers import check_upsampler, find_module, prepare_upsampler
+
+
+def add_check(commands: Subparsers) -> None:
+    """Add the subcommand."""
+    check = commands.add_parser("check", help="check an upsampler against its contract, without training")
+    check.set_defaults(function=check_command)
+    check.add_argument("upsampler", metavar="UPSAMPLER", help=UPSAMPLER_HELP)
+    check.add_argument("--channels", type=int, default=384, metavar="C", help="feature channels (default: 384)")
+    check.add_argument("--patch-size", type=int, default=14, metavar="P", help="patch side in pixels (default: 14)")
+    check.add_argument("--image-size", type=int, default=224, metavar="S", help="image side in pixels (default: 224)")
+    check.add_argument(
+        "--injection", default="late", metavar="NAME", help="early and pre_upsampler need gradients (default: late)"
+    )
+    add_loading_options(check)
+    add_device_option(check)
+
+
+def check_command(arguments: argparse.Namespace) -> None:
+    """``vfm-isbench check``."""
+    protocol = Protocol.preset("paper").replace(injection=arguments.injection)
+    side = arguments.image_size // arguments.patch_size
+    device = choose_device(arguments.device)
+    upsampler = prepare_upsampler(arguments.upsampler, load_options(arguments))
+    module = find_module(upsampler)
+    if module is not None:
+        module.to(device)
+    report = check_upsampler(
+        upsampler,
+        channels=arguments.channels,
+        grid=(side, side),
+        image_size=(arguments.image_size, arguments.image_size),
+        device=device,
+        needs_gradient=protocol.injection != "late",
+    )
+    say(f"{arguments.upsampler} keeps the contract", str(report))

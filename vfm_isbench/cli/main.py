@@ -1,0 +1,66 @@
+"""The parser of all subcommands, and what happens to their errors.
+
+Exit codes: 0 done, 2 wrong use or bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from vfm_isbench import __version__
+from vfm_isbench.cli.check import add_check
+from vfm_isbench.cli.listing import add_list
+from vfm_isbench.cli.run import add_run
+from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
+
+OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="vfm-isbench",
+        description="How good is my feature upsampler? A benchmark by interactive segmentation.",
+        epilog="Start with: vfm-isbench run bilinear",
+    )
+    parser.add_argument("--version", action="version", version=f"vfm-isbench {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_run(commands)
+    add_list(commands)
+    add_check(commands)
+    return parser
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_where: Any, **_more: Any) -> None:
+    kind = "warning" if issubclass(category, VfmIsbenchWarning) else category.__name__
+    sys.stderr.write(f"{kind}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parsed = build_parser().parse_args(_allow_debug_anywhere(sys.argv[1:] if arguments is None else arguments))
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            parsed.function(parsed)
+        except VfmIsbenchError as error:
+            if parsed.debug:
+                traceback.print_exc()
+            sys.stderr.write(f"vfm-isbench: {error}\n")
+            return BAD_INPUT
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted; the same command goes on where this one stopped\n")
+            return INTERRUPTED
+    return OK
+
+
+def _allow_debug_anywhere(arguments: Iterable[str]) -> list[str]:
+    arguments = list(arguments)
+    rest = [argument for argument in arguments if argument != "--debug"]
+    return ["--debug", *rest] if len(rest) < len(arguments) else rest

@@ -1,0 +1,91 @@
+"""What several subcommands share: the options that make a protocol, load an upsampler and open data."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from vfm_isbench.errors import ProtocolError
+from vfm_isbench.protocol import PRESETS, Protocol
+from vfm_isbench.upsamplers import LoadOptions
+
+UPSAMPLER_HELP = (
+    "built-in name, loftup:NAME, featup:NAME, lift:FILE, hub:OWNER/REPO:ENTRY, hf:OWNER/NAME, "
+    "package.module:attribute, or path/to/file.py:attribute"
+)
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def say(*lines: str) -> None:
+    """Write lines to the standard output."""
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """``--device``."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, … (default: auto)")
+
+
+def add_loading_options(parser: argparse.ArgumentParser) -> None:
+    """What :func:`load_options` reads."""
+    parser.add_argument(
+        "--upsampler-weights", type=Path, metavar="PATH", help="file or folder with the upsampler's weights"
+    )
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="let hub:… and hf:… fetch and run code of other repositories"
+    )
+
+
+def load_options(arguments: argparse.Namespace) -> LoadOptions:
+    """How the upsampler may be loaded."""
+    return LoadOptions(weights=arguments.upsampler_weights, trust_remote_code=arguments.trust_remote_code)
+
+
+def add_protocol_options(parser: argparse.ArgumentParser) -> None:
+    """What :func:`protocol_from` reads."""
+    parser.add_argument("--protocol", default="demo", metavar="NAME", help=f"{', '.join(PRESETS)} (default: demo)")
+    parser.add_argument("--backbone", metavar="NAME", help="see: vfm-isbench list backbones")
+    parser.add_argument("--click-encoder", metavar="NAME", help="patch_embedding or simple_vit")
+    parser.add_argument("--injection", metavar="NAME", help="early, late or pre_upsampler")
+    parser.add_argument("--head", metavar="NAME", help="conv or linear")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of weights and training draws")
+    parser.add_argument("--epochs", type=int, metavar="N", help="epochs of training")
+    parser.add_argument("--limit", type=int, metavar="N", help="evaluate only the first N objects of each test set")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="any other field of the protocol, value as JSON or text; may be repeated",
+    )
+
+
+def protocol_from(arguments: argparse.Namespace) -> Protocol:
+    """The preset named, with the fields given on the command line."""
+    changes = {
+        "backbone": arguments.backbone,
+        "click_encoder": arguments.click_encoder,
+        "injection": arguments.injection,
+        "head": arguments.head,
+        "seed": arguments.seed,
+        "epochs": arguments.epochs,
+        "object_limit": arguments.limit,
+        "test_datasets": tuple(arguments.datasets) if arguments.datasets else None,
+    }
+    given = {field: value for field, value in changes.items() if value is not None}
+    given |= dict(_field_and_value(text) for text in arguments.set)
+    return Protocol.preset(arguments.protocol).replace(**given)
+
+
+def _field_and_value(text: str) -> tuple[str, Any]:
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise ProtocolError(f"--set {text!r} sets nothing; expected FIELD=VALUE, as in --set disk_radius=3")
+    try:
+        return field, json.loads(value)
+    except ValueError:
+        return field, value

@@ -1,0 +1,62 @@
+"""``vfm-isbench run``: train and evaluate an upsampler."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from vfm_isbench.benchmark import Benchmark
+from vfm_isbench.cli.options import (
+    UPSAMPLER_HELP,
+    Subparsers,
+    add_device_option,
+    add_loading_options,
+    add_protocol_options,
+    load_options,
+    protocol_from,
+    say,
+)
+from vfm_isbench.protocol import Protocol
+
+
+def add_run(commands: Subparsers) -> None:
+    """Add the subcommand."""
+    run = commands.add_parser("run", help="train and evaluate an upsampler, print the standard table")
+    run.set_defaults(function=run_command)
+    run.add_argument("upsampler", metavar="UPSAMPLER", help=UPSAMPLER_HELP)
+    run.add_argument("--name", help="what the table calls it (default: its own name)")
+    add_protocol_options(run)
+    run.add_argument("--datasets", nargs="+", metavar="NAME", help="test sets to evaluate (default: the protocol's)")
+    run.add_argument("--data-root", type=Path, metavar="DIR", help="folder with SBD/, GrabCut/, Berkeley/, DAVIS/")
+    run.add_argument("--backbone-weights", type=Path, metavar="PATH", help="file or folder with the backbone's weights")
+    add_loading_options(run)
+    add_device_option(run)
+    run.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare training samples")
+    run.add_argument("--output", type=Path, metavar="DIR", help="run folder (default: runs/UPSAMPLER-PROTOCOL-seedN)")
+    run.add_argument("--overwrite", action="store_true", help="give up another run found in the run folder")
+    run.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """``vfm-isbench run``."""
+    protocol = protocol_from(arguments)
+    output = arguments.output or default_output(arguments.name or arguments.upsampler, protocol)
+    benchmark = Benchmark(
+        protocol,
+        device=arguments.device,
+        data_root=arguments.data_root,
+        output_dir=output,
+        backbone_weights=arguments.backbone_weights,
+        workers=arguments.workers,
+        progress=not arguments.quiet,
+        overwrite=arguments.overwrite,
+        load_options=load_options(arguments),
+    )
+    result = benchmark.run(arguments.upsampler, arguments.name)
+    say(str(result), f"saved: {output / 'result.json'}")
+
+
+def default_output(upsampler: str, protocol: Protocol) -> Path:
+    """Run folder where none was named."""
+    return Path("runs") / re.sub(r"[^\w.-]+", "-", f"{upsampler}-{protocol.name}-seed{protocol.seed}")
