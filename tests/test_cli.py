@@ -36,6 +36,20 @@ def test_run_of_a_file_attribute(tiny_preset, tmp_path, capsys):
     assert Result.load(tmp_path / "out" / "result.json").upsampler["name"] == "half"
 
 
+def test_compare_shows_results_beside_quoted_figures(tiny_preset, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = ["run", "nearest", "--protocol", "tiny", "--device", "cpu", "--epochs", "1", "--limit", "1", "--quiet"]
+    assert cli.main([*arguments, "--output", str(output)]) == 0
+    capsys.readouterr()
+    assert cli.main(["compare", str(output), str(output / "result.json"), "--quoted"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("nearest · tiny protocol") == 2
+    assert "LoftUp (quoted)" in printed
+    assert "* not comparable: nearest was measured with" in printed
+    assert cli.main(["compare", str(tmp_path / "absent.json")]) == 2
+    assert "absent.json could not be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["protocols", "backbones", "upsamplers", "datasets"])
 def test_list_names_everything(kind, capsys):
     assert cli.main(["list", kind]) == 0

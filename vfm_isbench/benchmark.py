@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import hashlib
+import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,12 @@ from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.build import build_probe, check_combination
 from vfm_isbench.datasets import ObjectDataset, open_dataset, training_weights
 from vfm_isbench.errors import RunError
-from vfm_isbench.evaluation import evaluate_dataset
+from vfm_isbench.measurement import measure
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.results import DatasetResult, Result, describe_environment
+from vfm_isbench.results import Result
 from vfm_isbench.run_folder import RunFolder, weights_sha256
 from vfm_isbench.training import EpochRecord, TrainingSamples, train
-from vfm_isbench.types import ObjectId
 from vfm_isbench.upsamplers import (
     ContractReport,
     LoadOptions,
@@ -157,35 +155,19 @@ class Benchmark:
 
     def evaluate(self, trained: TrainedProbe) -> Result:
         """Evaluate a trained probe click by click on the protocol's test sets."""
-        weights = weights_sha256(trained.probe.trainable())
-        found: dict[str, DatasetResult] = {}
-        timings = {"training": trained.training_seconds}
-        for dataset in self.test_datasets():
-            done, keep = self._folder.evidence(dataset.name, weights) if self._folder else ({}, None)
-            evidence, times = evaluate_dataset(
-                trained.probe, dataset, self.protocol, done=done, keep=keep, progress=self.progress
-            )
-            seconds = times.seconds_per_click if times.clicks else None
-            content = content_sha256(dataset, [one.object_id for one in evidence])
-            found[dataset.name] = DatasetResult(dataset.name, tuple(evidence), seconds, content)
-            timings[f"predicting.{dataset.name}"] = times.predicting
-            timings[f"clicking.{dataset.name}"] = times.clicking
-        backbone = self.backbone()
-        result = Result(
-            protocol=self.protocol,
+        evidence_of = None
+        if self._folder is not None:
+            evidence_of = functools.partial(self._folder.evidence, weights=weights_sha256(trained.probe.trainable()))
+        result = measure(
+            trained.probe,
+            self.protocol,
+            self.test_datasets(),
             upsampler={**dataclasses.asdict(trained.upsampler), **dataclasses.asdict(trained.contract)},
-            backbone={
-                "name": backbone.name,
-                "width": backbone.width,
-                "patch_size": backbone.patch_size,
-                "sha256": weights_sha256(backbone),
-            },
-            datasets=found,
-            training=tuple(dataclasses.asdict(record) for record in trained.history),
-            environment=describe_environment(self.device),
-            timings=timings,
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            notes=_notes(self.protocol, trained.contract),
+            evidence_of=evidence_of,
+            training=[dataclasses.asdict(record) for record in trained.history],
+            timings={"training": trained.training_seconds},
+            notes=trained.contract.warnings,
+            progress=self.progress,
         )
         if self._folder:
             result.save(self._folder.result_path)
@@ -247,31 +229,3 @@ def choose_device(device: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise RunError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return chosen
-
-
-def content_sha256(dataset: ObjectDataset, objects: list[ObjectId]) -> str:
-    """Identity of what was evaluated: hash over ids, image pixels and label maps, in order."""
-    digest = hashlib.sha256()
-    last = None
-    for object_id in objects:
-        digest.update(str(object_id).encode())
-        if object_id.image != last:
-            last = object_id.image
-            sample = dataset.read(object_id.image)
-            digest.update(repr(sample.image.shape).encode())
-            digest.update(sample.image.tobytes())
-            digest.update(sample.labels.tobytes())
-    return digest.hexdigest()
-
-
-def _notes(protocol: Protocol, contract: ContractReport) -> tuple[str, ...]:
-    notes = list(contract.warnings)
-    if protocol.name == "demo":
-        notes.append(
-            "these are demo numbers, not leaderboard numbers; protocol='paper' with data_root=… "
-            "(command line: --protocol paper --data-root DIR) gives those"
-        )
-    changed = protocol.changed_fields()
-    if changed:
-        notes.append(f"differs from the {protocol.name} protocol in {', '.join(changed)}")
-    return tuple(notes)

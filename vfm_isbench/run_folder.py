@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import nn
 
@@ -15,6 +15,9 @@ from vfm_isbench.errors import ResultError, RunError, VfmIsbenchWarning
 from vfm_isbench.results.record import evidence_from_dict, evidence_to_dict
 from vfm_isbench.training import Checkpoint, load_checkpoint, save_checkpoint
 from vfm_isbench.types import ObjectEvidence, ObjectId
+
+KeptEvidence: TypeAlias = tuple[dict[ObjectId, ObjectEvidence], Callable[[ObjectEvidence], None]]
+"""Evidence found on disk, and the function that appends more."""
 
 
 def weights_sha256(module: nn.Module) -> str:
@@ -96,35 +99,40 @@ class RunFolder:
         """Keep a checkpoint in place of the last one."""
         save_checkpoint(self._checkpoint, checkpoint)
 
-    def evidence(
-        self, dataset: str, weights: str
-    ) -> tuple[dict[ObjectId, ObjectEvidence], Callable[[ObjectEvidence], None]]:
-        """Evidence kept for a data set, and the function that appends more.
+    def evidence(self, dataset: str, weights: str) -> KeptEvidence:
+        """Evidence kept for a data set, and the function that appends more; see :func:`keep_evidence`."""
+        return keep_evidence(self.folder / "evidence" / f"{dataset}.jsonl", weights)
 
-        Args:
-            dataset: Name of the data set.
-            weights: Hash of the trained weights; evidence gathered with other weights is dropped.
-        """
-        path = self.folder / "evidence" / f"{dataset}.jsonl"
-        head = json.dumps({"weights": weights})
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        done: dict[ObjectId, ObjectEvidence] = {}
-        if lines[:1] == [head]:
-            for line in lines[1:]:
-                try:
-                    found = evidence_from_dict(json.loads(line))
-                except (ValueError, ResultError):
-                    break  # the run was stopped in the middle of writing this line
-                done[found.object_id] = found
-        # Written anew, so that a half-written line does not stay in the middle of the file.
-        kept = [head, *(json.dumps(evidence_to_dict(found)) for found in done.values())]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
-        def keep(found: ObjectEvidence) -> None:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(evidence_to_dict(found)) + "\n")
+def keep_evidence(path: Path, weights: str) -> KeptEvidence:
+    """Open a file of evidence, a line per object, so that an interrupted evaluation goes on where it stopped.
 
-        return done, keep
+    Args:
+        path: The file; its folder must exist.
+        weights: Hash of what was evaluated; evidence gathered with another is dropped.
+
+    Returns:
+        The evidence found, and the function that appends more.
+    """
+    head = json.dumps({"weights": weights})
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    done: dict[ObjectId, ObjectEvidence] = {}
+    if lines[:1] == [head]:
+        for line in lines[1:]:
+            try:
+                found = evidence_from_dict(json.loads(line))
+            except (ValueError, ResultError):
+                break  # the run was stopped in the middle of writing this line
+            done[found.object_id] = found
+    # Written anew, so that a half-written line does not stay in the middle of the file.
+    kept = [head, *(json.dumps(evidence_to_dict(found)) for found in done.values())]
+    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def keep(found: ObjectEvidence) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(evidence_to_dict(found)) + "\n")
+
+    return done, keep
 
 
 def _differences(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ def format_table(result: Result) -> str:
                 "–" if seconds is None else f"{seconds:.3f}",
             ]
         )
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = ["  ".join(_cells(row, widths)) for row in [header, *rows]]
-    lines.insert(1, "  ".join("─" * width for width in widths))
+    lines = lay_out([header, *rows])
     heading = f"{result.upsampler['name']} · {result.protocol.name} protocol · {result.backbone['name']}"
     units = (
         f"NoC: mean clicks to reach an IoU in % (fewer is better, {cap} at most) · IoU@k: mean IoU in % at click k · "
@@ -40,11 +39,19 @@ def format_table(result: Result) -> str:
     return "\n".join(parts)
 
 
+def lay_out(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table: the first row underlined, the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(_cells(row, widths)) for row in rows]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    return lines
+
+
 def _percent(share: float) -> str:
     return "–" if math.isnan(share) else f"{100 * share:.2f}"
 
 
-def _cells(row: list[str], widths: list[int]) -> list[str]:
+def _cells(row: Sequence[str], widths: list[int]) -> list[str]:
     first, *others = (
         cell.ljust(width) if column == 0 else cell.rjust(width)
         for column, (cell, width) in enumerate(zip(row, widths, strict=True))

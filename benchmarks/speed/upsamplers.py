@@ -1,0 +1,137 @@
+"""Time and peak memory of every upsampler at two image sizes, each in a process of its own.
+
+    python benchmarks/speed/upsamplers.py --sizes 224 448 --rounds 5
+
+Weights are random: they change neither. Features have a patch grid of image size / 14. Memory is how much the peak of the
+process (CUDA: of the allocator) rises above what it held when upsampler and inputs were there; the output is part of it.
+Ratios are to bilinear at the same size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vfm_isbench.benchmark import choose_device
+from vfm_isbench.upsamplers import TwoStepUpsampler, Upsampler, count_parameters, find_module, freeze, load_upsampler
+from vfm_isbench.upsamplers.featup import FeatUpJBU
+from vfm_isbench.upsamplers.lift import LiFT
+from vfm_isbench.upsamplers.loftup import LoftUp
+
+LEARNED: dict[str, Callable[[int], Upsampler]] = {"lift": LiFT, "featup": FeatUpJBU, "loftup": LoftUp}
+NAMES = ("nearest", "bilinear", "bicubic", "jbu", *LEARNED)
+PATCH_SIZE = 14
+GIB = 2**30
+
+
+def measure(name: str, size: int, width: int, rounds: int, device: torch.device, with_gradient: bool) -> dict[str, Any]:
+    """Time and memory of one upsampler in this process."""
+    torch.manual_seed(0)
+    upsampler = LEARNED[name](width) if name in LEARNED else load_upsampler(name)
+    module = find_module(upsampler)
+    if module is not None:
+        freeze(module)
+        module.to(device)
+    side = size // PATCH_SIZE
+    features = torch.randn(1, width, side, side, device=device, requires_grad=with_gradient)
+    image = torch.randn(1, 3, size, size, device=device)
+    before = held(device)
+
+    def call() -> None:
+        output = upsampler(features, image)
+        if with_gradient:
+            output.sum().backward()
+
+    with torch.set_grad_enabled(with_gradient):
+        first = seconds(call, device)
+        peak = held(device)
+        times = [seconds(call, device) for _ in range(rounds)]
+        steps: dict[str, list[float]] = {"guidance": [], "features": []}
+        if isinstance(upsampler, TwoStepUpsampler) and not with_gradient:
+            for _ in range(rounds):
+                kept: list[Any] = []
+                steps["guidance"].append(seconds(lambda: kept.append(upsampler.encode_guidance(image)), device))
+                upsampler.upsample(features, kept[0])  # what depends on the grid's size is worked out here
+                steps["features"].append(seconds(lambda: upsampler.upsample(features, kept[0]), device))
+    return {
+        "parameters": count_parameters(upsampler) or 0,
+        "first": first,
+        "times": times,
+        "features_again": statistics.median(steps["features"]) if steps["features"] else None,
+        "peak": peak - before,
+    }
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Wall time of one call."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def held(device: torch.device) -> int:
+    """Peak bytes so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def in_own_process(name: str, size: int, options: argparse.Namespace) -> dict[str, Any]:
+    """The same in a fresh process, so that peaks do not hide one another."""
+    command = [sys.executable, str(Path(__file__)), "--one", name, "--sizes", str(size)]
+    command += ["--rounds", str(options.rounds), "--width", str(options.width), "--device", options.device]
+    command += ["--gradient"] if options.gradient else []
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, Any] = json.loads(output)
+    return found
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--upsamplers", nargs="+", default=list(NAMES), choices=NAMES)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[224, 448])
+    parser.add_argument("--width", type=int, default=384)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--gradient", action="store_true", help="forward and backward to the features, as in training")
+    parser.add_argument("--one", choices=NAMES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    if options.one:
+        print(json.dumps(measure(options.one, options.sizes[0], options.width, options.rounds, device, options.gradient)))
+        return
+    what = "forward and backward" if options.gradient else "forward"
+    print(f"width {options.width}, batch 1, {what}, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print("| upsampler | parameters | px | seconds: median (least to most) | × bilinear | guidance known, s | peak, GiB |")
+    print("|---|---|---|---|---|---|---|")
+    for size in options.sizes:
+        bilinear = statistics.median(in_own_process("bilinear", size, options)["times"])
+        for name in options.upsamplers:
+            found = in_own_process(name, size, options)
+            median = statistics.median(found["times"])
+            again = "–" if found["features_again"] is None else f"{found['features_again']:.3f}"
+            print(
+                f"| {name} | {found['parameters']:,} | {size} | {median:.3f} ({min(found['times']):.3f} to "
+                f"{max(found['times']):.3f}) | {median / bilinear:.1f} | {again} | {found['peak'] / GIB:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""From a trained probe to a result: click through the test sets, gather evidence and what it belongs to."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from vfm_isbench.datasets import ObjectDataset
+from vfm_isbench.evaluation import evaluate_dataset
+from vfm_isbench.probe import Probe
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.results import DatasetResult, Result, describe_environment
+from vfm_isbench.run_folder import KeptEvidence, weights_sha256
+from vfm_isbench.types import ObjectId
+
+EvidenceOf: TypeAlias = Callable[[str], KeptEvidence]
+"""From a data set's name to the evidence kept of it, and the function that keeps more."""
+
+
+def measure(
+    probe: Probe,
+    protocol: Protocol,
+    datasets: Sequence[ObjectDataset],
+    *,
+    upsampler: Mapping[str, Any],
+    evidence_of: EvidenceOf | None = None,
+    training: Sequence[Mapping[str, Any]] = (),
+    timings: Mapping[str, float] | None = None,
+    notes: Sequence[str] = (),
+    progress: bool = True,
+) -> Result:
+    """Evaluate a trained probe click by click.
+
+    Args:
+        probe: The trained network on its device.
+        protocol: Protocol it was trained under, and is evaluated under.
+        datasets: Test sets, opened.
+        upsampler: What the result says about the upsampler.
+        evidence_of: Keeps evidence on disk, object by object; None keeps it in memory alone.
+        training: One record per epoch of the training.
+        timings: Seconds of what came before.
+        notes: Remarks a reader should see.
+        progress: Show progress bars.
+    """
+    found: dict[str, DatasetResult] = {}
+    seconds = dict(timings or {})
+    for dataset in datasets:
+        done, keep = evidence_of(dataset.name) if evidence_of else ({}, None)
+        evidence, times = evaluate_dataset(probe, dataset, protocol, done=done, keep=keep, progress=progress)
+        found[dataset.name] = DatasetResult(
+            dataset.name,
+            tuple(evidence),
+            times.seconds_per_click if times.clicks else None,
+            content_sha256(dataset, [one.object_id for one in evidence]),
+        )
+        seconds[f"predicting.{dataset.name}"] = times.predicting
+        seconds[f"clicking.{dataset.name}"] = times.clicking
+    backbone = probe.backbone
+    return Result(
+        protocol=protocol,
+        upsampler=upsampler,
+        backbone={
+            "name": backbone.name,
+            "width": backbone.width,
+            "patch_size": backbone.patch_size,
+            "sha256": weights_sha256(backbone),
+        },
+        datasets=found,
+        training=tuple(training),
+        environment=describe_environment(next(probe.head.parameters()).device),
+        timings=seconds,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        notes=(*notes, *_protocol_notes(protocol)),
+    )
+
+
+def content_sha256(dataset: ObjectDataset, objects: Sequence[ObjectId]) -> str:
+    """Identity of what was evaluated: hash over ids, image pixels and label maps, in order."""
+    digest = hashlib.sha256()
+    last = None
+    for object_id in objects:
+        digest.update(str(object_id).encode())
+        if object_id.image != last:
+            last = object_id.image
+            sample = dataset.read(object_id.image)
+            digest.update(repr(sample.image.shape).encode())
+            digest.update(sample.image.tobytes())
+            digest.update(sample.labels.tobytes())
+    return digest.hexdigest()
+
+
+def _protocol_notes(protocol: Protocol) -> list[str]:
+    notes = []
+    if protocol.name == "demo":
+        notes.append(
+            "these are demo numbers, not leaderboard numbers; protocol='paper' with data_root=… "
+            "(command line: --protocol paper --data-root DIR) gives those"
+        )
+    changed = protocol.changed_fields()
+    if changed:
+        notes.append(f"differs from the {protocol.name} protocol in {', '.join(changed)}")
+    return notes

@@ -1,0 +1,118 @@
+"""Figures quoted from papers, and a measured result shown beside them. They are never mixed: a row is one or other."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from types import MappingProxyType
+
+from vfm_isbench.protocol import PRESETS
+from vfm_isbench.results.record import Result
+from vfm_isbench.results.table import lay_out
+
+METRICS = MappingProxyType({"noc90": "NoC90", "iou_at_1": "IoU@1 in %"})
+"""Names of the quoted scores in a result's frame, and in tables."""
+
+TRAINING_DATA_FIELDS = ("sample_weights",)
+"""Fields that describe how training images were drawn; a difference is named but does not part two protocols."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotedTable:
+    """One table of a paper.
+
+    Attributes:
+        metric: "noc90" (mean clicks) or "iou_at_1" (percent).
+        protocol: The preset that describes how the figures were obtained.
+        setting: The same in words.
+        citation: Title, arXiv number, table.
+        provenance: Where the figures were read off.
+        datasets: Columns.
+        rows: Scores by upsampler, in the order of ``datasets``.
+    """
+
+    metric: str
+    protocol: str
+    setting: str
+    citation: str
+    provenance: str
+    datasets: tuple[str, ...]
+    rows: Mapping[str, tuple[float, ...]]
+
+
+@lru_cache(maxsize=1)
+def quoted_tables() -> tuple[QuotedTable, ...]:
+    """All quoted tables of ``vfm_isbench/results/quoted.json``."""
+    text = resources.files("vfm_isbench.results").joinpath("quoted.json").read_text(encoding="utf-8")
+    return tuple(
+        QuotedTable(
+            metric=table["metric"],
+            protocol=table["protocol"],
+            setting=table["setting"],
+            citation=table["citation"],
+            provenance=table["provenance"],
+            datasets=tuple(table["datasets"]),
+            rows=MappingProxyType({name: tuple(scores) for name, scores in table["rows"].items()}),
+        )
+        for table in json.loads(text)["tables"]
+    )
+
+
+def beside_quoted(results: Sequence[Result]) -> str:
+    """Lay out measured results beside the quoted figures of the same protocol.
+
+    A result stands in the tables whose preset has its click encoder and injection, or, where there is none such, in
+    all; every field in which its protocol differs from the preset is named below, for such figures are not comparable.
+    """
+    blocks = []
+    for table in quoted_tables():
+        measured = [result for result in results if _belongs(result, table)]
+        if measured:
+            blocks.append(_block(table, measured))
+    return "\n\n".join(blocks)
+
+
+def _belongs(result: Result, table: QuotedTable) -> bool:
+    def kind(preset: str) -> tuple[str, str]:
+        return PRESETS[preset].click_encoder, PRESETS[preset].injection
+
+    mine = (result.protocol.click_encoder, result.protocol.injection)
+    return kind(table.protocol) == mine or all(kind(other.protocol) != mine for other in quoted_tables())
+
+
+def differences(result: Result, table: QuotedTable) -> list[str]:
+    """In what a result's protocol differs from the one a quoted table was obtained under."""
+    mine, quoted = result.protocol.to_dict(), PRESETS[table.protocol].to_dict()
+    fields = [key for key in quoted if key not in ("name", "seed", "test_datasets") and mine[key] != quoted[key]]
+    return [f"{key} {mine[key]!r} for {quoted[key]!r}" for key in fields]
+
+
+def _block(table: QuotedTable, results: Sequence[Result]) -> str:
+    rows = [["", *table.datasets]]
+    remarks = []
+    for result in results:
+        name = f"{result.upsampler['name']} (measured, seed {result.protocol.seed})"
+        different = differences(result, table)
+        if any(field.partition(" ")[0] not in TRAINING_DATA_FIELDS for field in different):
+            name += " *"
+            remarks.append(f"* not comparable: {result.upsampler['name']} was measured with {', '.join(different)}")
+        elif different:
+            remarks.append(f"{result.upsampler['name']} was measured with {', '.join(different)}")
+        rows.append([name, *(_score(result, dataset, table.metric) for dataset in table.datasets)])
+    rows += [[f"{name} (quoted)", *(f"{score:.2f}" for score in scores)] for name, scores in table.rows.items()]
+    heading = f"{METRICS[table.metric]} · {table.setting}"
+    return "\n".join([heading, *lay_out(rows), f"quoted from {table.citation} ({table.provenance})", *remarks])
+
+
+def _score(result: Result, dataset: str, metric: str) -> str:
+    found = result.datasets.get(dataset)
+    if found is None:
+        return "–"
+    score = found.scores().get(metric, math.nan)
+    if math.isnan(score):
+        return "–"
+    return f"{100 * score:.2f}" if metric.startswith("iou") else f"{score:.2f}"
