@@ -39,18 +39,21 @@ ALLOWED: dict[str, set[str]] = {
     # Use of the assembled probe; training and evaluation do not know each other.
     "training": BASE | {"clicks", "datasets", "probe", "build"},
     "evaluation": BASE | {"clicks", "datasets", "metrics", "probe", "build"},
+    "reference": BASE | COMPONENTS | {"build", "probe"},
     # Results know neither training nor evaluation.
     "results": BASE | {"metrics"},
     "viz": BASE | {"metrics", "results"},
     "fakes": BASE | {"backbones", "datasets"},
     "run_folder": BASE | {"results", "training"},
+    "measurement": BASE | {"datasets", "evaluation", "probe", "results", "run_folder"},
     # The top.
-    "benchmark": BASE
+    "benchmark": BASE | COMPONENTS | {"build", "datasets", "measurement", "probe", "results", "run_folder", "training"},
+    "checkpoint_evaluation": BASE
     | COMPONENTS
-    | {"build", "clicks", "datasets", "evaluation", "metrics", "probe", "results", "run_folder", "training"},
-    "cli": BASE | COMPONENTS | {"__init__", "benchmark", "datasets", "results"},
+    | {"benchmark", "build", "datasets", "measurement", "probe", "reference", "results", "run_folder", "training"},
+    "cli": BASE | COMPONENTS | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "reference", "results"},
     "__main__": {"cli"},
-    "__init__": BASE | COMPONENTS | {"benchmark", "datasets", "metrics", "probe", "results"},
+    "__init__": BASE | COMPONENTS | {"benchmark", "checkpoint_evaluation", "datasets", "metrics", "probe", "results"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

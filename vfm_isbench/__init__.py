@@ -9,6 +9,7 @@ from importlib.metadata import version as _version
 __version__ = _version("vfm_isbench")
 
 from vfm_isbench.benchmark import Benchmark, TrainedProbe, evaluate
+from vfm_isbench.checkpoint_evaluation import evaluate_checkpoint
 from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
@@ -22,4 +23,5 @@ __all__ = [
     "VfmIsbenchWarning",
     "__version__",
     "evaluate",
+    "evaluate_checkpoint",
 ]

@@ -28,6 +28,7 @@ from vfm_isbench.upsamplers import (
     UpsamplerIdentity,
     check_upsampler,
     find_module,
+    follow_channel_norm,
     identity_of,
     prepare_upsampler,
 )
@@ -43,6 +44,7 @@ class TrainedProbe:
         contract: Findings of the contract check.
         history: One record per epoch.
         training_seconds: Wall time of the training in this process.
+        remarks: What else a reader of its numbers should know.
     """
 
     probe: Probe
@@ -50,6 +52,7 @@ class TrainedProbe:
     contract: ContractReport
     history: tuple[EpochRecord, ...]
     training_seconds: float
+    remarks: tuple[str, ...] = ()
 
 
 class Benchmark:
@@ -120,7 +123,9 @@ class Benchmark:
         weights, resolved = training_weights(training_set, protocol, self.data_root)
         protocol = self.protocol = protocol.replace(sample_weights=resolved)
         validation_set = open_dataset(protocol.validation_dataset, "validation", self.data_root, protocol)
-        upsampler = prepare_upsampler(upsampler, self._load_options)
+        upsampler, remarks = follow_channel_norm(
+            prepare_upsampler(upsampler, self._load_options), protocol.featup_channel_norm
+        )
         identity = identity_of(upsampler)
         if name is not None:
             identity = dataclasses.replace(identity, name=name)
@@ -151,7 +156,7 @@ class Benchmark:
             workers=self.workers,
             progress=self.progress,
         )
-        return TrainedProbe(probe, identity, contract, history, time.perf_counter() - began)
+        return TrainedProbe(probe, identity, contract, history, time.perf_counter() - began, remarks)
 
     def evaluate(self, trained: TrainedProbe) -> Result:
         """Evaluate a trained probe click by click on the protocol's test sets."""
@@ -166,7 +171,7 @@ class Benchmark:
             evidence_of=evidence_of,
             training=[dataclasses.asdict(record) for record in trained.history],
             timings={"training": trained.training_seconds},
-            notes=trained.contract.warnings,
+            notes=(*trained.remarks, *trained.contract.warnings),
             progress=self.progress,
         )
         if self._folder:

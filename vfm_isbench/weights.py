@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from vfm_isbench.errors import WeightsError
+from vfm_isbench.inert_pickle import Placeholder, read_torch_file
 
 _WRAPPERS = ("state_dict", "model", "teacher")
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read tensors from ``.safetensors``, or from a PyTorch file without running anything stored in it.
+    """Read a state dict from ``.safetensors``, or from a PyTorch file without running anything stored in it.
+
+    Objects of foreign classes may stand beside the state dict, as the hyper-parameters in a Lightning file; they are
+    read as inert placeholders, see :mod:`vfm_isbench.inert_pickle`.
 
     Raises:
-        WeightsError: if the file is missing, broken, or holds anything but tensors.
+        WeightsError: if the file is missing, broken, or its state dict holds anything but tensors.
     """
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}; give the path of a .safetensors, .pth or .bin file")
@@ -28,22 +32,29 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             tensors: dict[str, Tensor] = load_file(path)
             return tensors
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:  # foreign objects; PyTorch refuses the whole file
+            content = read_torch_file(path)
+    except WeightsError:
+        raise
+    except Exception as error:  # broken files make torch and safetensors raise errors of many kinds
         raise WeightsError(f"{path} could not be read as weights: {error}") from error
-    except Exception as error:  # torch raises pickle errors of several kinds for foreign objects
-        raise WeightsError(
-            f"{path} could not be read with weights_only=True, the only way this library opens pickles: {error}. "
-            "Convert it to safetensors in a place where you trust it."
-        ) from error
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping):
         raise WeightsError(
-            f"{path} holds no state dict: expected a mapping of names to tensors, got {type(content).__name__}"
+            f"{path} holds no state dict: expected a mapping of names to tensors, got {_kind_of(content)}"
         )
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            raise WeightsError(f"{path} holds no state dict: expected only tensors, but {key!r} is {_kind_of(value)}")
     return {str(key): value for key, value in content.items()}
+
+
+def _kind_of(value: object) -> str:
+    return f"an object of {value.path}" if isinstance(value, Placeholder) else f"of type {type(value).__name__}"
 
 
 def find_weights(
@@ -83,5 +94,5 @@ def find_weights(
     raise WeightsError(
         f"the weights of {name!r} could not be fetched from the Hugging Face hub ({'; '.join(failures)}). "
         f"Without a hub, download one of {', '.join(file_names)} elsewhere and give the file, or a folder that holds "
-        "it, as backbone_weights=… (command line: --backbone-weights); or fill the hub's cache and set HF_HOME."
+        f"it, as {option}; or fill the hub's cache and set HF_HOME."
     )

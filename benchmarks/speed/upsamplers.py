@@ -114,11 +114,17 @@ def main() -> None:
     options = parser.parse_args()
     device = choose_device(options.device)
     if options.one:
-        print(json.dumps(measure(options.one, options.sizes[0], options.width, options.rounds, device, options.gradient)))
+        print(
+            json.dumps(measure(options.one, options.sizes[0], options.width, options.rounds, device, options.gradient))
+        )
         return
     what = "forward and backward" if options.gradient else "forward"
-    print(f"width {options.width}, batch 1, {what}, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print("| upsampler | parameters | px | seconds: median (least to most) | × bilinear | guidance known, s | peak, GiB |")
+    print(
+        f"width {options.width}, batch 1, {what}, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+    print(
+        "| upsampler | parameters | px | seconds: median (least to most) | × bilinear | guidance known, s | peak, GiB |"
+    )
     print("|---|---|---|---|---|---|---|")
     for size in options.sizes:
         bilinear = statistics.median(in_own_process("bilinear", size, options)["times"])

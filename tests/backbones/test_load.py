@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from vfm_isbench import weights as weights_module
 from vfm_isbench.backbones import list_backbones, load_backbone
-from vfm_isbench.backbones import weights as weights_module
 from vfm_isbench.errors import ProtocolError, UnknownNameError, WeightsError
 
 NO_HUB = "no hub in tests"

@@ -16,7 +16,8 @@ from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import ObjectEvidence
 
 IDENTITY = "identity_pre-upsampler_simple-vit"
-BILINEAR = ["bilinear_early_patch-embedding", "bilinear_pre-upsampler_simple-vit"]
+AT_IMAGE_SIZE = ["bilinear_early_patch-embedding", "bilinear_pre-upsampler_simple-vit", "lift_early_patch-embedding"]
+"""Models whose head runs at 224×224, and takes half a minute."""
 DATASETS = ["GrabCut", "Berkeley", "DAVIS", "SBD"]
 
 
@@ -45,13 +46,13 @@ def follows(found: ObjectEvidence, record: dict[str, Any]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("model", [IDENTITY, *(pytest.param(name, marks=pytest.mark.slow) for name in BILINEAR)])
+@pytest.mark.parametrize("model", [IDENTITY, *(pytest.param(name, marks=pytest.mark.slow) for name in AT_IMAGE_SIZE)])
 def test_all_objects_and_clicks(parity_root: Path, real_root: Path, model: str) -> None:
-    """At least 95 % of the objects are clicked as recorded, and every score of every data set agrees."""
+    """At least 98 % of the objects are clicked as recorded, and every score of every data set agrees."""
     followed = []
     for dataset in DATASETS:
         expected = recorded(parity_root, model, dataset)
-        evidence = evaluate(parity_root, real_root, model, dataset, objects=10)
+        evidence = evaluate(parity_root, real_root, model, dataset, objects=len(expected["objects"]))
         followed += [follows(*pair) for pair in zip(evidence, expected["objects"], strict=True)]
         ious = np.array([found.ious for found in evidence])
         for percent, noc in expected["noc"].items():
@@ -59,13 +60,13 @@ def test_all_objects_and_clicks(parity_root: Path, real_root: Path, model: str) 
             assert counts.mean() == pytest.approx(noc, abs=0.05)
             assert abs(not_reached(ious, int(percent) / 100) - expected["not_reached"][percent]) <= 1
         assert mean_iou_at(ious, 1) == pytest.approx(expected["iou_at_1"], abs=1e-3)
-        assert mean_iou_at(ious, 20) == pytest.approx(expected["iou_at_20"], abs=1e-2)
-    assert len(followed) == 40
-    assert np.mean(followed) >= 0.95
+        assert mean_iou_at(ious, 20) == pytest.approx(expected["iou_at_20"], abs=1e-3)
+    assert len(followed) >= 12
+    assert np.mean(followed) >= 0.98
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-@pytest.mark.parametrize("model", BILINEAR)
+@pytest.mark.parametrize("model", AT_IMAGE_SIZE)
 def test_the_first_clicks_of_two_objects(parity_root: Path, real_root: Path, model: str, dataset: str) -> None:
     """What of the complete comparison can be had in seconds."""
     evidence = evaluate(parity_root, real_root, model, dataset, objects=2, clicks=8)

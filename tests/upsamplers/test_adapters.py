@@ -30,6 +30,7 @@ class Recorder:
         ("hr_image_lr_features", (), {"hr_image": IMAGE, "lr_features": FEATURES}),
         ("image_features", (IMAGE, FEATURES), {}),
         ("image_features_size", (IMAGE, FEATURES, (16, 24)), {}),
+        ("features_image_size", (FEATURES, IMAGE, (16, 24)), {}),
     ],
 )
 def test_every_style_calls_in_its_way(style: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -40,7 +41,7 @@ def test_every_style_calls_in_its_way(style: Any, args: tuple[Any, ...], kwargs:
 
 
 def test_all_styles_are_known() -> None:
-    assert len(STYLES) == 6
+    assert len(STYLES) == 7
     with pytest.raises(UnknownNameError, match="Did you mean 'image_features'"):
         adapt(Recorder(), "image_feature")  # type: ignore[arg-type]
 
@@ -53,6 +54,9 @@ def lift(image: Any, features: Any) -> Any: ...
 def uplift(img: Any, x: Any, outsize: Any = None) -> Any: ...
 def anyup(image: Any, features: Any, output_size: Any = None) -> Any: ...
 def jafar(image: Any, features: Any, output_size: Any) -> Any: ...
+def fixed_size(image: Any, features: Any, size: Any = 14) -> Any: ...
+def ours_sized(features: Any, image: Any, output_size: Any) -> Any: ...
+def ours_sized_or_not(features: Any, image: Any, output_size: Any = None) -> Any: ...
 def featup(source: Any, guidance: Any) -> Any: ...
 def featup_turned(guidance: Any, source: Any) -> Any: ...
 def keywords(*, lr_feats: Any, img: Any) -> Any: ...
@@ -69,14 +73,18 @@ def images(image: Any, guidance: Any) -> Any: ...
         (anything, "features_image"),
         (images, "features_image"),
         (lift, "image_features"),
-        (uplift, "image_features"),
-        (anyup, "image_features"),
+        (uplift, "image_features_size"),
+        (anyup, "image_features_size"),
         (jafar, "image_features_size"),
+        (fixed_size, "image_features"),
+        (ours_sized, "features_image_size"),
+        (ours_sized_or_not, "features_image"),
         (featup, "source_guidance"),
         (featup_turned, "source_guidance"),
         (keywords, "lr_feats_img"),
         (keywords_turned, "hr_image_lr_features"),
         (functools.partial(jafar, output_size=(3, 4)), "image_features"),
+        (functools.partial(anyup, output_size=(3, 4)), "image_features"),
         (torch.add, "features_image"),
     ],
 )

@@ -8,7 +8,14 @@ from vfm_isbench.backbones import list_backbones
 from vfm_isbench.cli.options import Subparsers, say
 from vfm_isbench.datasets import list_datasets
 from vfm_isbench.protocol import PRESETS
-from vfm_isbench.upsamplers import list_upsamplers
+from vfm_isbench.upsamplers import describe_loaders, list_upsamplers
+
+OF_OTHERS = {
+    "hub:OWNER/REPO[@COMMIT]:ENTRY": "any repository made for torch.hub, with --trust-remote-code",
+    "hf:OWNER/NAME[@REVISION]": "a module pushed to the Hugging Face hub with its mixin",
+    "package.module:attribute": "your own; or path/to/file.py:attribute",
+}
+"""What can be written for upsamplers that this library does not know."""
 
 
 def add_list(commands: Subparsers) -> None:
@@ -23,7 +30,7 @@ def list_command(arguments: argparse.Namespace) -> None:
     entries: dict[str, str] = {
         "protocols": lambda: {name: protocol.signature() for name, protocol in PRESETS.items()},
         "backbones": list_backbones,
-        "upsamplers": list_upsamplers,
+        "upsamplers": lambda: list_upsamplers() | describe_loaders() | OF_OTHERS,
         "datasets": list_datasets,
     }[arguments.kind]()
     width = max(map(len, entries))

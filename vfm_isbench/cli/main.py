@@ -15,6 +15,8 @@ from typing import Any
 from vfm_isbench import __version__
 from vfm_isbench.cli.check import add_check
 from vfm_isbench.cli.compare import add_compare
+from vfm_isbench.cli.data import add_data
+from vfm_isbench.cli.evaluate import add_eval, add_export_reference
 from vfm_isbench.cli.listing import add_list
 from vfm_isbench.cli.run import add_run
 from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
@@ -33,7 +35,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_run(commands)
+    add_eval(commands)
     add_compare(commands)
+    add_data(commands)
+    add_export_reference(commands)
     add_list(commands)
     add_check(commands)
     return parser

@@ -2,42 +2,67 @@
 
 from vfm_isbench.upsamplers.adapters import STYLES, Adapted, Style, adapt, detect_style, to_contract
 from vfm_isbench.upsamplers.base import UPSAMPLERS, TwoStepUpsampler, Upsampler, keeps_patch_resolution
+from vfm_isbench.upsamplers.channel_norm import follow_channel_norm
 from vfm_isbench.upsamplers.contract import ContractReport, check_upsampler
+from vfm_isbench.upsamplers.featup import FeatUpJBU, featup_from_state_dict
 from vfm_isbench.upsamplers.freezing import count_parameters, find_module, freeze
+from vfm_isbench.upsamplers.hub import load_from_hub
+from vfm_isbench.upsamplers.hub_mixin import load_from_hf
 from vfm_isbench.upsamplers.identity import UpsamplerIdentity, identity_of
 from vfm_isbench.upsamplers.interpolation import Bicubic, Bilinear, Identity, Nearest
 from vfm_isbench.upsamplers.jbu import JointBilateralGuidance, JointBilateralUpsampler
+from vfm_isbench.upsamplers.lift import LiFT, lift_from_state_dict
+from vfm_isbench.upsamplers.loftup import LoftUp, loftup_from_state_dict
+from vfm_isbench.upsamplers.pretrained import (
+    describe_loaders,
+    load_pretrained_featup,
+    load_pretrained_lift,
+    load_pretrained_loftup,
+)
 from vfm_isbench.upsamplers.resolve import list_upsamplers, load_upsampler, prepare_upsampler
 from vfm_isbench.upsamplers.specs import LOADERS, Loader, LoadOptions
 
 __all__ = [
-    "LOADERS",
-    "STYLES",
-    "UPSAMPLERS",
     "Adapted",
     "Bicubic",
     "Bilinear",
     "ContractReport",
+    "FeatUpJBU",
     "Identity",
     "JointBilateralGuidance",
     "JointBilateralUpsampler",
+    "LOADERS",
+    "LiFT",
     "LoadOptions",
     "Loader",
+    "LoftUp",
     "Nearest",
+    "STYLES",
     "Style",
     "TwoStepUpsampler",
+    "UPSAMPLERS",
     "Upsampler",
     "UpsamplerIdentity",
     "adapt",
     "check_upsampler",
     "count_parameters",
+    "describe_loaders",
     "detect_style",
+    "featup_from_state_dict",
     "find_module",
+    "follow_channel_norm",
     "freeze",
     "identity_of",
     "keeps_patch_resolution",
+    "lift_from_state_dict",
     "list_upsamplers",
+    "load_from_hf",
+    "load_from_hub",
+    "load_pretrained_featup",
+    "load_pretrained_lift",
+    "load_pretrained_loftup",
     "load_upsampler",
+    "loftup_from_state_dict",
     "prepare_upsampler",
     "to_contract",
 ]

@@ -20,8 +20,9 @@ Style: TypeAlias = Literal[
     "hr_image_lr_features",
     "image_features",
     "image_features_size",
+    "features_image_size",
 ]
-"""How an upsampler is called: ours first, then as FeatUp, LoftUp, others by keywords, LiFT and AnyUp, JAFAR do."""
+"""How an upsampler is called: ours; as FeatUp, LoftUp, others by keywords, LiFT, AnyUp and JAFAR; ours with a size."""
 
 STYLES: tuple[Style, ...] = get_args(Style)
 
@@ -70,7 +71,10 @@ class Adapted:
             return self.upsampler(**{features_name: features, image_name: image})
         if self.style == "image_features":
             return self.upsampler(image, features)
-        return self.upsampler(image, features, (int(image.shape[-2]), int(image.shape[-1])))
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        if self.style == "features_image_size":
+            return self.upsampler(features, image, size)
+        return self.upsampler(image, features, size)
 
 
 def adapt(upsampler: Callable[..., Any], style: Style) -> Upsampler:
@@ -80,7 +84,8 @@ def adapt(upsampler: Callable[..., Any], style: Style) -> Upsampler:
         upsampler: The callable.
         style: ``source_guidance``, ``lr_feats_img`` and ``hr_image_lr_features`` call it with these keywords;
             ``image_features`` with the image first, by position; ``image_features_size`` with image, features and the
-            image's size (H, W); ``features_image`` is our own and returns it as it is.
+            image's size (H, W); ``features_image_size`` with features, image and that size; ``features_image`` is our
+            own and returns it as it is.
 
     Raises:
         UnknownNameError: if there is no such style.
@@ -101,8 +106,10 @@ def detect_style(upsampler: Callable[..., Any]) -> Style:
     """Tell from the names of its parameters how an upsampler is called.
 
     The known pairs of keywords are recognised in either order; otherwise an image-like name in the first place means
-    image first, with the output size where the third parameter is one that must be given. Anything else is taken to be
-    called ``(features, image)``: names say nothing then, and the contract check will tell.
+    image first, with the image's size where the third parameter is an output size that must be given or is None by
+    default, as AnyUp's and UPLiFT's. A size with another default is the author's or the user's choice, and stays.
+    Features first, then an image, and an output size that must be given: called in that order. Anything else is taken
+    to be called ``(features, image)``: names say nothing then, and the contract check will tell.
     """
     parameters = _parameters(upsampler)
     by_keyword = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -110,10 +117,15 @@ def detect_style(upsampler: Callable[..., Any]) -> Style:
         if by_keyword.issuperset(names):
             return style
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(places) < 2 or places[0].name not in IMAGE_NAMES or places[1].name in IMAGE_NAMES:
+    if len(places) < 2:
         return "features_image"
-    wants_size = len(places) > 2 and places[2].name in _SIZE_NAMES and places[2].default is inspect.Parameter.empty
-    return "image_features_size" if wants_size else "image_features"
+    size = places[2] if len(places) > 2 and places[2].name in _SIZE_NAMES else None
+    must_have_size = size is not None and size.default is size.empty
+    image_places = [place.name in IMAGE_NAMES for place in places[:2]]
+    if image_places == [True, False]:
+        takes_size = must_have_size or (size is not None and size.default is None)
+        return "image_features_size" if takes_size else "image_features"
+    return "features_image_size" if image_places == [False, True] and must_have_size else "features_image"
 
 
 def to_contract(upsampler: Callable[..., Any]) -> Upsampler:

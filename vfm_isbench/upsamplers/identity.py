@@ -24,6 +24,8 @@ from vfm_isbench.upsamplers.freezing import closed_over, find_module, used_globa
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, enum.Enum, torch.dtype, torch.device, torch.Size)
 _LIBRARIES = frozenset({"torch", "torchvision", "numpy", "scipy", "timm"}) | sys.stdlib_module_names - {"__main__"}
 """Code of these is recorded by name: a run's environment holds the versions."""
+_NO_SETTINGS = ("training", "upsampler_name")
+"""Plain attributes of a module that do not change what it computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class _Fingerprint:
         for path, part in module.named_modules():
             self._text("module", path, part.extra_repr())
             for name, value in sorted(vars(part).items()):
-                if _is_plain(value) and not name.startswith("_") and name != "training":
+                if _is_plain(value) and not name.startswith("_") and name not in _NO_SETTINGS:
                     self._text(name, repr(value))
             try:
                 self._class(type(part))

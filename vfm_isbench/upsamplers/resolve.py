@@ -50,7 +50,7 @@ def load_upsampler(spec: str, options: LoadOptions | None = None) -> Upsampler:
                 "the attribute being the upsampler"
             )
         return UPSAMPLERS.get(spec)()
-    module = _module_from_file(spec, Path(source)) if source.endswith(".py") else _module_by_name(spec, source)
+    module = module_from_file(spec, Path(source)) if source.endswith(".py") else module_by_name(spec, source)
     found: Any = module
     for name in attribute.split("."):
         if not hasattr(found, name):
@@ -120,7 +120,8 @@ def _binds(signature: inspect.Signature, count: int) -> bool:
     return True
 
 
-def _module_by_name(spec: str, name: str) -> ModuleType:
+def module_by_name(spec: str, name: str) -> ModuleType:
+    """Import a module that the upsampler ``spec`` names; errors say what to do."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -135,7 +136,8 @@ def _module_by_name(spec: str, name: str) -> ModuleType:
         raise _import_failed(spec, name, error) from error
 
 
-def _module_from_file(spec: str, path: Path) -> ModuleType:
+def module_from_file(spec: str, path: Path) -> ModuleType:
+    """Import the file that the upsampler ``spec`` names, once per content; errors say what to do."""
     try:
         path = path.expanduser().resolve()
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]

@@ -1,0 +1,119 @@
+"""``vfm-isbench data``: download, verify and list the data sets that need files."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from vfm_isbench.cli.options import Subparsers, say
+from vfm_isbench.datasets.fetch import download_dataset
+from vfm_isbench.datasets.sources import SOURCES, DatasetSource, source_of
+from vfm_isbench.datasets.verify import verify_dataset
+from vfm_isbench.errors import DataError
+
+DATA_ROOT = Path("data")
+MIRROR_VARIABLE = "VFM_ISBENCH_DATA_MIRROR"
+
+
+def add_data(commands: Subparsers) -> None:
+    """Add the subcommand."""
+    data = commands.add_parser("data", help="download, verify and list the data sets that need files")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    listing = actions.add_parser("list", help="what can be downloaded, and what is there")
+    listing.set_defaults(function=list_data)
+    _add_data_root(listing)
+
+    fetch = actions.add_parser("download", help="download, unpack and verify; what is there and complete stays")
+    fetch.set_defaults(function=download_data)
+    fetch.add_argument("names", nargs="+", metavar="NAME", help=", ".join(SOURCES))
+    _add_data_root(fetch)
+    fetch.add_argument(
+        "--mirror",
+        action="append",
+        default=[],
+        metavar="URL",
+        help=f"base URL to try before the official one, may be repeated; {MIRROR_VARIABLE} holds further ones, "
+        "separated by blanks",
+    )
+    fetch.add_argument("--keep-archive", action="store_true", help="keep the archive in DIR/.vfm_isbench/downloads")
+    fetch.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    verify = actions.add_parser("verify", help="compare what is there with what was published")
+    verify.set_defaults(function=verify_data)
+    verify.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(SOURCES)} (default: what is there)")
+    _add_data_root(verify)
+    verify.add_argument("--deep", action="store_true", help="open every file, count the instances of SBD")
+    verify.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _add_data_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        default=DATA_ROOT,
+        metavar="DIR",
+        help=f"folder with SBD/, GrabCut/, Berkeley/, DAVIS/ (default: {DATA_ROOT})",
+    )
+
+
+def list_data(arguments: argparse.Namespace) -> None:
+    """``vfm-isbench data list``."""
+    for name, source in SOURCES.items():
+        state = verify_dataset(name, arguments.data_root).state
+        say(f"{name.ljust(8)}  {source.archive.about_size.rjust(6)}  {state.ljust(10)}  {source.description}")
+        say(f"          licence: {source.licence}")
+    say(f"looked for in: {arguments.data_root.resolve()}")
+
+
+def download_data(arguments: argparse.Namespace) -> None:
+    """``vfm-isbench data download``."""
+    sources = [source_of(name) for name in arguments.names]
+    mirrors = [*arguments.mirror, *os.environ.get(MIRROR_VARIABLE, "").split()]
+    failures = []
+    say(f"data root: {arguments.data_root.resolve()}")
+    for source in sources:
+        say(*_terms(source))
+        try:
+            report = download_dataset(
+                source.name,
+                arguments.data_root,
+                mirrors=mirrors,
+                keep_archive=arguments.keep_archive,
+                progress=not arguments.quiet,
+            )
+        except DataError as error:  # the others are fetched all the same
+            failures.append(f"{source.name}: {error}")
+            continue
+        say(str(report))
+    if failures:
+        raise DataError("\n".join(failures))
+
+
+def _terms(source: DatasetSource) -> list[str]:
+    return [
+        f"{source.name}: {source.description}, about {source.archive.about_size}",
+        f"  licence: {source.licence}",
+        f"  cite: {source.citation}",
+    ]
+
+
+def verify_data(arguments: argparse.Namespace) -> None:
+    """``vfm-isbench data verify``."""
+    data_root: Path = arguments.data_root
+    names = arguments.names or [name for name, source in SOURCES.items() if (data_root / source.folder).exists()]
+    if not names:
+        folders = ", ".join(source.folder for source in SOURCES.values())
+        raise DataError(
+            f"nothing to verify: {data_root.resolve()} holds none of {folders}. Give another --data-root, or "
+            "fetch one: vfm-isbench data download NAME"
+        )
+    sources = [source_of(name) for name in names]
+    reports = [
+        verify_dataset(source.name, data_root, deep=arguments.deep, progress=not arguments.quiet) for source in sources
+    ]
+    say(*(str(report) for report in reports))
+    wrong = [f"{report.name} ({report.state})" for report in reports if not report.is_complete]
+    if wrong:
+        raise DataError(f"not as published: {', '.join(wrong)}; the report above has the reasons")

@@ -1,0 +1,256 @@
+"""Running other people's repositories: only with consent, among their own modules, and with a record of what ran."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import sys
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError, VfmIsbenchWarning
+from vfm_isbench.registry import unknown_name
+from vfm_isbench.upsamplers.adapters import Style, adapt, detect_style
+from vfm_isbench.upsamplers.base import TwoStepUpsampler, Upsampler, keeps_patch_resolution
+from vfm_isbench.upsamplers.freezing import find_module
+from vfm_isbench.upsamplers.specs import LoadOptions
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """An upsampler from a repository, with what tables call it and where it came from.
+
+    Attributes:
+        upsampler: The upsampler, called ``(features, image)``.
+        upsampler_name: See :data:`vfm_isbench.upsamplers.base.Upsampler`.
+        upsampler_source: Likewise.
+    """
+
+    upsampler: Upsampler
+    upsampler_name: str
+    upsampler_source: Mapping[str, Any]
+
+    @property
+    def keeps_patch_resolution(self) -> bool:
+        """What the upsampler declares."""
+        return keeps_patch_resolution(self.upsampler)
+
+    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
+        """Upsample ``features`` B×C×h×w, guided by ``image`` B×3×H×W."""
+        return self.upsampler(features, image)
+
+
+@dataclass(frozen=True)
+class TwoStepSourced(Sourced):
+    """The same for an upsampler that can encode the image once."""
+
+    upsampler: TwoStepUpsampler
+
+    def encode_guidance(self, image: Tensor) -> Any:
+        """The upsampler's first step."""
+        return self.upsampler.encode_guidance(image)
+
+    def upsample(self, features: Tensor, guidance: Any) -> Tensor:
+        """The upsampler's second step."""
+        return self.upsampler.upsample(features, guidance)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What stands behind the question mark.
+
+    Attributes:
+        style: How the upsampler is called; None to tell it from the names of its parameters.
+        attribute: Where the upsampler is in what was loaded: attributes, or indices of a tuple, joined by dots.
+        arguments: Everything else, for the function or class that is called.
+    """
+
+    style: str | None
+    attribute: str
+    arguments: dict[str, Any]
+
+
+def read_settings(spec: str, values: Mapping[str, str], taken: Collection[str]) -> Settings:
+    """Read values as JSON where they are, otherwise as text; ``style`` and ``attribute`` are ours.
+
+    Args:
+        spec: What the user wrote, for messages.
+        values: Texts by key.
+        taken: Keys that would reach the loading library instead of the code that is loaded.
+
+    Raises:
+        UnknownNameError: for a key in ``taken``.
+    """
+    arguments = {key: _json_or_text(value) for key, value in values.items() if key not in ("style", "attribute")}
+    for key in arguments:
+        if key in taken:
+            raise UnknownNameError(
+                f"upsampler {spec!r}: {key!r} cannot be given, it is set by the loader; leave it out"
+            )
+    return Settings(values.get("style"), values.get("attribute", ""), arguments)
+
+
+def require_consent(spec: str, code: str, options: LoadOptions) -> None:
+    """Stop here unless the user allows code of other people to run.
+
+    Raises:
+        ContractError: saying which ``code`` it is, and how to allow it.
+    """
+    if not options.trust_remote_code:
+        raise ContractError(
+            f"upsampler {spec!r} would run code of other people on this machine, with all your rights: {code}. Nothing "
+            "was fetched or run. If you have read that code, or trust who wrote it, allow it with --trust-remote-code "
+            "(in Python: LoadOptions(trust_remote_code=True))"
+        )
+
+
+def warn_unpinned(spec: str, pinned: str) -> None:
+    """Warn that a name stands for whatever its repository holds at the time."""
+    message = f"upsampler {spec!r} is not pinned to a commit, so its results may not repeat; pin it: {pinned}"
+    warnings.warn(message, VfmIsbenchWarning, stacklevel=3)
+
+
+def code_sha256(folder: Path) -> str:
+    """Hexadecimal hash of all Python files of a repository: their paths and contents, in the order of the paths."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
+        for part in (path.relative_to(folder).as_posix().encode(), path.read_bytes()):
+            digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def modules_of(folder: Path) -> Iterator[None]:
+    """Let code import the modules of its own repository, whatever is loaded under the same names.
+
+    Several of these repositories call their package ``src`` (JAFAR, NAF): without this, the second one loaded would
+    silently get code of the first. Where names clash, what was loaded before has its place back afterwards.
+    """
+    files = {path.stem for path in folder.glob("*.py")}
+    packages = {path.name for path in folder.iterdir() if path.is_dir() and next(path.rglob("*.py"), None)}
+    names = (files | packages) - sys.stdlib_module_names
+    before = _loaded(names)
+    for name in before:
+        del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the repository's code may have tidied up itself
+            sys.path.remove(str(folder))
+        if before:
+            for name in _loaded(names):
+                del sys.modules[name]
+            sys.modules.update(before)
+
+
+@contextlib.contextmanager
+def running(what: str) -> Iterator[list[str]]:
+    """Run foreign code: what it prints goes to stderr, what it warns of is passed on and kept, errors become ours.
+
+    Warnings matter: JAFAR goes on with random weights after one, AnyUp with another attention than asked for.
+
+    Args:
+        what: What is being done, for messages ("loading …").
+
+    Yields:
+        A list that holds the texts of its warnings afterwards.
+
+    Raises:
+        ContractError: if the code raises, or wants to end the program.
+    """
+    texts: list[str] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(sys.stderr):
+            warnings.simplefilter("always")
+            yield texts
+    except VfmIsbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        missing = isinstance(error, ImportError) or "Missing dependencies" in str(error)
+        hint = "; install what is missing beside this library" if missing else ""
+        raise ContractError(f"{what} failed with {type(error).__name__}: {error}{hint}") from error
+    of_use = [str(one.message) for one in caught if issubclass(one.category, (UserWarning, RuntimeWarning))]
+    texts.extend(dict.fromkeys(of_use))
+    for text in texts:
+        warnings.warn(f"{what}: {text}", VfmIsbenchWarning, stacklevel=3)
+
+
+def pick(spec: str, made: Any, attribute: str) -> Any:
+    """Follow a dotted ``attribute`` into what was loaded.
+
+    Raises:
+        UnknownNameError: if there is no such attribute or index; the message lists what there is.
+        ContractError: if what it leads to cannot be called.
+    """
+    found = made
+    for name in attribute.split(".") if attribute else []:
+        indexed = {str(i): part for i, part in enumerate(found)} if isinstance(found, (tuple, list)) else {}
+        if name not in indexed and not hasattr(found, name):
+            inside = dict(found.named_children()) if isinstance(found, nn.Module) else indexed or dir(found)
+            public = [known for known in inside if not known.startswith("_")]
+            raise unknown_name(f"attribute of what {spec!r} loads:", name, public or ["none"])
+        found = indexed[name] if name in indexed else getattr(found, name)
+    if not callable(found):
+        holds = f" ({', '.join(type(part).__name__ for part in found)})" if isinstance(found, (tuple, list)) else ""
+        raise ContractError(
+            f"{spec!r} loads something of type {type(found).__name__}{holds}, which cannot be called as an upsampler; "
+            "say where in it the upsampler is, as in ?attribute=upsampler or, in a tuple, ?attribute=0"
+        )
+    return found
+
+
+def with_source(found: Any, name: str, settings: Settings, source: Mapping[str, Any]) -> Upsampler:
+    """Adapt what was loaded to ``(features, image)``, and declare its name and source.
+
+    Raises:
+        UnknownNameError: if the settings name a style that does not exist.
+    """
+    style = cast(Style, settings.style) if settings.style is not None else detect_style(found)
+    upsampler = adapt(found, style)
+    complete = {
+        **source,
+        "attribute": settings.attribute or None,
+        "arguments": settings.arguments,
+        "style": style,
+        "attention": attention_backend(found),
+    }
+    if isinstance(upsampler, TwoStepUpsampler):
+        return TwoStepSourced(upsampler, name, complete)
+    return Sourced(upsampler, name, complete)
+
+
+def attention_backend(upsampler: object) -> dict[str, Any]:
+    """What can be told about the attention an upsampler computes with: NATTEN and its replacements differ slightly.
+
+    Returns:
+        ``natten``: the version installed, or "not installed"; ``modules``: the classes of its modules whose name or
+        place speaks of attention, which tell whether AnyUp, say, uses NATTEN or goes without.
+    """
+    try:
+        natten = version("natten")
+    except PackageNotFoundError:
+        natten = "not installed"
+    module = find_module(upsampler)
+    classes = {f"{type(part).__module__}.{type(part).__qualname__}" for part in module.modules()} if module else set()
+    return {"natten": natten, "modules": sorted(name for name in classes if "atten" in name.lower())}
+
+
+def _loaded(names: Collection[str]) -> dict[str, Any]:
+    return {name: module for name, module in sys.modules.copy().items() if name.partition(".")[0] in names}
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
