@@ -1,9 +1,12 @@
 """Shared fixtures: where real photographs and recorded numbers lie, if they are there at all."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from parity_models import Deviation
 
 # A machine that is busy with other work is no reason to fail.
 settings.register_profile("patient", deadline=None)
@@ -29,3 +32,34 @@ def real_root() -> Path:
 def parity_root() -> Path:
     """Numbers recorded from the reference implementation."""
     return _shared_folder("parity")
+
+
+@pytest.fixture
+def deviation(record_property: Callable[[str, Any], None]) -> Deviation:
+    """Fails where a step deviates more than it may from the recorded numbers, and keeps the figure for the table."""
+
+    def within(step: str, largest: float, limit: float) -> None:
+        record_property("parity", (step, float(largest), limit))
+        assert largest <= limit, f"{step}: deviates by {largest:.3g} from the recorded numbers, {limit:g} is allowed"
+
+    return within
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--parity-table", action="store_true", help="end with the deviations from the recorded numbers")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not config.getoption("--parity-table"):
+        return
+    rows: dict[tuple[str, str, float], list[float]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "parity" and report.when == "call":
+                    step, largest, limit = value
+                    rows.setdefault((step, report.location[0], limit), []).append(largest)
+    terminalreporter.write_line("| step | test | cases | allowed | largest deviation |")
+    terminalreporter.write_line("|---|---|---|---|---|")
+    for (step, file, limit), found in sorted(rows.items()):
+        terminalreporter.write_line(f"| {step} | `{file}` | {len(found)} | {limit:g} | {max(found):.1e} |")

@@ -1,15 +1,19 @@
-"""The small models and the data sets that were recorded from the reference implementation."""
+"""What parity tests share: the small models and the data sets that were recorded from the reference implementation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.datasets.sbd import SbdDataset
 from vfm_isbench.datasets.single_object import BerkeleyDataset, DavisDataset, GrabCutDataset
 from vfm_isbench.probe import Probe
 from vfm_isbench.reference import assemble_reference, read_reference
+
+Deviation: TypeAlias = Callable[[str, float, float], None]
+"""Called with the step of the protocol, the largest deviation found, and the largest that is allowed."""
 
 
 def recorded_probe(path: Path) -> Probe:

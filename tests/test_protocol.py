@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,3 +178,16 @@ def test_the_signature_tells_what_differs() -> None:
 @given(st.integers(0, 10**9))
 def test_protocols_of_all_seeds_belong_together(seed: int) -> None:
     assert paper.replace(seed=seed).fingerprint() == paper.fingerprint()
+
+
+def test_a_field_of_a_later_version_leaves_earlier_results_readable_and_comparable() -> None:
+    paper = Protocol.preset("paper")
+    earlier = {key: value for key, value in paper.to_dict().items() if key != "featup_channel_norm"}
+    assert Protocol.from_dict(earlier) == paper
+    assert Protocol.from_dict(earlier).fingerprint() == paper.fingerprint()
+    assert paper.replace(featup_channel_norm=False).fingerprint() != paper.fingerprint()
+
+
+def test_the_demo_has_the_fingerprint_of_the_leaderboard() -> None:
+    rows = Path(__file__).parents[1].joinpath("leaderboard.csv").read_text().splitlines()[1:]
+    assert {row.split(",")[2] for row in rows} == {Protocol.preset("demo").fingerprint()[:12]}

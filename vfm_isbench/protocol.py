@@ -20,6 +20,9 @@ PROTOCOL_REVISION = 1
 """Raised when code changes a number that no field describes; part of every fingerprint."""
 
 _NOT_IN_FINGERPRINT = ("name", "seed", "test_datasets")
+_ADDED_LATER: Mapping[str, Any] = {"featup_channel_norm": True}
+"""Fields that earlier versions did not have, with what those versions did: so older results stay readable, and
+comparable with those of the same protocol now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,6 +218,7 @@ class Protocol:
         Raises:
             ProtocolError: if a field is unknown, missing or out of range.
         """
+        fields = {**_ADDED_LATER, **fields}
         missing = [field.name for field in dataclasses.fields(cls) if field.name not in fields]
         if missing:
             raise ProtocolError(
@@ -225,10 +229,12 @@ class Protocol:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over every field that changes a score, and over the revision of the code's own rules.
 
-        Left out are ``name`` (a label), ``seed`` (seeds of one protocol belong together) and ``test_datasets`` (each
-        score names its own data set).
+        A field added in a later version counts only where it differs from what earlier versions did. Left out are
+        ``name`` (a label), ``seed`` (seeds of one protocol belong together) and ``test_datasets`` (each score names its
+        own data set).
         """
         fields = {key: value for key, value in self.to_dict().items() if key not in _NOT_IN_FINGERPRINT}
+        fields = {key: value for key, value in fields.items() if key not in _ADDED_LATER or value != _ADDED_LATER[key]}
         text = json.dumps({"revision": PROTOCOL_REVISION, **fields}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -2,9 +2,9 @@
 
     python benchmarks/speed/upsamplers.py --sizes 224 448 --rounds 5
 
-Weights are random: they change neither. Features have a patch grid of image size / 14. Memory is how much the peak of the
-process (CUDA: of the allocator) rises above what it held when upsampler and inputs were there; the output is part of it.
-Ratios are to bilinear at the same size.
+Weights are random: they change neither. Features have a patch grid of image size / 14. Memory is how much the peak of
+the process (CUDA: of the allocator) rises above what it held when upsampler and inputs were there; the output is part
+of it. Ratios are to bilinear at the same size.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ def measure(name: str, size: int, width: int, rounds: int, device: torch.device,
         first = seconds(call, device)
         peak = held(device)
         times = [seconds(call, device) for _ in range(rounds)]
-        steps: dict[str, list[float]] = {"guidance": [], "features": []}
+        again = None
         if isinstance(upsampler, TwoStepUpsampler) and not with_gradient:
-            for _ in range(rounds):
-                kept: list[Any] = []
-                steps["guidance"].append(seconds(lambda: kept.append(upsampler.encode_guidance(image)), device))
-                upsampler.upsample(features, kept[0])  # what depends on the grid's size is worked out here
-                steps["features"].append(seconds(lambda: upsampler.upsample(features, kept[0]), device))
+            guidance = upsampler.encode_guidance(image)
+            upsampler.upsample(features, guidance)  # what depends on the size of the grid is worked out here
+            again = statistics.median(
+                seconds(lambda: upsampler.upsample(features, guidance), device) for _ in range(rounds)
+            )
     return {
         "parameters": count_parameters(upsampler) or 0,
         "first": first,
         "times": times,
-        "features_again": statistics.median(steps["features"]) if steps["features"] else None,
+        "features_again": again,
         "peak": peak - before,
     }
 
@@ -119,9 +119,8 @@ def main() -> None:
         )
         return
     what = "forward and backward" if options.gradient else "forward"
-    print(
-        f"width {options.width}, batch 1, {what}, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    )
+    threads = f"{torch.get_num_threads()} threads, torch {torch.__version__}"
+    print(f"width {options.width}, batch 1, {what}, {device}, {threads}\n")
     print(
         "| upsampler | parameters | px | seconds: median (least to most) | × bilinear | guidance known, s | peak, GiB |"
     )

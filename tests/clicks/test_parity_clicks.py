@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from parity_models import Deviation
 from safetensors.torch import load_file
 from scipy import ndimage
 
@@ -14,7 +14,7 @@ from vfm_isbench.clicks import disk_maps, error_region, next_click
 
 
 @pytest.mark.parametrize("case", range(8))
-def test_evaluation_clicks(parity_root: Path, case: int) -> None:
+def test_evaluation_clicks(parity_root: Path, case: int, deviation: Deviation) -> None:
     with np.load(parity_root / "clicker.npz") as recorded:
         truth, predictions = recorded[f"gt_{case}"], recorded[f"preds_{case}"]
         expected = recorded[f"clicks_{case}"].tolist()
@@ -24,16 +24,20 @@ def test_evaluation_clicks(parity_root: Path, case: int) -> None:
         click = next_click(truth, prediction, clicked)
         clicked[int(click.row), int(click.col)] = True
         clicks.append([click.row, click.col, int(click.is_positive)])
-    assert clicks == expected
+    assert len(clicks) == len(expected)
+    wrong = sum(click != other for click, other in zip(clicks, expected, strict=True))
+    deviation("evaluation: clicks that differ, of 10", wrong, 0)
 
 
-def test_disks(parity_root: Path) -> None:
+def test_disks(parity_root: Path, deviation: Deviation) -> None:
     recorded = load_file(parity_root / "disks.safetensors")
-    torch.testing.assert_close(disk_maps(recorded["points"], 64, 48, 5.0), recorded["disks"], rtol=0, atol=0)
+    disks = disk_maps(recorded["points"], 64, 48, 5.0)
+    assert disks.shape == recorded["disks"].shape
+    deviation("click map: disks", float((disks - recorded["disks"]).abs().max()), 0)
 
 
 @pytest.mark.parametrize("case", range(6))
-def test_region_and_sign_of_the_next_training_click(parity_root: Path, case: int) -> None:
+def test_region_and_sign_of_the_next_training_click(parity_root: Path, case: int, deviation: Deviation) -> None:
     """The reference's distance transform is approximate, so the rim of the region may differ in a few pixels."""
     with np.load(parity_root / "next_training_click.npz") as recorded:
         probability, truth = recorded["prob"][case], recorded["gt"][case]
@@ -44,4 +48,5 @@ def test_region_and_sign_of_the_next_training_click(parity_root: Path, case: int
     rim = ndimage.binary_dilation(allowed, neighbours) & ~ndimage.binary_erosion(allowed, neighbours, border_value=1)
     different = region != allowed
     assert not (different & ~rim).any()
-    assert np.count_nonzero(different) < 0.1 * np.count_nonzero(allowed)
+    share = np.count_nonzero(different) / np.count_nonzero(allowed)
+    deviation("training: pixels where the next click may fall, share that differs", share, 0.1)

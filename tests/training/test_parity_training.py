@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parity_models import recorded_probe
+from parity_models import Deviation, recorded_probe
 from scipy import stats
 
 from vfm_isbench.build import build_probe
@@ -74,12 +74,14 @@ def trained(parity_root: Path, real_root: Path) -> Curves:
 
 
 @pytest.mark.parametrize("score", ["loss", "iou"])
-def test_one_seed_ends_within_the_spread(score: str, recorded: dict[str, Array], trained: Curves) -> None:
+def test_one_seed_ends_within_the_spread(
+    score: str, recorded: dict[str, Array], trained: Curves, deviation: Deviation
+) -> None:
     """Its mean over the later steps is as if drawn with the recorded ones (99 % prediction interval of a t)."""
     theirs = recorded[score][:, LATE:].mean(axis=1)
     ours = trained(0)[score][LATE:].mean()
     reach = stats.t.ppf(0.995, len(theirs) - 1) * theirs.std(ddof=1) * np.sqrt(1 + 1 / len(theirs))
-    assert abs(ours - theirs.mean()) < reach
+    deviation(f"training: mean {score} of steps 200 to 400, one seed", abs(ours - theirs.mean()), reach)
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -97,24 +96,19 @@ def test_equals_the_definition(grid: tuple[int, int], size: tuple[int, int], cha
 
 
 @torch.no_grad()
-def test_gives_the_recorded_outputs(parity_root) -> None:  # type: ignore[no-untyped-def]
-    recorded = load_file(parity_root / "featup_jbu.safetensors")
-    state = {key.removeprefix("state."): value for key, value in recorded.items() if key.startswith("state.")}
-    # The recorded outputs are of the upsampler alone, as iSegProbe uses it: without the norm that the file holds.
-    featup = featup_from_state_dict(state, "featup_jbu.safetensors", channel_norm=False)
-    features, image = recorded["features"], recorded["image"]
-    singly = torch.cat([featup(features[i : i + 1], image[i : i + 1]) for i in range(len(image))])
-    with_norm = featup_from_state_dict(state, "featup_jbu.safetensors")
+def test_the_channel_norm_of_a_file_comes_first_and_can_be_left_out() -> None:
+    bare = random_featup(channel_norm=False)
+    weight, bias = torch.rand(WIDTH), torch.rand(WIDTH)
+    state = {f"upsampler.{key}": value for key, value in bare.state_dict().items()}
+    state |= {"model.1.norm.weight": weight, "model.1.norm.bias": bias}
+    with_norm = featup_from_state_dict(state, "a.ckpt")
     assert with_norm.channel_norm
-    switched_off = featup_from_state_dict(state, "featup_jbu.safetensors").without_channel_norm()
-    for output in (featup(features, image), singly, switched_off(features, image)):
-        assert list(output.shape) == recorded["output_size"].tolist()
-        pooled = functional.avg_pool2d(output, 7)
-        torch.testing.assert_close(pooled, recorded["output_pooled"], atol=1e-4, rtol=0)
-        torch.testing.assert_close(output[..., :24, :24], recorded["output_corner"], atol=1e-4, rtol=0)
-    weight, bias = state["model.1.norm.weight"], state["model.1.norm.bias"]
-    normalised = functional.layer_norm(features.permute(0, 2, 3, 1), [len(weight)], weight, bias).permute(0, 3, 1, 2)
-    torch.testing.assert_close(with_norm(features, image), featup(normalised, image), atol=1e-5, rtol=0)
+    features, image = random_pair((2, 3), (28, 42))
+    normalised = functional.layer_norm(features.permute(0, 2, 3, 1), [WIDTH], weight, bias).permute(0, 3, 1, 2)
+    torch.testing.assert_close(with_norm(features, image), bare(normalised, image), atol=1e-5, rtol=0)
+    for without in (featup_from_state_dict(state, "a.ckpt", channel_norm=False), with_norm.without_channel_norm()):
+        assert not without.channel_norm
+        assert torch.equal(without(features, image), bare(features, image))
 
 
 @torch.no_grad()
