@@ -105,7 +105,8 @@ class ArchiveServer:
                 asked, condition = self.headers.get("Range"), self.headers.get("If-Range")
                 if asked is None or not answer.heeds_range:
                     return 0
-                if answer.heeds_if_range and condition not in (answer.etag, answer.last_modified):
+                is_outdated = condition is not None and condition not in (answer.etag, answer.last_modified)
+                if answer.heeds_if_range and is_outdated:
                     return 0
                 return int(asked.removeprefix("bytes=").removesuffix("-"))
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-import warnings
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import TINY
 
 from vfm_isbench import Benchmark, Result, VfmIsbenchWarning, cli, evaluate_checkpoint
 from vfm_isbench.checkpoint_evaluation import load_trained
-from vfm_isbench.errors import RunError, WeightsError
+from vfm_isbench.errors import ContractError, RunError, WeightsError
 from vfm_isbench.evaluation import loop as evaluation_loop
 from vfm_isbench.reference import read_reference
 from vfm_isbench.training import load_checkpoint, save_checkpoint
 from vfm_isbench.types import ObjectId
+from vfm_isbench.upsamplers import LiFT, LoadOptions
 
 RECORDED = "identity_pre-upsampler_simple-vit"
 
@@ -51,25 +55,61 @@ def test_limit_and_name(run: Path) -> None:
     assert result.protocol.object_limit == 1
 
 
-def test_another_upsampler_is_used_and_told(run: Path) -> None:
-    with pytest.warns(VfmIsbenchWarning, match="'bicubic' now"):
+def test_another_upsampler_is_used_if_asked_for_and_told(run: Path) -> None:
+    with pytest.warns(VfmIsbenchWarning, match="'bicubic', trained with another, 'nearest'"):
         result = evaluate_checkpoint(run, upsampler="bicubic", device="cpu", limit=1, progress=False)
-    assert any("'bicubic' now" in note for note in result.notes)
+    assert any("'bicubic', trained with another" in note for note in result.notes)
     assert evidence(result) != {
         key: value for key, value in evidence(Result.load(run / "result.json")).items() if key in evidence(result)
     }
 
 
-def test_an_upsampler_that_cannot_be_found_by_its_name_is_asked_for(tmp_path: Path) -> None:
-    def mine(features: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.interpolate(features, image.shape[-2:])
+def mine(features: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """An upsampler that has no name in this library."""
+    return torch.nn.functional.interpolate(features, image.shape[-2:])
 
+
+def test_an_upsampler_of_another_name_is_found_by_what_was_given(tmp_path: Path) -> None:
+    Benchmark(TINY.replace(epochs=1), device="cpu", output_dir=tmp_path, progress=False).train("nearest", "bilinear")
+    loaded = load_trained(tmp_path, device="cpu")
+    assert (loaded.upsampler["name"], loaded.notes) == ("nearest", ())
+
+
+def test_another_upsampler_of_the_same_name_is_refused(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint = load_checkpoint(run / "checkpoint.safetensors")
+    save_checkpoint(path, dataclasses.replace(checkpoint, upsampler={**checkpoint.upsampler, "sha256": "0" * 64}))
+    with pytest.raises(RunError, match="other code or weights"):
+        load_trained(path, device="cpu")
+
+
+@pytest.mark.parametrize("spec", ["{folder}/evil.py:up", "evil:up", "hub:{folder}:up", "hf:{folder}:evil.py:Up"])
+def test_a_checkpoint_cannot_name_code_to_run(
+    spec: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    (tmp_path / "hubconf.py").write_text("from evil import up\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint = load_checkpoint(run / "checkpoint.safetensors")
+    upsampler = {**checkpoint.upsampler, "spec": spec.format(folder=tmp_path)}
+    save_checkpoint(path, dataclasses.replace(checkpoint, upsampler=upsampler))
+    with pytest.raises(RunError, match="--upsampler SPEC"):
+        load_trained(path, device="cpu", load_options=LoadOptions(trust_remote_code=True))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_upsampler_of_ones_own_is_asked_for(tmp_path: Path) -> None:
     Benchmark(TINY.replace(epochs=1), device="cpu", output_dir=tmp_path, progress=False).train(mine)
     with pytest.raises(RunError, match="--upsampler SPEC"):
         load_trained(tmp_path, device="cpu")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VfmIsbenchWarning)
-        assert load_trained(tmp_path, upsampler=mine, device="cpu").upsampler["kind"] == "function"
+    loaded = load_trained(tmp_path, upsampler=mine, device="cpu")
+    assert (loaded.upsampler["kind"], loaded.notes) == ("function", ())
+
+
+def test_an_upsampler_of_another_width_is_refused_before_the_evaluation(run: Path) -> None:
+    with pytest.raises(ContractError, match="channels"), pytest.warns(VfmIsbenchWarning, match="trained with another"):
+        load_trained(run, upsampler=LiFT(5), device="cpu")
 
 
 def test_the_backbone_must_be_the_one_trained_on(run: Path, tmp_path: Path) -> None:
@@ -107,6 +147,42 @@ def test_an_interrupted_evaluation_goes_on(run: Path, tmp_path: Path, monkeypatc
     assert len(calls) == 2 + 2, "the first object was not evaluated again"
     assert evidence(result) == evidence(Result.load(run / "result.json")) == evidence(Result.load(output))
     assert list(tmp_path.iterdir()) == [output]
+
+
+def interrupt(*_arguments: object) -> None:
+    """Stands for Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def test_evidence_of_other_data_is_not_taken_over(
+    parity_root: Path, real_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An evaluation is interrupted, and a mask is mended before it goes on."""
+    shutil.copytree(real_root / "GrabCut", tmp_path / "GrabCut")
+    mask = sorted((tmp_path / "GrabCut" / "boundary_GT").iterdir())[0]
+    Image.fromarray(255 - np.asarray(Image.open(mask))).save(mask)
+    evaluate = functools.partial(
+        evaluate_checkpoint,
+        parity_root / "end_to_end" / f"{RECORDED}.safetensors",
+        data_root=tmp_path,
+        datasets=["grabcut"],
+        limit=1,
+        device="cpu",
+        progress=False,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Result, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(output=tmp_path / "r.json")
+    shutil.copy(real_root / "GrabCut" / "boundary_GT" / mask.name, mask)
+    assert evidence(evaluate(output=tmp_path / "r.json")) == evidence(evaluate())
+    assert len(list((tmp_path / "r.json.evidence").iterdir())) == 1, "what the other data gave is left alone"
+
+
+def test_a_folder_as_output_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is a folder"):
+        evaluate_checkpoint(tmp_path / "absent.safetensors", output=tmp_path, device="cpu")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_a_later_call_goes_on_where_an_earlier_one_gave_up(server, path):
     assert not path.exists()
     assert len(server.requests) == 3
     server.serve("/a", Answer(content=CONTENT))
-    fetch(url, path, sha256=SHA256)
+    assert fetch(url, path).read_bytes() == CONTENT
     assert server.ranges[-1] == "bytes=123456-"
     assert server.requests[-1][1]["If-Range"] == '"1"'
     assert server.sent == len(CONTENT)
@@ -92,7 +93,7 @@ def test_the_last_byte_having_arrived_nothing_more_is_asked_for(server, path, mo
         patch.setattr(downloads, "_what_is_wrong", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             fetch(url, path)
-    assert fetch(url, path, sha256=SHA256).read_bytes() == CONTENT
+    assert fetch(url, path).read_bytes() == CONTENT
     assert len(server.requests) == 1
 
 
@@ -114,18 +115,96 @@ def test_parts_of_different_versions_are_never_glued(server, path, second):
 
 
 @pytest.mark.parametrize("etag", [None, 'W/"1"'])
-def test_without_a_strong_validator_it_starts_over(server, path, etag):
-    url = server.serve("/a", Answer(content=CONTENT, etag=etag, cut=100_000), Answer(content=CONTENT, etag=etag))
+def test_without_a_strong_validator_the_same_length_is_enough_to_go_on(server, path, etag):
+    url = server.serve("/a", Answer(content=CONTENT, etag=etag, cut=60_000))
     fetch(url, path, sha256=SHA256)
-    assert server.ranges == [None, None]
+    assert server.ranges == [None, "bytes=60000-", "bytes=120000-", "bytes=180000-", "bytes=240000-"]
+    assert "If-Range" not in server.requests[-1][1]
+    assert server.sent == len(CONTENT)
 
 
-def test_a_part_from_one_mirror_is_not_continued_from_another(server, path):
-    first = server.serve("/a", Answer(content=OTHER, cut=100_000), Answer(status=503))
-    second = server.serve("/b", Answer(content=CONTENT))
-    fetch([first, second], path)
+def test_without_a_strong_validator_another_length_starts_over(server, path):
+    first = Answer(content=OTHER, etag=None, cut=100_000)
+    url = server.serve("/a", first, Answer(content=CONTENT[:250_000], etag=None))
+    fetch(url, path)
+    assert path.read_bytes() == CONTENT[:250_000]
+
+
+def test_parts_that_a_checksum_tells_not_to_belong_together_are_fetched_anew_once(server, path):
+    first = Answer(content=OTHER, etag=None, cut=100_000)
+    url = server.serve("/a", first, Answer(content=CONTENT, etag=None))
+    fetch(url, path, sha256=SHA256)
     assert path.read_bytes() == CONTENT
-    assert [headers.get("Range") for place, headers in server.requests if place == "/b"] == [None]
+    assert server.ranges == [None, "bytes=100000-", None]
+    path.unlink()
+    server.serve("/a", first, Answer(content=OTHER, etag=None))
+    with pytest.raises(DataError, match="(?s)wrong bytes.*wrong bytes"):
+        fetch(url, path, sha256=SHA256)
+    assert server.ranges[3:] == [None, "bytes=100000-", None]
+
+
+def test_without_a_checksum_a_part_from_one_mirror_is_kept_but_not_continued_from_another(server, path):
+    first = server.serve("/a", Answer(content=CONTENT, cut=100_000), Answer(status=503))
+    second = server.serve("/b", Answer(content=CONTENT, cut=1_000), Answer(status=503))
+    for _ in range(2):
+        with pytest.raises(DataError, match="101000 bytes that have arrived are kept"):
+            fetch([first, second], path)
+    assert {headers.get("Range") for place, headers in server.requests if place == "/b"} == {None, "bytes=1000-"}
+    server.serve("/a", Answer(content=CONTENT))
+    fetch([second, first], path)
+    assert path.read_bytes() == CONTENT
+    assert server.ranges[-1] == "bytes=100000-"
+    assert server.sent == len(CONTENT) + 1_000
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.zip"]
+
+
+@pytest.mark.parametrize("same_call", [True, False])
+def test_with_a_checksum_another_mirror_goes_on_where_one_stopped(server, path, same_call):
+    first = server.serve("/a", Answer(content=CONTENT, cut=100_000), Answer(status=503))
+    second = server.serve("/b", Answer(content=CONTENT, etag='"other"'))
+    if not same_call:
+        with pytest.raises(DataError):
+            fetch(first, path, sha256=SHA256)
+    fetch([first, second], path, sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+    assert server.requests[-1][0] == "/b"
+    assert server.sent == len(CONTENT)
+
+
+@pytest.mark.parametrize("page", [b"<html>Sign in</html>", b"<html>" + b" " * 200_000])
+def test_a_mirror_with_something_else_does_not_cost_what_has_arrived(server, path, page):
+    first = server.serve("/a", Answer(content=CONTENT, cut=100_000), Answer(status=503))
+    page_url = server.serve("/page", Answer(content=page, heeds_range=len(page) > 100))
+    with pytest.raises(DataError, match=r"/page: does not go on where .*/a stopped, after 100000 of 300000 bytes"):
+        fetch([first, page_url], path, sha256=SHA256)
+    server.serve("/a", Answer(content=CONTENT))
+    fetch([page_url, first], path, sha256=SHA256)
+    assert server.ranges[-1] == "bytes=100000-"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/a", "http://no-such-host.invalid/a"])
+def test_what_cannot_be_reached_is_told_at_once(path, monkeypatch, url):
+    def waits(seconds):
+        raise AssertionError("waited to try again")
+
+    monkeypatch.setattr(downloads.time, "sleep", waits)
+    with pytest.raises(DataError, match="could not be downloaded"):
+        fetch(url, path, backoff=(5.0,))
+
+
+def test_a_server_that_goes_away_in_the_middle_is_waited_for(server, path, monkeypatch):
+    url = server.serve("/a", Answer(content=CONTENT, cut=100_000), Answer(content=CONTENT))
+    really_open = downloads.urllib.request.urlopen
+
+    def refuse(*_, **__):
+        raise URLError(ConnectionRefusedError())
+
+    answers = iter([really_open, refuse])
+    monkeypatch.setattr(
+        downloads.urllib.request, "urlopen", lambda *args, **options: next(answers, really_open)(*args, **options)
+    )
+    fetch(url, path, sha256=SHA256)
+    assert server.ranges == [None, "bytes=100000-"]
 
 
 @pytest.mark.parametrize("check", ["sha256", "md5"])
@@ -144,7 +223,7 @@ def test_wrong_bytes_are_dropped_and_the_next_mirror_tried(server, path, check):
 def test_a_wrong_size_is_noticed_before_the_bytes_are_fetched(server, path):
     with pytest.raises(DataError, match=r"has 300000 bytes, expected 12"):
         fetch(server.serve("/a", Answer(content=CONTENT)), path, size=12)
-    assert not path.with_name("file.zip.partial").exists()
+    assert list(path.parent.iterdir()) == []
 
 
 def test_the_error_names_every_url_what_it_said_and_what_to_do(server, path):
@@ -206,7 +285,7 @@ def test_a_full_disk_is_told_at_once_and_keeps_what_is_there(server, path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert len(server.requests) == 1
-    fetch(url, path, sha256=SHA256)
+    fetch(url, path)
     assert server.ranges[-1] == "bytes=100000-"
     assert path.read_bytes() == CONTENT
 

@@ -250,3 +250,13 @@ def test_modes_of_the_trained_parts_follow_the_probe() -> None:
         assert probe.train(mode) is probe
         assert probe.training is probe.head.training is probe.click_encoder.training is mode
         assert not probe.backbone.training
+
+
+def test_a_module_inside_a_callable_moves_and_stays_frozen_with_the_probe() -> None:
+    inner = nn.BatchNorm2d(8)
+    probe = probe_with("late", lambda features, _image: inner(features))
+    probe.double().train()
+    assert inner.weight.dtype == torch.float64
+    assert not inner.training
+    assert not inner.weight.requires_grad
+    assert len(probe.trainable().state_dict()) == len(probe_with("late", Bilinear()).trainable().state_dict())

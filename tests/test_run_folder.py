@@ -202,3 +202,17 @@ def test_the_hash_of_weights_covers_names_values_shapes_and_buffers() -> None:
     modules = [norm(), changed_weight, changed_buffer, other_type, renamed, wider]
     assert weights_sha256(norm()) == weights_sha256(norm())
     assert len({weights_sha256(module) for module in modules}) == len(modules)
+
+
+def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    filled(tmp_path)
+    manifest = tmp_path / "run.json"
+    content = json.loads(manifest.read_text())
+    del content["protocol"]["featup_channel_norm"]
+    manifest.write_text(json.dumps(content))
+    assert RunFolder(tmp_path, MINE).load_checkpoint() is not None
+
+
+def test_weights_of_any_type_are_hashed() -> None:
+    layer = nn.Linear(2, 3)
+    assert len({weights_sha256(layer.to(kind)) for kind in (torch.float32, torch.bfloat16, torch.float16)}) == 3

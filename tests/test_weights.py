@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +106,7 @@ def test_a_folder_without_them_says_which_names_would_do(tmp_path: Path) -> None
 def test_the_hub_is_asked_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def download(repository: str, name: str) -> str:
+    def download(repository: str, name: str, **_: object) -> str:
         asked.append(repository)
         if repository == "someone/model":
             raise OSError("gone\nwith details")
@@ -116,7 +118,7 @@ def test_the_hub_is_asked_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_hub_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(repository: str, name: str) -> str:
+    def download(repository: str, name: str, **_: object) -> str:
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(module, "hf_hub_download", download)
@@ -126,3 +128,23 @@ def test_without_a_hub_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPat
     for part in ("'x'", "someone/model", "ConnectionError: no route", "a.pth", "--backbone-weights", "HF_HOME"):
         assert part in message
     assert "to host" not in message
+
+
+def test_without_a_network_only_the_hub_s_cache_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_host(*_: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    snapshot = tmp_path / "models--someone--model/snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--someone--model/refs").mkdir()
+    (tmp_path / "models--someone--model/refs/main").write_text("0" * 40)
+    (snapshot / "model.safetensors").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(module, "getproxies", dict)
+    monkeypatch.setattr(module.socket, "getaddrinfo", no_such_host)
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited to try again"))
+    assert find_weights("x", None, ["a.pth"], HUB) == snapshot / "model.safetensors"
+    with pytest.raises(WeightsError, match="https://huggingface.co is not known here, so only its cache"):
+        find_weights("x", None, ["a.pth"], HUB[1:])
+    monkeypatch.setattr(module, "getproxies", lambda: {"https": "http://proxy"})
+    assert not module.is_hub_out_of_reach()

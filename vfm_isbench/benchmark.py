@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.build import build_probe, check_combination
 from vfm_isbench.datasets import ObjectDataset, open_dataset, training_weights
 from vfm_isbench.errors import RunError
-from vfm_isbench.measurement import measure
+from vfm_isbench.measurement import EvidenceOf, measure
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
@@ -23,6 +22,7 @@ from vfm_isbench.run_folder import RunFolder, weights_sha256
 from vfm_isbench.training import EpochRecord, TrainingSamples, train
 from vfm_isbench.upsamplers import (
     ContractReport,
+    FeatUpJBU,
     LoadOptions,
     Upsampler,
     UpsamplerIdentity,
@@ -121,26 +121,15 @@ class Benchmark:
         check_combination(protocol, backbone)
         training_set = open_dataset(protocol.train_dataset, "train", self.data_root, protocol)
         weights, resolved = training_weights(training_set, protocol, self.data_root)
-        protocol = self.protocol = protocol.replace(sample_weights=resolved)
+        protocol = protocol.replace(sample_weights=resolved)
         validation_set = open_dataset(protocol.validation_dataset, "validation", self.data_root, protocol)
-        upsampler, remarks = follow_channel_norm(
-            prepare_upsampler(upsampler, self._load_options), protocol.featup_channel_norm
-        )
+        spec = upsampler if isinstance(upsampler, str) else None
+        upsampler, protocol, remarks = follow_protocol(prepare_upsampler(upsampler, self._load_options), protocol)
+        self.protocol = protocol
         identity = identity_of(upsampler)
         if name is not None:
             identity = dataclasses.replace(identity, name=name)
-        module = find_module(upsampler)
-        if module is not None:
-            module.to(self.device)
-        side = backbone.grid(protocol.image_size)
-        contract = check_upsampler(
-            upsampler,
-            channels=backbone.width,
-            grid=(side, side),
-            image_size=(protocol.image_size, protocol.image_size),
-            device=self.device,
-            needs_gradient=protocol.injection != "late",
-        )
+        contract = check_on_device(upsampler, protocol, backbone, self.device)
         probe = build_probe(protocol, backbone, upsampler).to(self.device)
         folder = self._open_folder(identity, backbone)
         start = folder.load_checkpoint() if folder else None
@@ -151,7 +140,7 @@ class Benchmark:
             TrainingSamples(validation_set, protocol, validation=True),
             start=start,
             keep=folder.save_checkpoint if folder else None,
-            upsampler=dataclasses.asdict(identity),
+            upsampler={**dataclasses.asdict(identity), "spec": spec},
             extra={"backbone_sha256": weights_sha256(backbone)},
             workers=self.workers,
             progress=self.progress,
@@ -160,15 +149,12 @@ class Benchmark:
 
     def evaluate(self, trained: TrainedProbe) -> Result:
         """Evaluate a trained probe click by click on the protocol's test sets."""
-        evidence_of = None
-        if self._folder is not None:
-            evidence_of = functools.partial(self._folder.evidence, weights=weights_sha256(trained.probe.trainable()))
         result = measure(
             trained.probe,
             self.protocol,
             self.test_datasets(),
             upsampler={**dataclasses.asdict(trained.upsampler), **dataclasses.asdict(trained.contract)},
-            evidence_of=evidence_of,
+            evidence_of=self._evidence_of(trained),
             training=[dataclasses.asdict(record) for record in trained.history],
             timings={"training": trained.training_seconds},
             notes=(*trained.remarks, *trained.contract.warnings),
@@ -192,6 +178,12 @@ class Benchmark:
     def test_datasets(self) -> list[ObjectDataset]:
         """The test sets, opened."""
         return [open_dataset(name, "test", self.data_root, self.protocol) for name in self.protocol.test_datasets]
+
+    def _evidence_of(self, trained: TrainedProbe) -> EvidenceOf | None:
+        if self._folder is None:
+            return None
+        folder, weights = self._folder, weights_sha256(trained.probe.trainable())
+        return lambda dataset, content: folder.evidence(dataset, f"{weights} {content}")
 
     def _open_folder(self, upsampler: UpsamplerIdentity, backbone: Backbone) -> RunFolder | None:
         if self.output_dir is None:
@@ -218,6 +210,40 @@ def evaluate(upsampler: Upsampler | str, protocol: Protocol | str = "demo", **op
         The result; ``print`` it for the standard table.
     """
     return Benchmark(protocol, **options).run(upsampler)
+
+
+def follow_protocol(upsampler: Upsampler, protocol: Protocol) -> tuple[Upsampler, Protocol, tuple[str, ...]]:
+    """Set what the protocol decides on an upsampler, and let the protocol say what its weights decide.
+
+    That is FeatUp's channel norm: left out if ``featup_channel_norm`` is off; where the weights have none, the field is
+    switched off, so that the fingerprint tells. Returns the upsampler, the protocol, and remarks for the result.
+    """
+    upsampler, remarks = follow_channel_norm(upsampler, protocol.featup_channel_norm)
+    if isinstance(upsampler, FeatUpJBU):
+        protocol = protocol.replace(featup_channel_norm=upsampler.channel_norm)
+    return upsampler, protocol, remarks
+
+
+def check_on_device(
+    upsampler: Upsampler, protocol: Protocol, backbone: Backbone, device: torch.device
+) -> ContractReport:
+    """Move an upsampler to a device and check that it keeps the contract there.
+
+    Raises:
+        ContractError: if it does not.
+    """
+    module = find_module(upsampler)
+    if module is not None:
+        module.to(device)
+    side = backbone.grid(protocol.image_size)
+    return check_upsampler(
+        upsampler,
+        channels=backbone.width,
+        grid=(side, side),
+        image_size=(protocol.image_size, protocol.image_size),
+        device=device,
+        needs_gradient=protocol.injection != "late",
+    )
 
 
 def choose_device(device: str | torch.device) -> torch.device:

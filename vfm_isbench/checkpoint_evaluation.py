@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
+import uuid
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,25 +14,18 @@ from typing import Any
 import torch
 
 from vfm_isbench.backbones import load_backbone
-from vfm_isbench.benchmark import choose_device
+from vfm_isbench.benchmark import check_on_device, choose_device, follow_protocol
 from vfm_isbench.build import build_probe
 from vfm_isbench.datasets import open_dataset
-from vfm_isbench.errors import RunError, UnknownNameError, VfmIsbenchWarning, WeightsError
-from vfm_isbench.measurement import measure
+from vfm_isbench.errors import RunError, VfmIsbenchWarning, WeightsError
+from vfm_isbench.measurement import EvidenceOf, measure
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.reference import assemble_reference, is_reference, protocol_of, read_reference
 from vfm_isbench.results import Result
-from vfm_isbench.run_folder import keep_evidence, weights_sha256
+from vfm_isbench.run_folder import KeptEvidence, keep_evidence, weights_sha256
 from vfm_isbench.training import Checkpoint, load_checkpoint
-from vfm_isbench.upsamplers import (
-    LoadOptions,
-    Upsampler,
-    count_parameters,
-    follow_channel_norm,
-    identity_of,
-    prepare_upsampler,
-)
+from vfm_isbench.upsamplers import LoadOptions, Upsampler, identity_of, is_own, prepare_upsampler
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +73,8 @@ def load_trained(
     path = path / "checkpoint.safetensors" if path.is_dir() else path
     weights = None if backbone_weights is None else Path(backbone_weights)
     chosen = None if upsampler is None else prepare_upsampler(upsampler, load_options)
-    if is_reference(path):
-        loaded = _load_reference(path, chosen, weights)
-    else:
-        loaded = _load_own(path, chosen, weights, load_options)
-    loaded.probe.to(choose_device(device)).eval()
-    return loaded
+    load = _load_reference if is_reference(path) else _load_own
+    return load(path, chosen, weights, load_options or LoadOptions(), choose_device(device))
 
 
 def evaluate_checkpoint(
@@ -115,6 +104,7 @@ def evaluate_checkpoint(
     Returns:
         The result, which is saved if ``output`` is given.
     """
+    kept = None if output is None else _EvidenceFiles(Path(output))
     loaded = load_trained(path, **loading)
     changes: dict[str, Any] = {} if limit is None else {"object_limit": limit}
     if datasets is not None:
@@ -122,51 +112,76 @@ def evaluate_checkpoint(
     protocol = loaded.protocol.replace(**changes)
     root = None if data_root is None else Path(data_root)
     opened = [open_dataset(dataset, "test", root, protocol) for dataset in protocol.test_datasets]
-    evidence_folder = None if output is None else Path(f"{output}.evidence")
-    evidence_of = None
-    if evidence_folder is not None:
-        try:
-            evidence_folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{evidence_folder} cannot be written: {error}; choose another output file") from error
-        key = hashlib.sha256(f"{weights_sha256(loaded.probe)}{loaded.upsampler}{protocol.fingerprint()}".encode())
-        evidence_of = functools.partial(_evidence_file, evidence_folder, key.hexdigest())
     result = measure(
         loaded.probe,
         protocol,
         opened,
         upsampler=loaded.upsampler if name is None else {**loaded.upsampler, "name": name},
-        evidence_of=evidence_of,
+        evidence_of=None if kept is None else kept.of(loaded, protocol),
         training=loaded.training,
         notes=loaded.notes,
         progress=progress,
     )
-    if output is not None and evidence_folder is not None:
-        result.save(output)
-        for file in evidence_folder.glob("*.jsonl"):
-            file.unlink()
-        if not any(evidence_folder.iterdir()):
-            evidence_folder.rmdir()
+    if kept is not None:
+        result.save(kept.output)
+        kept.remove()
     return result
 
 
-def _evidence_file(folder: Path, key: str, dataset: str) -> Any:
-    return keep_evidence(folder / f"{dataset}.jsonl", key)
+class _EvidenceFiles:
+    """Keeps evidence beside a result file until that is written.
+
+    Raises:
+        RunError: if the file cannot be written there.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self._folder = Path(f"{output}.evidence")
+        self._files: list[Path] = []
+        if output.is_dir():
+            raise RunError(f"{output} is a folder; give the result file to write, such as {output / 'result.json'}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{self._folder} cannot be written: {error}; choose another output file") from error
+
+    def of(self, loaded: LoadedCheckpoint, protocol: Protocol) -> EvidenceOf:
+        """Evidence of this checkpoint under this protocol; that of others stays beside it, untouched."""
+        # Where a callable cannot be told from others of its name, nothing is taken over.
+        upsampler = loaded.upsampler["sha256"] or uuid.uuid4().hex
+        run = f"{weights_sha256(loaded.probe)} {upsampler} {protocol.fingerprint()}"
+
+        def evidence_of(dataset: str, content: str) -> KeptEvidence:
+            key = hashlib.sha256(f"{run} {content}".encode()).hexdigest()
+            self._files.append(self._folder / f"{dataset}-{key[:16]}.jsonl")
+            return keep_evidence(self._files[-1], key)
+
+        return evidence_of
+
+    def remove(self) -> None:
+        """Remove what was kept of this evaluation."""
+        for file in self._files:
+            file.unlink()
+        if not any(self._folder.iterdir()):
+            self._folder.rmdir()
 
 
-def _load_reference(path: Path, upsampler: Upsampler | None, weights: Path | None) -> LoadedCheckpoint:
+def _load_reference(
+    path: Path, upsampler: Upsampler | None, weights: Path | None, _options: LoadOptions, device: torch.device
+) -> LoadedCheckpoint:
     reference = read_reference(path)
+    protocol, notes = protocol_of(reference), []
     if upsampler is not None:
-        upsampler, _ = follow_channel_norm(upsampler, protocol_of(reference).featup_channel_norm)
+        upsampler, protocol, remarks = follow_protocol(upsampler, protocol)
+        notes += [*remarks, f"evaluated with an upsampler handed in, instead of its own, {reference.model.upsampler!r}"]
+    notes.append(f"trained elsewhere ({path.name}): the training fields of the protocol say nothing about it")
     probe = assemble_reference(reference, backbone_weights=weights, upsampler=upsampler)
-    notes = [f"trained elsewhere ({path.name}): the training fields of the protocol say nothing about it"]
-    if upsampler is not None:
-        notes.append(f"evaluated with an upsampler handed in, instead of its own, {reference.model.upsampler!r}")
-    return LoadedCheckpoint(probe, protocol_of(reference), _about(probe.upsampler), (), tuple(notes))
+    return _loaded(probe, protocol, device, notes)
 
 
 def _load_own(
-    path: Path, upsampler: Upsampler | None, weights: Path | None, options: LoadOptions | None
+    path: Path, upsampler: Upsampler | None, weights: Path | None, options: LoadOptions, device: torch.device
 ) -> LoadedCheckpoint:
     checkpoint = load_checkpoint(path)
     protocol = checkpoint.protocol
@@ -179,34 +194,54 @@ def _load_own(
             f"the weights found for backbone {protocol.backbone!r} are not those {path} was trained on (SHA-256 "
             f"{trained_on[:12]}…); give the right ones as backbone_weights=… (command line: --backbone-weights)"
         )
+    is_chosen = upsampler is not None
     upsampler = _named_upsampler(path, checkpoint, options) if upsampler is None else upsampler
-    upsampler, remarks = follow_channel_norm(upsampler, protocol.featup_channel_norm)
-    probe = build_probe(protocol, backbone, upsampler)
-    checkpoint.restore(probe.trainable())
-    about, notes = _about(upsampler), list(remarks)
-    if about["sha256"] is None or about["sha256"] != checkpoint.upsampler.get("sha256"):
-        notes.append(
-            f"the upsampler is {about['name']!r} now; whether it is the one trained with, "
-            f"{checkpoint.upsampler.get('name')!r}, cannot be told, or it is another"
-        )
+    upsampler, protocol, remarks = follow_protocol(upsampler, protocol)
+    notes = [*remarks, *_same_upsampler(path, checkpoint, upsampler, is_chosen)]
     if not checkpoint.is_complete:
         notes.append(f"trained for {len(checkpoint.history)} of {protocol.epochs} epochs")
     for note in notes:
         warnings.warn(note, VfmIsbenchWarning, stacklevel=4)
+    probe = build_probe(protocol, backbone, upsampler)
+    checkpoint.restore(probe.trainable())
     history = tuple(dataclasses.asdict(record) for record in checkpoint.history)
-    return LoadedCheckpoint(probe, protocol, about, history, tuple(notes))
+    return dataclasses.replace(_loaded(probe, protocol, device, notes), training=history)
 
 
-def _named_upsampler(path: Path, checkpoint: Checkpoint, options: LoadOptions | None) -> Upsampler:
-    name = str(checkpoint.upsampler.get("name"))
-    try:
-        return prepare_upsampler(name, options)
-    except UnknownNameError as error:
+def _loaded(probe: Probe, protocol: Protocol, device: torch.device, notes: Sequence[str]) -> LoadedCheckpoint:
+    """Move the probe to its device and check its upsampler there."""
+    probe.to(device).eval()
+    contract = check_on_device(probe.upsampler, protocol, probe.backbone, device)
+    upsampler = {**dataclasses.asdict(identity_of(probe.upsampler)), **dataclasses.asdict(contract)}
+    return LoadedCheckpoint(probe, protocol, upsampler, (), (*notes, *contract.warnings))
+
+
+def _named_upsampler(path: Path, checkpoint: Checkpoint, options: LoadOptions) -> Upsampler:
+    """The upsampler a checkpoint names, if that is one of this library: no file says what code is to be run."""
+    spec = str(checkpoint.upsampler.get("spec") or checkpoint.upsampler.get("name"))
+    if not is_own(spec):
         raise RunError(
-            f"{path} was trained with upsampler {name!r}, which cannot be found by that name ({error}); give it as "
-            "upsampler=… (command line: --upsampler SPEC)"
-        ) from error
+            f"{path} was trained with upsampler {spec!r}, which is none of this library; give it as upsampler=… "
+            "(command line: --upsampler SPEC)"
+        )
+    return prepare_upsampler(spec, options)
 
 
-def _about(upsampler: Upsampler) -> dict[str, Any]:
-    return {**dataclasses.asdict(identity_of(upsampler)), "n_parameters": count_parameters(upsampler)}
+def _same_upsampler(path: Path, checkpoint: Checkpoint, upsampler: Upsampler, is_chosen: bool) -> list[str]:
+    """Remarks on an upsampler that is not, or cannot be told to be, the one trained with.
+
+    Raises:
+        RunError: if it is another one, and nobody asked for it.
+    """
+    now, then = identity_of(upsampler), checkpoint.upsampler
+    if now.sha256 is None or then.get("sha256") is None:
+        return [f"whether the upsampler is the one trained with, {then.get('name')!r}, cannot be told"]
+    if now.sha256 == then["sha256"]:
+        return []
+    if not is_chosen:
+        raise RunError(
+            f"{path} was trained with an upsampler {then.get('name')!r} of other code or weights than the one of that "
+            "name here. To evaluate it with this one all the same, name it as upsampler=… (command line: --upsampler "
+            f"{now.name})"
+        )
+    return [f"evaluated with upsampler {now.name!r}, trained with another, {then.get('name')!r}"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http
 import http.client
 import json
+import re
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -42,8 +45,9 @@ def download(
     """Fetch a file from the first of several URLs that has it, or go on where an earlier attempt stopped.
 
     Bytes are collected in ``NAME.partial`` beside the target, and ``NAME.partial.json`` remembers which version of
-    which URL they belong to; a file that changed meanwhile is fetched from its beginning. The target appears as a
-    whole, after its checks.
+    which URL they belong to; a file that changed meanwhile is fetched from its beginning. With a checksum, what one
+    URL gave is continued from another; without, every URL has a partial file of its own. The target appears as a whole,
+    after its checks.
 
     Args:
         urls: ``http``, ``https`` or ``file`` URLs of the same file, tried in order.
@@ -65,6 +69,7 @@ def download(
     """
     path = Path(path)
     said = []
+    is_checked = sha256 is not None or md5 is not None
     try:
         if path.exists():
             wrong = _what_is_wrong(path, sha256, md5, size)
@@ -74,25 +79,29 @@ def download(
                 )
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = _Partial(path)
         for url in urls:
-            try:
-                _fetch(url, partial, size, progress, timeout, backoff)
-            except _GaveUp as error:
-                said.append(f"{url}: {error}")
-                continue
-            wrong = _what_is_wrong(partial.path, sha256, md5, size)
-            if not wrong:
-                partial.finish(path)
-                return path
-            partial.remove()
-            said.append(f"{url}: wrong bytes, {wrong}")
+            partial = _Partial(path, None if is_checked else url)
+            for _ in range(2):  # a second time where parts were joined that did not belong together
+                try:
+                    is_joined = _fetch(url, partial, size, progress, timeout, backoff)
+                except _GaveUp as error:
+                    said.append(f"{url}: {error}")
+                    break
+                wrong = _what_is_wrong(partial.path, sha256, md5, size)
+                if not wrong:
+                    partial.finish(path)
+                    return path
+                partial.remove()
+                said.append(f"{url}: wrong bytes, {wrong}")
+                if not is_joined:
+                    break
     except OSError as error:  # those of the network have become _GaveUp
         raise DataError(
             f"{path}: cannot be written ({error}). Make room or choose another folder; what has arrived so far is "
             "kept, and the next attempt goes on from there."
         ) from error
-    kept = f" The {partial.length} bytes that have arrived are kept for the next attempt." if partial.length else ""
+    arrived = sum(file.stat().st_size for file in _partial_files(path))
+    kept = f" The {arrived} bytes that have arrived are kept for the next attempt." if arrived else ""
     raise DataError(
         "\n  ".join([f"{path.name} could not be downloaded. Tried:", *(said or ["no URL at all"])])
         + f"\nGive another mirror, or put the file at {path} yourself.{kept}"
@@ -105,6 +114,10 @@ class _GaveUp(Exception):
 
 class _BrokenOff(Exception):
     """The connection failed in a way that may pass."""
+
+
+class _OutOfReach(_BrokenOff):
+    """No such host, no way to it, or nobody there: that passes only if there was a connection before."""
 
 
 class _Changed(Exception):
@@ -127,11 +140,19 @@ class _Version:
 
 
 class _Partial:
-    """The bytes that have arrived so far, and beside them which version of the file they are from."""
+    """The bytes that have arrived so far, and beside them which version of the file they are from.
 
-    def __init__(self, target: Path) -> None:
-        self.path = target.with_name(target.name + ".partial")
-        self._version_path = target.with_name(target.name + ".partial.json")
+    Args:
+        target: Where the complete file goes.
+        url: The only URL the bytes may be from; None where a checksum tells whether those of several fit together.
+    """
+
+    def __init__(self, target: Path, url: str | None) -> None:
+        self.name = target.name
+        self.is_shared = url is None
+        tag = "" if url is None else f".{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+        self.path = target.with_name(f"{target.name}{tag}.partial")
+        self._version_path = self.path.with_name(f"{self.path.name}.json")
 
     @property
     def length(self) -> int:
@@ -151,25 +172,51 @@ class _Partial:
     def finish(self, target: Path) -> None:
         self.path.replace(target)
         self._version_path.unlink(missing_ok=True)
+        for other in _partial_files(target):
+            other.unlink()
+            other.with_name(f"{other.name}.json").unlink(missing_ok=True)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
         self._version_path.unlink(missing_ok=True)
 
 
+def _partial_files(target: Path) -> list[Path]:
+    """What has arrived for a target, from whichever URL."""
+    # Either the plain name, or one with eight digits of a URL's hash.
+    pattern = re.compile(re.escape(target.name) + r"(\.[0-9a-f]{8})?\.partial")
+    return [file for file in target.parent.iterdir() if pattern.fullmatch(file.name)]
+
+
 def _fetch(
     url: str, partial: _Partial, size: int | None, progress: bool, timeout: float, backoff: Sequence[float]
-) -> None:
-    """Complete the partial file from one URL, with new attempts where the connection breaks off."""
+) -> bool:
+    """Complete the partial file from one URL, with new attempts where the connection breaks off.
+
+    Returns:
+        Whether the file was joined from parts, some of them perhaps of an earlier call.
+    """
     if not url.startswith(("http:", "https:", "file:")):
         raise _GaveUp("expected a URL that begins with http:, https: or file:")
-    longest, waits = 0, iter(backoff)
+    before = partial.length
+    longest, waits, is_joined = 0, iter(backoff), before > 0
     while True:
         try:
-            return _fetch_once(url, partial, size, progress, timeout)
-        except _Changed:
+            _fetch_once(url, partial, size, progress, timeout)
+            return is_joined
+        except _Changed as error:
+            known = partial.version()
+            if known is not None and known.url != url:
+                raise _GaveUp(
+                    f"does not go on where {known.url} stopped, after {partial.length} of {known.total} bytes; to "
+                    f"begin anew, delete {partial.path}"
+                ) from error
             partial.remove()
+            is_joined = False
         except _BrokenOff as error:
+            if isinstance(error, _OutOfReach) and partial.length == before:
+                raise _GaveUp(str(error)) from error
+            is_joined = partial.length > 0
             if partial.length > longest:
                 longest, waits = partial.length, iter(backoff)
             wait = next(waits, None)
@@ -180,21 +227,30 @@ def _fetch(
 
 def _fetch_once(url: str, partial: _Partial, size: int | None, progress: bool, timeout: float) -> None:
     known = partial.version()
-    have = partial.length if known is not None and known.url == url else 0
+    is_same = known is not None and known.url == url
+    # Without a validator of this URL's, the length is what tells that the rest fits; and a checksum, if there is one.
+    validator = known.validator if known is not None and is_same else None
+    fits = known is not None and (known.total is not None or validator is not None) and (is_same or partial.is_shared)
+    have = partial.length if fits else 0
     if known is not None and have > 0 and have == known.total:
         return
-    with _open(url, have, known.validator if known is not None else None, timeout) as response:
+    with _open(url, have, validator, timeout) as response:
         version, start = _version_and_start(url, response)
         if have == 0 < start:
             raise _GaveUp(f"answers with the bytes from {start} on, though the whole file was asked for")
-        if start not in (0, have) or (start > 0 and version != known):
-            raise _Changed  # by a server that honours Range, but not If-Range
+        if start not in (0, have):
+            raise _Changed
+        if known is not None and have > 0:
+            is_other = version.total != known.total or (is_same and version.validator != known.validator)
+            # A part, from a server that honours Range, but not If-Range; or something else on another server.
+            if is_other and (start > 0 or not is_same):
+                raise _Changed
         if size is not None and version.total not in (None, size):
             raise _GaveUp(f"has {version.total} bytes, expected {size}")
         if start == 0:
             partial.start(version)
         bar = tqdm(
-            desc=partial.path.stem,
+            desc=partial.name,
             total=version.total,
             initial=start,
             unit="B",
@@ -213,8 +269,10 @@ def _fetch_once(url: str, partial: _Partial, size: int | None, progress: bool, t
 def _open(url: str, have: int, validator: str | None, timeout: float) -> Any:
     # Not compressed on the way: ranges and checksums are about the file itself.
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-    if have > 0 and validator is not None:
-        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+    if have > 0:
+        headers["Range"] = f"bytes={have}-"
+        if validator is not None:
+            headers["If-Range"] = validator
     try:
         return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
@@ -224,11 +282,18 @@ def _open(url: str, have: int, validator: str | None, timeout: float) -> Any:
         answer = f"HTTP {error.code} {error.reason}"
         raise (_BrokenOff if error.code in WORTH_A_RETRY else _GaveUp)(answer) from error
     except urllib.error.URLError as error:
-        raise (_GaveUp if url.startswith("file:") else _BrokenOff)(str(error.reason)) from error
+        if url.startswith("file:"):
+            raise _GaveUp(str(error.reason)) from error
+        raise (_OutOfReach if _is_out_of_reach(error.reason) else _BrokenOff)(str(error.reason)) from error
     except (ValueError, http.client.InvalidURL) as error:
         raise _GaveUp(f"no usable URL ({error})") from error
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenOff(f"{type(error).__name__}: {error}") from error
+
+
+def _is_out_of_reach(reason: object) -> bool:
+    no_way = (errno.ENETUNREACH, errno.EHOSTUNREACH)
+    return isinstance(reason, (socket.gaierror, ConnectionRefusedError)) or getattr(reason, "errno", None) in no_way
 
 
 def _version_and_start(url: str, response: Any) -> tuple[_Version, int]:

@@ -10,6 +10,7 @@ extensions, ``__setstate__``).
 
 from __future__ import annotations
 
+import math
 import pickletools
 import sys
 import zipfile
@@ -139,6 +140,8 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_ignored: Any) -
     _require(isinstance(storage, _Storage) and type(size) is tuple and type(stride) is tuple, "a tensor of other form")
     numbers = (offset, *size, *stride)
     _require(len(size) == len(stride) and all(type(n) is int and n >= 0 for n in numbers), "a tensor of other form")
+    # Views may overlap, down to strides of 0: without this a file of one number could be a tensor of any size.
+    _require(math.prod(size) <= storage.numbers.numel(), "a tensor with more elements than its storage has")
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     _require(0 in size or last < storage.numbers.numel(), "a tensor that reaches beyond its storage")
     view: Tensor = storage.numbers.as_strided(size, stride, offset)
@@ -151,6 +154,11 @@ def _parameter(data: Any, *_ignored: Any) -> Tensor:
     return tensor
 
 
+def _typed(function: Any, _type: Any, arguments: Any, _state: Any) -> Any:
+    """A tensor of a subclass, or with attributes: it is what the function makes; type and attributes are left out."""
+    return _call(function, arguments)
+
+
 def _ordered(pairs: Any = ()) -> dict[Any, Any]:
     filled: dict[Any, Any] = {}
     for key, value in pairs:
@@ -161,6 +169,8 @@ def _ordered(pairs: Any = ()) -> dict[Any, Any]:
 _KNOWN: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._tensor._rebuild_from_type_v2": _typed,
     "collections.OrderedDict": _ordered,
 }
 """The only names whose calls mean anything: each is answered by a function of this module."""

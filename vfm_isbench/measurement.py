@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from tqdm import tqdm
+
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.evaluation import evaluate_dataset
 from vfm_isbench.probe import Probe
@@ -15,8 +17,8 @@ from vfm_isbench.results import DatasetResult, Result, describe_environment
 from vfm_isbench.run_folder import KeptEvidence, weights_sha256
 from vfm_isbench.types import ObjectId
 
-EvidenceOf: TypeAlias = Callable[[str], KeptEvidence]
-"""From a data set's name to the evidence kept of it, and the function that keeps more."""
+EvidenceOf: TypeAlias = Callable[[str, str], KeptEvidence]
+"""From a data set's name and the hash of its content to the evidence kept of it, and the function that keeps more."""
 
 
 def measure(
@@ -46,14 +48,16 @@ def measure(
     """
     found: dict[str, DatasetResult] = {}
     seconds = dict(timings or {})
-    for dataset in datasets:
-        done, keep = evidence_of(dataset.name) if evidence_of else ({}, None)
+    # All are read before the first click: a broken file is told at once, and evidence of other data is not taken over.
+    contents = [content_sha256(dataset, dataset.objects[: protocol.object_limit], progress) for dataset in datasets]
+    for dataset, content in zip(datasets, contents, strict=True):
+        done, keep = evidence_of(dataset.name, content) if evidence_of else ({}, None)
         evidence, times = evaluate_dataset(probe, dataset, protocol, done=done, keep=keep, progress=progress)
         found[dataset.name] = DatasetResult(
             dataset.name,
             tuple(evidence),
             times.seconds_per_click if times.clicks else None,
-            content_sha256(dataset, [one.object_id for one in evidence]),
+            content,
         )
         seconds[f"predicting.{dataset.name}"] = times.predicting
         seconds[f"clicking.{dataset.name}"] = times.clicking
@@ -76,11 +80,11 @@ def measure(
     )
 
 
-def content_sha256(dataset: ObjectDataset, objects: Sequence[ObjectId]) -> str:
-    """Identity of what was evaluated: hash over ids, image pixels and label maps, in order."""
+def content_sha256(dataset: ObjectDataset, objects: Sequence[ObjectId], progress: bool = False) -> str:
+    """Identity of what is evaluated: hash over ids, image pixels and label maps, in order."""
     digest = hashlib.sha256()
     last = None
-    for object_id in objects:
+    for object_id in tqdm(objects, desc=f"reading {dataset.name}", unit="object", leave=False, disable=not progress):
         digest.update(str(object_id).encode())
         if object_id.image != last:
             last = object_id.image

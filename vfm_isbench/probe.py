@@ -56,6 +56,8 @@ class Probe(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.upsampler = upsampler
+        # A module inside a callable that is none itself: registered, so that it moves to a device with the probe.
+        self._wrapped_module = None if isinstance(upsampler, nn.Module) else find_module(upsampler)
         self.click_encoder = click_encoder
         self.head = head
         self.injection = injection

@@ -22,7 +22,7 @@ PROTOCOL_REVISION = 1
 _NOT_IN_FINGERPRINT = ("name", "seed", "test_datasets")
 _ADDED_LATER: Mapping[str, Any] = {"featup_channel_norm": True}
 """Fields that earlier versions did not have, with what those versions did: so older results stay readable, and
-comparable with those of the same protocol now."""
+keep their fingerprint."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from torch import nn
 
-from vfm_isbench.errors import ResultError, RunError, VfmIsbenchWarning
+from vfm_isbench.errors import ProtocolError, ResultError, RunError, VfmIsbenchWarning
+from vfm_isbench.protocol import Protocol
 from vfm_isbench.results.record import evidence_from_dict, evidence_to_dict
 from vfm_isbench.training import Checkpoint, load_checkpoint, save_checkpoint
 from vfm_isbench.types import ObjectEvidence, ObjectId
@@ -25,7 +27,8 @@ def weights_sha256(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name}:{tuple(value.shape)}:{value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        # As bytes, for NumPy does not know all of PyTorch's types.
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -65,7 +68,7 @@ class RunFolder:
                 earlier = json.loads(self._manifest.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise RunError(f"{self._manifest} is broken ({error}); choose another folder or overwrite") from error
-            different = _differences(earlier, belongs_to)
+            different = _differences(_in_todays_form(earlier), belongs_to)
             if different:
                 raise RunError(
                     f"the folder {self.folder} holds another run; it differs in {'; '.join(different)}. Choose another "
@@ -99,22 +102,22 @@ class RunFolder:
         """Keep a checkpoint in place of the last one."""
         save_checkpoint(self._checkpoint, checkpoint)
 
-    def evidence(self, dataset: str, weights: str) -> KeptEvidence:
+    def evidence(self, dataset: str, belongs_to: str) -> KeptEvidence:
         """Evidence kept for a data set, and the function that appends more; see :func:`keep_evidence`."""
-        return keep_evidence(self.folder / "evidence" / f"{dataset}.jsonl", weights)
+        return keep_evidence(self.folder / "evidence" / f"{dataset}.jsonl", belongs_to)
 
 
-def keep_evidence(path: Path, weights: str) -> KeptEvidence:
+def keep_evidence(path: Path, belongs_to: str) -> KeptEvidence:
     """Open a file of evidence, a line per object, so that an interrupted evaluation goes on where it stopped.
 
     Args:
         path: The file; its folder must exist.
-        weights: Hash of what was evaluated; evidence gathered with another is dropped.
+        belongs_to: Hash of what was evaluated, weights and data; evidence gathered with another is dropped.
 
     Returns:
         The evidence found, and the function that appends more.
     """
-    head = json.dumps({"weights": weights})
+    head = json.dumps({"weights": belongs_to})
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     done: dict[ObjectId, ObjectEvidence] = {}
     if lines[:1] == [head]:
@@ -133,6 +136,14 @@ def keep_evidence(path: Path, weights: str) -> KeptEvidence:
             file.write(json.dumps(evidence_to_dict(found)) + "\n")
 
     return done, keep
+
+
+def _in_todays_form(belongs_to: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier version wrote, with the protocol fields that came later."""
+    try:
+        return {**belongs_to, "protocol": Protocol.from_dict(belongs_to["protocol"]).to_dict()}
+    except (KeyError, TypeError, ProtocolError):
+        return belongs_to
 
 
 def _differences(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:

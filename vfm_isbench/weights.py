@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -86,13 +89,30 @@ def find_weights(
             raise WeightsError(f"no weights of {name!r} at {weights}: there is neither a file nor a folder")
         return weights
     failures = []
+    no_network = is_hub_out_of_reach()
     for repository, file_name in hub:
         try:
-            return Path(hf_hub_download(repository, file_name))
+            return Path(hf_hub_download(repository, file_name, local_files_only=no_network))
         except Exception as error:  # the hub's client raises its own errors and those of its transport alike
             failures.append(f"{repository}/{file_name}: {type(error).__name__}: {str(error).splitlines()[0][:160]}")
+    if no_network:
+        failures.insert(0, f"its address {constants.ENDPOINT} is not known here, so only its cache was looked into")
     raise WeightsError(
         f"the weights of {name!r} could not be fetched from the Hugging Face hub ({'; '.join(failures)}). "
         f"Without a hub, download one of {', '.join(file_names)} elsewhere and give the file, or a folder that holds "
         f"it, as {option}; or fill the hub's cache and set HF_HOME."
     )
+
+
+def is_hub_out_of_reach() -> bool:
+    """Whether the Hugging Face hub has no address here, as without a network.
+
+    The hub's client would try again for half a minute before it looks into its own cache.
+    """
+    if getproxies():  # a proxy looks addresses up itself
+        return False
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None)
+    except OSError:
+        return True
+    return False

@@ -224,6 +224,32 @@ def test_what_is_not_the_data_set_is_never_put_in_place(case, serve, server, tmp
     assert get("grabcut", tmp_path).verified.is_complete
 
 
+@pytest.mark.parametrize("bad", [b"<html>Sign in</html>", small_archive("davis")], ids=["a page", "another archive"])
+def test_a_mirror_with_something_else_does_not_keep_the_next_from_being_tried(bad, serve, server, tmp_path):
+    serve("grabcut", Answer(status=404))
+    server.serve("/bad/GrabCut.zip", Answer(content=bad))
+    server.serve("/good/GrabCut.zip", Answer(content=small_archive("grabcut")))
+    mirrors = [f"{server.url}/{name}" for name in ("bad", "good")]
+    assert get("grabcut", tmp_path, mirrors=mirrors).verified.is_complete
+    assert [path for path, _ in server.requests] == ["/bad/GrabCut.zip", "/good/GrabCut.zip"]
+
+
+def test_where_no_address_has_the_right_archive_each_is_told_of(serve, server, tmp_path):
+    serve("grabcut", Answer(status=404))
+    server.serve("/bad/GrabCut.zip", Answer(content=b"<html>Sign in</html>"))
+    with pytest.raises(DataError, match=r"(?s)/bad/GrabCut\.zip: .*no archive.*rejected.*/GrabCut\.zip: HTTP 404"):
+        get("grabcut", tmp_path, mirrors=[f"{server.url}/bad"])
+
+
+def test_a_wrong_archive_put_there_by_hand_is_set_aside(serve, tmp_path):
+    serve("grabcut")
+    downloads = tmp_path / ".vfm_isbench" / "downloads"
+    downloads.mkdir(parents=True)
+    (downloads / "GrabCut.zip").write_bytes(small_archive("davis"))
+    assert get("grabcut", tmp_path).verified.is_complete
+    assert (downloads / "GrabCut.zip.rejected").read_bytes() == small_archive("davis")
+
+
 def test_a_wrong_count_of_instances_is_noticed(serve, tmp_path):
     source = serve("sbd")
     SOURCES["sbd"] = replace(source, counts={**source.counts, "val": replace(source.counts["val"], objects=3)})

@@ -43,11 +43,13 @@ def path(tmp_path: Path, probe: Probe) -> Path:
     return write_reference(tmp_path / "a.pth", reference_state(probe), parameters())
 
 
-@pytest.mark.parametrize("layout", ["timm", "a whole model"])
+@pytest.mark.parametrize("layout", ["timm", "module", "a whole model", "a whole model behind module"])
 def test_the_backbone_comes_from_a_file(tmp_path: Path, path: Path, probe: Probe, layout: str) -> None:
     state = backbone_state()
-    if layout == "a whole model":
+    if "whole" in layout:
         state = {f"backbone.model.{key}": value for key, value in state.items()} | {"head.x": torch.ones(1)}
+    if "module" in layout:
+        state = {f"module.{key}": value for key, value in state.items()}
     torch.save(state, tmp_path / "backbone.pth")
     found = assemble_reference(read_reference(path), backbone_weights=tmp_path / "backbone.pth")
     assert not found.training
@@ -102,6 +104,14 @@ def test_a_pretrained_upsampler(tmp_path: Path, name: str, upsampler: nn.Module,
     given: Upsampler = upsampler
     found = assemble_reference(lacking, backbone_weights=tmp_path / "backbone.pth", upsampler=given)
     assert torch.equal(logits(found), logits(probe))
+
+
+def test_the_error_knows_which_featup_is_lacking(tmp_path: Path, probe: Probe) -> None:
+    for use_norm, match in ((True, r"featup:dinov2\?norm=false"), (False, r"featup:FILE .* no_norm/")):
+        values = parameters(upsampler_cfg={"type": "jbu_featup", "params": {"use_norm": use_norm}})
+        whole = reference_state(probe) | {f"backbone.model.{key}": value for key, value in backbone_state().items()}
+        with pytest.raises(RunError, match=match):
+            assemble_reference(read_reference(write_reference(tmp_path / "a.pth", whole, values)))
 
 
 def test_another_upsampler_takes_the_place(tmp_path: Path, path: Path) -> None:

@@ -96,7 +96,40 @@ def test_simple_vit_late_sizes_and_upsampler(tmp_path: Path) -> None:
         disk_radius=3,
     )
     assert checkpoint.model.upsampler == "featup"
-    assert checkpoint.model.upsampler_params == {"backbone_type": "dinov2", "use_norm": True}
+    assert checkpoint.model.featup_norm
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("jbu", "featup"), ("FeatUp", "featup"), ("JBU_FeatUp", "featup"), ("LiFT", "lift"), ("LoftUp", "loftup")],
+)
+def test_names_of_upsamplers_in_any_case(tmp_path: Path, name: str, expected: str) -> None:
+    values = parameters(upsampler_cfg={"type": name, "params": {}})
+    assert read_reference(write_reference(tmp_path / "a.pth", {}, values)).model.upsampler == expected
+    save_file({}, tmp_path / "a.safetensors", {"config": json.dumps(DESCRIPTION | {"upsampler": name})})
+    assert read_reference(tmp_path / "a.safetensors").model.upsampler == expected
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"), [({"use_norm": False}, False), ({"use_norm": True}, True), ({}, True), (None, True)]
+)
+def test_what_featup_was_trained_behind(tmp_path: Path, params: dict[str, Any] | None, expected: bool) -> None:
+    values = parameters(upsampler_cfg={"type": "jbu_featup", "params": params})
+    assert read_reference(write_reference(tmp_path / "a.pth", {}, values)).model.featup_norm is expected
+
+
+def test_module_before_all_keys_is_left_out(tmp_path: Path) -> None:
+    """As DataParallel leaves it."""
+    state = reference_state(reference_probe()) | {"backbone.model.cls_token": torch.ones(1)}
+    behind = {f"module.{key}": value for key, value in state.items()}
+    expected = read_reference(write_reference(tmp_path / "a.pth", state, parameters())).tensors
+    save_file(behind, tmp_path / "b.safetensors", {"config": json.dumps(DESCRIPTION)})
+    for path in (write_reference(tmp_path / "b.pth", behind, parameters()), tmp_path / "b.safetensors"):
+        found = read_reference(path).tensors
+        assert {part: found[part].keys() for part in found} == {part: expected[part].keys() for part in expected}
+    behind["other"] = torch.ones(1)
+    with pytest.raises(WeightsError, match=r"unknown parts: module\.embed_coords"):
+        read_reference(write_reference(tmp_path / "c.pth", behind, parameters()))
 
 
 def test_no_upsampler_means_bilinear(tmp_path: Path) -> None:

@@ -117,3 +117,35 @@ def test_what_has_no_counterpart_is_refused(
     with pytest.raises(RunError, match=match):
         export_reference(reference_probe(protocol, upsampler), protocol, tmp_path / "a.pth")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("model.safetensors", r"model\.safetensors: .* say model\.pth"),
+        ("folder", r"folder is a folder; give the file to write, such as .*folder/model\.pth"),
+        ("file/a.pth", r"file/a\.pth cannot be written: .*; choose another file"),
+    ],
+)
+def test_places_that_cannot_be_written_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, match: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(torch, "save", None)
+    with pytest.raises(RunError, match=match):
+        export_reference(reference_probe(), SMALL_REFERENCE, tmp_path / name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.pth").write_text("earlier")
+
+    def save(_: Any, path: Path) -> None:
+        path.write_text("half")
+        raise RuntimeError("no space left")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(RunError, match=r"a\.pth could not be written: no space left"):
+        export_reference(reference_probe(), SMALL_REFERENCE, tmp_path / "a.pth")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.pth": "earlier"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from vfm_isbench.protocol import PRESETS, Protocol
@@ -84,3 +86,13 @@ def test_a_pair_of_encoder_and_injection_that_no_paper_has_stands_beside_all_wit
 def test_only_tables_with_a_result_are_shown_and_each_result_in_its_own() -> None:
     text = beside_quoted([measured(Protocol.preset("paper")), measured(Protocol.preset("paper-early"))])
     assert text.count("mine (measured") == len(quoted_tables())
+
+
+def test_the_channel_norm_counts_for_featup_alone() -> None:
+    """The papers' FeatUp runs without it, whatever the preset says."""
+    table = next(table for table in quoted_tables() if table.protocol == "paper")
+    for with_norm in (True, False):
+        result = measured(Protocol.preset("paper").replace(featup_channel_norm=with_norm))
+        assert differences(result, table) == []
+        featup = dataclasses.replace(result, upsampler={"name": "featup:dinov2", "source": {"kind": "featup"}})
+        assert differences(featup, table) == (["featup_channel_norm True for False"] if with_norm else [])

@@ -102,7 +102,7 @@ def test_a_broken_write_leaves_the_old_file(result: Result, tmp_path: Path, monk
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(ResultError, match="no space"):
         result.save(path)
     assert path.read_bytes() == before
 

@@ -188,7 +188,7 @@ def write_repository(folder: Path, **files: str) -> Path:
 
 def zip_repository(folder: Path, archive: Path, commit: str) -> None:
     """Pack a folder as GitHub does: below a folder of its own, with the commit as the archive's comment."""
-    archive.parent.mkdir(parents=True)
+    archive.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(archive, "w") as zipped:
         for path in folder.rglob("*.py"):
             zipped.write(path, f"anyup-{commit}/{path.relative_to(folder)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -33,3 +35,31 @@ def test_a_norm_that_is_not_there_is_remarked_on() -> None:
     same, (remark,) = follow_channel_norm(upsampler, wanted=True)
     assert same is upsampler
     assert "without the channel norm" in remark
+
+
+def declared(has_norm: bool, **source: Any) -> Any:
+    upsampler: Any = FeatUpJBU(8, channel_norm=has_norm)
+    upsampler.upsampler_source = {"kind": "featup", **source}
+    return upsampler
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("channel_norm", [True, False])
+def test_the_record_says_what_is_in_force(channel_norm: bool, wanted: bool) -> None:
+    upsampler = declared(channel_norm, channel_norm=True)
+    followed: Any = follow_channel_norm(upsampler, wanted)[0]
+    assert followed.channel_norm is (channel_norm and wanted)
+    assert followed.upsampler_source == {"kind": "featup", "channel_norm": channel_norm and wanted}
+    assert upsampler.upsampler_source["channel_norm"] is True, "the user's own was changed"
+
+
+def test_a_record_without_the_field_has_it_once_something_changed() -> None:
+    followed: Any = follow_channel_norm(declared(True), wanted=False)[0]
+    assert followed.upsampler_source == {"kind": "featup", "channel_norm": False}
+
+
+def test_a_norm_that_was_asked_for_and_is_left_out_is_remarked_on() -> None:
+    upsampler = declared(True, norm_asked=True)
+    assert follow_channel_norm(upsampler, wanted=True) == (upsampler, ())
+    _, (remark,) = follow_channel_norm(upsampler, wanted=False)
+    assert "norm=true asked for" in remark and "featup_channel_norm" in remark

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vfm_isbench.errors import WeightsError
-from vfm_isbench.upsamplers.checkpoint_keys import load_exactly, some_keys, tensors_below
+from vfm_isbench.upsamplers.checkpoint_keys import load_exactly, some_keys, tensors_below, without_module_prefix
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "upsampler.", "upsampler.lift.", "upsampler.upsampler."])
@@ -52,3 +52,17 @@ def test_what_does_not_fit_is_listed_and_not_loaded() -> None:
 def test_many_keys_are_counted() -> None:
     assert some_keys("abcdefgh") == "a, b, c, d, e, f, g, h"
     assert some_keys("abcdefghij") == "a, b, c, d, e, f, g, h and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (["module.a", "module.b.module.c"], ["a", "b.module.c"]),
+        (["module.module.a"], ["module.a"]),
+        (["module.a", "b"], ["module.a", "b"]),
+        (["modules.a"], ["modules.a"]),
+        ([], []),
+    ],
+)
+def test_module_is_left_out_once_where_all_keys_have_it(keys: list[str], expected: list[str]) -> None:
+    assert list(without_module_prefix({key: torch.zeros(1) for key in keys})) == expected

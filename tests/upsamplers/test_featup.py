@@ -126,13 +126,15 @@ def test_loads_weights_behind_every_prefix(prefix: str) -> None:
 
 
 @torch.no_grad()
-def test_loads_a_lightning_file_with_and_without_its_norm() -> None:
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_loads_a_lightning_file_with_and_without_its_norm(prefix: str) -> None:
     featup = random_featup()
     pair = random_pair((2, 3), (28, 42))
-    loaded = featup_from_state_dict(lightning_state(featup), "a.ckpt")
+    state = {prefix + key: value for key, value in lightning_state(featup).items()}
+    loaded = featup_from_state_dict(state, "a.ckpt")
     assert loaded.channel_norm
     assert torch.equal(loaded(*pair), featup(*pair))
-    left_out = featup_from_state_dict(lightning_state(featup), "a.ckpt", channel_norm=False)
+    left_out = featup_from_state_dict(state, "a.ckpt", channel_norm=False)
     assert not left_out.channel_norm
     assert torch.equal(left_out(*pair), loaded.without_channel_norm()(*pair))
     assert not torch.allclose(left_out(*pair), featup(*pair))
@@ -224,6 +226,22 @@ def test_keeps_the_contract(grid: tuple[int, int], size: tuple[int, int]) -> Non
     report = check_upsampler(random_featup(), channels=WIDTH, grid=grid, image_size=size, needs_gradient=True)
     assert report.output_size == (16 * grid[0], 16 * grid[1])
     assert report.deterministic and report.batch_independent and not report.warnings
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(3))
+def test_half_precision_is_close_to_single(seed: int) -> None:
+    featup = random_featup(channel_norm=False, seed=seed)
+    # As trained weights are: temperatures and projections that make sharp kernels.
+    for stage in (featup.up1, featup.up2, featup.up3, featup.up4):
+        stage.range_temp.fill_(2.0)
+    featup.bfloat16()
+    image = random_pair((2, 3), (28, 42))[1].bfloat16()
+    half = featup._kernels(image, 2, 3)
+    single = featup.float()._kernels(image.float(), 2, 3)
+    for kernel, expected in zip(half, single, strict=True):
+        assert kernel.dtype == torch.bfloat16
+        assert float((kernel - expected).norm() / expected.norm()) < 0.05
 
 
 @torch.no_grad()

@@ -242,6 +242,51 @@ def test_repositories_with_packages_of_one_name_get_their_own(
     assert identity_of(one).sha256 != identity_of(other).sha256
 
 
+LAZY = """
+class Up:
+    def encode_guidance(self, image):
+        from src.first import FACTOR
+        return FACTOR
+
+    def upsample(self, features, guidance):
+        from src.second import FACTOR
+        return guidance * FACTOR * features
+
+    def __call__(self, features, image):
+        return self.upsample(features, self.encode_guidance(image))
+"""
+
+
+def write_lazy(folder: Path, factor: int) -> Path:
+    modules = {"first": f"FACTOR = {factor}\n", "second": f"FACTOR = {factor}\n", "model": LAZY}
+    files = {f"src__{name}": text for name, text in modules.items()}
+    return write_repository(folder, hubconf="def up():\n    from src.model import Up\n    return Up()\n", **files)
+
+
+def test_what_a_repository_imports_only_while_it_computes_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upsamplers = {n: load_from_hub(f"{write_lazy(tmp_path / str(n), n)}:up", CONSENT) for n in (2, 3)}
+    monkeypatch.setitem(sys.modules, "src", mine := types.ModuleType("src"))
+    path = list(sys.path)
+    for _ in range(2):
+        for factor, upsampler in upsamplers.items():
+            assert torch.equal(upsampler(FEATURES, IMAGE), factor**2 * FEATURES)
+            assert isinstance(upsampler, TwoStepUpsampler)
+            guidance = upsampler.encode_guidance(IMAGE)
+            assert torch.equal(upsampler.upsample(FEATURES, guidance), factor**2 * FEATURES)
+    assert sys.modules["src"] is mine and "src.first" not in sys.modules
+    assert sys.path == path
+
+
+def test_what_is_imported_and_where_from_is_no_part_of_the_identity(tmp_path: Path) -> None:
+    upsampler = load_from_hub(f"{write_lazy(tmp_path / 'a/lazy', 2)}:up", CONSENT)
+    before = identity_of(upsampler)
+    upsampler(FEATURES, IMAGE)
+    assert identity_of(upsampler) == before
+    assert identity_of(load_from_hub(f"{write_lazy(tmp_path / 'b/lazy', 2)}:up", CONSENT)) == before
+
+
 def test_a_pinned_repository_is_taken_from_the_cache(cache: Path) -> None:
     write_repository(cache / f"wimmerth_anyup_{COMMIT}")
     upsampler = load_from_hub(f"wimmerth/anyup@{COMMIT}:anyup?seed=1", CONSENT)
@@ -272,6 +317,26 @@ def test_what_is_not_cached_is_fetched_once_and_its_commit_kept(
         assert (identity_of(upsampler).source or {})["commit"] == COMMIT
         archive.unlink(missing_ok=True)
     assert [path.name for path in cache.iterdir()] == [f"wimmerth_anyup_{ref.replace('/', '_')}"]
+
+
+def test_a_pinned_commit_has_to_be_that_of_the_archive(tmp_path: Path, folder: Path, cache: Path) -> None:
+    archive, other = tmp_path / f"github/wimmerth/anyup/archive/{COMMIT}.zip", "f" * 40
+    zip_repository(folder, archive, other)
+    with pytest.raises(ContractError, match=f"is not commit {COMMIT}, but says that it is {other}"):
+        load_from_hub(f"wimmerth/anyup@{COMMIT}:anyup", CONSENT)
+    assert not list(cache.iterdir())
+    zip_repository(folder, archive, COMMIT)
+    for _ in range(2):
+        assert (identity_of(load_from_hub(f"wimmerth/anyup@{COMMIT}:anyup", CONSENT)).source or {})["commit"] == COMMIT
+    (cache / f"wimmerth_anyup_{COMMIT}" / "vfm_isbench_commit.txt").write_text(other)
+    with pytest.raises(ContractError, match=f"wimmerth_anyup_{COMMIT} is not commit"):
+        load_from_hub(f"wimmerth/anyup@{COMMIT}:anyup", CONSENT)
+
+
+def test_an_archive_that_does_not_say_its_commit_has_none(tmp_path: Path, folder: Path, cache: Path) -> None:
+    zip_repository(folder, tmp_path / f"github/wimmerth/anyup/archive/{COMMIT}.zip", "")
+    source = identity_of(load_from_hub(f"wimmerth/anyup@{COMMIT}:anyup", CONSENT)).source or {}
+    assert (source["ref"], source["commit"]) == (COMMIT, None)
 
 
 def test_what_cannot_be_fetched_says_how_to_go_on_and_leaves_nothing(tmp_path: Path, cache: Path) -> None:

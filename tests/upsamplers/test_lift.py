@@ -65,6 +65,17 @@ def test_refuses_what_is_no_lift(change: Callable[[dict[str, Tensor]], object], 
         lift_from_state_dict(state, "a.pth")
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_backbone_beside_it_is_left_out(prefix: str) -> None:
+    lift = random_lift()
+    state = {f"upsampler.{key}": value for key, value in lift.state_dict().items()}
+    state |= {"model.0.blocks.0.weight": torch.zeros(1), "head.convs.0.conv.weight": torch.zeros(1)}
+    loaded = lift_from_state_dict({prefix + key: value for key, value in state.items()}, "a.ckpt")
+    pair = random_pair((3, 4), (42, 56))
+    assert torch.equal(loaded(*pair), lift(*pair))
+
+
 def test_refuses_strange_keys_beside_its_prefix() -> None:
     state = {f"module.{key}": value for key, value in LiFT(WIDTH).state_dict().items()}
     with pytest.raises(WeightsError, match=r"unexpected: backbones\.bias"):

@@ -74,9 +74,16 @@ def isegprobe(state: State) -> State:
     return prefixed("upsampler.upsampler.", hub(state)) | beside
 
 
+def whole(layout: Callable[[State], State]) -> Callable[[State], State]:
+    """The layout behind ``module.``."""
+    return lambda state: prefixed("module.", layout(state))
+
+
 LAYOUTS: dict[str, Callable[[State], State]] = {
     "own": dict,
-    "module": lambda state: prefixed("module.", hub(state)),
+    "module": whole(hub),
+    "module_drive_of_training": whole(drive_of_training),
+    "module_isegprobe": whole(isegprobe),
     "hub": hub,
     "drive": drive,
     "drive_of_training": drive_of_training,
@@ -286,6 +293,17 @@ def test_an_image_is_scaled_by_its_own_range() -> None:
 def test_an_image_of_one_colour_gives_finite_features() -> None:
     features, image = random_pair((3, 3), (12, 12))
     assert bool(small_loftup()(features, torch.zeros_like(image)).isfinite().all())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_half_precision_is_close_to_single(seed: int) -> None:
+    """The highest of the frequencies would turn an error of a half into another angle altogether."""
+    features, image = (tensor.bfloat16() for tensor in random_pair((4, 5), (28, 35), seed=seed))
+    upsampler = small_loftup(seed).bfloat16()
+    half = upsampler(features, image)
+    single = upsampler.float()(features.float(), image.float())
+    assert half.dtype == torch.bfloat16
+    assert float((half - single).norm() / single.norm()) < 0.02
 
 
 def test_wrong_features_are_refused() -> None:

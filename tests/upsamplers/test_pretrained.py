@@ -20,10 +20,13 @@ from vfm_isbench.upsamplers import LOADERS, LoadOptions, identity_of, load_upsam
 from vfm_isbench.upsamplers.featup import FeatUpJBU
 from vfm_isbench.upsamplers.lift import LiFT
 from vfm_isbench.upsamplers.loftup import LoftUp
-from vfm_isbench.upsamplers.pretrained import SOURCES, describe_loaders
+from vfm_isbench.upsamplers.pretrained import describe_loaders
+from vfm_isbench.upsamplers.published import SOURCES
 
 WIDTH = 8
 FEATUP_FILE = "dinov2_jbu_stack_cocostuff.ckpt"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+PAGE = b"<html>Sign in</html>"
 
 
 def featup_state(seed: int = 0) -> dict[str, Tensor]:
@@ -132,11 +135,62 @@ def test_a_folder_without_the_official_file_says_its_name(tmp_path: Path) -> Non
         load_upsampler("featup:dinov2", LoadOptions(weights=tmp_path))
 
 
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where LoftUp's file is in an offline cache of the hub, which has one commit; and an empty cache of ours."""
+    repository = tmp_path / "hub/models--haiwen--loftup-dinov2s"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text(COMMIT)
+    (repository / "snapshots" / COMMIT).mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("VFM_ISBENCH_CACHE", str(tmp_path / "cache"))
+    return repository / "snapshots" / COMMIT / "pytorch_model.bin"
+
+
+def test_commit_and_hash_of_a_file_from_the_hub_are_recorded(hub_cache: Path, tmp_path: Path) -> None:
+    save_loftup(hub_cache)
+    source = identity_of(load_upsampler("loftup:dinov2s")).source
+    assert source is not None
+    assert source["commit"] == COMMIT
+    assert source["sha256"] == hash_file(hub_cache)
+    record = tmp_path / "cache/hub/loftup-dinov2s.sha256"
+    assert record.read_text(encoding="utf-8").split() == [hash_file(hub_cache), "pytorch_model.bin", COMMIT]
+    assert identity_of(load_upsampler("loftup:dinov2s")).source == source
+
+
+def test_another_file_on_the_hub_is_refused_until_it_is_accepted(hub_cache: Path, tmp_path: Path) -> None:
+    save_loftup(hub_cache)
+    load_upsampler("loftup:dinov2s")
+    before = hash_file(hub_cache)
+    save_loftup(hub_cache)  # other random weights
+    record = tmp_path / "cache/hub/loftup-dinov2s.sha256"
+    with pytest.raises(WeightsError, match=f"expected sha256 {before}, got {hash_file(hub_cache)}.*remove {record}"):
+        load_upsampler("loftup:dinov2s")
+    record.unlink()
+    load_upsampler("loftup:dinov2s")
+
+
+def test_a_broken_file_from_the_hub_is_not_trusted(hub_cache: Path, tmp_path: Path) -> None:
+    hub_cache.write_bytes(PAGE)
+    with pytest.raises(WeightsError, match=rf"could not be read(?s:.*)If it is broken, delete {hub_cache.resolve()}"):
+        load_upsampler("loftup:dinov2s")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_record_that_cannot_be_written_says_where_to(hub_cache: Path, tmp_path: Path) -> None:
+    save_loftup(hub_cache)
+    (tmp_path / "cache").write_bytes(b"")
+    with pytest.raises(WeightsError, match="cannot be remembered there .*VFM_ISBENCH_CACHE"):
+        load_upsampler("loftup:dinov2s")
+
+
+@pytest.mark.usefixtures("hub_cache")
 def test_the_hub_is_asked_for_the_official_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_loftup(tmp_path / "pytorch_model.bin")
     asked = []
 
-    def fetch(repository: str, file_name: str) -> str:
+    def fetch(repository: str, file_name: str, **_: object) -> str:
         asked.append((repository, file_name))
         return str(path)
 
@@ -148,7 +202,7 @@ def test_the_hub_is_asked_for_the_official_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_without_a_hub_the_error_says_what_to_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch(repository: str, file_name: str) -> str:
+    def fetch(repository: str, file_name: str, **_: object) -> str:
         raise ConnectionError("no route")
 
     monkeypatch.setattr(weights_module, "hf_hub_download", fetch)
@@ -189,6 +243,38 @@ def test_a_file_that_changed_after_the_first_download_is_refused(served: Path, t
     load_upsampler("featup:dinov2")
 
 
+@pytest.mark.parametrize("wrong", ["a page", "weights of another upsampler"])
+def test_what_is_no_such_weights_is_set_aside_and_not_remembered(served: Path, tmp_path: Path, wrong: str) -> None:
+    if wrong == "a page":
+        (served / FEATUP_FILE).write_bytes(PAGE)
+    else:
+        save_lift(served / FEATUP_FILE)
+    cached = tmp_path / "cache" / FEATUP_FILE
+    with pytest.raises(WeightsError, match=rf"(?s){FEATUP_FILE}.*It is now {cached}\.rejected, and the next attempt"):
+        load_upsampler("featup:dinov2")
+    assert [path.name for path in cached.parent.iterdir()] == [f"{FEATUP_FILE}.rejected"]
+    save_featup(served / FEATUP_FILE)
+    load_upsampler("featup:dinov2")
+
+
+def test_a_bad_file_that_was_remembered_once_says_what_to_delete(served: Path, tmp_path: Path) -> None:
+    cached, record = (tmp_path / "cache" / f"{FEATUP_FILE}{suffix}" for suffix in ("", ".sha256"))
+    cached.parent.mkdir()
+    cached.write_bytes(PAGE)
+    record.write_text(hash_file(cached))
+    with pytest.raises(WeightsError, match=f"delete {cached.resolve()} and {record}, so that it is fetched anew"):
+        load_upsampler("featup:dinov2")
+
+
+def test_a_file_of_ones_own_is_never_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / FEATUP_FILE
+    path.write_bytes(PAGE)
+    for spec, options in (("featup:dinov2", LoadOptions(weights=path)), (f"featup:{path}", LoadOptions())):
+        with pytest.raises(WeightsError, match="could not be read as"):
+            load_upsampler(spec, options)
+    assert path.read_bytes() == PAGE
+
+
 def test_a_file_that_the_server_does_not_have(served: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         load_upsampler("featup:dinov2")
@@ -225,7 +311,9 @@ def test_the_channel_norm_of_featup_can_be_left_out(tmp_path: Path) -> None:
     path = save_featup(tmp_path / "mine.ckpt")
     with_norm, also, without = (load_upsampler(f"featup:{path}{query}") for query in ("", "?norm=true", "?norm=false"))
     assert [u.channel_norm for u in (with_norm, also, without) if isinstance(u, FeatUpJBU)] == [True, True, False]
-    assert identity_of(also) == identity_of(with_norm)
+    asked = identity_of(also)
+    assert (asked.name, asked.sha256) == (identity_of(with_norm).name, identity_of(with_norm).sha256)
+    assert dict(asked.source or {}) == {**(identity_of(with_norm).source or {}), "norm_asked": True}
     left_out = identity_of(without)
     assert left_out.name == "featup:mine.ckpt?norm=false"
     assert left_out.source is not None
@@ -268,12 +356,44 @@ def test_memory_that_cannot_be_is_refused(tmp_path: Path, gib: str) -> None:
         load_upsampler(f"loftup:{path}?max_memory={gib}")
 
 
-def test_a_file_is_given_once(tmp_path: Path) -> None:
-    path = save_lift(tmp_path / "mine.pth")
+@pytest.mark.parametrize("kind", SAVE)
+@pytest.mark.parametrize("name", ["mine.pth", "weights/mine.pth"])
+@pytest.mark.parametrize("given", ["file", "folder", "file of another name"])
+def test_weights_given_stand_for_a_file_that_records_name_without_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str, given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    path = SAVE[kind](tmp_path / "elsewhere" / ("renamed.pth" if given == "file of another name" else "mine.pth"))
+    SAVE[kind](tmp_path / "elsewhere" / "other.bin")
+    upsampler = load_upsampler(f"{kind}:{name}", LoadOptions(weights=path.parent if given == "folder" else path))
+    source = identity_of(upsampler).source
+    assert source is not None
+    assert source["sha256"] == hash_file(path)
+
+
+def test_weights_given_go_before_a_file_of_the_same_name_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    save_lift(tmp_path / "lift.pth")
+    path = save_lift(tmp_path / "elsewhere/lift.pth")
+    for weights in (path, Path("lift.pth")):
+        source = identity_of(load_upsampler("lift:lift.pth", LoadOptions(weights=weights))).source
+        assert source is not None
+        assert source["sha256"] == hash_file(weights)
+
+
+def test_two_different_files_are_one_too_many(tmp_path: Path) -> None:
+    path, other = save_lift(tmp_path / "mine.pth"), save_lift(tmp_path / "other.pth")
     with pytest.raises(UnknownNameError, match="was given too"):
-        load_upsampler(f"lift:{path}", LoadOptions(weights=path))
+        load_upsampler(f"lift:{path}", LoadOptions(weights=other))
+    with pytest.raises(UnknownNameError, match="there is no .*absent.pth"):
+        load_upsampler("lift:nowhere.pth", LoadOptions(weights=tmp_path / "absent.pth"))
     with pytest.raises(UnknownNameError, match="neither a file nor a folder .*absent.pth"):
         load_upsampler("lift:", LoadOptions(weights=tmp_path / "absent.pth"))
+    # A misspelt name is no file.
+    with pytest.raises(UnknownNameError, match="Did you mean 'loftup:dinov2s'"):
+        load_upsampler("loftup:dinov2z", LoadOptions(weights=save_loftup(tmp_path / "loftup.pth")))
 
 
 def test_weights_of_another_kind_are_refused_by_name(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from vfm_isbench.cli.run import add_run
 from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
+GOES_ON = "the same command goes on where this one stopped"
+NOTHING_KEPT = "nothing was kept: with --output the same command would go on where it stopped"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"vfm-isbench: {error}\n")
             return BAD_INPUT
         except KeyboardInterrupt:
-            sys.stderr.write("interrupted; the same command goes on where this one stopped\n")
+            is_kept = parsed.command != "eval" or parsed.output
+            sys.stderr.write(f"interrupted; {GOES_ON if is_kept else NOTHING_KEPT}\n")
             return INTERRUPTED
     return OK
 

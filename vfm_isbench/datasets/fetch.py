@@ -116,22 +116,45 @@ def _download(
     archive = archive_path(source, data_root)
     urls = _urls(source.archive, mirrors)
     earlier = read_manifest(source.name, data_root)
-    published, md5 = source.archive.sha256, source.archive.md5
     recorded = earlier.sha256 if earlier is not None else None
-    try:
-        download(urls, archive, sha256=published or recorded, md5=md5, progress=progress, backoff=backoff)
-    except DataError as error:
-        if published is None and recorded is not None:
-            raise DataError(
-                f"{error}\nThe sha256 expected is that of an earlier download. If the data set was published anew, "
-                f"delete {manifest_path(source.name, data_root)}."
-            ) from error
-        raise
+    sha256, md5 = source.archive.sha256 or recorded, source.archive.md5
+    is_hashed = sha256 is not None or md5 is not None
+    attempts = [urls]
+    if not is_hashed:
+        # Only its content tells a right archive from a wrong one: each address by itself, after what is there already.
+        attempts = [[]] * archive.exists() + [[url] for url in urls]
+    failures = []
+    for some in attempts:
+        try:
+            download(some, archive, sha256=sha256, md5=md5, progress=progress, backoff=backoff)
+        except DataError as error:
+            failures.append(str(error))
+            continue
+        try:
+            manifest, verified = _put_in_place(source, archive, data_root, urls, is_hashed, progress)
+        except DataError as error:
+            failures.append(f"{', '.join(some) or archive}: {error}")
+            continue
+        if not keep_archive:
+            archive.unlink()
+        return DownloadReport(verified=verified, was_there=False, manifest=manifest)
+    if source.archive.sha256 is None and recorded is not None:
+        failures.append(
+            "The sha256 expected is that of an earlier download. If the data set was published anew, delete "
+            f"{manifest_path(source.name, data_root)}."
+        )
+    raise DataError("\n".join(failures))
+
+
+def _put_in_place(
+    source: DatasetSource, archive: Path, data_root: Path, urls: Sequence[str], is_hashed: bool, progress: bool
+) -> tuple[Manifest, VerifyReport]:
+    """Unpack an archive beside the target, verify what was in it, record it, and move it to its place."""
     with tempfile.TemporaryDirectory(prefix=f"{source.name}-", dir=data_root / STATE_FOLDER) as staging:
         try:
             found, verified = _unpack_and_verify(source, archive, Path(staging) / "content", progress)
         except DataError as error:
-            if published is None and md5 is None:
+            if not is_hashed:
                 archive = archive.replace(archive.with_name(archive.name + ".rejected"))
             raise DataError(
                 f"{error}\nThe archive is kept as {archive}. Give another mirror; or, to use it as it is, unpack it "
@@ -150,10 +173,7 @@ def _download(
         )
         write_manifest(source.name, data_root, manifest)
         found.rename(data_root / source.folder)
-    if not keep_archive:
-        archive.unlink()
-    verified = replace(verified, root=data_root / source.folder)
-    return DownloadReport(verified=verified, was_there=False, manifest=manifest)
+    return manifest, replace(verified, root=data_root / source.folder)
 
 
 def _unpack_and_verify(

@@ -33,6 +33,7 @@ _SPEC_EXAMPLES = {
     "featup": "featup:dinov2?norm=false or featup:FILE?norm=false",
     "loftup": "loftup:dinov2s or loftup:FILE",
 }
+_WITHOUT_NORM_EXAMPLE = "featup:FILE with the file from the folder no_norm/ of FeatUp's weights, as use_norm was False"
 
 
 def assemble_reference(
@@ -100,9 +101,12 @@ def _upsampler(checkpoint: ReferenceCheckpoint) -> Upsampler:
     if name not in _PRETRAINED:
         return UPSAMPLERS.get(name)()
     if not tensors:
+        example = _SPEC_EXAMPLES[name]
+        if name == "featup" and not checkpoint.model.featup_norm:
+            example = _WITHOUT_NORM_EXAMPLE
         raise RunError(
             f"{checkpoint.source} was trained with the upsampler {name!r} and leaves out its weights; give it as "
-            f"upsampler=… (command line: --upsampler SPEC, for example {_SPEC_EXAMPLES[name]})"
+            f"upsampler=… (command line: --upsampler SPEC, for example {example})"
         )
     upsampler: Any = _PRETRAINED[name](tensors, str(checkpoint.source))
     upsampler.upsampler_source = {"kind": name, "weights": checkpoint.source.name}

@@ -17,7 +17,7 @@ from vfm_isbench.inert_pickle import read_torch_file
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.reference.config import ReferenceModel, model_of_description, model_of_parameters
 from vfm_isbench.reference.sections import Section
-from vfm_isbench.upsamplers.checkpoint_keys import some_keys
+from vfm_isbench.upsamplers.checkpoint_keys import some_keys, without_module_prefix
 from vfm_isbench.weights import read_state_dict
 
 MODEL_CLASS = "core.model.iseg_probe_model.iSegProbeModel"
@@ -86,7 +86,7 @@ def read_backbone(path: Path) -> tuple[dict[str, Tensor], int | None]:
     Returns:
         The tensors by key without prefix, and the attention heads where a model's architecture tells them.
     """
-    state = read_state_dict(path)
+    state = without_module_prefix(read_state_dict(path))
     prefix = PREFIXES["backbone"]
     below = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if not below:
@@ -136,10 +136,11 @@ def _configured(path: Path, config: Any) -> ReferenceModel:
 def _by_part(tensors: Any, path: Path) -> dict[str, dict[str, Tensor]]:
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise WeightsError(f"{path}: its state_dict holds something else than tensors by name")
-    unknown = [key for key in tensors if not str(key).startswith(tuple(PREFIXES.values()))]
+    tensors = without_module_prefix({str(key): value for key, value in tensors.items()})
+    unknown = [key for key in tensors if not key.startswith(tuple(PREFIXES.values()))]
     if unknown:
         raise WeightsError(
-            f"{path} holds tensors of unknown parts: {some_keys(map(str, unknown))}. Known are those that begin with "
+            f"{path} holds tensors of unknown parts: {some_keys(unknown)}. Known are those that begin with "
             f"{', '.join(PREFIXES.values())}"
         )
     return {

@@ -19,7 +19,9 @@ INJECTIONS: dict[str, Injection] = {"before_backbone": "early", "after_backbone"
 CLICK_ENCODERS: dict[str, ClickEncoderName] = {"patchEmbed": "patch_embedding", "simple_vit": "simple_vit"}
 HEADS: dict[str, HeadName] = {"convhead": "conv", "linear": "linear"}
 UPSAMPLERS = {name: name for name in ("identity", "nearest", "bilinear", "bicubic", "lift", "loftup")} | {
-    "jbu_featup": "featup"
+    # The first is iSegProbe's; the others are unmistakable, as the only joint bilateral upsampler there is FeatUp's.
+    name: "featup"
+    for name in ("jbu_featup", "featup_jbu", "featup", "jbu")
 }
 """Names of iSegProbe (core/model/upsamplers/__init__.py, core/model/heads/__init__.py, …) and of this library."""
 
@@ -49,7 +51,7 @@ class ReferenceModel:
         head: "conv" or "linear".
         head_layers: 3×3 convolutions of the conv head; 0 of the linear one.
         upsampler: "identity", "nearest", "bilinear", "bicubic", "lift", "featup" or "loftup".
-        upsampler_params: What it was made with, as the file has it.
+        featup_norm: Whether FeatUp's weights were trained behind its channel norm; where not, they are others.
         disk_radius: Radius of click disks in pixels.
     """
 
@@ -64,7 +66,7 @@ class ReferenceModel:
     head: HeadName
     head_layers: int
     upsampler: str
-    upsampler_params: Mapping[str, Any] = field(default_factory=dict)
+    featup_norm: bool = True
     disk_radius: float
 
     def protocol(self) -> Protocol:
@@ -117,10 +119,12 @@ def model_of_parameters(parameters: Mapping[str, Any], source: Path) -> Referenc
     sizes.expect("channels", 3, default=3)
     width = sizes.whole("embed_dim")
     # What the absence of the upsampler's configuration means.
-    upsampler, upsampler_params = "bilinear", None
+    upsampler, featup_norm = "bilinear", True
     if top.value("upsampler_cfg") is not None:
         chosen = top.section("upsampler_cfg")
-        upsampler, upsampler_params = chosen.choice("type", UPSAMPLERS), chosen.value("params")
+        upsampler = chosen.choice("type", UPSAMPLERS)
+        if upsampler == "featup" and chosen.value("params") is not None:
+            featup_norm = chosen.section("params").value("use_norm") is not False
     return ReferenceModel(
         backbone=backbone_name(width),
         width=width,
@@ -132,7 +136,7 @@ def model_of_parameters(parameters: Mapping[str, Any], source: Path) -> Referenc
         head=head.choice("type", HEADS),
         head_layers=_head_layers(head.section("params"), head.choice("type", HEADS), width),
         upsampler=upsampler,
-        upsampler_params=upsampler_params or {},
+        featup_norm=featup_norm,
         disk_radius=top.positive("norm_radius", default=5),
     )
 
@@ -168,7 +172,7 @@ def model_of_description(description: Mapping[str, Any], source: Path) -> Refere
         injection=top.choice("injection", {"early": "early", "pre_upsampler": "pre_upsampler", "late": "late"}),
         head=head,
         head_layers=_head_layers(top.section("head"), head, width),
-        upsampler=top.choice("upsampler", UPSAMPLERS | {"featup": "featup", "featup_jbu": "featup"}),
+        upsampler=top.choice("upsampler", UPSAMPLERS),
         disk_radius=clicks.positive("disk_radius", default=5),
     )
 

@@ -49,12 +49,13 @@ def export_reference(probe: Probe, protocol: Protocol, path: Path, *, include_fr
     Args:
         probe: The probe.
         protocol: What it was trained under.
-        path: File to write, ``.pth``.
+        path: File to write, ``.pth``; an existing one is replaced.
         include_frozen: Also write backbone and upsampler, for :func:`vfm_isbench.reference.assemble_reference`.
             iSegProbe takes them from their own sources, and refuses a position grid resized to the image as ours is.
 
     Raises:
-        RunError: if iSegProbe has no counterpart of something in the probe or protocol; the message says of what.
+        RunError: if iSegProbe has no counterpart of something in the probe or protocol, the message says of what; if
+            the path is a folder, cannot be written, or ends in ``.safetensors``.
     """
     _check(probe, protocol)
     backbone = cast(ViTBackbone, probe.backbone)
@@ -86,15 +87,33 @@ def export_reference(probe: Probe, protocol: Protocol, path: Path, *, include_fr
         "params": {name: {"type": "builtin", "value": value, "specified": True} for name, value in parameters.items()},
         OWN_NOTES: {"backbone_heads": int(cast(Any, backbone.model).blocks[0].attn.num_heads)},
     }
+    partial = _reserve(path)
     tensors = {
         f"{PREFIXES[part]}{key}": value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for part, state in states.items()
         for key, value in state.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.save({"state_dict": tensors, "config": config}, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save tells a full disk by the second
+        partial.unlink(missing_ok=True)
+        raise RunError(f"{path} could not be written: {error}; choose another file") from error
+
+
+def _reserve(path: Path) -> Path:
+    """Make sure that the file can be written; returns the one beside it to write first, which is there then."""
+    if path.suffix == ".safetensors":
+        raise RunError(f"{path}: iSegProbe's checkpoints are files of torch.save, not safetensors; say {path.stem}.pth")
+    if path.is_dir():
+        raise RunError(f"{path} is a folder; give the file to write, such as {path / 'model.pth'}")
     partial = path.with_name(f"{path.name}.partial")
-    torch.save({"state_dict": tensors, "config": config}, partial)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error}; choose another file") from error
+    return partial
 
 
 def _check(probe: Probe, protocol: Protocol) -> None:

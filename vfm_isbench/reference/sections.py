@@ -42,11 +42,12 @@ class Section:
         return Section(self._source, self._values.get(name), self._place(name))
 
     def choice(self, name: str, table: Mapping[str, T]) -> T:
-        """The entry of a table by the name in a field."""
+        """The entry of a table by the name in a field, in upper or lower case."""
         value = self.value(name)
-        if not isinstance(value, str) or value not in table:
+        by_name = {key.lower(): entry for key, entry in table.items()}
+        if not isinstance(value, str) or value.lower() not in by_name:
             raise self.refusal(name, f"one of {', '.join(table)}")
-        return table[value]
+        return by_name[value.lower()]
 
     def whole(self, name: str) -> int:
         """A whole number above 0."""

@@ -87,6 +87,9 @@ def _belongs(result: Result, table: QuotedTable) -> bool:
 def differences(result: Result, table: QuotedTable) -> list[str]:
     """In what a result's protocol differs from the one a quoted table was obtained under."""
     mine, quoted = result.protocol.to_dict(), PRESETS[table.protocol].to_dict()
+    # The papers' code leaves FeatUp's channel norm out; for other upsamplers the field says nothing.
+    is_featup = (result.upsampler.get("source") or {}).get("kind") == "featup"
+    quoted["featup_channel_norm"] = False if is_featup else mine["featup_channel_norm"]
     fields = [key for key in quoted if key not in ("name", "seed", "test_datasets") and mine[key] != quoted[key]]
     return [f"{key} {mine[key]!r} for {quoted[key]!r}" for key in fields]
 

@@ -140,12 +140,20 @@ class Result:
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write the result as JSON; the file is replaced whole or not at all. Returns the path."""
+        """Write the result as JSON; the file is replaced whole or not at all. Returns the path.
+
+        Raises:
+            ResultError: if it cannot be written there.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False), encoding="utf-8")
-        partial.replace(path)
+        text = json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            raise ResultError(f"{path} cannot be written: {error}") from error
         return path
 
     @classmethod

@@ -19,7 +19,7 @@ from vfm_isbench.upsamplers.pretrained import (
     load_pretrained_lift,
     load_pretrained_loftup,
 )
-from vfm_isbench.upsamplers.resolve import list_upsamplers, load_upsampler, prepare_upsampler
+from vfm_isbench.upsamplers.resolve import is_own, list_upsamplers, load_upsampler, prepare_upsampler
 from vfm_isbench.upsamplers.specs import LOADERS, Loader, LoadOptions
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "follow_channel_norm",
     "freeze",
     "identity_of",
+    "is_own",
     "keeps_patch_resolution",
     "lift_from_state_dict",
     "list_upsamplers",

@@ -15,6 +15,12 @@ _LISTED_KEYS = 8
 """How many keys an error quotes before it only counts the rest."""
 
 
+def without_module_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the ``module.`` that DataParallel puts in front of every key; where one lacks it, it belongs there."""
+    shared = all(key.startswith("module.") for key in state)
+    return {key.removeprefix("module."): value for key, value in state.items()} if shared else dict(state)
+
+
 def tensors_below(state: Mapping[str, Tensor], anchor: str, source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Split a state dict into the tensors that stand beside a key known to be an upsampler's own, and the others.
 

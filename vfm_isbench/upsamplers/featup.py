@@ -12,7 +12,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from vfm_isbench.errors import ContractError
-from vfm_isbench.upsamplers.checkpoint_keys import PROBE_PARTS, load_exactly, tensors_below
+from vfm_isbench.upsamplers.checkpoint_keys import PROBE_PARTS, load_exactly, tensors_below, without_module_prefix
+from vfm_isbench.upsamplers.precision import at_least_single
 
 _RADIUS = 3
 _SIDE = 2 * _RADIUS + 1
@@ -28,8 +29,8 @@ _FEATURE_FLOATS = 5
 """Numbers per pixel and channel that are alive while features are enlarged and weighted, gradients included."""
 
 _LAYOUTS = (
-    "up1.* to up4.*, fixup_proj.1.* alone, behind module., behind upsampler. with the channel norm at model.1.norm.* "
-    "or without (FeatUp), or behind upsampler.upsampler. (iSegProbe)"
+    "up1.* to up4.*, fixup_proj.1.* alone, behind upsampler. with the channel norm at model.1.norm.* or without "
+    "(FeatUp), or behind upsampler.upsampler. (iSegProbe), and each of these behind module."
 )
 
 
@@ -173,23 +174,26 @@ class _Stage(nn.Module):
 
     def _rows(self, padded: Tensor) -> Tensor:
         """Kernels of some rows, from the image with a border of the radius."""
-        keys = self.range_proj(padded)
+        # A sum over 32 products and an exponential of it: too much for half precision.
+        keys = at_least_single(self.range_proj(padded))
         centres = _window(keys)[_TAPS // 2]
         # Not a stack of a list: small results kept between large temporaries fragment memory, up to the sum of all.
         similarity = keys.new_empty(len(keys), _TAPS, *centres.shape[2:])
         for index, tap in enumerate(_window(keys)):
             similarity[:, index] = (tap * centres).sum(1)
-        range_kernel = (self.range_temp.exp().clamp(1e-4, 1e4) * similarity).softmax(dim=1)
+        range_kernel = (at_least_single(self.range_temp).exp().clamp(1e-4, 1e4) * similarity).softmax(dim=1)
         kernel = range_kernel * self._spatial_kernel()
         kernel = kernel / kernel.sum(1, keepdim=True).clamp(min=1e-7)
         image = _window(padded)[_TAPS // 2]
-        corrected: Tensor = kernel + _FIXUP_SHARE * self.fixup_proj(torch.cat([kernel, image], dim=1))
-        return corrected
+        corrections = self.fixup_proj(torch.cat([kernel.to(image.dtype), image], dim=1))
+        corrected: Tensor = kernel + _FIXUP_SHARE * corrections
+        return corrected.to(image.dtype)
 
     def _spatial_kernel(self) -> Tensor:
         """A Gaussian over offsets that reach from -1 to 1: 1×49×1×1."""
-        squares = torch.linspace(-1, 1, _SIDE).to(self.sigma_spatial).square()
-        exponent = -(squares[:, None] + squares) / (2 * self.sigma_spatial.square())
+        sigma = at_least_single(self.sigma_spatial)
+        squares = torch.linspace(-1, 1, _SIDE).to(sigma).square()
+        exponent = -(squares[:, None] + squares) / (2 * sigma.square())
         return exponent.exp().view(1, _TAPS, 1, 1)
 
 
@@ -260,7 +264,7 @@ def featup_from_state_dict(state: Mapping[str, Tensor], source: str, channel_nor
 
     Args:
         state: Tensors by key, as in the ``state_dict`` of FeatUp's files, in a whole model of iSegProbe, or bare; the
-            backbone, ``downsampler`` and ``scale_net`` beside them are left out.
+            backbone, ``downsampler`` and ``scale_net`` beside them are left out, as is ``module.`` before all keys.
         source: The file, or what else the tensors came from, for messages.
         channel_norm: Whether to take the channel norm, ``model.1.norm.*``, if the file has one; the attribute
             ``channel_norm`` of the module tells.
@@ -268,6 +272,7 @@ def featup_from_state_dict(state: Mapping[str, Tensor], source: str, channel_nor
     Raises:
         WeightsError: if they are not those of a FeatUp-JBU, listing missing and unexpected keys.
     """
+    state = without_module_prefix(state)
     kept = {key: value for key, value in state.items() if not _stands_beside(key)}
     below, rest = tensors_below(kept, "fixup_proj.1.weight", source)
     norm = {}

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -24,6 +25,50 @@ from vfm_isbench.upsamplers.freezing import find_module
 from vfm_isbench.upsamplers.specs import LoadOptions
 
 
+class RepositoryModules(ModuleType):
+    """The Python modules of one repository, in ``sys.modules`` only while its code runs: see :func:`in_place`.
+
+    Several of these repositories call their package ``src`` (JAFAR, NAF): otherwise the second one loaded would
+    silently get code of the first.
+
+    It is a module itself, so that an upsampler's fingerprint has its name alone: what has been imported, and from which
+    folder, says nothing of what is computed. The code counts by :func:`code_sha256`.
+
+    Args:
+        folder: The repository.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("modules of a repository")
+        self.folder = str(folder.resolve())
+        files = {path.stem for path in folder.glob("*.py")}
+        packages = {path.name for path in folder.iterdir() if path.is_dir() and next(path.rglob("*.py"), None)}
+        self.names = (files | packages) - sys.stdlib_module_names
+        self.loaded: dict[str, ModuleType] = {}
+        importlib.invalidate_caches()  # the folder may be newer than what Python knows of it
+
+
+@contextlib.contextmanager
+def in_place(modules: RepositoryModules | None) -> Iterator[None]:
+    """Let code import the modules of its own repository, whatever is loaded under the same names.
+
+    What was there before has its place back afterwards, and the repository's own are kept for the next time.
+    """
+    if modules is None:
+        yield
+        return
+    others = _take_out(modules.names)
+    sys.modules.update(modules.loaded)
+    sys.path.insert(0, modules.folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the repository's code may have tidied up itself
+            sys.path.remove(modules.folder)
+        modules.loaded = _take_out(modules.names)
+        sys.modules.update(others)
+
+
 @dataclass(frozen=True)
 class Sourced:
     """An upsampler from a repository, with what tables call it and where it came from.
@@ -32,11 +77,13 @@ class Sourced:
         upsampler: The upsampler, called ``(features, image)``.
         upsampler_name: See :data:`vfm_isbench.upsamplers.base.Upsampler`.
         upsampler_source: Likewise.
+        modules: What it may import while it computes; None where it is of no repository.
     """
 
     upsampler: Upsampler
     upsampler_name: str
     upsampler_source: Mapping[str, Any]
+    modules: RepositoryModules | None = None
 
     @property
     def keeps_patch_resolution(self) -> bool:
@@ -45,7 +92,8 @@ class Sourced:
 
     def __call__(self, features: Tensor, image: Tensor) -> Tensor:
         """Upsample ``features`` B×C×h×w, guided by ``image`` B×3×H×W."""
-        return self.upsampler(features, image)
+        with in_place(self.modules):
+            return self.upsampler(features, image)
 
 
 @dataclass(frozen=True)
@@ -56,11 +104,13 @@ class TwoStepSourced(Sourced):
 
     def encode_guidance(self, image: Tensor) -> Any:
         """The upsampler's first step."""
-        return self.upsampler.encode_guidance(image)
+        with in_place(self.modules):
+            return self.upsampler.encode_guidance(image)
 
     def upsample(self, features: Tensor, guidance: Any) -> Tensor:
         """The upsampler's second step."""
-        return self.upsampler.upsample(features, guidance)
+        with in_place(self.modules):
+            return self.upsampler.upsample(features, guidance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,32 +178,6 @@ def code_sha256(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def modules_of(folder: Path) -> Iterator[None]:
-    """Let code import the modules of its own repository, whatever is loaded under the same names.
-
-    Several of these repositories call their package ``src`` (JAFAR, NAF): without this, the second one loaded would
-    silently get code of the first. Where names clash, what was loaded before has its place back afterwards.
-    """
-    files = {path.stem for path in folder.glob("*.py")}
-    packages = {path.name for path in folder.iterdir() if path.is_dir() and next(path.rglob("*.py"), None)}
-    names = (files | packages) - sys.stdlib_module_names
-    before = _loaded(names)
-    for name in before:
-        del sys.modules[name]
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):  # the repository's code may have tidied up itself
-            sys.path.remove(str(folder))
-        if before:
-            for name in _loaded(names):
-                del sys.modules[name]
-            sys.modules.update(before)
-
-
-@contextlib.contextmanager
 def running(what: str) -> Iterator[list[str]]:
     """Run foreign code: what it prints goes to stderr, what it warns of is passed on and kept, errors become ours.
 
@@ -209,7 +233,13 @@ def pick(spec: str, made: Any, attribute: str) -> Any:
     return found
 
 
-def with_source(found: Any, name: str, settings: Settings, source: Mapping[str, Any]) -> Upsampler:
+def with_source(
+    found: Any,
+    name: str,
+    settings: Settings,
+    source: Mapping[str, Any],
+    modules: RepositoryModules | None = None,
+) -> Upsampler:
     """Adapt what was loaded to ``(features, image)``, and declare its name and source.
 
     Raises:
@@ -225,8 +255,8 @@ def with_source(found: Any, name: str, settings: Settings, source: Mapping[str, 
         "attention": attention_backend(found),
     }
     if isinstance(upsampler, TwoStepUpsampler):
-        return TwoStepSourced(upsampler, name, complete)
-    return Sourced(upsampler, name, complete)
+        return TwoStepSourced(upsampler, name, complete, modules)
+    return Sourced(upsampler, name, complete, modules)
 
 
 def attention_backend(upsampler: object) -> dict[str, Any]:
@@ -245,8 +275,10 @@ def attention_backend(upsampler: object) -> dict[str, Any]:
     return {"natten": natten, "modules": sorted(name for name in classes if "atten" in name.lower())}
 
 
-def _loaded(names: Collection[str]) -> dict[str, Any]:
-    return {name: module for name, module in sys.modules.copy().items() if name.partition(".")[0] in names}
+def _take_out(names: Collection[str]) -> dict[str, ModuleType]:
+    """Remove packages from ``sys.modules``; returns their modules by name."""
+    found = [name for name in sys.modules.copy() if name.partition(".")[0] in names]
+    return {name: sys.modules.pop(name) for name in found}
 
 
 def _json_or_text(value: str) -> Any:

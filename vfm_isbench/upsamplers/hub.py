@@ -19,8 +19,9 @@ from vfm_isbench.registry import unknown_name
 from vfm_isbench.upsamplers.base import Upsampler
 from vfm_isbench.upsamplers.checkpoint_keys import load_exactly
 from vfm_isbench.upsamplers.foreign_code import (
+    RepositoryModules,
     code_sha256,
-    modules_of,
+    in_place,
     pick,
     read_settings,
     require_consent,
@@ -57,7 +58,8 @@ def load_from_hub(text: str, options: LoadOptions) -> Upsampler:
         entry, arguments, ``code_sha256`` of all the Python files, style, attention backend and warnings.
 
     Raises:
-        ContractError: without consent; if the repository's code fails; or if it returns nothing that can be called.
+        ContractError: without consent; if what is fetched is not the pinned commit; if the repository's code fails; or
+            if it returns nothing that can be called.
         UnknownNameError: if the repository cannot be fetched, or has no such entry, attribute or style.
         WeightsError: if ``options.weights`` cannot be read, or does not fit.
     """
@@ -89,11 +91,13 @@ def load_from_hub(text: str, options: LoadOptions) -> Upsampler:
         raise UnknownNameError(f"upsampler {spec!r}: there is no hubconf.py in {folder}, which torch.hub needs")
     source: dict[str, Any] = {"kind": "torch.hub", "repository": repository, "ref": ref, "commit": commit}
     source |= {"entry": entry, "code_sha256": code_sha256(folder)}
-    made, source["warnings"] = _call(spec, folder, entry, settings.arguments)
-    found = pick(spec, made, settings.attribute)
-    if options.weights is not None:
-        source["weights_sha256"] = _load_weights(spec, found, options.weights)
-    return with_source(found, f"hub:{repository}:{entry}{query}", settings, source)
+    modules = RepositoryModules(folder)
+    made, source["warnings"] = _call(spec, folder, modules, entry, settings.arguments)
+    with in_place(modules):
+        found = pick(spec, made, settings.attribute)
+        if options.weights is not None:
+            source["weights_sha256"] = _load_weights(spec, found, options.weights)
+    return with_source(found, f"hub:{repository}:{entry}{query}", settings, source, modules)
 
 
 def _parse_place(spec: str, place: str) -> tuple[str, str, str | None]:
@@ -118,7 +122,7 @@ def _fetch(owner: str, project: str, ref: str | None) -> tuple[Path, str | None]
     for name in cached:
         folder = hub / f"{owner}_{project}_{name.replace('/', '_')}"
         if folder.is_dir():
-            return folder, _commit_of(folder, ref)
+            return folder, _commit_of(folder, folder, ref)
     wanted = ref or DEFAULT_REF
     folder = hub / f"{owner}_{project}_{wanted.replace('/', '_')}"
     url = f"{GITHUB}/{owner}/{project}/archive/{wanted}.zip"
@@ -132,25 +136,36 @@ def _fetch(owner: str, project: str, ref: str | None) -> tuple[Path, str | None]
                 comment = zipped.comment.decode(errors="replace")  # git writes the commit there
             (top,) = content.iterdir()
             (top / _COMMIT_FILE).write_text(comment)
+            commit = _commit_of(top, url, ref)
             top.rename(folder)
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise UnknownNameError(
             f"{url} could not be fetched ({type(error).__name__}: {error}). Check the repository's name and commit. "
             f"Without a network, put a copy of it at {folder}, or give its folder: hub:path/to/folder:ENTRY"
         ) from error
-    return folder, _commit_of(folder, ref)
+    return folder, commit
 
 
-def _commit_of(folder: Path, ref: str | None) -> str | None:
-    if ref is not None and COMMIT.fullmatch(ref):
-        return ref
+def _commit_of(folder: Path, origin: Path | str, ref: str | None) -> str | None:
+    """What the archive said of its commit; of a folder that came otherwise, what it was put there as."""
+    pinned = ref if ref is not None and COMMIT.fullmatch(ref) else None
     noted = folder / _COMMIT_FILE
-    commit = noted.read_text().strip() if noted.is_file() else ""
-    return commit if COMMIT.fullmatch(commit) else None
+    if not noted.is_file():
+        return pinned
+    said = noted.read_text().strip()
+    commit = said if COMMIT.fullmatch(said) else None
+    if None not in (pinned, commit) and commit != pinned:
+        raise ContractError(
+            f"{origin} is not commit {pinned}, but says that it is {commit}. Nothing of it was run; check the commit, "
+            "and who serves that address. A folder in the cache of torch.hub can be deleted and fetched again"
+        )
+    return commit
 
 
-def _call(spec: str, folder: Path, entry: str, arguments: dict[str, Any]) -> tuple[Any, list[str]]:
-    with running(f"loading upsampler {spec!r}") as warned, modules_of(folder):
+def _call(
+    spec: str, folder: Path, modules: RepositoryModules, entry: str, arguments: dict[str, Any]
+) -> tuple[Any, list[str]]:
+    with running(f"loading upsampler {spec!r}") as warned, in_place(modules):
         try:
             made = torch.hub.load(str(folder), entry, source="local", **arguments)  # type: ignore[no-untyped-call]
         except RuntimeError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib
 import inspect
 import json
@@ -25,8 +26,9 @@ from vfm_isbench.errors import ContractError, UnknownNameError, WeightsError
 from vfm_isbench.registry import unknown_name
 from vfm_isbench.upsamplers.base import Upsampler
 from vfm_isbench.upsamplers.foreign_code import (
+    RepositoryModules,
     code_sha256,
-    modules_of,
+    in_place,
     pick,
     read_settings,
     require_consent,
@@ -34,15 +36,15 @@ from vfm_isbench.upsamplers.foreign_code import (
     warn_unpinned,
     with_source,
 )
+from vfm_isbench.upsamplers.hub import COMMIT
 from vfm_isbench.upsamplers.resolve import module_by_name, module_from_file
 from vfm_isbench.upsamplers.specs import LOADERS, LoadOptions, split_query
-from vfm_isbench.weights import read_state_dict
+from vfm_isbench.weights import is_hub_out_of_reach, read_state_dict
 
 CONFIG, SAFETENSORS, PICKLE = "config.json", "model.safetensors", "pytorch_model.bin"
 """The files the mixin writes; the last one by old versions of it."""
 
 _PLACE = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _TAKEN = frozenset(inspect.signature(ModelHubMixin.from_pretrained).parameters) | {"strict", "map_location"}
 
 
@@ -82,10 +84,8 @@ def load_from_hf(text: str, options: LoadOptions) -> Upsampler:
     folder, source = _locate(spec, place, text[len(place) :], options, with_code=not own_class)
     weights = _weights_in(spec, folder)
     source |= {"weights_file": weights.name, "weights_sha256": hash_file(weights)}
-    with (
-        running(f"loading upsampler {spec!r}") as warned,
-        contextlib.nullcontext() if own_class else modules_of(folder),
-    ):
+    modules = None if own_class else RepositoryModules(folder)
+    with running(f"loading upsampler {spec!r}") as warned, in_place(modules):
         found_class = _own_class(spec, class_name) if own_class else _class_of_repository(spec, folder, class_name)
         source["class"] = f"{found_class.__module__}:{found_class.__qualname__}"
         source["code_sha256"] = None if own_class else code_sha256(folder)
@@ -93,7 +93,9 @@ def load_from_hf(text: str, options: LoadOptions) -> Upsampler:
     source["warnings"] = warned
     query = text[len(name) :]
     known_as = f"hf:{source['repository']}:{source['class']}{query}"
-    return with_source(pick(spec, made, settings.attribute), known_as, settings, source)
+    with in_place(modules):
+        found = pick(spec, made, settings.attribute)
+    return with_source(found, known_as, settings, source, modules)
 
 
 def _locate(spec: str, place: str, rest: str, options: LoadOptions, with_code: bool) -> tuple[Path, dict[str, Any]]:
@@ -115,24 +117,27 @@ def _locate(spec: str, place: str, rest: str, options: LoadOptions, with_code: b
         return options.weights, source
     folder = _fetch(spec, source["repository"], source["revision"], with_code)
     # The cache keeps snapshots in folders named after their commits.
-    source["commit"] = folder.name if _COMMIT.fullmatch(folder.name) else None
-    if source["revision"] is None or not _COMMIT.fullmatch(source["revision"]):
+    source["commit"] = folder.name if COMMIT.fullmatch(folder.name) else None
+    if source["revision"] is None or not COMMIT.fullmatch(source["revision"]):
         warn_unpinned(spec, f"hf:{source['repository']}@{source['commit'] or 'COMMIT'}{rest}")
     return folder, source
 
 
 def _fetch(spec: str, repository: str, revision: str | None, with_code: bool) -> Path:
     wanted = [CONFIG, SAFETENSORS, *(["*.py"] if with_code else [])]
+    no_network = is_hub_out_of_reach()
+    fetch = functools.partial(snapshot_download, repository, revision=revision, local_files_only=no_network)
     try:
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
+        folder = Path(fetch(allow_patterns=wanted))
         if not (folder / SAFETENSORS).is_file():
-            folder = Path(snapshot_download(repository, revision=revision, allow_patterns=[*wanted, PICKLE]))
+            folder = Path(fetch(allow_patterns=[*wanted, PICKLE]))
     except Exception as error:  # the hub's client raises its own errors and those of its transport alike
+        why = "it has no address here, so only its cache was looked into; " if no_network else ""
         raise WeightsError(
-            f"upsampler {spec!r}: {repository} could not be fetched from the Hugging Face hub ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:160]}). Check its name and revision. Without a network, give a folder with "
-            f"its {CONFIG} and {SAFETENSORS} (and Python files, if it has any) instead of the name, or as "
-            "--upsampler-weights"
+            f"upsampler {spec!r}: {repository} could not be fetched from the Hugging Face hub ({why}"
+            f"{type(error).__name__}: {str(error).splitlines()[0][:160]}). Check its name and revision. Without a "
+            f"network, give a folder with its {CONFIG} and {SAFETENSORS} (and Python "
+            "files, if it has any) instead of the name, or as --upsampler-weights"
         ) from error
     return folder
 

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vfm_isbench.errors import ContractError
-from vfm_isbench.upsamplers.checkpoint_keys import PROBE_PARTS, load_exactly, tensors_below
+from vfm_isbench.upsamplers.checkpoint_keys import PROBE_PARTS, load_exactly, tensors_below, without_module_prefix
 
 _IMAGE_WIDTH = 32
 """Channels of the convolved image; fixed by the published weights."""
 
 _LAYOUTS = "image_convs_1.*, image_convs_2.*, up1.*, outc.* alone, behind module., or behind upsampler.lift."
+_BESIDE = ("model.0.", *PROBE_PARTS)
+"""What is left out: the backbone of a training file, and the other parts of iSegProbe's models."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +99,16 @@ def lift_from_state_dict(state: Mapping[str, Tensor], source: str) -> LiFT:
     """Build LiFT from a checkpoint of the original, in eval mode; the width is that of its weights.
 
     Args:
-        state: Tensors by key: bare, behind ``module.``, or a whole model of iSegProbe with ``upsampler.lift.*``.
+        state: Tensors by key: bare, behind ``module.``, or a whole model of iSegProbe with ``upsampler.lift.*``; a
+            backbone beside them, ``model.0.*``, is left out.
         source: The file, or what else the tensors came from, for messages.
 
     Raises:
         WeightsError: if they are not those of a LiFT, listing missing and unexpected keys.
     """
-    below, rest = tensors_below(state, "outc.weight", source)
+    below, rest = tensors_below(without_module_prefix(state), "outc.weight", source)
     lift = LiFT(below["outc.weight"].shape[0])
-    load_exactly(lift, below, source, _LAYOUTS, [key for key in rest if not key.startswith(PROBE_PARTS)])
+    load_exactly(lift, below, source, _LAYOUTS, [key for key in rest if not key.startswith(_BESIDE)])
     return lift.eval()
 
 

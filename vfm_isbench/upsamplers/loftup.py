@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from vfm_isbench.errors import ContractError, WeightsError
-from vfm_isbench.upsamplers.checkpoint_keys import PROBE_PARTS, load_exactly, tensors_below
+from vfm_isbench.upsamplers.checkpoint_keys import PROBE_PARTS, load_exactly, tensors_below, without_module_prefix
 from vfm_isbench.upsamplers.loftup_layers import (
     HEADS,
     ChannelNorm,
@@ -127,7 +127,7 @@ class LoftUp(nn.Module):
         coordinates = positions(height, width, image).expand(batch, -1, -1, -1)
         values = torch.cat([coordinates, self.fourier_feat[0](image)], dim=1)
         per_row = batch * width * (4 * _PIXEL_CHANNELS + 5 * (self.width + _PATCH_CHANNELS))
-        rows = max(self._fitting(per_row, image) - 2 * _HALO, 1)
+        rows = max(self._fitting(per_row, values) - 2 * _HALO, 1)
         if self.training:  # BatchNorm needs all pixels for its statistics
             rows = height
         first_layer = self._layers()[0][0]
@@ -184,7 +184,8 @@ class LoftUp(nn.Module):
         # image, there is no halo, and zero padding is what each convolution does there anyway.
         start, stop = max(top - _HALO, 0), min(bottom + _HALO, values.shape[2])
         own = values[:, :, start:stop]
-        inner: Tensor = self.first_conv(torch.cat([self.fourier_feat[1](own), own[:, 2:]], dim=1))
+        waves = self.fourier_feat[1](own)
+        inner: Tensor = self.first_conv(torch.cat([waves, own[:, 2:].to(waves.dtype)], dim=1))
         return inner[:, :, top - start : bottom - start].flatten(2).transpose(1, 2).contiguous()
 
     def _attend(self, pixels: Tensor, queries: Tensor, keys_values: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -206,7 +207,7 @@ def loftup_from_state_dict(state: Mapping[str, Tensor], source: str) -> LoftUp:
 
     Args:
         state: Tensors by key, in the layout of the Hugging Face files, of the older Lightning files, of a checkpoint
-            of iSegProbe, or of :class:`LoftUp` itself; a prefix ``module.`` does not matter.
+            of iSegProbe, or of :class:`LoftUp` itself; ``module.`` before all keys does not matter.
         source: The file, or what else the tensors came from, for messages.
 
     Returns:
@@ -216,6 +217,7 @@ def loftup_from_state_dict(state: Mapping[str, Tensor], source: str) -> LoftUp:
         WeightsError: listing what is missing or unexpected, if these are not the weights of a LoftUp; also for the
             variant with a learned position of each patch, which no public file is of.
     """
+    state = without_module_prefix(state)
     if any(f".{key}".endswith(".lr_pe") for key in state):
         raise WeightsError(
             f"{source} is of LoftUp's variant with learned patch positions (lr_pe_type 'learnable'), for which there "

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vfm_isbench.upsamplers.precision import at_least_single
+
 HEADS = 4
 """Attention heads of every public LoftUp; the shapes of its weights do not tell."""
 
@@ -34,7 +36,8 @@ class MinMaxScaler(nn.Module):
     """
 
     def forward(self, image: Tensor) -> Tensor:
-        """Scale ``image`` B×3×H×W."""
+        """Scale ``image`` B×3×H×W; the result is in single precision at least, see :class:`FourierFeatures`."""
+        image = at_least_single(image)
         low, high = image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True)
         return (image - low) / (high - low).clamp(min=1e-4) - 0.5
 
@@ -43,7 +46,7 @@ class FourierFeatures(nn.Module):
     """Sines and cosines of values at frequencies from e⁻² to e¹⁰, with learned phases.
 
     The highest frequency multiplies rounding errors by 22,000: the order of operations is that of the original, and
-    must stay.
+    must stay; and up to sine and cosine all is computed in single precision at least, whatever the weights are in.
 
     Args:
         n_values: Channels d of the input.
@@ -59,19 +62,24 @@ class FourierFeatures(nn.Module):
         return "n_values={1}, n_frequencies={2}".format(*self.biases.shape)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Turn ``values`` B×d×H×W into B×2·n·d×H×W: all sines, then all cosines, frequency by frequency."""
+        """Turn ``values`` B×d×H×W into B×2·n·d×H×W: all sines, then all cosines, frequency by frequency.
+
+        Values must not come rounded to half precision; the result is of the type of the weights.
+        """
+        values = at_least_single(values)
         _, n_values, n_frequencies = self.biases.shape
         exponents = torch.linspace(_LOWEST, _HIGHEST, n_frequencies, device=values.device, dtype=values.dtype)
         angles = values.unsqueeze(1) * exponents.exp().view(-1, 1, 1, 1)
         # Stored as values × frequencies, but used in memory order as frequencies × values: reshaped, not transposed.
-        phases = self.biases.reshape(2, n_frequencies, n_values, 1, 1)
+        phases = self.biases.to(values.dtype).reshape(2, n_frequencies, n_values, 1, 1)
         sines, cosines = (angles + phases[0]).sin(), (angles + phases[1]).cos()
-        return torch.cat([sines, cosines], dim=1).flatten(1, 2)
+        return torch.cat([sines, cosines], dim=1).flatten(1, 2).to(self.biases.dtype)
 
 
 def positions(rows: int, cols: int, like: Tensor) -> Tensor:
-    """Row and column of every cell of a grid, each from -1 to 1: 2×rows×cols."""
-    axes = [torch.linspace(-1, 1, n, device=like.device, dtype=like.dtype) for n in (rows, cols)]
+    """Row and column of every cell of a grid, each from -1 to 1: 2×rows×cols, in single precision at least."""
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    axes = [torch.linspace(-1, 1, n, device=like.device, dtype=dtype) for n in (rows, cols)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 

@@ -2,99 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import Tensor
 
 from vfm_isbench.downloads import download, hash_file
 from vfm_isbench.errors import DataError, UnknownNameError, WeightsError
 from vfm_isbench.registry import unknown_name
 from vfm_isbench.upsamplers.featup import FeatUpJBU, featup_from_state_dict
+from vfm_isbench.upsamplers.hub import COMMIT
 from vfm_isbench.upsamplers.lift import LiFT, lift_from_state_dict
 from vfm_isbench.upsamplers.loftup import ATTENTION, LoftUp, loftup_from_state_dict
+from vfm_isbench.upsamplers.published import SOURCES, Source
 from vfm_isbench.upsamplers.specs import LOADERS, LoadOptions, split_query
 from vfm_isbench.weights import find_weights, read_state_dict
 
 OPTION = "LoadOptions(weights=…) (command line: --upsampler-weights)"
 """How a user hands in a file or a folder, for messages."""
 
+Loaded = TypeVar("Loaded", LoftUp, FeatUpJBU, LiFT)
+
 _SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})
 
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where published weights come from.
-
-    Attributes:
-        title: Method and backbone.
-        file_name: Official name of the file.
-        repository: Repository on the Hugging Face hub; None where the file has a URL.
-        url: URL of the file; None where it is on the hub.
-        licence: SPDX identifier.
-        citation: Link to the paper.
-        sha256: Expected hash of the file, hexadecimal. None where nobody of this project could fetch the file to take
-            it: then that of the first download from a URL is remembered beside it and checked ever after.
-    """
-
-    title: str
-    file_name: str
-    repository: str | None
-    url: str | None
-    licence: str
-    citation: str
-    sha256: str | None = None
-
-    @property
-    def where(self) -> str:
-        """URL, or repository and file on the hub."""
-        return self.url or f"{self.repository}/{self.file_name}"
-
-
-def _loftup(name: str, backbone: str) -> Source:
-    return Source(
-        title=f"LoftUp for {backbone}",
-        file_name="pytorch_model.bin",
-        repository=f"haiwen/loftup-{name}",
-        url=None,
-        licence="MIT",
-        citation="https://arxiv.org/abs/2504.14032",
-    )
-
-
-def _featup(name: str, backbone: str, folder: str = "") -> Source:
-    file_name = f"{name}_jbu_stack_cocostuff.ckpt"
-    # From hubconf.py of mhamilton723/FeatUp.
-    base = "https://marhamilresearch4.blob.core.windows.net/feature-upsampling-public/pretrained/"
-    return Source(
-        title=f"FeatUp-JBU for {backbone}",
-        file_name=file_name,
-        repository=None,
-        url=f"{base}{folder}{file_name}",
-        licence="MIT",
-        citation="https://arxiv.org/abs/2403.10516",
-    )
-
-
-SOURCES: dict[str, Source] = {
-    "loftup:dinov2s": _loftup("dinov2s", "DINOv2 ViT-S/14"),
-    "loftup:dinov2s_reg": _loftup("dinov2s_reg", "DINOv2 ViT-S/14 with registers"),
-    "loftup:dinov2b": _loftup("dinov2b", "DINOv2 ViT-B/14"),
-    "loftup:dinov2b_reg": _loftup("dinov2b_reg", "DINOv2 ViT-B/14 with registers"),
-    "loftup:clip": _loftup("clip", "CLIP ViT-B/16"),
-    "loftup:siglip": _loftup("siglip", "SigLIP ViT-B/16"),
-    "loftup:siglip2": _loftup("siglip2", "SigLIP 2 ViT-B/16"),
-    "featup:dinov2": _featup("dinov2", "DINOv2 ViT-S/14"),
-    "featup:dino16": _featup("dino16", "DINO ViT-S/16"),
-    "featup:clip": _featup("clip", "CLIP ViT-B/16"),
-    # Published without channel norm only.
-    "featup:maskclip": _featup("maskclip", "MaskCLIP ViT-B/16", "no_norm/"),
-    "featup:vit": _featup("vit", "supervised ViT-S/16"),
-    "featup:resnet50": _featup("resnet50", "ResNet-50"),
-}
-"""Published weights by what a user writes for them."""
 
 _OWN_FILES = {
     "loftup:FILE": "LoftUp, weights from a file of your own",
@@ -110,7 +45,10 @@ def describe_loaders() -> dict[str, str]:
 
 
 def cache_folder() -> Path:
-    """Where weights with a URL are kept: ``$VFM_ISBENCH_CACHE``, or ``~/.cache/vfm_isbench/weights``."""
+    """Where weights with a URL are kept, and what is remembered of those from the hub.
+
+    It is ``$VFM_ISBENCH_CACHE``, or ``~/.cache/vfm_isbench/weights``.
+    """
     return Path(os.environ.get("VFM_ISBENCH_CACHE") or "~/.cache/vfm_isbench/weights").expanduser()
 
 
@@ -122,8 +60,7 @@ def load_pretrained_loftup(text: str, options: LoadOptions) -> LoftUp:
         WeightsError: if the weights cannot be found, fetched or loaded.
     """
     name, query = _parse("loftup", text, ("max_memory",))
-    found = _find("loftup", name, options.weights)
-    upsampler = loftup_from_state_dict(read_state_dict(found.path), str(found.path))
+    upsampler, found = _load("loftup", name, options.weights, loftup_from_state_dict)
     _limit_memory(upsampler, query)
     _declare(upsampler, "loftup", found, attention=ATTENTION)
     return upsampler
@@ -142,12 +79,13 @@ def load_pretrained_featup(text: str, options: LoadOptions) -> FeatUpJBU:
     norm = query.get("norm", "")
     if norm not in ("", "true", "false"):
         raise UnknownNameError(f"featup:{text}: norm is true or false, got {norm!r}")
-    found = _find("featup", name, options.weights)
-    upsampler = featup_from_state_dict(read_state_dict(found.path), str(found.path), channel_norm=norm != "false")
+    build = functools.partial(featup_from_state_dict, channel_norm=norm != "false")
+    upsampler, found = _load("featup", name, options.weights, build)
     if norm == "true" and not upsampler.channel_norm:
         raise WeightsError(f"{found.path} holds no channel norm (model.1.norm.*); leave out norm=true")
     _limit_memory(upsampler, query)
-    _declare(upsampler, "featup", found, "?norm=false" if norm == "false" else "", channel_norm=upsampler.channel_norm)
+    declared = {"channel_norm": upsampler.channel_norm} | ({"norm_asked": True} if norm == "true" else {})
+    _declare(upsampler, "featup", found, "?norm=false" if norm == "false" else "", **declared)
     return upsampler
 
 
@@ -159,8 +97,7 @@ def load_pretrained_lift(text: str, options: LoadOptions) -> LiFT:
         WeightsError: if the weights cannot be loaded.
     """
     name, _ = _parse("lift", text, ())
-    found = _find("lift", name, options.weights)
-    upsampler = lift_from_state_dict(read_state_dict(found.path), str(found.path))
+    upsampler, found = _load("lift", name, options.weights, lift_from_state_dict)
     _declare(upsampler, "lift", found)
     return upsampler
 
@@ -173,11 +110,15 @@ class _Found:
         path: The file.
         name: What stands behind the colon in the upsampler's name.
         origin: What records say of where it came from, without folders of this machine.
+        record: Where its hash is remembered, if it was fetched.
+        commit: Of the repository on the hub, if it is from there.
     """
 
     path: Path
     name: str
     origin: str
+    record: Path | None = None
+    commit: str | None = None
 
 
 def _parse(kind: str, text: str, options: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -188,31 +129,70 @@ def _parse(kind: str, text: str, options: Sequence[str]) -> tuple[str, dict[str,
     return name, query
 
 
+def _load(
+    kind: str, name: str, weights: Path | None, build: Callable[[dict[str, Tensor], str], Loaded]
+) -> tuple[Loaded, _Found]:
+    """Find weights and build the upsampler; a file that was fetched is trusted only once it could be loaded."""
+    found = _find(kind, name, weights)
+    try:
+        upsampler = build(read_state_dict(found.path), str(found.path))
+    except WeightsError as error:
+        advice = "" if found.record is None else _set_aside(found, found.record)
+        raise WeightsError(f"{error}{advice}") from error
+    if found.record is not None and not found.record.is_file():
+        try:
+            found.record.parent.mkdir(parents=True, exist_ok=True)
+            line = f"{hash_file(found.path)}  {found.path.name}" + (f"  {found.commit}" if found.commit else "")
+            found.record.write_text(f"{line}\n", encoding="utf-8")
+        except OSError as error:
+            raise WeightsError(
+                f"{found.record}: the hash of {found.path} cannot be remembered there ({error}). Make it writable, or "
+                "set VFM_ISBENCH_CACHE to a folder that is"
+            ) from error
+    return upsampler, found
+
+
+def _set_aside(found: _Found, record: Path) -> str:
+    """Keep a file that was fetched, but is no such weights, from being found again; says how to go on."""
+    if record.is_file():
+        return f"\nIf that is a broken file, delete {found.path.resolve()} and {record}, so that it is fetched anew."
+    if found.path.parent != record.parent:
+        return f"\nIt is in the hub's cache. If it is broken, delete {found.path.resolve()} and try again."
+    rejected = found.path.with_name(f"{found.path.name}.rejected")
+    try:
+        found.path.replace(rejected)
+    except OSError:
+        return f"\nDelete {found.path}, so that it is fetched anew."
+    return f"\nIt is now {rejected}, and the next attempt fetches it anew. Or give a file as {OPTION}."
+
+
 def _find(kind: str, name: str, weights: Path | None) -> _Found:
-    source = SOURCES.get(f"{kind}:{name}")
+    spec = f"{kind}:{name}"
+    source = SOURCES.get(spec)
     if source is None:
         path = _own_file(kind, name, weights)
         return _Found(path, path.name, path.name)
-    if source.url is not None and weights is None:
-        path = _fetched(f"{kind}:{name}", source, source.url)
-    else:
-        hub = [(source.repository, source.file_name)] if source.repository else []
-        path = find_weights(f"{kind}:{name}", weights, [source.file_name], hub, option=OPTION)
-    if source.sha256 is not None and hash_file(path) != source.sha256:
-        raise WeightsError(
-            f"{path} is not the published file of {kind}:{name}: expected sha256 {source.sha256}, got "
-            f"{hash_file(path)}. To use it as a file of your own, write {kind}:{path}"
-        )
-    return _Found(path, name, source.where if weights is None else path.name)
+    if weights is not None:
+        path = find_weights(spec, weights, [source.file_name], [], option=OPTION)
+        if source.sha256 is not None and hash_file(path) != source.sha256:
+            raise WeightsError(
+                f"{path} is not the published file of {spec}: expected sha256 {source.sha256}, got "
+                f"{hash_file(path)}. To use it as a file of your own, write {kind}:{path}"
+            )
+        return _Found(path, name, path.name)
+    if source.url is not None:
+        return _from_url(spec, name, source, source.url)
+    return _from_hub(spec, name, source)
 
 
 def _own_file(kind: str, name: str, weights: Path | None) -> Path:
     path = Path(name).expanduser() if name else weights
-    if path is None or not path.exists() or (name and weights is not None):
+    seen = f"there is neither a file nor a folder {path}" if path is not None else "no FILE was given"
+    if path is not None and name and weights is not None:
+        path = _stand_in(path, weights)
+        seen = f"FILE would be {name}, but {weights} was given too" if path is None else f"there is no {path}"
+    if path is None or not path.exists():
         known = [known for known in describe_loaders() if known.startswith(f"{kind}:")]
-        seen = f"there is neither a file nor a folder {path}" if path is not None else "no FILE was given"
-        if name and weights is not None:
-            seen = f"FILE would be {name}, but {weights} was given too"
         hint = f"FILE is a weights file, or a folder with one; instead of it there can be {OPTION}. Here {seen}."
         raise unknown_name("upsampler", f"{kind}:{name}", known, hint)
     if path.is_file():
@@ -228,22 +208,51 @@ def _own_file(kind: str, name: str, weights: Path | None) -> Path:
     return files[0]
 
 
-def _fetched(name: str, source: Source, url: str) -> Path:
-    """The file of a URL, from the cache if it is there; checked against the hash expected or remembered."""
+def _stand_in(path: Path, weights: Path) -> Path | None:
+    """What is meant by a file and weights together; None where they may be two different ones.
+
+    Results and checkpoints name files without their folders, so the file may be elsewhere by now.
+    """
+    in_folder = weights / path.name
+    given = in_folder if in_folder.is_file() else weights
+    is_missing_file = bool(path.suffix) and not path.exists()
+    return given if is_missing_file or given.name == path.name else None
+
+
+def _from_url(spec: str, name: str, source: Source, url: str) -> _Found:
     path = cache_folder() / source.file_name
     record = path.with_name(f"{path.name}.sha256")
     try:
-        remembered = record.read_text(encoding="utf-8").split() if record.is_file() else []
-        download([url], path, sha256=source.sha256 or (remembered[0] if remembered else None))
-        if not remembered:
-            record.write_text(f"{hash_file(path)}  {path.name}\n", encoding="utf-8")
+        download([url], path, sha256=source.sha256 or _remembered(record))
     except (DataError, OSError) as error:
         raise WeightsError(
-            f"the weights of {name!r} are not there: {error}\nOffline, fetch {url} elsewhere and give the file, or a "
+            f"the weights of {spec!r} are not there: {error}\nOffline, fetch {url} elsewhere and give the file, or a "
             f"folder that holds {source.file_name}, as {OPTION}. If they were published anew, remove {path} and "
             f"{record.name} beside it."
         ) from error
-    return path
+    return _Found(path, name, source.where, record)
+
+
+def _from_hub(spec: str, name: str, source: Source) -> _Found:
+    hub = [(str(source.repository), source.file_name)]
+    path = find_weights(spec, None, [source.file_name], hub, option=OPTION)
+    record = cache_folder() / "hub" / f"{spec.replace(':', '-')}.sha256"
+    expected = source.sha256 or _remembered(record)
+    if expected is not None and hash_file(path) != expected:
+        raise WeightsError(
+            f"{path} is not the file of {spec} that was expected: expected sha256 {expected}, got {hash_file(path)}. "
+            f"If its authors published it anew and you want the new one, remove {record}, which remembers the first "
+            f"one that was fetched here. To go on with that one, give its file as {OPTION}"
+        )
+    # The hub's cache keeps files in folders named after their commits.
+    commit = path.parent.name if COMMIT.fullmatch(path.parent.name) else None
+    return _Found(path, name, source.where, record, commit)
+
+
+def _remembered(record: Path) -> str | None:
+    """The hash that was recorded when a file was first fetched."""
+    words = record.read_text(encoding="utf-8").split() if record.is_file() else []
+    return words[0] if words else None
 
 
 def _limit_memory(upsampler: LoftUp | FeatUpJBU, query: dict[str, str]) -> None:
@@ -261,7 +270,8 @@ def _limit_memory(upsampler: LoftUp | FeatUpJBU, query: dict[str, str]) -> None:
 def _declare(upsampler: Any, kind: str, found: _Found, variant: str = "", **more: Any) -> None:
     """Tell tables and records what was loaded."""
     upsampler.upsampler_name = f"{kind}:{found.name}{variant}"
-    upsampler.upsampler_source = {"kind": kind, "weights": found.origin, "sha256": hash_file(found.path), **more}
+    source = {"kind": kind, "weights": found.origin, "sha256": hash_file(found.path), **more}
+    upsampler.upsampler_source = source | ({"commit": found.commit} if found.commit is not None else {})
 
 
 LOADERS.add("loftup", load_pretrained_loftup)

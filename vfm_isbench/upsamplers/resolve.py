@@ -17,7 +17,7 @@ from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError
 from vfm_isbench.registry import unknown_name
 from vfm_isbench.upsamplers.adapters import FEATURE_NAMES, IMAGE_NAMES, detect_style, to_contract
 from vfm_isbench.upsamplers.base import UPSAMPLERS, Upsampler
-from vfm_isbench.upsamplers.specs import LOADERS, LoadOptions
+from vfm_isbench.upsamplers.specs import LOADERS, OWN_LOADERS, LoadOptions
 from vfm_isbench.upsamplers.violations import check_callable
 
 
@@ -167,6 +167,11 @@ def module_from_file(spec: str, path: Path) -> ModuleType:
 def _import_failed(spec: str, source: str, error: Exception) -> ContractError:
     hint = "; modules beside it are found when PYTHONPATH holds their folder" if isinstance(error, ImportError) else ""
     return ContractError(f"upsampler {spec!r}: importing {source} failed with {type(error).__name__}: {error}{hint}")
+
+
+def is_own(spec: str) -> bool:
+    """Whether a name means an upsampler of this library, so that loading it runs no other code."""
+    return spec in UPSAMPLERS or spec.partition(":")[0] in OWN_LOADERS
 
 
 def prepare_upsampler(upsampler: Upsampler | str, options: LoadOptions | None = None) -> Upsampler:

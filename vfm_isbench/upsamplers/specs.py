@@ -29,6 +29,9 @@ class LoadOptions:
 Loader: TypeAlias = Callable[[str, LoadOptions], Upsampler]
 """Called with what stands behind the colon."""
 
+OWN_LOADERS = frozenset({"loftup", "featup", "lift"})
+"""Those that read weights and run no code but this library's."""
+
 LOADERS: Registry[Loader] = Registry("kind of upsampler")
 """Loaders by what stands before the colon: ``LOADERS.add("loftup", load_pretrained_loftup)``."""
 
