@@ -144,7 +144,7 @@ def test_without_a_network_only_the_hub_s_cache_is_asked(tmp_path: Path, monkeyp
     monkeypatch.setattr(module.socket, "getaddrinfo", no_such_host)
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited to try again"))
     assert find_weights("x", None, ["a.pth"], HUB) == snapshot / "model.safetensors"
-    with pytest.raises(WeightsError, match="https://huggingface.co is not known here, so only its cache"):
+    with pytest.raises(WeightsError, match="https://huggingface.co is not known here, and its cache does not hold"):
         find_weights("x", None, ["a.pth"], HUB[1:])
     monkeypatch.setattr(module, "getproxies", lambda: {"https": "http://proxy"})
     assert not module.is_hub_out_of_reach()

@@ -13,9 +13,11 @@ from vfm_isbench.checkpoint_evaluation import evaluate_checkpoint
 from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
+from vfm_isbench.upsamplers import LoadOptions
 
 __all__ = [
     "Benchmark",
+    "LoadOptions",
     "Protocol",
     "Result",
     "TrainedProbe",

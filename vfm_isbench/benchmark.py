@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,9 @@ def follow_protocol(upsampler: Upsampler, protocol: Protocol) -> tuple[Upsampler
     switched off, so that the fingerprint tells. Returns the upsampler, the protocol, and remarks for the result.
     """
     upsampler, remarks = follow_channel_norm(upsampler, protocol.featup_channel_norm)
+    source = getattr(upsampler, "upsampler_source", None)
+    if isinstance(source, Mapping):
+        remarks += tuple(f"loading the upsampler warned: {text}" for text in source.get("warnings", ()))
     if isinstance(upsampler, FeatUpJBU):
         protocol = protocol.replace(featup_channel_norm=upsampler.channel_norm)
     return upsampler, protocol, remarks

@@ -17,7 +17,7 @@ from vfm_isbench.backbones import load_backbone
 from vfm_isbench.benchmark import check_on_device, choose_device, follow_protocol
 from vfm_isbench.build import build_probe
 from vfm_isbench.datasets import open_dataset
-from vfm_isbench.errors import RunError, VfmIsbenchWarning, WeightsError
+from vfm_isbench.errors import RunError, UnknownNameError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.measurement import EvidenceOf, measure
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
@@ -81,7 +81,7 @@ def evaluate_checkpoint(
     path: str | Path,
     *,
     data_root: str | Path | None = None,
-    datasets: Sequence[str] | None = None,
+    datasets: str | Sequence[str] | None = None,
     limit: int | None = None,
     name: str | None = None,
     output: str | Path | None = None,
@@ -93,7 +93,7 @@ def evaluate_checkpoint(
     Args:
         path: The checkpoint, see :func:`load_trained`.
         data_root: Folder that holds the data sets' own folders.
-        datasets: Test sets; by default those of the checkpoint's protocol.
+        datasets: One or several test sets; by default those of the checkpoint's protocol.
         limit: Only the first objects of each set.
         name: What tables call the upsampler.
         output: Result file to write. Until it is complete, evidence is kept in ``OUTPUT.evidence`` beside it, and the
@@ -108,7 +108,7 @@ def evaluate_checkpoint(
     loaded = load_trained(path, **loading)
     changes: dict[str, Any] = {} if limit is None else {"object_limit": limit}
     if datasets is not None:
-        changes["test_datasets"] = tuple(datasets)
+        changes["test_datasets"] = (datasets,) if isinstance(datasets, str) else tuple(datasets)
     protocol = loaded.protocol.replace(**changes)
     root = None if data_root is None else Path(data_root)
     opened = [open_dataset(dataset, "test", root, protocol) for dataset in protocol.test_datasets]
@@ -224,7 +224,13 @@ def _named_upsampler(path: Path, checkpoint: Checkpoint, options: LoadOptions) -
             f"{path} was trained with upsampler {spec!r}, which is none of this library; give it as upsampler=… "
             "(command line: --upsampler SPEC)"
         )
-    return prepare_upsampler(spec, options)
+    try:
+        return prepare_upsampler(spec, options)
+    except (UnknownNameError, WeightsError) as error:
+        raise RunError(
+            f"{path} was trained with upsampler {spec!r}, which cannot be loaded here: {error}. Give its weights "
+            "(command line: --upsampler-weights PATH), or the upsampler (--upsampler SPEC)"
+        ) from error
 
 
 def _same_upsampler(path: Path, checkpoint: Checkpoint, upsampler: Upsampler, is_chosen: bool) -> list[str]:

@@ -11,6 +11,7 @@ from urllib.request import getproxies
 
 import torch
 from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -93,14 +94,18 @@ def find_weights(
     for repository, file_name in hub:
         try:
             return Path(hf_hub_download(repository, file_name, local_files_only=no_network))
+        except LocalEntryNotFoundError as error:
+            if not no_network:
+                failures.append(f"{repository}/{file_name}: {str(error).splitlines()[0][:160]}")
         except Exception as error:  # the hub's client raises its own errors and those of its transport alike
             failures.append(f"{repository}/{file_name}: {type(error).__name__}: {str(error).splitlines()[0][:160]}")
     if no_network:
-        failures.insert(0, f"its address {constants.ENDPOINT} is not known here, so only its cache was looked into")
+        failures.insert(0, f"its address {constants.ENDPOINT} is not known here, and its cache does not hold them")
+    pages = " or ".join(dict.fromkeys(f"{constants.ENDPOINT}/{repository}" for repository, _ in hub))
     raise WeightsError(
         f"the weights of {name!r} could not be fetched from the Hugging Face hub ({'; '.join(failures)}). "
-        f"Without a hub, download one of {', '.join(file_names)} elsewhere and give the file, or a folder that holds "
-        f"it, as {option}; or fill the hub's cache and set HF_HOME."
+        f"Without a hub, download one of {', '.join(file_names)} elsewhere, from {pages}, and give the file, or a "
+        f"folder that holds it, as {option}; or fill the hub's cache and set HF_HOME."
     )
 
 

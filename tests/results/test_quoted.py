@@ -12,12 +12,14 @@ from vfm_isbench.results.quoted import METRICS, beside_quoted, differences, quot
 from vfm_isbench.types import Click, ObjectEvidence, ObjectId
 
 
-def measured(protocol: Protocol) -> Result:
+def measured(protocol: Protocol, objects: int = 50) -> Result:
     """GrabCut alone: 90 % at click 4, 65.5 % at click 1."""
     ious = (0.655, 0.7, 0.8, 0.9, *[0.95] * (protocol.max_clicks - 4))
     clicks = tuple(Click(0, column, True) for column in range(protocol.max_clicks))
-    found = DatasetResult("grabcut", (ObjectEvidence(ObjectId("bear"), clicks, ious),))
-    return Result(protocol, {"name": "mine"}, {"name": protocol.backbone}, {"grabcut": found})
+    evidence = tuple(ObjectEvidence(ObjectId(f"bear-{number}"), clicks, ious) for number in range(objects))
+    backbone = {"name": protocol.backbone}
+    found = {"grabcut": DatasetResult("grabcut", evidence)}
+    return Result(protocol, {"name": "mine"}, backbone, found, training=({"epoch": 0},))
 
 
 def line_of(text: str, start: str) -> list[str]:
@@ -96,3 +98,10 @@ def test_the_channel_norm_counts_for_featup_alone() -> None:
         assert differences(result, table) == []
         featup = dataclasses.replace(result, upsampler={"name": "featup:dinov2", "source": {"kind": "featup"}})
         assert differences(featup, table) == (["featup_channel_norm True for False"] if with_norm else [])
+
+
+def test_fewer_objects_and_an_unknown_training_are_not_comparable() -> None:
+    few = measured(Protocol.preset("paper"), objects=10)
+    assert "* not comparable: mine was measured with 10 of 50 objects of grabcut" in beside_quoted([few])
+    elsewhere = dataclasses.replace(measured(Protocol.preset("paper")), training=())
+    assert "* not comparable: mine was measured with an unknown training" in beside_quoted([elsewhere])

@@ -43,8 +43,7 @@ def enlargement(
         like: Gives device and type.
     """
     rows, cols = (
-        _shifted(_resize_matrix(n, size, mode, align_corners, like))
-        for n, size in zip(small, large, strict=True)
+        _shifted(_resize_matrix(n, size, mode, align_corners, like)) for n, size in zip(small, large, strict=True)
     )
     return Enlargement(rows, cols)
 

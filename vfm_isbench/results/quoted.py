@@ -32,6 +32,7 @@ class QuotedTable:
         citation: Title, arXiv number, table.
         provenance: Where the figures were read off.
         datasets: Columns.
+        objects: How many objects each of them has.
         rows: Scores by upsampler, in the order of ``datasets``.
     """
 
@@ -41,6 +42,7 @@ class QuotedTable:
     citation: str
     provenance: str
     datasets: tuple[str, ...]
+    objects: tuple[int, ...]
     rows: Mapping[str, tuple[float, ...]]
 
 
@@ -56,6 +58,7 @@ def quoted_tables() -> tuple[QuotedTable, ...]:
             citation=table["citation"],
             provenance=table["provenance"],
             datasets=tuple(table["datasets"]),
+            objects=tuple(table["objects"]),
             rows=MappingProxyType({name: tuple(scores) for name, scores in table["rows"].items()}),
         )
         for table in json.loads(text)["tables"]
@@ -85,13 +88,18 @@ def _belongs(result: Result, table: QuotedTable) -> bool:
 
 
 def differences(result: Result, table: QuotedTable) -> list[str]:
-    """In what a result's protocol differs from the one a quoted table was obtained under."""
+    """In what a result differs from how a quoted table was obtained: protocol, number of objects, training."""
     mine, quoted = result.protocol.to_dict(), PRESETS[table.protocol].to_dict()
     # The papers' code leaves FeatUp's channel norm out; for other upsamplers the field says nothing.
     is_featup = (result.upsampler.get("source") or {}).get("kind") == "featup"
     quoted["featup_channel_norm"] = False if is_featup else mine["featup_channel_norm"]
     fields = [key for key in quoted if key not in ("name", "seed", "test_datasets") and mine[key] != quoted[key]]
-    return [f"{key} {mine[key]!r} for {quoted[key]!r}" for key in fields]
+    found = [f"{key} {mine[key]!r} for {quoted[key]!r}" for key in fields]
+    for name, count in zip(table.datasets, table.objects, strict=True):
+        measured = len(result.datasets[name].objects) if name in result.datasets else count
+        if measured != count:
+            found.append(f"{measured} of {count} objects of {name}")
+    return found if result.training else [*found, "an unknown training"]
 
 
 def _block(table: QuotedTable, results: Sequence[Result]) -> str:

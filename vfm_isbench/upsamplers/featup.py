@@ -266,8 +266,8 @@ def featup_from_state_dict(state: Mapping[str, Tensor], source: str, channel_nor
         state: Tensors by key, as in the ``state_dict`` of FeatUp's files, in a whole model of iSegProbe, or bare; the
             backbone, ``downsampler`` and ``scale_net`` beside them are left out, as is ``module.`` before all keys.
         source: The file, or what else the tensors came from, for messages.
-        channel_norm: Whether to take the channel norm, ``model.1.norm.*``, if the file has one; the attribute
-            ``channel_norm`` of the module tells.
+        channel_norm: Whether to take the channel norm if the file has one (``model.1.norm.*``, or ``norm.*`` in the
+            state dict of the module itself); the attribute ``channel_norm`` of the module tells.
 
     Raises:
         WeightsError: if they are not those of a FeatUp-JBU, listing missing and unexpected keys.
@@ -275,9 +275,9 @@ def featup_from_state_dict(state: Mapping[str, Tensor], source: str, channel_nor
     state = without_module_prefix(state)
     kept = {key: value for key, value in state.items() if not _stands_beside(key)}
     below, rest = tensors_below(kept, "fixup_proj.1.weight", source)
-    norm = {}
-    if channel_norm:
-        norm = {key.removeprefix("model.1."): state[key] for key in state if key.startswith("model.1.norm.")}
+    norm = {key: below.pop(key) for key in list(below) if key.startswith("norm.")}
+    norm |= {key.removeprefix("model.1."): state[key] for key in state if key.startswith("model.1.norm.")}
+    norm = norm if channel_norm else {}
     featup = FeatUpJBU(below["fixup_proj.1.weight"].shape[0], channel_norm=bool(norm))
     load_exactly(featup, below | norm, source, _LAYOUTS, rest)
     return featup.eval()

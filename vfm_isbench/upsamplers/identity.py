@@ -22,7 +22,9 @@ from vfm_isbench.upsamplers.adapters import Adapted
 from vfm_isbench.upsamplers.freezing import closed_over, find_module, used_globals
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, enum.Enum, torch.dtype, torch.device, torch.Size)
-_LIBRARIES = frozenset({"torch", "torchvision", "numpy", "scipy", "timm"}) | sys.stdlib_module_names - {"__main__"}
+_LIBRARIES = frozenset({"torch", "torchvision", "numpy", "scipy", "timm", "vfm_isbench"}) | sys.stdlib_module_names - {
+    "__main__"
+}
 """Code of these is recorded by name: a run's environment holds the versions."""
 _NO_SETTINGS = ("training", "upsampler_name")
 """Plain attributes of a module that do not change what it computes."""

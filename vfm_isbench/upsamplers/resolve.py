@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -42,6 +43,15 @@ def load_upsampler(spec: str, options: LoadOptions | None = None) -> Upsampler:
     kind, colon, rest = spec.partition(":")
     if colon and kind in LOADERS:
         return LOADERS.get(kind)(rest, options or LoadOptions())
+    if options is not None and options.weights is not None:
+        raise UnknownNameError(
+            f"upsampler {spec!r} takes no weights from elsewhere: leave out {options.weights}, or name an upsampler "
+            f"of a kind that does: {', '.join(LOADERS)}"
+        )
+    if spec in LOADERS:
+        raise UnknownNameError(f"{spec!r} is a kind of upsampler: write {spec}:NAME, see vfm-isbench list upsamplers")
+    if colon and (meant := difflib.get_close_matches(kind, list(LOADERS), n=1)) and "." not in kind:
+        raise UnknownNameError(f"there is no kind of upsampler {kind!r}; did you mean {meant[0]}:{rest}?")
     source, colon, attribute = spec.rpartition(":")
     if not colon or not source or not attribute:
         if spec.removesuffix(":").endswith(".py"):

@@ -25,6 +25,10 @@ class LoadOptions:
     weights: Path | None = None
     trust_remote_code: bool = False
 
+    def __post_init__(self) -> None:
+        if self.weights is not None:  # text will do as well
+            object.__setattr__(self, "weights", Path(self.weights).expanduser())
+
 
 Loader: TypeAlias = Callable[[str, LoadOptions], Upsampler]
 """Called with what stands behind the colon."""

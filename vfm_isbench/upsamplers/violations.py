@@ -51,6 +51,11 @@ def call_checked(upsampler: Upsampler, features: Tensor, image: Tensor) -> Tenso
 def _run(upsampler: Upsampler, features: Tensor, image: Tensor) -> Any:
     try:
         return upsampler(features, image)
+    except ContractError as error:
+        raise ContractError(
+            f"{error}. A learned upsampler works on features of the backbone it was trained for: choose that one "
+            "(command line: --backbone NAME), or other weights"
+        ) from error
     except Exception as error:
         others = ", ".join(STYLES[1:])
         raise ContractError(
