@@ -28,7 +28,7 @@ def check_protocol(protocol: Any) -> None:
 
     for field, choices in _CHOICES.items():
         need(getattr(protocol, field) in choices, field, f"one of {', '.join(choices)}")
-    for field in ("align_corners", "featup_channel_norm", "flip_test", "zoom_in", "resize_to_fit"):
+    for field in ("align_corners", "featup_channel_norm", "shuffled", "flip_test", "zoom_in", "resize_to_fit"):
         need(isinstance(getattr(protocol, field), bool), field, "True or False")
     for field in ("name", "backbone", "train_dataset", "validation_dataset"):
         value = getattr(protocol, field)

@@ -25,6 +25,7 @@ from vfm_isbench.training.samples import (
     augmentation_config,
     collate,
     first_click_rule,
+    items_per_epoch,
 )
 from vfm_isbench.types import AnnotatedImage, Array
 
@@ -281,3 +282,31 @@ def test_batches_stack_samples() -> None:
         assert torch.equal(batch.images[index], sample.image)
         assert np.array_equal(batch.targets[index, 0].numpy(), sample.target)
         assert batch.clicks[index] == sample.clicks
+
+
+@pytest.mark.parametrize("samples_per_epoch", [None, 8, 20])
+def test_shuffled_images_come_once_before_any_comes_again(
+    samples_per_epoch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol = SMALL.replace(shuffled=True, samples_per_epoch=samples_per_epoch, batch_size=4)
+    dataset = FakeDataset(images=11)
+    samples, drawn, read = TrainingSamples(dataset, protocol), [], dataset.read
+    monkeypatch.setattr(dataset, "read", lambda image_id: (drawn.append(image_id), read(image_id))[1])
+    per_epoch = items_per_epoch(protocol, dataset)
+    for number in range(33):
+        samples[divmod(number, per_epoch)]
+    passes = [drawn[start : start + 11] for start in (0, 11, 22)]
+    assert all(sorted(images) == sorted(dataset.image_ids) for images in passes)
+    assert passes[0] != passes[1] != passes[2]
+
+
+def test_weights_and_validation_are_never_shuffled(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = FakeDataset(images=11)
+    read = dataset.read
+    for weights, validation in ((np.ones(11), False), (None, True)):
+        drawn: list[str] = []
+        monkeypatch.setattr(dataset, "read", lambda image_id, to=drawn: (to.append(image_id), read(image_id))[1])
+        samples = TrainingSamples(dataset, SMALL.replace(shuffled=True), weights, validation=validation)
+        for item in range(11):
+            samples[0, item]
+        assert len(set(drawn)) < 11

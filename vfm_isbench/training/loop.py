@@ -18,7 +18,7 @@ from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture
 from vfm_isbench.training.loss import normalized_focal_loss
-from vfm_isbench.training.samples import Batch, TrainingSamples, collate
+from vfm_isbench.training.samples import Batch, TrainingSamples, collate, items_per_epoch
 from vfm_isbench.types import Click
 
 _CLICK_STREAM = 2
@@ -64,9 +64,9 @@ def train(
         ProtocolError: if an epoch has fewer samples than one batch.
     """
     protocol = samples.protocol
-    per_epoch = protocol.samples_per_epoch or len(samples.dataset)
-    steps = per_epoch // protocol.batch_size
+    steps = items_per_epoch(protocol, samples.dataset) // protocol.batch_size
     if steps == 0:
+        per_epoch = protocol.samples_per_epoch or len(samples.dataset)
         raise ProtocolError(f"an epoch of {per_epoch} samples is less than one batch of {protocol.batch_size}")
     parameters = list(probe.trainable().parameters())
     optimizer = torch.optim.Adam(

@@ -19,6 +19,8 @@ from vfm_isbench.types import Array, Click
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 """First word of every item's seed, so that training and validation never share random numbers."""
 
+_SHUFFLE_STREAM = 3
+"""First word of the seeds of the orders of images; iterative clicks have 2."""
 
 MOST_REDRAWS = 200
 """After as many augmentations without an object the crop is kept, so that no setting can redraw for ever."""
@@ -55,6 +57,11 @@ def collate(samples: Sequence[TrainingSample]) -> Batch:
         torch.from_numpy(np.stack([sample.target for sample in samples])).float().unsqueeze(1),
         [sample.clicks for sample in samples],
     )
+
+
+def items_per_epoch(protocol: Protocol, dataset: ObjectDataset) -> int:
+    """Samples of an epoch: whole batches only."""
+    return (protocol.samples_per_epoch or len(dataset)) // protocol.batch_size * protocol.batch_size
 
 
 def augmentation_config(protocol: Protocol) -> AugmentationConfig:
@@ -114,6 +121,7 @@ class TrainingSamples(Dataset[TrainingSample]):
         config = augmentation_config(protocol)
         if validation:
             config = AugmentationConfig.for_validation(config.crop_size, config.resize_range, config.ensure_crop_fits)
+        self._is_shuffled = protocol.shuffled and weights is None and not validation
         self._augment = Augmentation(config)
         self._rule = first_click_rule(protocol)
 
@@ -121,7 +129,7 @@ class TrainingSamples(Dataset[TrainingSample]):
         """Draw item ``key`` = (epoch, number within the epoch)."""
         epoch, item = key
         rng = np.random.default_rng([self.stream, self.protocol.seed, epoch, item])
-        sample = self.dataset.read(self.dataset.image_ids[self._draw_image(rng)])
+        sample = self.dataset.read(self.dataset.image_ids[self._draw_image(epoch, item, rng)])
         usable = set(self.dataset.instances_for_training(sample))
         labels = np.where(np.isin(sample.labels, list(usable)), sample.labels, 0).astype(np.int32)
         image, labels, instances = self._augment_until_object(sample.image, labels, rng)
@@ -131,9 +139,17 @@ class TrainingSamples(Dataset[TrainingSample]):
         clicks = first_clicks(selected, others, labels.shape, self._rule, rng)
         return TrainingSample(torch.tensor(image).permute(2, 0, 1).float().div(255), np.isin(labels, chosen), clicks)
 
-    def _draw_image(self, rng: np.random.Generator) -> int:
+    def _draw_image(self, epoch: int, item: int, rng: np.random.Generator) -> int:
+        images = len(self.dataset.image_ids)
+        if self._is_shuffled:
+            # Passes over the data set go on from epoch to epoch, whose number of items is another one.
+            in_all = epoch * items_per_epoch(self.protocol, self.dataset) + item
+            through, position = divmod(in_all, images)
+            return int(
+                np.random.default_rng([_SHUFFLE_STREAM, self.protocol.seed, through]).permutation(images)[position]
+            )
         if self._cumulative is None:
-            return int(rng.integers(len(self.dataset.image_ids)))
+            return int(rng.integers(images))
         return min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self._cumulative) - 1)
 
     def _augment_until_object(
