@@ -126,9 +126,10 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|")
     for size in options.sizes:
-        bilinear = statistics.median(in_own_process("bilinear", size, options)["times"])
+        measured = {name: in_own_process(name, size, options) for name in ["bilinear", *options.upsamplers]}
+        bilinear = statistics.median(measured["bilinear"]["times"])
         for name in options.upsamplers:
-            found = in_own_process(name, size, options)
+            found = measured[name]
             median = statistics.median(found["times"])
             again = "–" if found["features_again"] is None else f"{found['features_again']:.3f}"
             print(

@@ -79,15 +79,15 @@ def block_means(curves: Array, start: int) -> Array:
     return means
 
 
-@pytest.mark.parametrize("score", ["loss", "iou"])
-def test_one_seed_ends_where_the_recorded_ones_do(
-    score: str, recorded: dict[str, Array], trained: Curves, deviation: Deviation
-) -> None:
-    """Means of 50 steps of the later half differ by no more than those of the recorded seeds do (99 %, Student's t)."""
-    ours, theirs = block_means(trained(0)[score], LATE).ravel(), block_means(recorded[score], LATE).ravel()
+def test_one_seed_ends_at_the_recorded_loss(recorded: dict[str, Array], trained: Curves, deviation: Deviation) -> None:
+    """Means of 50 steps of the later half differ by no more than those of the recorded seeds do (99 %, Student's t).
+
+    Of one seed the loss alone: IoU varies between seeds so much that it takes several, as below.
+    """
+    ours, theirs = block_means(trained(0)["loss"], LATE).ravel(), block_means(recorded["loss"], LATE).ravel()
     standard_error = theirs.std(ddof=1) * np.sqrt(1 / len(ours) + 1 / len(theirs))
     reach = stats.t.ppf(0.995, len(theirs) - 1) * standard_error
-    deviation(f"training: mean {score} of steps 200 to 400, one seed", abs(ours.mean() - theirs.mean()), reach)
+    deviation("training: mean loss of steps 200 to 400, one seed", abs(ours.mean() - theirs.mean()), reach)
 
 
 @pytest.mark.slow
