@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from itertools import count
 
 import numpy as np
 import torch
+from timing import seconds
 
 from vfm_isbench import Protocol
 from vfm_isbench.backbones import load_backbone
@@ -30,17 +30,6 @@ from vfm_isbench.training.loop import predict_batch
 from vfm_isbench.training.samples import Batch, collate
 from vfm_isbench.types import Click
 from vfm_isbench.upsamplers import load_upsampler
-
-
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one call."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def parts_of_a_click(probe: Probe, protocol: Protocol, device: torch.device) -> dict[str, Callable[[], object]]:

@@ -15,12 +15,12 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from timing import seconds
 
 from vfm_isbench.benchmark import choose_device
 from vfm_isbench.upsamplers import TwoStepUpsampler, Upsampler, count_parameters, find_module, freeze, load_upsampler
@@ -70,17 +70,6 @@ def measure(name: str, size: int, width: int, rounds: int, device: torch.device,
         "features_again": again,
         "peak": peak - before,
     }
-
-
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one call."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def held(device: torch.device) -> int:
