@@ -36,9 +36,10 @@ ALLOWED: dict[str, set[str]] = {
     # Assembly.
     "probe": BASE | {"backbones", "upsamplers"},
     "build": BASE | COMPONENTS | {"probe"},
+    "shortcut": BASE | {"heads", "probe", "upsamplers"},
     # Use of the assembled probe; training and evaluation do not know each other.
     "training": BASE | {"clicks", "datasets", "probe", "build"},
-    "evaluation": BASE | {"clicks", "datasets", "metrics", "probe", "build"},
+    "evaluation": BASE | {"clicks", "datasets", "metrics", "probe", "build", "shortcut"},
     "reference": BASE | COMPONENTS | {"build", "probe"},
     # Results know neither training nor evaluation.
     "results": BASE | {"metrics"},

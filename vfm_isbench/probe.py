@@ -116,12 +116,12 @@ class Probe(nn.Module):
         tokens = self.click_encoder(click_map)
         if self.injection == "late":
             features = cast(Tensor, encoded.features)
-            features = features + self._resize(tokens, features.shape[-2:])
+            features = features + self.resize(tokens, features.shape[-2:])
         elif self.injection == "pre_upsampler":
             features = self._upsample(cast(Tensor, encoded.features) + tokens, encoded.guidance, size)
         else:
             features = self._upsample(self.backbone(encoded.image, tokens), encoded.guidance, size)
-        return self._resize(self.head(features), size)
+        return self.resize(self.head(features), size)
 
     def forward(self, image: Tensor, click_map: Tensor) -> Tensor:
         """Segment images B×3×H×W (RGB in [0, 1]) under click maps B×3×H×W; returns logits B×1×H×W."""
@@ -134,9 +134,10 @@ class Probe(nn.Module):
             upsampled = self.upsampler(features, guidance)
         if keeps_patch_resolution(self.upsampler):
             return upsampled
-        return self._resize(upsampled, size)
+        return self.resize(upsampled, size)
 
-    def _resize(self, maps: Tensor, size: torch.Size) -> Tensor:
+    def resize(self, maps: Tensor, size: torch.Size) -> Tensor:
+        """Resize maps bilinearly by the probe's convention, if they are not of that size."""
         if maps.shape[-2:] == size:
             return maps
         return functional.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=self.align_corners)

@@ -80,7 +80,7 @@ def test_what_was_done_before_is_not_done_again() -> None:
     whole, _ = evaluate_dataset(probe, dataset, SMALL, progress=False)
     marked = ObjectEvidence(whole[1].object_id, whole[1].clicks, (0.125,) * 4)
     kept: list[ObjectEvidence] = []
-    counter = CallCounter(probe.head)
+    counter = CallCounter(probe.click_encoder)
     evidence, times = evaluate_dataset(
         probe, dataset, SMALL, done={marked.object_id: marked}, keep=kept.append, progress=False
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from torch.nn import functional
 
 from vfm_isbench.clicks import click_maps, points_tensor
 from vfm_isbench.evaluation.zoom_in import Box, choose_crop
-from vfm_isbench.probe import EncodedImage, Probe
+from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.shortcut import QuickProbe
 from vfm_isbench.types import Array, Click
 
 
@@ -20,12 +22,12 @@ class ImageCrops:
     """One image and its encoded crops; the crop of the whole image is kept, for every object of the image starts there.
 
     Args:
-        probe: The network.
+        probe: The network, as it is or by the shortcut.
         image: H×W×3 uint8 RGB.
         protocol: For image size, mirroring and resizing.
     """
 
-    def __init__(self, probe: Probe, image: Array, protocol: Protocol) -> None:
+    def __init__(self, probe: Probe | QuickProbe, image: Array, protocol: Protocol) -> None:
         device = next(probe.head.parameters()).device
         # A copy, for arrays that are read-only or mirrored views, neither of which PyTorch takes.
         pixels = torch.from_numpy(np.array(image, order="C")).to(device)
@@ -33,9 +35,9 @@ class ImageCrops:
         self.shape: tuple[int, int] = (image.shape[0], image.shape[1])
         self._probe = probe
         self._protocol = protocol
-        self._whole: EncodedImage | None = None
+        self._whole: Any = None
 
-    def encode(self, box: Box) -> EncodedImage:
+    def encode(self, box: Box) -> Any:
         """Encode a crop (with its mirror image, if the protocol flips), resized to the network's input size."""
         is_whole = box == Box.whole(self.shape)
         if is_whole and self._whole is not None:
@@ -60,17 +62,17 @@ class ObjectPredictor:
     """Keeps the state of one object between its clicks: crop and previous prediction.
 
     Args:
-        probe: The network.
+        probe: The same network as that of the crops.
         crops: The image; shared between its objects.
         protocol: For all settings of the evaluation.
     """
 
-    def __init__(self, probe: Probe, crops: ImageCrops, protocol: Protocol) -> None:
+    def __init__(self, probe: Probe | QuickProbe, crops: ImageCrops, protocol: Protocol) -> None:
         self._probe = probe
         self._crops = crops
         self._protocol = protocol
         self._box: Box | None = None
-        self._encoded: EncodedImage | None = None
+        self._encoded: Any = None
         self._probability: Tensor | None = None
 
     @property

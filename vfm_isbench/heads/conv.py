@@ -47,6 +47,13 @@ class ConvHead(nn.Module):
             features = block(features)
         return cast(Tensor, self.classifier(features))
 
+    def after_first(self, convolved: Tensor) -> Tensor:
+        """Go on from the first convolution, before its ReLU: B×C×H×W, overwritten, to logits B×1×H×W."""
+        features = convolved.relu_()
+        for block in list(self.convs)[1:]:
+            features = block(features)
+        return cast(Tensor, self.classifier(features))
+
 
 class LinearHead(ConvHead):
     """The classifier alone: one 1×1 convolution, the strictest probe of the features."""

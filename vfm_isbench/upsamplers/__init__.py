@@ -1,7 +1,13 @@
 """Upsamplers: the contract they keep, the built-in ones, and how those of others are found, adapted and told apart."""
 
 from vfm_isbench.upsamplers.adapters import STYLES, Adapted, Style, adapt, detect_style, to_contract
-from vfm_isbench.upsamplers.base import UPSAMPLERS, TwoStepUpsampler, Upsampler, keeps_patch_resolution
+from vfm_isbench.upsamplers.base import (
+    UPSAMPLERS,
+    TwoStepUpsampler,
+    Upsampler,
+    interpolation_of,
+    keeps_patch_resolution,
+)
 from vfm_isbench.upsamplers.channel_norm import follow_channel_norm
 from vfm_isbench.upsamplers.contract import ContractReport, check_upsampler
 from vfm_isbench.upsamplers.featup import FeatUpJBU, featup_from_state_dict
@@ -53,6 +59,7 @@ __all__ = [
     "follow_channel_norm",
     "freeze",
     "identity_of",
+    "interpolation_of",
     "is_own",
     "keeps_patch_resolution",
     "lift_from_state_dict",

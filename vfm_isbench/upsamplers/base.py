@@ -20,6 +20,8 @@ An upsampler *may* declare, as attributes:
 
 * ``keeps_patch_resolution: bool``: it leaves features at the patch grid on purpose, so that the head runs there and
   only its logits are resized (the "no upsampling" baseline).
+* ``interpolation: tuple[str, bool | None]``: it is ``torch.nn.functional.interpolate`` to the image's size, with this
+  ``mode`` and ``align_corners``; evaluation uses that its work is linear.
 * ``upsampler_name: str``: what tables call it; without it, ``module:qualname``.
 * ``upsampler_source: Mapping[str, JSON value]``: where code and weights came from (repository, commit, SHA-256 of the
   weights file, attention backend, …); kept with every result.
@@ -51,6 +53,12 @@ class TwoStepUpsampler(Protocol):
     def upsample(self, features: Tensor, guidance: Any, /) -> Tensor:
         """Upsample ``features`` B×C×h×w with what :meth:`encode_guidance` returned for the same images."""
         ...
+
+
+def interpolation_of(upsampler: Upsampler) -> tuple[str, bool | None] | None:
+    """``mode`` and ``align_corners`` of an upsampler that declares itself to be an interpolation, otherwise None."""
+    declared: tuple[str, bool | None] | None = getattr(upsampler, "interpolation", None)
+    return declared
 
 
 def keeps_patch_resolution(upsampler: Upsampler) -> bool:

@@ -28,6 +28,7 @@ class Nearest:
     """Every pixel takes the features of the patch that it lies in."""
 
     upsampler_name: ClassVar[str] = "nearest"
+    interpolation: ClassVar[tuple[str, bool | None]] = ("nearest", None)
 
     def __call__(self, features: Tensor, image: Tensor) -> Tensor:
         """Resize ``features`` B×C×h×w to the size of ``image`` B×3×H×W."""
@@ -44,6 +45,11 @@ class Bilinear:
     """
 
     align_corners: bool = True
+
+    @property
+    def interpolation(self) -> tuple[str, bool | None]:
+        """Mode and align_corners."""
+        return "bilinear", self.align_corners
 
     @property
     def upsampler_name(self) -> str:
@@ -64,6 +70,11 @@ class Bicubic:
     """
 
     align_corners: bool = False
+
+    @property
+    def interpolation(self) -> tuple[str, bool | None]:
+        """Mode and align_corners."""
+        return "bicubic", self.align_corners
 
     @property
     def upsampler_name(self) -> str:
