@@ -44,7 +44,7 @@ class QuickProbe:
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
         self._interpolation = interpolation_of(probe.upsampler)
-        self._enlargements: dict[tuple[torch.Size, torch.Size, str], Enlargement] = {}
+        self._enlargements: dict[tuple[torch.Size, torch.Size, str, bool | None], Enlargement] = {}
 
     @property
     def head(self) -> nn.Module:
@@ -86,7 +86,7 @@ class QuickProbe:
         return cast(ConvBlock, head.convs[0]).conv if type(head) is ConvHead and len(head.convs) else None
 
     def _how(self, small: Tensor, size: torch.Size, mode: str, align_corners: bool | None) -> Enlargement:
-        key = (small.shape[-2:], size, mode)
+        key = (small.shape[-2:], size, mode, align_corners)
         if key not in self._enlargements:
             grid, large = (small.shape[-2], small.shape[-1]), (size[-2], size[-1])
             self._enlargements[key] = enlargement(grid, large, mode, align_corners, small)
