@@ -69,7 +69,7 @@ def test_worker_processes_do_not_change_the_numbers(result):
 
 def test_run_interrupted_in_evaluation_goes_on(result, tmp_path, monkeypatch):
     evaluated = []
-    original = evaluation_loop.evaluate_object
+    original = evaluation_loop.evaluate_objects
 
     def stop_after_one(*arguments, **options):
         if evaluated:
@@ -77,12 +77,12 @@ def test_run_interrupted_in_evaluation_goes_on(result, tmp_path, monkeypatch):
         evaluated.append(1)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(evaluation_loop, "evaluate_object", stop_after_one)
+    monkeypatch.setattr(evaluation_loop, "evaluate_objects", stop_after_one)
     with pytest.raises(KeyboardInterrupt):
         Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False).run(upsample)
-    monkeypatch.setattr(evaluation_loop, "evaluate_object", original)
+    monkeypatch.setattr(evaluation_loop, "evaluate_objects", original)
     seen = []
-    monkeypatch.setattr(evaluation_loop, "evaluate_object", lambda *a, **k: seen.append(1) or original(*a, **k))
+    monkeypatch.setattr(evaluation_loop, "evaluate_objects", lambda *a, **k: seen.append(1) or original(*a, **k))
     resumed = Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False).run(upsample)
     assert len(seen) == 2
     assert resumed.datasets["scenes"].objects == result.datasets["scenes"].objects

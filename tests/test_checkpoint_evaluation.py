@@ -130,16 +130,16 @@ def test_an_unfinished_training_is_told(run: Path, tmp_path: Path) -> None:
 
 def test_an_interrupted_evaluation_goes_on(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "r.json"
-    evaluate_object = evaluation_loop.evaluate_object
+    evaluate_objects = evaluation_loop.evaluate_objects
     calls: list[int] = []
 
     def interrupted(*arguments: object, **more: object) -> object:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return evaluate_object(*arguments, **more)  # type: ignore[arg-type]
+        return evaluate_objects(*arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evaluation_loop, "evaluate_object", interrupted)
+    monkeypatch.setattr(evaluation_loop, "evaluate_objects", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate_checkpoint(run, device="cpu", output=output, progress=False)
     assert not output.exists()

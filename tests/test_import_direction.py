@@ -15,7 +15,18 @@ NAME = PACKAGE.name
 LONGEST = 400
 """Lines of a module."""
 
-BASE = {"errors", "types", "registry", "protocol", "protocol_checks", "weights", "downloads", "inert_pickle", "winograd"}
+BASE = {
+    "errors",
+    "types",
+    "registry",
+    "protocol",
+    "protocol_checks",
+    "weights",
+    "downloads",
+    "inert_pickle",
+    "winograd",
+    "speed",
+}
 COMPONENTS = {"backbones", "upsamplers", "click_encoders", "heads"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -27,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "protocol": {"errors", "registry", "protocol_checks"},
     "inert_pickle": {"errors"},
     "winograd": {"types"},
+    "speed": {"errors"},
     "weights": {"errors", "inert_pickle"},
     "downloads": {"errors"},
     # Parts that know the bottom, and never each other.
@@ -37,10 +49,11 @@ ALLOWED: dict[str, set[str]] = {
     # Assembly.
     "probe": BASE | {"backbones", "upsamplers"},
     "build": BASE | COMPONENTS | {"probe"},
+    "feature_cache": BASE | {"backbones", "probe", "upsamplers"},
     "shortcut": BASE | {"heads", "probe", "upsamplers"},
     # Use of the assembled probe; training and evaluation do not know each other.
-    "training": BASE | {"clicks", "datasets", "probe", "build", "shortcut"},
-    "evaluation": BASE | {"clicks", "datasets", "metrics", "probe", "build", "shortcut"},
+    "training": BASE | {"clicks", "datasets", "probe", "build", "shortcut", "feature_cache"},
+    "evaluation": BASE | {"clicks", "datasets", "metrics", "probe", "build", "shortcut", "feature_cache"},
     "reference": BASE | COMPONENTS | {"build", "probe"},
     # Results know neither training nor evaluation.
     "results": BASE | {"metrics"},

@@ -39,5 +39,9 @@ class RunError(VfmIsbenchError):
     """A run cannot start or go on, for example because its output folder belongs to another run."""
 
 
+class SpeedError(VfmIsbenchError):
+    """A speed setting has a value outside its range, or cannot be used with what is to be run."""
+
+
 class VfmIsbenchWarning(UserWarning):
     """Something that is allowed, but that a reader of the numbers should know."""
