@@ -15,7 +15,7 @@ NAME = PACKAGE.name
 LONGEST = 400
 """Lines of a module."""
 
-BASE = {"errors", "types", "registry", "protocol", "protocol_checks", "weights", "downloads", "inert_pickle"}
+BASE = {"errors", "types", "registry", "plugins", "protocol", "protocol_checks", "weights", "downloads", "inert_pickle"}
 COMPONENTS = {"backbones", "upsamplers", "click_encoders", "heads"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -23,7 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "registry": {"errors"},
-    "protocol_checks": {"errors"},
+    "plugins": {"errors", "registry"},
+    "protocol_checks": {"errors", "registry"},
     "protocol": {"errors", "registry", "protocol_checks"},
     "inert_pickle": {"errors"},
     "weights": {"errors", "inert_pickle"},

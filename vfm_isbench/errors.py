@@ -39,5 +39,9 @@ class RunError(VfmIsbenchError):
     """A run cannot start or go on, for example because its output folder belongs to another run."""
 
 
+class PluginError(VfmIsbenchError):
+    """What another package adds by an entry point is broken or refused; the message names package and entry point."""
+
+
 class VfmIsbenchWarning(UserWarning):
     """Something that is allowed, but that a reader of the numbers should know."""
