@@ -302,18 +302,24 @@ WRONG: Mapping[str, tuple[str, str, str]] = {
     "tokens of another size": (
         "click encoder",
         "from torch import nn\ndef it(width, patch_size, protocol): return nn.Conv2d(3, width, 7, stride=7)",
-        r"made tokens \(1, 8, 4, 4\) of a click map, where \(1, 8, 2, 2\) are needed",
+        r"gave \(1, 8, 4, 4\) for 1×3×28×28 zeros, where \(1, 8, 2, 2\) is needed",
     ),
     "tokens in a tuple": (
         "click encoder",
         "from torch import nn\nclass it(nn.Module):\n"
         "  def __init__(self, *a): super().__init__()\n  def forward(self, clicks): return (clicks,)",
-        "made tokens tuple",
+        "gave a tuple for 1×3×28×28 zeros",
     ),
     "fails when used": (
         "click encoder",
         "from torch import nn\ndef it(width, patch_size, protocol): return nn.Conv2d(4, width, 7)",
-        "failed on a click map with RuntimeError",
+        "failed on 1×3×28×28 zeros with RuntimeError",
+    ),
+    "features of another width": (
+        "backbone",
+        "from vfm_isbench.fakes import FakeBackbone\ndef it(image_size, *, weights, pretrained):\n"
+        "  made = FakeBackbone()\n  made.name, made.width = 'wrong', 9\n  return made",
+        r"gave \(1, 8, 2, 2\) for 1×3×28×28 zeros, where \(1, 9, 2, 2\) is needed",
     ),
 }
 

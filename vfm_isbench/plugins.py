@@ -11,6 +11,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+from torch import nn
+
 from vfm_isbench.errors import PluginError, VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.registry import NAME_RULE, is_plain_name, unknown_name
 
@@ -72,6 +75,23 @@ class Plugin:
         if not isinstance(made, expected):
             raise self.error(f"made something of type {type(made).__name__}, which is no {expected.__name__}")
         return self.mark(made)
+
+    def try_out(self, module: nn.Module, side: int, shape: tuple[int, ...]) -> None:
+        """Give a module 1×3×side×side zeros, and raise a :class:`PluginError` unless its output has the ``shape``.
+
+        The trial leaves no trace: no statistics of a BatchNorm, and no random number that other weights come from.
+        """
+        was_training = module.training
+        module.eval()
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                output = module(torch.zeros(1, 3, side, side))
+        except Exception as error:
+            raise self.error(f"failed on 1×3×{side}×{side} zeros with {type(error).__name__}: {error}") from error
+        module.train(was_training)
+        found = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
+        if found != shape:
+            raise self.error(f"gave {found} for 1×3×{side}×{side} zeros, where {shape} is needed")
 
     def mark(self, made: T) -> T:
         """Note on an object that it is of this plugin, for :func:`plugin_origins`; returns the object."""

@@ -91,6 +91,8 @@ def _load_plugin(plugin: Plugin, image_size: int, weights: Path | None, pretrain
     backbone = plugin.make(Backbone, image_size, weights=weights, pretrained=pretrained)  # type: ignore[type-abstract]
     if backbone.name != plugin.name:
         raise plugin.error(f"makes a backbone that calls itself {backbone.name!r}, a name that results would keep")
+    cells = backbone.grid(image_size)
+    plugin.try_out(backbone, image_size, (1, backbone.width, cells, cells))
     return backbone
 
 

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable
 from typing import TypeAlias
 
-import torch
 from torch import nn
 
 from vfm_isbench.click_encoders.patch_embedding import PatchEmbedding
@@ -82,17 +81,5 @@ def make_click_encoder(width: int, patch_size: int, protocol: Protocol) -> nn.Mo
     plugin = CLICK_ENCODER_PLUGINS.find(name)
     encoder = plugin.make(nn.Module, width, patch_size, protocol)
     cells = protocol.image_size // patch_size
-    expected = (1, width, cells, cells)
-    # A trial without a trace: no statistics of a BatchNorm, and no random number that the head's weights come from.
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        was_training = encoder.training
-        encoder.eval()
-        try:
-            tokens = encoder(torch.zeros(1, 3, protocol.image_size, protocol.image_size))
-        except Exception as error:
-            raise plugin.error(f"failed on a click map with {type(error).__name__}: {error}") from error
-        encoder.train(was_training)
-    shape = tuple(tokens.shape) if isinstance(tokens, torch.Tensor) else type(tokens).__name__
-    if shape != expected:
-        raise plugin.error(f"made tokens {shape} of a click map, where {expected} are needed")
+    plugin.try_out(encoder, protocol.image_size, (1, width, cells, cells))
     return encoder
