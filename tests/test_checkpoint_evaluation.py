@@ -6,12 +6,14 @@ import dataclasses
 import functools
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plugin_packages import Packages
 from tiny import TINY
 
 from vfm_isbench import Benchmark, Result, VfmIsbenchWarning, cli, evaluate_checkpoint
@@ -97,6 +99,16 @@ def test_a_checkpoint_cannot_name_code_to_run(
     with pytest.raises(RunError, match="--upsampler SPEC"):
         load_trained(path, device="cpu", load_options=LoadOptions(trust_remote_code=True))
     assert not (tmp_path / "ran").exists()
+
+
+def test_nor_that_of_an_installed_package(run: Path, tmp_path: Path, packages: Packages) -> None:
+    packages.install("mine", {("upsampler", "mine"): "mine_module:up"}, {"mine_module": "raise SystemExit('ran')"})
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint = load_checkpoint(run / "checkpoint.safetensors")
+    save_checkpoint(path, dataclasses.replace(checkpoint, upsampler={**checkpoint.upsampler, "spec": "mine"}))
+    with pytest.raises(RunError, match="--upsampler SPEC"):
+        load_trained(path, device="cpu")
+    assert "mine_module" not in sys.modules
 
 
 def test_an_upsampler_of_ones_own_is_asked_for(tmp_path: Path) -> None:

@@ -168,6 +168,29 @@ def test_an_unknown_preset_gets_a_suggestion() -> None:
         Protocol.preset("papr")
 
 
+def test_the_fingerprints_of_the_presets_stay() -> None:
+    """Results of earlier versions belong to them."""
+    assert {name: protocol.fingerprint()[:12] for name, protocol in PRESETS.items()} == {
+        "paper": "ec8bb4a08f67",
+        "paper-early": "fbe81e25cf6d",
+        "reference": "681a6fc185da",
+        "demo": "d995a32dccc5",
+    }
+
+
+@pytest.mark.parametrize("name", ["patch_embedding", "of_a_plugin", "sam2.1-clicks"])
+def test_a_click_encoder_need_not_be_installed_for_its_protocol_to_be_read(name: str) -> None:
+    protocol = paper.replace(click_encoder=name)
+    assert Protocol.from_dict(protocol.to_dict()) == protocol
+    assert f"|enc:{name}|" in protocol.signature()
+
+
+@pytest.mark.parametrize("name", ["a|b", "<b>", "../up", "a b", "x.py", ""])
+def test_the_name_of_a_click_encoder_is_a_plain_one(name: str) -> None:
+    with pytest.raises(ProtocolError, match="protocol field click_encoder is .*; expected a name: letters, digits"):
+        paper.replace(click_encoder=name)
+
+
 def test_the_signature_tells_what_differs() -> None:
     changed = paper.replace(seed=3, epochs=1, head="linear", flip_test=False, max_clicks=5)
     assert changed.signature() == (

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from vfm_isbench.build import build_probe
 from vfm_isbench.datasets import open_dataset
 from vfm_isbench.errors import RunError, UnknownNameError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.measurement import EvidenceOf, measure
+from vfm_isbench.plugins import plugin_origins
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.reference import assemble_reference, is_reference, protocol_of, read_reference
@@ -38,6 +39,7 @@ class LoadedCheckpoint:
         upsampler: What a result says about the upsampler.
         training: One record per epoch; empty where the file has none.
         notes: Remarks a reader of its numbers should see.
+        plugins: Origins of the data sets of other packages that it was trained on.
     """
 
     probe: Probe
@@ -45,6 +47,7 @@ class LoadedCheckpoint:
     upsampler: dict[str, Any]
     training: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+    plugins: tuple[Mapping[str, Any], ...] = ()
 
 
 def load_trained(
@@ -120,6 +123,7 @@ def evaluate_checkpoint(
         evidence_of=None if kept is None else kept.of(loaded, protocol),
         training=loaded.training,
         notes=loaded.notes,
+        plugins=loaded.plugins,
         progress=progress,
     )
     if kept is not None:
@@ -200,12 +204,39 @@ def _load_own(
     notes = [*remarks, *_same_upsampler(path, checkpoint, upsampler, is_chosen)]
     if not checkpoint.is_complete:
         notes.append(f"trained for {len(checkpoint.history)} of {protocol.epochs} epochs")
+    probe = build_probe(protocol, backbone, upsampler)
+    plugins = _plugins_trained_with(checkpoint)
+    notes += _same_plugins(plugins, plugin_origins(backbone, probe.click_encoder))
     for note in notes:
         warnings.warn(note, VfmIsbenchWarning, stacklevel=4)
-    probe = build_probe(protocol, backbone, upsampler)
     checkpoint.restore(probe.trainable())
     history = tuple(dataclasses.asdict(record) for record in checkpoint.history)
-    return dataclasses.replace(_loaded(probe, protocol, device, notes), training=history)
+    of_data = tuple(one for one in plugins if one.get("kind") == "data set")
+    return dataclasses.replace(_loaded(probe, protocol, device, notes), training=history, plugins=of_data)
+
+
+def _plugins_trained_with(checkpoint: Checkpoint) -> list[Mapping[str, Any]]:
+    """Origins of plugins that a checkpoint has on record; anybody may have written it, so their form is checked."""
+    recorded = checkpoint.extra.get("plugins")
+    keys = ("kind", "name", "package", "version")
+    found = recorded if isinstance(recorded, list) else []
+    return [one for one in found if isinstance(one, Mapping) and all(isinstance(one.get(key), str) for key in keys)]
+
+
+def _same_plugins(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Remarks on a backbone or click encoder of a plugin that is not of the package, version and code trained with."""
+    before = {(one["kind"], one["name"]): one for one in then}
+    notes = []
+    for one in now:
+        other = before.get((one["kind"], one["name"]))
+        if other != one:
+            trained = f"that of {other['package']} {other['version']}" if other else "another"
+            is_same_code = other is not None and other.get("code_sha256") == one["code_sha256"]
+            notes.append(
+                f"evaluated with the {one['kind']} {one['name']!r} of {one['package']} {one['version']}, trained with "
+                f"{trained}{'' if is_same_code else ', whose code differs'}"
+            )
+    return notes
 
 
 def _loaded(probe: Probe, protocol: Protocol, device: torch.device, notes: Sequence[str]) -> LoadedCheckpoint:

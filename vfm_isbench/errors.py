@@ -43,5 +43,9 @@ class SpeedError(VfmIsbenchError):
     """A speed setting has a value outside its range, or cannot be used with what is to be run."""
 
 
+class PluginError(VfmIsbenchError):
+    """What another package adds by an entry point is broken or refused; the message names package and entry point."""
+
+
 class VfmIsbenchWarning(UserWarning):
     """Something that is allowed, but that a reader of the numbers should know."""

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.evaluation import evaluate_dataset
+from vfm_isbench.plugins import plugin_origins
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import DatasetResult, Result, describe_environment
@@ -31,6 +32,7 @@ def measure(
     training: Sequence[Mapping[str, Any]] = (),
     timings: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
+    plugins: Sequence[Mapping[str, Any]] = (),
     progress: bool = True,
 ) -> Result:
     """Evaluate a trained probe click by click.
@@ -44,6 +46,7 @@ def measure(
         training: One record per epoch of the training.
         timings: Seconds of what came before.
         notes: Remarks a reader should see.
+        plugins: Origins of what other packages added to the training, beside what is seen of them here.
         progress: Show progress bars.
     """
     found: dict[str, DatasetResult] = {}
@@ -62,6 +65,11 @@ def measure(
         seconds[f"predicting.{dataset.name}"] = times.predicting
         seconds[f"clicking.{dataset.name}"] = times.clicking
     backbone = probe.backbone
+    environment: dict[str, Any] = describe_environment(next(probe.head.parameters()).device)
+    used: list[Mapping[str, Any]] = [*plugin_origins(probe.upsampler, backbone, probe.click_encoder, *datasets)]
+    used += [origin for origin in plugins if origin not in used]
+    if used:
+        environment["plugins"] = used
     return Result(
         protocol=protocol,
         upsampler=upsampler,
@@ -73,10 +81,10 @@ def measure(
         },
         datasets=found,
         training=tuple(training),
-        environment=describe_environment(next(probe.head.parameters()).device),
+        environment=environment,
         timings=seconds,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        notes=(*notes, *_protocol_notes(protocol)),
+        notes=(*notes, *_plugin_notes(used), *_protocol_notes(protocol)),
     )
 
 
@@ -93,6 +101,13 @@ def content_sha256(dataset: ObjectDataset, objects: Sequence[ObjectId], progress
             digest.update(sample.image.tobytes())
             digest.update(sample.labels.tobytes())
     return digest.hexdigest()
+
+
+def _plugin_notes(used: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not used:
+        return []
+    parts = [f"{one['kind']} {one['name']} ({one['package']} {one['version']})" for one in used]
+    return [f"from other packages: {', '.join(parts)}"]
 
 
 def _protocol_notes(protocol: Protocol) -> list[str]:

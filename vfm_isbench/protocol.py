@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vfm_isbench.errors import ProtocolError
-from vfm_isbench.protocol_checks import ClickEncoderName, HeadName, Injection, check_protocol
+from vfm_isbench.protocol_checks import HeadName, Injection, check_protocol
 from vfm_isbench.registry import unknown_name
 
 PROTOCOL_REVISION = 1
@@ -37,7 +37,8 @@ class Protocol:
         position_embedding: How DINOv2's position grid is resized: "official" as in its own code (bicubic, no
             antialiasing, 0.1 offset; register variants antialiased without offset), "timm" as timm does.
         image_size: Side H = W of the network input in pixels.
-        click_encoder: "patch_embedding" or "simple_vit".
+        click_encoder: "patch_embedding", "simple_vit", or one of another package, see ``vfm-isbench list
+            click_encoders``.
         simple_vit_depth: Blocks of SimpleViT.
         simple_vit_heads: Attention heads of SimpleViT.
         simple_vit_head_width: Channels per head of SimpleViT.
@@ -112,7 +113,7 @@ class Protocol:
     backbone: str = "dinov2_vits14"
     position_embedding: Literal["official", "timm"] = "official"
     image_size: int = 224
-    click_encoder: ClickEncoderName = "simple_vit"
+    click_encoder: str = "simple_vit"
     simple_vit_depth: int = 6
     simple_vit_heads: int = 8
     simple_vit_head_width: int = 64

@@ -40,7 +40,8 @@ class RunFolder:
 
     Args:
         folder: Created if absent.
-        belongs_to: JSON values that must be equal for work to be taken over: protocol, upsampler, backbone weights.
+        belongs_to: JSON values that must be equal for work to be taken over: protocol, upsampler, backbone weights,
+            origins of plugins.
         overwrite: Remove the files of another run instead of refusing.
 
     Raises:

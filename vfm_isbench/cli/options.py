@@ -13,7 +13,7 @@ from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.upsamplers import LoadOptions
 
 UPSAMPLER_HELP = (
-    "built-in name, loftup:NAME, featup:NAME, lift:FILE, hub:OWNER/REPO:ENTRY, hf:OWNER/NAME, "
+    "built-in name, name of a plugin, loftup:NAME, featup:NAME, lift:FILE, hub:OWNER/REPO:ENTRY, hf:OWNER/NAME, "
     "package.module:attribute, or path/to/file.py:attribute"
 )
 
@@ -49,7 +49,7 @@ def add_protocol_options(parser: argparse.ArgumentParser) -> None:
     """What :func:`protocol_from` reads."""
     parser.add_argument("--protocol", default="demo", metavar="NAME", help=f"{', '.join(PRESETS)} (default: demo)")
     parser.add_argument("--backbone", metavar="NAME", help="see: vfm-isbench list backbones")
-    parser.add_argument("--click-encoder", metavar="NAME", help="patch_embedding or simple_vit")
+    parser.add_argument("--click-encoder", metavar="NAME", help="see: vfm-isbench list click_encoders")
     parser.add_argument("--injection", metavar="NAME", help="early, late or pre_upsampler")
     parser.add_argument("--head", metavar="NAME", help="conv or linear")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of weights and training draws")
