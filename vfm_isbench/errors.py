@@ -35,6 +35,10 @@ class ResultError(VfmIsbenchError):
     """A result file is broken, of another schema, or contradicts itself."""
 
 
+class LeaderboardError(VfmIsbenchError):
+    """An entry of the leaderboard, or a file of its folder, cannot be used; the message names it."""
+
+
 class RunError(VfmIsbenchError):
     """A run cannot start or go on, for example because its output folder belongs to another run."""
 
