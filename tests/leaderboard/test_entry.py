@@ -78,12 +78,12 @@ def test_any_text_is_shown_on_one_short_line(text: str) -> None:
         assert shown == text
 
 
+text = st.text(st.characters(exclude_categories=["Cs"]))
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), below, max_size=3),
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False) | text,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(text, below, max_size=3),
     max_leaves=10,
-)  # fmt: skip
+)
 
 
 @given(json_values)

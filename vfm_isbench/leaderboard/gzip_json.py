@@ -161,7 +161,7 @@ def _short(text: str) -> str:
 
 def _is_deeper_than(content: Any, depth: int) -> bool:
     level: list[Any] = [content]
-    for _ in range(depth + 1):
+    for _ in range(depth):
         level = [part for value in level for part in _parts(value)]
         if not level:
             return False
