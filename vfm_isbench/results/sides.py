@@ -225,9 +225,15 @@ def _in_order(result: Result, dataset: str, metric: Metric, order: Sequence[Obje
 
 
 def _repeats(first: Side, second: Side, dataset: str) -> bool:
-    """Whether every result of the second side is one of the first over again."""
+    """Whether every result of the second side is one of the first over again, as far as clicks were placed in both."""
     runs = {result.protocol.seed: _evidence(result, dataset) for result in first.results}
-    return all(runs.get(result.protocol.seed) == _evidence(result, dataset) for result in second.results)
+    for result in second.results:
+        run, again = runs.get(result.protocol.seed), _evidence(result, dataset)
+        if run is None or any(
+            mine != theirs for one in run for mine, theirs in zip(run[one], again[one], strict=False)
+        ):
+            return False
+    return True
 
 
 def _evidence(result: Result, dataset: str) -> dict[ObjectId, tuple[float, ...]]:
