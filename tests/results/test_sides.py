@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_results import made_dataset, made_result, random_ious, seeds_of
+from made_results import made_dataset, made_result, random_ious, seeds_of, stopping_early
 
 from vfm_isbench.errors import ComparisonError, ResultError
-from vfm_isbench.results import Result
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.sides import Pair, Side, distinct, group_sides, side_of, why_apart
 
@@ -93,17 +92,6 @@ def test_a_rerun_of_one_seed_is_held_against_that_seed() -> None:
     runs = seeds_of("jbu", [0, 1, 2])
     pair = Pair.of(side_of(runs), side_of(runs[1]), "davis")
     assert (pair.paired_seeds, pair.first.seeds, pair.second.seeds) == (True, (1,), (1,))
-
-
-def stopping_early(run: Result) -> Result:
-    """The same, left at 90 %."""
-    ious = run.datasets["davis"].ious.copy()
-    for row in ious:
-        reached = np.flatnonzero(row >= 0.9)
-        row[reached[0] + 1 if len(reached) else len(row) :] = np.nan
-    return made_result(
-        made_dataset(ious, early_stop=(80, 85, 90)), name="jbu", sha256=run.upsampler["sha256"], seed=run.protocol.seed
-    )
 
 
 def test_a_rerun_that_stops_early_is_the_same_run_as_far_as_it_goes() -> None:

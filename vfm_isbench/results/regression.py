@@ -39,7 +39,7 @@ class Judgement:
         worsening: By how much the result is worse, positive for worse: in clicks for NoC, in IoU of [0, 1] otherwise.
             ``low`` and ``high`` are one-sided bounds, each of the confidence asked for.
         objects_needed: For "inconclusive": how many objects, in images like these, would settle it if the difference
-            stays what it is; None where no number would, as training seeds alone differ by too much.
+            stays what it is; None where no number would, as the training seeds differ by too much.
     """
 
     verdict: Verdict

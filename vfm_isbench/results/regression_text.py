@@ -92,5 +92,5 @@ def _settled_by(judgement: Judgement) -> str:
     if math.isnan(judgement.worsening.high):
         return "all objects lie in one image, which gives no interval; more images are needed"
     if judgement.worsening.seeds_error:
-        return "no number of objects would settle it: training seeds alone differ by too much. Add seeds on both sides"
+        return "with these seeds no number of objects would settle it: they differ by too much. Add seeds on both sides"
     return "no number of objects would settle it: the difference is the margin"
