@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_results import made_dataset, made_result, random_ious, seeds_of, stopping_early
+from made_results import PROTOCOL, made_dataset, made_result, random_ious, seeds_of, stopping_early
 
-from vfm_isbench.errors import ComparisonError, ResultError
+from vfm_isbench.errors import ComparisonError, IncomparableError, ResultError
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.sides import Pair, Side, distinct, group_sides, side_of, why_apart
 
@@ -43,6 +43,8 @@ def test_the_same_run_twice_is_one_and_a_rerun_that_differs_is_refused() -> None
     assert side_of([run, timed_anew]).seeds == (0,)
     with pytest.raises(ComparisonError, match="two different results of bilinear with seed 0"):
         side_of([run, made_result(made_dataset(random_ious(2)))])
+    with pytest.raises(IncomparableError, match="bilinear are incomparable: .* disk_radius 5.0 and 4.0"):
+        side_of([run, made_result(made_dataset(random_ious(1)), protocol=PROTOCOL.replace(disk_radius=4))])
 
 
 def test_a_side_is_read_from_files_and_folders(tmp_path: Path) -> None:
