@@ -63,12 +63,16 @@ ALLOWED: dict[str, set[str]] = {
     "fakes": BASE | {"backbones", "datasets"},
     "run_folder": BASE | {"results", "training"},
     "measurement": BASE | {"datasets", "evaluation", "probe", "results", "run_folder"},
+    # Entries are data: the leaderboard runs nothing, and what reruns an entry is handed in.
+    "leaderboard": BASE | {"datasets", "measurement", "metrics", "results", "upsamplers"},
     # The top.
     "benchmark": BASE | COMPONENTS | {"build", "datasets", "measurement", "probe", "results", "run_folder", "training"},
     "checkpoint_evaluation": BASE
     | COMPONENTS
     | {"benchmark", "build", "datasets", "measurement", "probe", "reference", "results", "run_folder", "training"},
-    "cli": BASE | COMPONENTS | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "reference", "results"},
+    "cli": BASE
+    | COMPONENTS
+    | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "leaderboard", "reference", "results"},
     "__main__": {"cli"},
     "__init__": BASE | COMPONENTS | {"benchmark", "checkpoint_evaluation", "datasets", "metrics", "probe", "results"},
 }
