@@ -86,26 +86,29 @@ def quoted(identity: str, name: str, noc90: dict[str, float], **changes: Any) ->
     """A row as a paper has it: one score, no interval."""
     only = {"low": None, "high": None}
     bare = {"objects": None, "rank": None, "noc80": None, "noc85": None, "iou_at_1": None, "not_reached90": None}
-    return entry(
-        identity,
-        name,
-        0.0,
-        None,
-        status="quoted",
-        seeds=[],
-        trust=None,
-        timed_on=None,
-        code=None,
-        citation="Sample, Example and Nobody: Upsampling that was never done. Proceedings of Nowhere, 2026, table 2",
-        paper="https://example.org/paper",
-        submitter=None,
-        version=None,
-        signature=None,
-        reproduce=None,
-        scores={
-            dataset: {**bare, "noc90": {"value": value, **only}, "curve": None} for dataset, value in noc90.items()
-        },
-    ) | changes
+    return (
+        entry(
+            identity,
+            name,
+            0.0,
+            None,
+            status="quoted",
+            seeds=[],
+            trust=None,
+            timed_on=None,
+            code=None,
+            citation="Sample, Example and Nobody: Upsampling that was never done. Proceedings of Nowhere, 2026, table 2",
+            paper="https://example.org/paper",
+            submitter=None,
+            version=None,
+            signature=None,
+            reproduce=None,
+            scores={
+                dataset: {**bare, "noc90": {"value": value, **only}, "curve": None} for dataset, value in noc90.items()
+            },
+        )
+        | changes
+    )
 
 
 def sample() -> dict[str, Any]:
@@ -120,8 +123,7 @@ def sample() -> dict[str, Any]:
         entry("nearest", "nearest", 9.6, 7, parameters=0, ms_per_image=0.05, seeds=[0], trust="self-reported"),
         entry("tarn", "Tarn-Tiny-with-a-rather-long-name", 10.4, 8, parameters=96_000, ms_per_image=None),
     ]
-    for one in ranked[:2]:
-        one["mean_rank"] = 1.25
+    ranked[0]["mean_rank"], ranked[1]["mean_rank"] = 1.25, 1.75
     ranked[0]["tied_with"] = ["ridge"]
     ranked[3]["tied_with"] = ["glacier", "scree"]
     ranked[4]["tied_with"] = ["glacier", "moraine"]

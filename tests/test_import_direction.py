@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "reference": BASE | COMPONENTS | {"build", "probe"},
     # Results know neither training nor evaluation.
     "results": BASE | {"metrics"},
+    "leaderboard_page": BASE | {"results"},
     "viz": BASE | {"metrics", "results"},
     "fakes": BASE | {"backbones", "datasets"},
     "run_folder": BASE | {"results", "training"},
@@ -52,7 +53,9 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint_evaluation": BASE
     | COMPONENTS
     | {"benchmark", "build", "datasets", "measurement", "probe", "reference", "results", "run_folder", "training"},
-    "cli": BASE | COMPONENTS | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "reference", "results"},
+    "cli": BASE
+    | COMPONENTS
+    | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "leaderboard_page", "reference", "results"},
     "__main__": {"cli"},
     "__init__": BASE | COMPONENTS | {"benchmark", "checkpoint_evaluation", "datasets", "metrics", "probe", "results"},
 }

@@ -17,7 +17,7 @@ function scoreCell(found, metric, range) {
   const interval = element(
     "span",
     { class: "interval" },
-    `${fixed(found.low * factor, digits)}${METRICS[metric].unit === "%" ? "–" : " – "}${fixed(found.high * factor, digits)}`,
+    `${fixed(found.low * factor, digits)} – ${fixed(found.high * factor, digits)}`,
   );
   return [value, interval, bar(found, range)];
 }

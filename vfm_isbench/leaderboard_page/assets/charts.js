@@ -88,7 +88,7 @@ function fill(id, caption, chart, none, table) {
 function plot(id, label, options) {
   const width = Math.max(document.querySelector(`#${id} .plot`).clientWidth, 240);
   const chart = Plot.plot({
-    width, height: HEIGHT, marginLeft: 44, marginBottom: 44, style: { background: "transparent", fontSize: "12px" }, ...options,
+    width, height: HEIGHT, marginLeft: 44, marginBottom: 48, style: { background: "transparent", fontSize: "12px" }, ...options,
   });
   chart.setAttribute("role", "img");
   chart.setAttribute("aria-label", label);
@@ -114,7 +114,7 @@ function drawCurves(entries, look) {
   );
   const title = ({ entry, click, iou }) => `${plain(entry.name)}\nclick ${click}: ${fixed(iou, 1)} %`;
   const chart = plot("curves", `Lines: mean IoU in percent after each of ${cap} clicks on ${plain(name)}, ${found.length} entries. The numbers follow as a table.`, {
-    x: { label: "clicks →", domain: [1, cap], ticks: ticksOfClicks(cap), tickFormat: "d" },
+    x: { label: "clicks →", labelOffset: 38, domain: [1, cap], ticks: ticksOfClicks(cap), tickFormat: "d" },
     y: { label: "↑ mean IoU, %", grid: true, nice: true },
     marks: [...lines, Plot.tip(points.filter((point) => !Number.isNaN(point.iou)), Plot.pointer({ x: "click", y: "iou", title }))],
   });
@@ -158,8 +158,8 @@ function drawLatency(entries, look) {
   ];
   const options = {
     x: wide
-      ? { type: "log", label: "milliseconds per image (log scale) →", domain: [Math.min(...times) / 1.6, Math.max(...times) * 1.6], ticks: 4, tickFormat: "~g" }
-      : { label: "milliseconds per image →", domain: [0, Math.max(...times) * 1.15] },
+      ? { type: "log", label: "milliseconds per image (log scale) →", labelOffset: 38, domain: [Math.min(...times) / 1.6, Math.max(...times) * 1.6], ticks: 4, tickFormat: "~g" }
+      : { label: "milliseconds per image →", labelOffset: 38, domain: [0, Math.max(...times) * 1.15] },
     y: { label: "↑ NoC90, clicks", grid: true, nice: true, inset: 8 },
     color: { type: "identity" },
     symbol: { type: "identity" },
@@ -199,7 +199,7 @@ function labels(points, chart) {
     for (const one of tries) {
       const box = { left: one.left, right: one.left + length, top: cy + one.dy - 7, bottom: cy + one.dy + 7 };
       const meets = (other) => box.left < other.right && other.left < box.right && box.top < other.bottom && other.top < box.bottom;
-      const inside = box.left > 44 && box.right < width - 4 && box.top > 14 && box.bottom < HEIGHT - 44;
+      const inside = box.left > 44 && box.right < width - 4 && box.top > 14 && box.bottom < HEIGHT - 48;
       if (inside && !taken.some((other, which) => which !== index && meets(other))) {
         taken.push(box);
         placed.push({ point, ...one });

@@ -69,14 +69,17 @@ function render() {
 
 const filters = document.getElementById("filters");
 filters.addEventListener("submit", (event) => event.preventDefault());
-filters.addEventListener("input", (event) => {
-  const { id, value } = event.target;
+
+function choose({ id, value }) {
   state[id] = value;
   // The largest group of a new protocol or backbone is shown, not the one that happened to be chosen before.
   if (id === "protocol" || id === "backbone") state.group = "";
   if (id === "protocol" && !page.groups.some((group) => group.protocol === value && group.backbone === state.backbone)) state.backbone = "";
   render();
-});
+}
+
+filters.addEventListener("change", (event) => choose(event.target));
+document.getElementById("q").addEventListener("input", (event) => choose(event.target));
 document.getElementById("reset").addEventListener("click", () => {
   Object.assign(state, DEFAULTS);
   render();

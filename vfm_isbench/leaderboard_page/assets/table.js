@@ -129,6 +129,7 @@ function renderQuoted() {
   const { label, factor, digits } = METRICS[state.metric];
   const names = state.data ? [state.data] : [...new Set([...datasets().map((one) => one.name), ...rows.flatMap((row) => Object.keys(row.scores))])];
   const filled = names.filter((name) => rows.some((row) => estimate(row, name, state.metric)));
+  const sources = [...new Set(rows.map(sourceKey))];
   const table = simpleTable(
     "Quoted from papers",
     ["Upsampler", ...filled.map((name) => foreign(`${label}, ${name}`)), "Source"],
@@ -138,16 +139,20 @@ function renderQuoted() {
         const found = estimate(entry, name, state.metric);
         return found ? fixed(found.value * factor, digits) : MISSING;
       }),
-      sourceOf(entry),
+      `[${sources.indexOf(sourceKey(entry)) + 1}]`,
     ]),
   );
-  table.classList.add("quoted");
   section.querySelector(".scroller").replaceChildren(table);
+  const first = (key) => rows.find((entry) => sourceKey(entry) === key);
+  section.querySelector(".sources").replaceChildren(...sources.map((key) => element("li", {}, sourceOf(first(key)))));
 }
+
+const sourceKey = (entry) => `${entry.citation || ""} ${entry.paper || ""}`;
 
 function sourceOf(entry) {
   const parts = [entry.citation ? foreign(entry.citation) : null, entry.paper ? outside(entry.paper) : null].filter(Boolean);
-  return element("span", { class: "source" }, ...parts.flatMap((part, index) => (index ? [" · ", part] : [part])));
+  if (!parts.length) return element("span", {}, "no source is recorded");
+  return element("span", {}, ...parts.flatMap((part, index) => (index ? [" · ", part] : [part])));
 }
 
 function renderLists() {
