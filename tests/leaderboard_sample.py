@@ -97,7 +97,7 @@ def quoted(identity: str, name: str, noc90: dict[str, float], **changes: Any) ->
             trust=None,
             timed_on=None,
             code=None,
-            citation="Sample, Example and Nobody: Upsampling that was never done. Proceedings of Nowhere, 2026, table 2",
+            citation="Sample, Example and Nobody: Upsampling that was never done. Proceedings of Nowhere, 2026",
             paper="https://example.org/paper",
             submitter=None,
             version=None,
