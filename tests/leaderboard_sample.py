@@ -92,7 +92,10 @@ def quoted(identity: str, name: str, noc90: dict[str, float], **changes: Any) ->
             name,
             0.0,
             None,
-            status="quoted",
+            group=None,
+        status="quoted",
+        date=None,
+        notes=["simple_vit, late injection; 224×224"],
             seeds=[],
             trust=None,
             timed_on=None,
@@ -154,7 +157,7 @@ def sample() -> dict[str, Any]:
         quoted("q-bilinear", "bilinear", {"grabcut": 8.68, "berkeley": 13.72}),
     ]
     return {
-        "generated": "2026-11-25T02:00:00+00:00",
+        "generated": "2026-11-25",
         "version": "0.3.0",
         "groups": [
             group(DEMO, protocol="demo", backbone="efficientnet_lite0@16", image_size=128, fingerprint="5eed00" * 10)

@@ -48,6 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "fakes": BASE | {"backbones", "datasets"},
     "run_folder": BASE | {"results", "training"},
     "measurement": BASE | {"datasets", "evaluation", "probe", "results", "run_folder"},
+    # Entries are data: the leaderboard runs nothing, and what reruns an entry is handed in.
+    "leaderboard": BASE | {"datasets", "measurement", "metrics", "results", "upsamplers"},
     # The top.
     "benchmark": BASE | COMPONENTS | {"build", "datasets", "measurement", "probe", "results", "run_folder", "training"},
     "checkpoint_evaluation": BASE
@@ -55,7 +57,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"benchmark", "build", "datasets", "measurement", "probe", "reference", "results", "run_folder", "training"},
     "cli": BASE
     | COMPONENTS
-    | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "leaderboard_page", "reference", "results"},
+    | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "leaderboard", "leaderboard_page", "reference"}
+    | {"results"},
     "__main__": {"cli"},
     "__init__": BASE | COMPONENTS | {"benchmark", "checkpoint_evaluation", "datasets", "metrics", "probe", "results"},
 }

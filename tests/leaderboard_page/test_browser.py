@@ -246,6 +246,13 @@ def test_csv_has_the_rows_shown_in_full_precision(browser):
     assert bilinear["sbd_iou_at_1"] == ""
 
 
+def test_quoted_figures_of_other_data_are_not_exported(browser):
+    browser.open(sample(), f"#group={DEMO}")
+    browser.one("#export-csv").click()
+    rows = list(csv.DictReader(io.StringIO(browser.downloaded("leaderboard.csv"), newline="")))
+    assert [row["id"] for row in rows] == ["demo-jbu", "demo-bilinear"]
+
+
 def test_json_has_the_entries_as_they_are(browser):
     data = sample()
     browser.open(data, "#q=glacier&data=davis")
@@ -404,7 +411,14 @@ def test_quoted_and_removed_rows_stand_apart(browser):
     assert "Proceedings of Nowhere" in browser.one("#quoted .sources").text
     assert browser.one("#removed li").text == "Serac (2026-10-02): its weights were trained on the test sets"
     assert browser.one("#apart li").text == "Cornice: object_limit is 20"
+    assert "late injection" in browser.one("#quoted .sources").text
+    # No other score is quoted, and no figure for this data set.
+    browser.choose("metric", "noc80")
+    assert not browser.one("#quoted").is_displayed()
+    browser.choose("metric", "noc90")
+    assert browser.one("#quoted").is_displayed()
     browser.choose("protocol", "demo")
+    browser.choose("data", "scenes")
     assert not browser.one("#quoted").is_displayed()
 
 

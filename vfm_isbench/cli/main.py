@@ -1,6 +1,6 @@
 """The parser of all subcommands, and what happens to their errors.
 
-Exit codes: 0 done, 2 wrong use or bad input, 130 interrupted.
+Exit codes: 0 done, 2 wrong use or bad input, 130 interrupted; what else a subcommand returns is told by its help.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from vfm_isbench.cli.check import add_check
 from vfm_isbench.cli.compare import add_compare
 from vfm_isbench.cli.data import add_data
 from vfm_isbench.cli.evaluate import add_eval, add_export_reference
+from vfm_isbench.cli.leaderboard import add_leaderboard
 from vfm_isbench.cli.listing import add_list
 from vfm_isbench.cli.run import add_run
 from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_export_reference(commands)
     add_list(commands)
     add_check(commands)
+    add_leaderboard(commands)
     return parser
 
 
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            parsed.function(parsed)
+            return int(parsed.function(parsed) or OK)
         except VfmIsbenchError as error:
             if parsed.debug:
                 traceback.print_exc()
@@ -67,7 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             is_kept = parsed.command != "eval" or parsed.output
             sys.stderr.write(f"interrupted; {GOES_ON if is_kept else NOTHING_KEPT}\n")
             return INTERRUPTED
-    return OK
 
 
 def _allow_debug_anywhere(arguments: Iterable[str]) -> list[str]:

@@ -5,7 +5,7 @@ const DETAILS = ["status", "why_unranked", "trust", "parameters", "ms_per_image"
 
 function exported() {
   const { ranked, unranked } = shownRows();
-  return [...ranked, ...unranked, ...quotedRows()];
+  return [...ranked, ...unranked, ...quotedOnShown()];
 }
 
 /** A field of a CSV file. Text that a spreadsheet would take for a formula gets an apostrophe in front. */
@@ -76,7 +76,7 @@ function asLatex() {
     const name = latexText(entry.name) + (entry.status === "quoted" ? "$^{q}$" : "");
     return `${rankOf(entry) ?? "--"} & ${name} & ${scores.map((column) => cell(column.text(entry))).join(" & ")} \\\\`;
   };
-  const quoted = quotedRows();
+  const quoted = quotedOnShown().filter((entry) => scores.some((column) => column.text(entry)));
   const sources = [...new Set(quoted.map((entry) => entry.citation || entry.paper).filter(Boolean))];
   const remarks = [
     `% vfm_isbench ${plain(page.version)}, ${plain(page.generated)}; needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}`,

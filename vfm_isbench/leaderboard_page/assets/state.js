@@ -104,8 +104,16 @@ function quotedRows() {
   return page.entries.filter(
     (entry) =>
       entry.status === "quoted" &&
-      (entry.group === state.group || entry.group === null) &&
+      (entry.group === state.group || !groupById.has(entry.group)) &&
       (!wanted || `${entry.name} ${entry.upsampler}`.toLowerCase().includes(wanted)),
+  );
+}
+
+/** Of these, the ones with a figure on a data set of the table: they are exported below its rows. */
+function quotedOnShown() {
+  const metrics = Object.keys(METRICS);
+  return quotedRows().filter((entry) =>
+    shownDatasets().some(({ name }) => metrics.some((metric) => estimate(entry, name, metric))),
   );
 }
 

@@ -70,7 +70,7 @@ function renderTable() {
   document.getElementById("count").textContent = all
     ? `${shown} of ${plural(all, "entry", "entries")} shown`
     : "There are no measured entries here yet.";
-  for (const button of document.querySelectorAll(".exports button")) button.disabled = !shown && !quotedRows().length;
+  for (const button of document.querySelectorAll(".exports button")) button.disabled = !shown && !quotedOnShown().length;
   if (!all) return place.replaceChildren();
   const list = columns();
   const body = (rows) => element("tbody", { role: "rowgroup" }, ...rows.map((_, index) => bodyRow(rows, index, list)));
@@ -123,12 +123,14 @@ function simpleTable(caption, head, rows) {
 }
 
 function renderQuoted() {
-  const rows = quotedRows();
   const section = document.getElementById("quoted");
-  section.hidden = !rows.length;
   const { label, factor, digits } = METRICS[state.metric];
-  const names = state.data ? [state.data] : [...new Set([...datasets().map((one) => one.name), ...rows.flatMap((row) => Object.keys(row.scores))])];
+  const all = quotedRows();
+  const own = datasets().map((dataset) => dataset.name);
+  const names = state.data ? [state.data] : [...new Set([...own, ...all.flatMap((row) => Object.keys(row.scores))])];
+  const rows = all.filter((row) => names.some((name) => estimate(row, name, state.metric)));
   const filled = names.filter((name) => rows.some((row) => estimate(row, name, state.metric)));
+  section.hidden = !rows.length;
   const sources = [...new Set(rows.map(sourceKey))];
   const table = simpleTable(
     "Quoted from papers",
@@ -147,12 +149,14 @@ function renderQuoted() {
   section.querySelector(".sources").replaceChildren(...sources.map((key) => element("li", {}, sourceOf(first(key)))));
 }
 
-const sourceKey = (entry) => `${entry.citation || ""} ${entry.paper || ""}`;
+/** Rows with one source and one setting share a line below the table. */
+const sourceKey = (entry) => JSON.stringify([entry.citation, entry.paper, entry.notes]);
 
 function sourceOf(entry) {
-  const parts = [entry.citation ? foreign(entry.citation) : null, entry.paper ? outside(entry.paper) : null].filter(Boolean);
-  if (!parts.length) return element("span", {}, "no source is recorded");
-  return element("span", {}, ...parts.flatMap((part, index) => (index ? [" · ", part] : [part])));
+  const parts = [entry.citation ? foreign(entry.citation) : null, entry.paper ? outside(entry.paper) : null];
+  if (!parts.some(Boolean)) parts.push("no source is recorded");
+  parts.push(...(entry.notes || []).map(foreign));
+  return element("span", {}, ...parts.filter(Boolean).flatMap((part, index) => (index ? [" · ", part] : [part])));
 }
 
 function renderLists() {
