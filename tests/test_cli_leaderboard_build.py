@@ -12,16 +12,17 @@ from synthetic_results import synthetic_entry
 from vfm_isbench import __version__, cli
 from vfm_isbench.leaderboard import load_board, page_data
 
-HOSTILE = "<script>window.harmed = 1</script>"
+AWKWARD = "=1+1 ${data} #entry=x 'onclick'"
+"""What validation lets pass; markup in names it refuses, and the page shows as text all the same."""
 
 
 @pytest.fixture(scope="module")
 def entries(tmp_path_factory):
-    """Three made-up upsamplers, three seeds each; one stopped early, one with a name that is no good."""
+    """Three made-up upsamplers, three seeds each; one stopped early, one with an awkward name."""
     folder = tmp_path_factory.mktemp("leaderboard") / "entries"
     synthetic_entry("bilinear").save(folder)
     synthetic_entry("mine", name="Mine v1", skill=0.6).save(folder)
-    synthetic_entry("other", name=HOSTILE, skill=0.2).save(folder)
+    synthetic_entry("other", name=AWKWARD, skill=0.2).save(folder)
     synthetic_entry("early", name="Early", early_stop=(80, 85, 90)).save(folder)
     return folder
 
@@ -41,8 +42,7 @@ def test_the_page_is_built_from_entries(entries, tmp_path, capsys):
     (block,) = re.findall(r'id="page-data">(.*?)</script>', page)
     data = json.loads(block)
     assert data == json.loads(json.dumps(page_data(load_board(entries), version=__version__)))
-    assert {entry["name"] for entry in data["entries"]} > {"bilinear", "Mine v1", HOSTILE, "Early"}
-    assert HOSTILE not in page
+    assert {entry["name"] for entry in data["entries"]} > {"bilinear", "Mine v1", AWKWARD, "Early"}
 
 
 def test_a_browser_shows_the_entries_in_their_order(entries, browser):
@@ -65,14 +65,15 @@ def test_a_browser_shows_the_entries_in_their_order(entries, browser):
         assert "vfm" in browser.one("#detail").text
         browser.one("#detail .close").click()
     assert browser.one("#quoted").is_displayed()
-    assert browser.run("return window.harmed ?? null") is None
     assert browser.console() == []
 
 
 def test_entries_with_findings_make_no_page(tmp_path, capsys):
     (tmp_path / "entries").mkdir()
     (tmp_path / "entries" / "broken.json.gz").write_bytes(b"no gzip")
-    code = cli.main(["leaderboard", "build", "--entries", str(tmp_path / "entries"), "--output", str(tmp_path / "site")])
+    code = cli.main(
+        ["leaderboard", "build", "--entries", str(tmp_path / "entries"), "--output", str(tmp_path / "site")]
+    )
     assert code == 2
     assert "broken.json.gz" in capsys.readouterr().err
     assert not (tmp_path / "site").exists()

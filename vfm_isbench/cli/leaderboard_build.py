@@ -21,9 +21,7 @@ def add_build(actions: Subparsers) -> None:
     parser.add_argument(
         "--entries", type=Path, default=ENTRIES, metavar="DIR", help=f"folder of entries (default: {ENTRIES})"
     )
-    parser.add_argument(
-        "--output", type=Path, default=SITE, metavar="DIR", help=f"gets index.html (default: {SITE})"
-    )
+    parser.add_argument("--output", type=Path, default=SITE, metavar="DIR", help=f"gets index.html (default: {SITE})")
 
 
 def build_command(arguments: argparse.Namespace) -> None:
