@@ -19,6 +19,7 @@ from vfm_isbench.leaderboard.gzip_json import to_bytes
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import DatasetResult, Result
 from vfm_isbench.results.record import evidence_to_dict
+from vfm_isbench.results.signature import signature
 
 ENDING = ".json.gz"
 _LONGEST_SLUG = 48
@@ -119,8 +120,7 @@ class Entry:
 
     def signature(self) -> str:
         """The signature of its results, with all seeds."""
-        seeds = ",".join(map(str, self.seeds))
-        return re.sub(r"\|seed:\d+", f"|seed:{seeds}", self.runs[0].signature())
+        return signature(self.runs, list(self.datasets))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content of the file. Signatures are left out: they follow from the rest."""

@@ -107,7 +107,10 @@ DATASET = Record(
         "content_sha256": Optional(SHA256),
         "objects": ListOf(OBJECT, 1, MOST_OBJECTS),
     },
-    {"early_stop": Optional(ListOf(Number(1, 100, whole=True), 1, 20))},
+    {
+        "early_stop": Optional(ListOf(Number(1, 100, whole=True), 1, 20)),
+        "max_clicks": Optional(Number(1, MOST_CLICKS, whole=True)),
+    },
 )
 _KNOWN_OF_UPSAMPLER: dict[str, Check] = {
     "name": Text(200),
@@ -152,7 +155,8 @@ RUN = Record(
         "created": Text(40),
         "notes": ListOf(NOTE, most=100),
         "datasets": MapOf(DATASET, 20),
-    }
+    },
+    {"speed": MapOf(Plain(1, 200))},
 )
 REPRODUCED = Record(
     {

@@ -12,6 +12,7 @@ from vfm_isbench.errors import ProtocolError
 from vfm_isbench.leaderboard.findings import Report, quote
 from vfm_isbench.leaderboard.manifests import manifest_of
 from vfm_isbench.leaderboard.schema import is_number
+from vfm_isbench.metrics import stopping_click
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results import DatasetResult
 from vfm_isbench.results.record import evidence_from_dict
@@ -99,7 +100,10 @@ def _check_datasets(datasets: Mapping[str, Any], protocol: Protocol, path: str, 
 
 def _check_dataset(name: str, content: Mapping[str, Any], protocol: Protocol, path: str, report: Report) -> None:
     objects = [_dict(one) for one in _list(content.get("objects"))]
-    early_stop = [percent for percent in _list(content.get("early_stop")) if is_number(percent)]
+    early_stop = [percent for percent in _list(content.get("early_stop")) if type(percent) is int]
+    cap = content.get("max_clicks")
+    if (early_stop and cap is None) or (cap is not None and cap != protocol.max_clicks):
+        report.add(f"{path}.max_clicks", f"{quote(cap)} is not that of the protocol, {protocol.max_clicks}")
     for index, one in enumerate(objects):
         _check_object(one, protocol.max_clicks, early_stop, f"{path}.objects[{index}]", report)
     ids = [_object_id(one) for one in objects]
@@ -112,7 +116,7 @@ def _check_dataset(name: str, content: Mapping[str, Any], protocol: Protocol, pa
     _check_order_of_scores(scores, f"{path}.scores", report)
     # Otherwise there is nothing to derive the scores from.
     if objects and not any(finding.path.startswith(f"{path}.") for finding in report.findings):
-        _check_scores(name, content, f"{path}.scores", report)
+        _check_scores(name, content, protocol.max_clicks, f"{path}.scores", report)
 
 
 def _object_id(one: Mapping[str, Any]) -> ObjectId | None:
@@ -122,18 +126,19 @@ def _object_id(one: Mapping[str, Any]) -> ObjectId | None:
 
 
 def _check_object(
-    one: Mapping[str, Any], max_clicks: int, early_stop: Sequence[float], path: str, report: Report
+    one: Mapping[str, Any], max_clicks: int, early_stop: Sequence[int], path: str, report: Report
 ) -> None:
-    """As many clicks as IoUs and as the protocol says, unless the object was stopped because it was good enough."""
+    """As many clicks as IoUs, and as many as the protocol says, or fewer where the evaluation stopped early."""
     clicks, ious = _list(one.get("clicks")), _list(one.get("iou"))
     if not clicks or not ious:
         return  # told by the schema
     if len(clicks) != len(ious):
         report.add(f"{path}.clicks", f"has {len(clicks)} clicks for {len(ious)} IoUs")
-    if len(ious) > max_clicks or (len(ious) < max_clicks and not early_stop):
+    if not early_stop and len(ious) != max_clicks:
         report.add(f"{path}.iou", f"has {len(ious)} IoUs; the protocol places {max_clicks} clicks")
-    elif len(ious) < max_clicks and is_number(ious[-1]) and ious[-1] < max(early_stop) / 100:
-        report.add(f"{path}.iou", f"ends after {len(ious)} clicks without having reached {max(early_stop)} %")
+    elif early_stop and all(map(is_number, ious)) and stopping_click(ious, early_stop, max_clicks) != len(ious):
+        where = f"{max(early_stop)} % or {max_clicks} clicks"
+        report.add(f"{path}.iou", f"ends after {len(ious)} clicks; an early stop ends as soon as {where} are reached")
     if _list(clicks[0])[2:] == [0]:
         report.add(f"{path}.clicks[0]", "is negative; the first click always lies on the object")
 
@@ -197,12 +202,16 @@ def _check_order_of_scores(scores: Mapping[str, Any], path: str, report: Report)
             report.add(path, f"{lower} {low} is above {higher} {high}; a higher IoU never takes fewer clicks")
 
 
-def _check_scores(name: str, content: Mapping[str, Any], path: str, report: Report) -> None:
+def _check_scores(name: str, content: Mapping[str, Any], max_clicks: int, path: str, report: Report) -> None:
     """Every aggregate against what the evidence gives."""
     objects = tuple(evidence_from_dict(one) for one in content["objects"])
-    # Only where objects were stopped: without, a result takes no such argument for granted.
-    more: dict[str, Any] = {"early_stop": tuple(content["early_stop"])} if content.get("early_stop") else {}
-    derived = DatasetResult(name, objects, content["seconds_per_click"], content["content_sha256"], **more).scores()
+    early_stop = content.get("early_stop")
+    derived = DatasetResult(
+        name,
+        objects,
+        early_stop=None if early_stop is None else tuple(early_stop),
+        click_cap=None if early_stop is None else max_clicks,
+    ).scores()
     for key in REQUIRED_SCORES:
         if key not in content["scores"]:
             report.add(f"{path}.{key}", "is missing")

@@ -75,10 +75,14 @@ def _read_bounded(path: Path) -> bytes:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise UnreadableError(f"cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UnreadableError("is no regular file")
-        return file.read(MOST_COMPRESSED + 1)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableError("is no regular file")
+    try:
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(MOST_COMPRESSED + 1)
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {error.strerror}") from error
 
 
 def _decompress(data: bytes) -> bytes:
@@ -157,7 +161,7 @@ def _short(text: str) -> str:
 
 def _is_deeper_than(content: Any, depth: int) -> bool:
     level: list[Any] = [content]
-    for _ in range(depth + 1):
+    for _ in range(depth):
         level = [part for value in level for part in _parts(value)]
         if not level:
             return False

@@ -62,7 +62,7 @@ def _group(group: str, members: Sequence[Entry]) -> dict[str, Any]:
             }
             for name in datasets
         ],
-        "signature": re.sub(r"\|seed:\d+", "", protocol.signature()),
+        "signature": re.sub(r"\|seed:[\d,]+", "", protocol.signature()),
     }
 
 

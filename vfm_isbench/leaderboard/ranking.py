@@ -3,7 +3,8 @@
 Within a group of comparable entries, on each test set:
 
 1. Entries are ordered by mean NoC90, fewer clicks first.
-2. Two entries are *separable* if the confidence interval of their paired difference leaves out zero.
+2. Two entries are *separable* if the confidence interval of their paired difference, as ``vfm-isbench compare`` works
+   it out, leaves out zero.
 3. The order is cut between two neighbours only if every entry above is separable from every entry below. What lies
    between two cuts is a tie group; its members share the rank 1 + the number of entries above them.
 
@@ -23,8 +24,10 @@ from fractions import Fraction
 from itertools import combinations
 
 from vfm_isbench.leaderboard.entry import Entry
-from vfm_isbench.leaderboard.scores import images_of, per_object
-from vfm_isbench.results.bootstrap import Estimate, estimate_difference
+from vfm_isbench.leaderboard.scores import per_object
+from vfm_isbench.results.bootstrap import Estimate
+from vfm_isbench.results.object_scores import Metric
+from vfm_isbench.results.sides import Pair, Side
 
 RANKED_BY = "noc90"
 
@@ -82,13 +85,9 @@ def _ranks_on(entries: Sequence[Entry], dataset: str) -> list[int]:
 
 
 def paired_difference(first: Entry, second: Entry, dataset: str, metric: str = RANKED_BY) -> Estimate:
-    """Second − first, paired by object, and by training seed where both have the same seeds."""
-    return estimate_difference(
-        per_object(first, dataset, metric),
-        per_object(second, dataset, metric),
-        images_of(first, dataset),
-        paired_seeds=first.seeds == second.seeds,
-    )
+    """Second − first, paired by object, and by training seed where both have the same."""
+    pair = Pair.of(Side(first.id, first.runs), Side(second.id, second.runs), dataset)
+    return pair.difference(Metric.named(metric))
 
 
 def is_separable(difference: Estimate) -> bool:

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from vfm_isbench.leaderboard.entry import Entry
-from vfm_isbench.metrics import number_of_clicks
 from vfm_isbench.results.bootstrap import Estimate, estimate_mean
+from vfm_isbench.results.object_scores import Metric, object_scores
 from vfm_isbench.types import Array
 
 METRICS = ("noc80", "noc85", "noc90", "iou_at_1")
@@ -18,16 +18,7 @@ METRICS = ("noc80", "noc85", "noc90", "iou_at_1")
 
 def per_object(entry: Entry, dataset: str, metric: str) -> Array:
     """S×N float64: a score of N objects for each of S training seeds; NaN where it needs an IoU that is missing."""
-    ious = [run.datasets[dataset].ious for run in entry.runs]
-    if metric == "iou_at_1":
-        return np.stack([of_seed[:, 0] for of_seed in ious])
-    return np.stack([_clicks(of_seed, int(metric.removeprefix("noc")) / 100) for of_seed in ious])
-
-
-def _clicks(ious: Array, threshold: float) -> Array:
-    """Clicks per object: known if the IoU was reached, or if all clicks were placed and it was not."""
-    known = (ious >= threshold).any(axis=1) | ~np.isnan(ious).any(axis=1)
-    return np.where(known, number_of_clicks(ious, threshold), np.nan)
+    return np.stack([object_scores(run.datasets[dataset], Metric.named(metric)) for run in entry.runs])
 
 
 def images_of(entry: Entry, dataset: str) -> list[str]:
