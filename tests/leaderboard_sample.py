@@ -126,7 +126,11 @@ def sample() -> dict[str, Any]:
         entry("nearest", "nearest", 9.6, 7, parameters=0, ms_per_image=0.05, seeds=[0], trust="self-reported"),
         entry("tarn", "Tarn-Tiny-with-a-rather-long-name", 10.4, 8, parameters=96_000, ms_per_image=None),
     ]
-    ranked[0]["mean_rank"], ranked[1]["mean_rank"] = 1.25, 1.75
+    for one, places in zip(ranked, ([1, 1, 2, 2], [2, 2, 1, 1]), strict=False):
+        one["mean_rank"] = 1.5
+        for found, place in zip(one["scores"].values(), places, strict=True):
+            found["rank"] = place
+    ranked[7]["reproduce"] = None
     ranked[0]["tied_with"] = ["ridge"]
     ranked[3]["tied_with"] = ["glacier", "scree"]
     ranked[4]["tied_with"] = ["glacier", "moraine"]

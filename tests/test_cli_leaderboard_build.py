@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 from browser import Browser
 from synthetic_results import synthetic_entry
+from test_docs import DOCS, command_lines
 
 from vfm_isbench import __version__, cli
 from vfm_isbench.leaderboard import load_board, page_data
@@ -66,6 +70,19 @@ def test_a_browser_shows_the_entries_in_their_order(entries, browser):
         browser.one("#detail .close").click()
     assert browser.one("#quoted").is_displayed()
     assert browser.console() == []
+
+
+def test_every_command_of_the_page_about_it_runs(entries, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(entries, tmp_path / "benchmarks" / "entries")
+    lines = command_lines((DOCS / "leaderboard.md").read_text(encoding="utf-8"))
+    for line in lines:
+        assert cli.main(shlex.split(line)[1:]) == 0, line
+    assert capsys.readouterr().out.splitlines() == [
+        f"saved: {Path('site') / 'index.html'}",
+        f"saved: {Path('site') / 'leaderboard' / 'index.html'}",
+    ]
+    assert (tmp_path / "site" / "index.html").read_bytes() == (tmp_path / "site/leaderboard/index.html").read_bytes()
 
 
 def test_entries_with_findings_make_no_page(tmp_path, capsys):

@@ -82,7 +82,7 @@ function scoreColumn(dataset, metric, label, unit) {
 function columns() {
   const group = currentGroup();
   const rank = {
-    key: "rank", label: "Rank", unit: state.data ? `on ${plain(state.data)}` : "", kind: "rank", value: rankOf, cell: rankCell,
+    key: "rank", label: "Rank", unit: state.data ? "here, by NoC90" : "by NoC90", kind: "rank", value: rankOf, cell: rankCell,
   };
   const name = { key: "name", label: "Upsampler", kind: "name", value: (entry) => entry.name, cell: nameCell };
   const mean = {

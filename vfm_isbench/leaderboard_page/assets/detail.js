@@ -38,7 +38,7 @@ function detailContent(entry) {
       facts(entry, group),
       scoreTable(entry, group),
       copied("Signature", entry.signature, "The one line that says what was measured; entries are comparable where data, protocol and hash are equal."),
-      copied("Reproduce", entry.reproduce, "It runs the code of this entry: read that first."),
+      reproduction(entry),
     ),
   ];
 }
@@ -51,7 +51,7 @@ function standing(entry) {
   const tied = (entry.tied_with || []).map((id) => entryById.get(id)).filter(Boolean);
   if (tied.length) {
     const names = tied.flatMap((other, index) => (index ? [", ", foreign(other.name)] : [foreign(other.name)]));
-    parts.push(element("span", {}, "not separable from ", ...names));
+    parts.push(element("span", {}, "shares its rank with ", ...names));
   }
   if (entry.trust) parts.push(trustBadge(entry.trust));
   return parts.flatMap((part, index) => (index ? [" · ", part] : [part]));
@@ -91,6 +91,14 @@ function scoreTable(entry, group) {
   if (!rows.length) return null;
   const head = ["Data set", "Objects", ...Object.values(METRICS).map(({ label, unit }) => (unit === "%" ? `${label}, %` : label)), "At cap, 90 %", "Rank"];
   return element("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Scores per data set" }, simpleTable("Scores per data set", head, rows));
+}
+
+/** How to run it again: as the entry says, or, where nobody has said how it is loaded, with a gap to fill. */
+function reproduction(entry) {
+  if (entry.reproduce) return copied("Reproduce", entry.reproduce, "It runs the code of this entry: read that first.");
+  if (entry.status === "quoted" || !/^[\w.-]+$/.test(entry.id)) return null;
+  const line = `vfm-isbench leaderboard reproduce ${entry.id} --upsampler UPSAMPLER`;
+  return copied("Reproduce", line, "Nobody has recorded how it is loaded: get its code, read it, and put its name for UPSAMPLER.");
 }
 
 /** A line to copy, with its button; nothing where there is no such line. */

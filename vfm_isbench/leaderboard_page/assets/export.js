@@ -81,7 +81,7 @@ function asLatex() {
   const remarks = [
     `% vfm_isbench ${plain(page.version)}, ${plain(page.generated)}; needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}`,
     `% ${plain(group.signature || group.fingerprint)}`,
-    "% in brackets: 95 % intervals; entries that share a rank are not separable",
+    "% in brackets: 95 % intervals; ranks by NoC90, shared where entries cannot be told apart",
     ...(/^demo\b/.test(group.protocol) ? ["% demo protocol: no leaderboard numbers"] : []),
     ...sources.map((source) => `% q: quoted, not measured, from ${plain(source)}`),
   ];
