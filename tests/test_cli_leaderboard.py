@@ -120,6 +120,13 @@ def test_submit_refuses_with_all_findings_and_writes_nothing(desk: Path, capsys:
     assert len(list((desk / "benchmarks" / "entries").iterdir())) == 1
 
 
+def test_a_name_that_is_no_text_is_refused(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes that are no UTF-8 reach a program as lone surrogates."""
+    synthetic_result("bilinear").save(desk / "result.json")
+    assert cli.main(["leaderboard", "submit", "result.json", "--name", "x\udcff", "--code", CODE]) == 1
+    assert r"name: 'x\udcff' has control or invisible characters" in capsys.readouterr().out
+
+
 def test_validate_says_how_far_each_entry_goes(entries: Path, capsys: pytest.CaptureFixture[str]) -> None:
     synthetic_entry("bilinear", name="Few", protocol=Protocol.preset("demo").replace(object_limit=3)).save(entries)
     assert run("vfm-isbench leaderboard validate") == 0
@@ -164,6 +171,9 @@ def test_reproduce_tells_agreement_from_disagreement(
     assert "OUTSIDE" in out and "NOT reproduced" in out
     assert path.read_bytes() == before
     monkeypatch.setattr(NoTraining, "skill", 0.0)
+    assert run(command.replace("--mark Me", "--mark '<b>'")) == 2
+    assert "reproduced.by: '<b>' has one of" in capsys.readouterr().err
+    assert path.read_bytes() == before
     assert run(command) == 0
     assert f"My upsampler (my-upsampler-{HASH}): reproduced" in capsys.readouterr().out
     marked = check_file(path).entry

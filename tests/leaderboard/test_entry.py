@@ -39,7 +39,7 @@ def test_equal_entries_give_equal_bytes_without_a_time(tmp_path: Path) -> None:
     )
     assert path.read_bytes()[:10] == b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff"
     text = gzip.decompress(path.read_bytes()).decode()
-    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
 
 
 def test_the_evidence_is_complete() -> None:

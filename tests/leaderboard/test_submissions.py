@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gzip
 import json
@@ -13,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from synthetic_results import synthetic_entry
 
 from vfm_isbench import cli
 from vfm_isbench.leaderboard import gzip_json
-from vfm_isbench.leaderboard.findings import Finding
+from vfm_isbench.leaderboard.findings import Finding, Report
 from vfm_isbench.leaderboard.gzip_json import to_bytes
-from vfm_isbench.leaderboard.validation import check_file, validate
+from vfm_isbench.leaderboard.trust import trust_of, why_unranked
+from vfm_isbench.leaderboard.validation import check_against, check_content, check_file, validate
 from vfm_isbench.protocol import Protocol
 
 Content = dict[str, Any]
@@ -458,6 +462,70 @@ def test_reading_runs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for place in ("os.system", "subprocess.Popen", "builtins.eval", "pickle.loads", "pickle.load", "torch.load"):
         monkeypatch.setattr(place, refuse)
     monkeypatch.setattr("vfm_isbench.upsamplers.hub.load_from_hub", refuse)
+    assert found(path, folder) == []
+
+
+SMALL = json.loads(
+    json.dumps(
+        synthetic_entry("bilinear", seeds=(0, 1), protocol=Protocol.preset("demo").replace(object_limit=2)).to_dict()
+    )
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths to everything in a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, below in items for place in places(below, (*path, key)))]
+
+
+PLACES = [place for place in places(SMALL) if place]
+HOSTILE = (
+    None, True, -1, 10**38, 1e308, 0.5, "", "\ud800", "x" * 3000, "../..", [], [[]], [None] * 25, {}, {"": 0},
+    {"a.b": {"c": [1]}}, {str(number): {} for number in range(25)}, [{"scores": 1}] * 25, [[1, 2, 3]], "2026-11-25",
+)  # fmt: skip
+
+
+@settings(max_examples=400)
+@given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(HOSTILE)), min_size=1, max_size=3), st.booleans())
+def test_no_content_whatever_makes_validation_fail(
+    changes: list[tuple[tuple[Any, ...], Any]], is_removed: bool
+) -> None:
+    """Anything put anywhere gives findings, or passes; it never raises."""
+    content = copy.deepcopy(SMALL)
+    for place, value in changes:
+        parent = content
+        with contextlib.suppress(KeyError, IndexError, TypeError):  # an earlier change may have taken the place away
+            for key in place[:-1]:
+                parent = parent[key]
+            if is_removed:
+                del parent[place[-1]]
+            else:
+                parent[place[-1]] = copy.deepcopy(value)
+    report = Report("mine")
+    entry = check_content(gzip_json.parse(json.dumps(content).encode()), report)
+    if entry is not None:
+        check_against(entry, [entry], [], report)
+        assert trust_of(entry) in ("self-reported", "recomputed")
+        assert why_unranked(entry)
+    assert all(str(finding).isprintable() and len(str(finding)) < 1100 for finding in report.findings)
+
+
+def test_more_runs_or_data_sets_than_the_schema_looks_at() -> None:
+    for change in (
+        {"runs": [{"datasets": {"scenes": {"objects": [{}]}}}] * 21},
+        {"runs": [{**SMALL["runs"][0], "datasets": {f"d{number}": {"objects": [{}]} for number in range(21)}}]},
+    ):
+        report = Report("mine")
+        assert check_content({**SMALL, **change}, report) is None
+        assert [finding.path for finding in report.findings if "21" in finding.text]
+
+
+def test_notes_may_have_several_lines(folder: Path) -> None:
+    """Warnings of PyTorch do; what is printed of them stays on one line all the same."""
+    content = copy.deepcopy(GOOD_CONTENT)
+    content["runs"][0]["notes"].append("two\nlines")
+    path = folder / GOOD.file_name
+    path.write_bytes(to_bytes(content))
     assert found(path, folder) == []
 
 

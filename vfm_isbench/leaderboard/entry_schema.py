@@ -26,11 +26,12 @@ from vfm_isbench.upsamplers import ContractReport, UpsamplerIdentity
 
 SCHEMA_VERSION = 1
 MOST_RUNS = 20
+MOST_DATASETS = 20
 MOST_OBJECTS = 50_000
 MOST_CLICKS = 200
 
-DATE = Text(10, re.compile(r"\d{4}-\d{2}-\d{2}"), "a date as 2026-11-25")
-SHA256 = Text(64, HEX, "a SHA-256: 64 digits 0-9 a-f")
+DATE = Text(10, form=re.compile(r"\d{4}-\d{2}-\d{2}"), expected="a date as 2026-11-25")
+SHA256 = Text(64, form=HEX, expected="a SHA-256: 64 digits 0-9 a-f")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Clicks:
         return good
 
 
-NOTE = Text(1000)
+NOTE = Text(2000, lines=True)
 OBJECT = Record(
     {"image": Text(200), "instance": Optional(Number(1, 1e9, whole=True)), "clicks": Clicks(), "iou": Ious()}
 )
@@ -154,7 +155,7 @@ RUN = Record(
         "timings": MapOf(Number(0), 1000),
         "created": Text(40),
         "notes": ListOf(NOTE, most=100),
-        "datasets": MapOf(DATASET, 20),
+        "datasets": MapOf(DATASET, MOST_DATASETS),
     },
     {"speed": MapOf(Plain(1, 200))},
 )

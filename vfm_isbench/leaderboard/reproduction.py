@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.entry import Entry, Reproduction
-from vfm_isbench.leaderboard.findings import printable
+from vfm_isbench.leaderboard.entry_schema import REPRODUCED
+from vfm_isbench.leaderboard.findings import Report, printable
 from vfm_isbench.leaderboard.scores import METRICS, score
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
@@ -131,7 +132,7 @@ def mark(verdict: Verdict, by: str, date: str) -> Reproduction:
     """The mark for an entry that was reproduced.
 
     Raises:
-        LeaderboardError: if it was not.
+        LeaderboardError: if it was not, or the name cannot stand in an entry.
     """
     if not verdict.is_reproduced:
         raise LeaderboardError(f"{verdict.entry.id} was not reproduced, so it is not marked")
@@ -139,7 +140,7 @@ def mark(verdict: Verdict, by: str, date: str) -> Reproduction:
     scores: dict[str, dict[str, float]] = {}
     for one in verdict.agreements:
         scores.setdefault(one.dataset, {})[one.metric] = one.rerun
-    return Reproduction(
+    reproduced = Reproduction(
         by=by,
         date=date,
         version=str(environment.get("vfm_isbench")),
@@ -147,6 +148,10 @@ def mark(verdict: Verdict, by: str, date: str) -> Reproduction:
         evidence_sha256=verdict.entry.evidence_sha256,
         scores=scores,
     )
+    report = Report(verdict.entry.file_name)
+    if not REPRODUCED(reproduced.to_dict(), "reproduced", report):
+        raise LeaderboardError("\n".join(map(str, report.findings)))
+    return reproduced
 
 
 def is_within(value: float, estimate: Estimate) -> bool:

@@ -20,6 +20,9 @@ HEX = re.compile(r"[0-9a-f]{64}")
 """A SHA-256 as entries write it."""
 
 
+_BREAKS = {ord("\n"): None, ord("\t"): None}
+
+
 class Check(Interface):
     """Anything that checks a value."""
 
@@ -54,9 +57,10 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One line of visible characters, of bounded length; of a given form, if asked for."""
+    """One line of visible characters, of bounded length; of a given form, or of several lines, if asked for."""
 
     longest: int = 200
+    lines: bool = False
     form: re.Pattern[str] | None = None
     expected: str = ""
 
@@ -66,7 +70,7 @@ class Text:
             report.add(path, f"{quote(value)} is not a text")
         elif len(value) > self.longest:
             report.add(path, f"has {len(value)} characters; at most {self.longest} are allowed")
-        elif not value.isprintable():
+        elif not (value.translate(_BREAKS) if self.lines else value).isprintable():
             report.add(path, f"{quote(value)} has control or invisible characters in it")
         elif self.form is not None and not self.form.fullmatch(value):
             report.add(path, f"{quote(value)} is not {self.expected}")
@@ -175,7 +179,7 @@ class Plain:
         if value is None or isinstance(value, bool) or is_number(value):
             return True
         if isinstance(value, str):
-            return Text(self.longest)(value, path, report)
+            return Text(self.longest, lines=True)(value, path, report)
         if self.depth == 0:
             report.add(path, "is nested too deeply")
             return False

@@ -59,7 +59,7 @@ def check_entry(entry: Entry, folder: Path, removals: Sequence[Removal] = ()) ->
     report = Report(entry.file_name)
     path = folder / entry.file_name
     if path.exists() or path.is_symlink():
-        report.add("name", f"{path} exists already; choose another name, or take that entry down first")
+        report.add("name", f"{path} exists already; choose another name, or delete it to replace it, with more seeds")
     try:
         content = unpack(to_bytes(entry.to_dict()))  # as it will be read, limits of size and all
     except UnreadableError as error:

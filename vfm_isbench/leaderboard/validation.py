@@ -141,7 +141,8 @@ def _baseline_sha256() -> str | None:
 
 def is_baseline(entry: Entry) -> bool:
     """Whether an entry is of the built-in bilinear upsampler, whatever it is called."""
-    return bool(entry.upsampler["sha256"] == _baseline_sha256())
+    sha256 = entry.upsampler["sha256"]
+    return sha256 is not None and bool(sha256 == _baseline_sha256())
 
 
 def check_against(entry: Entry, others: Sequence[Entry], removals: Sequence[Removal], report: Report) -> None:
