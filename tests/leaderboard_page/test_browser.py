@@ -7,7 +7,7 @@ import io
 import json
 
 import pytest
-from browser import LOCAL, Browser
+from browser import LOCAL, REQUIRED, Browser
 from leaderboard_sample import DEMO, PAPER, entry, sample
 
 RANKED = ["summit", "ridge", "glacier", "moraine", "scree", "bilinear", "nearest", "tarn"]
@@ -469,3 +469,11 @@ def test_motion_is_left_away_where_it_is_not_wanted(browser):
     assert browser.run(moves) == ["none", "0s"]
     browser.media(**{"prefers-reduced-motion": "no-preference"})
     assert browser.run(moves) == ["appear", "0.12s"]
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
+def test_a_missing_browser_skips_or_fails_as_asked(tmp_path, monkeypatch, required, outcome):
+    monkeypatch.setattr("browser.shutil.which", lambda _name: None)
+    monkeypatch.setenv(REQUIRED, required)
+    with pytest.raises(outcome, match="Chromium and its driver .* are not installed"):
+        Browser(tmp_path)
