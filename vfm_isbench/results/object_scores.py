@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from vfm_isbench.errors import ComparisonError
-from vfm_isbench.metrics import number_of_clicks
 from vfm_isbench.results.record import DatasetResult
 from vfm_isbench.types import Array
 
@@ -70,17 +69,15 @@ def object_scores(found: DatasetResult, metric: Metric) -> Array:
     """The metric of each object: N float64. Their mean is the score of the data set.
 
     NaN where clicks that it depends on were not placed, because the evaluation stopped early: for IoU@k where click k
-    is missing, for the mean IoU where any is, for NoC where some are and the IoU was not reached before.
+    is missing, for the mean IoU where any is, for NoC of all objects if its IoU lies above those that were waited for.
 
     Raises:
         ComparisonError: if k is larger than the click cap.
     """
-    ious = found.ious
     if metric.threshold is not None:
-        reached = (ious >= metric.threshold / 100).any(axis=1)
-        counts = number_of_clicks(ious, metric.threshold / 100).astype(np.float64)
-        counts[~reached & np.isnan(ious).any(axis=1)] = np.nan
-        return counts
+        counts = found.clicks_to(metric.threshold)
+        return np.full(len(found.objects), np.nan) if counts is None else counts.astype(np.float64)
+    ious = found.ious
     if metric.clicks is None:
         means: Array = ious.mean(axis=1)
         return means

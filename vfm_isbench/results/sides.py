@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from vfm_isbench.errors import ComparisonError
+from vfm_isbench.errors import ComparisonError, IncomparableError
 from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES, Estimate, estimate_difference
 from vfm_isbench.results.comparability import unchecked, why_incomparable
 from vfm_isbench.results.object_scores import Metric, object_scores
@@ -66,7 +66,8 @@ def side_of(given: Given) -> Side:
     """One side.
 
     Raises:
-        ComparisonError: if it is empty, its results are of different upsamplers, or differ and have the same seed.
+        ComparisonError: if it is empty, its results are of different upsamplers, or differ and have the same seed
+            (IncomparableError if that is by protocol).
         ResultError: if a file cannot be read.
     """
     if isinstance(given, Side):
@@ -87,6 +88,7 @@ def group_sides(results: Iterable[Result]) -> list[Side]:
 
     Raises:
         ComparisonError: if two results of one upsampler and seed are not the same.
+        IncomparableError: if they are of different protocols.
     """
     groups: dict[tuple[str, str | None], dict[int, Result]] = {}
     for result in results:
@@ -94,6 +96,8 @@ def group_sides(results: Iterable[Result]) -> list[Side]:
         seeds = groups.setdefault((name, result.upsampler.get("sha256")), {})
         known = seeds.setdefault(result.protocol.seed, result)
         if known is not result and not _are_one(known, result):
+            if reasons := why_incomparable(known, result):
+                raise IncomparableError(f"two results of {name} are incomparable: {'; '.join(reasons)}")
             raise ComparisonError(
                 f"two different results of {name} with seed {result.protocol.seed}; one upsampler needs one result per "
                 "seed. To compare a rerun with the run before, hand them over as two sides: regress RERUN --baseline "
@@ -225,9 +229,15 @@ def _in_order(result: Result, dataset: str, metric: Metric, order: Sequence[Obje
 
 
 def _repeats(first: Side, second: Side, dataset: str) -> bool:
-    """Whether every result of the second side is one of the first over again."""
+    """Whether every result of the second side is one of the first over again, as far as clicks were placed in both."""
     runs = {result.protocol.seed: _evidence(result, dataset) for result in first.results}
-    return all(runs.get(result.protocol.seed) == _evidence(result, dataset) for result in second.results)
+    for result in second.results:
+        run, again = runs.get(result.protocol.seed), _evidence(result, dataset)
+        if run is None or any(
+            mine != theirs for one in run for mine, theirs in zip(run[one], again[one], strict=False)
+        ):
+            return False
+    return True
 
 
 def _evidence(result: Result, dataset: str) -> dict[ObjectId, tuple[float, ...]]:
