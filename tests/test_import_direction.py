@@ -59,6 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "reference": BASE | COMPONENTS | {"build", "probe"},
     # Results know neither training nor evaluation.
     "results": BASE | {"metrics"},
+    "leaderboard_page": BASE | {"results"},
     "viz": BASE | {"metrics", "results"},
     "fakes": BASE | {"backbones", "datasets"},
     "run_folder": BASE | {"results", "training"},
@@ -72,7 +73,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"benchmark", "build", "datasets", "measurement", "probe", "reference", "results", "run_folder", "training"},
     "cli": BASE
     | COMPONENTS
-    | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "leaderboard", "reference", "results"},
+    | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "leaderboard", "leaderboard_page", "reference"}
+    | {"results"},
     "__main__": {"cli"},
     "__init__": BASE | COMPONENTS | {"benchmark", "checkpoint_evaluation", "datasets", "metrics", "probe", "results"},
 }

@@ -1,4 +1,4 @@
-"""``vfm-isbench leaderboard``: submit, validate, csv, reproduce, remove.
+"""``vfm-isbench leaderboard``: submit, validate, csv, build, reproduce, remove.
 
 Exit codes: 0 done; 1 something is not as it should be (findings, a table out of date, not reproduced); 2 wrong use.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vfm_isbench.benchmark import Benchmark
+from vfm_isbench.cli.leaderboard_build import add_build
 from vfm_isbench.cli.options import (
     UPSAMPLER_HELP,
     Subparsers,
@@ -239,5 +240,12 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-ACTIONS: tuple[Callable[[Any], None], ...] = (_add_submit, _add_validate, _add_csv, _add_reproduce, _add_remove)
+ACTIONS: tuple[Callable[[Any], None], ...] = (
+    _add_submit,
+    _add_validate,
+    _add_csv,
+    add_build,
+    _add_reproduce,
+    _add_remove,
+)
 """What adds each action to the parser; one that stands in a module of its own is put here, too."""
