@@ -44,6 +44,9 @@ ALLOWED: dict[str, set[str]] = {
     # Results know neither training nor evaluation.
     "results": BASE | {"metrics"},
     "viz": BASE | {"metrics", "results"},
+    # Only what needs a probe to make pictures lies above them.
+    "replay": BASE | {"datasets", "evaluation", "metrics", "probe", "viz"},
+    "feature_maps": BASE | {"backbones", "benchmark", "probe", "upsamplers", "viz"},
     "fakes": BASE | {"backbones", "datasets"},
     "run_folder": BASE | {"results", "training"},
     "measurement": BASE | {"datasets", "evaluation", "probe", "results", "run_folder"},
@@ -52,7 +55,10 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint_evaluation": BASE
     | COMPONENTS
     | {"benchmark", "build", "datasets", "measurement", "probe", "reference", "results", "run_folder", "training"},
-    "cli": BASE | COMPONENTS | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "reference", "results"},
+    "cli": BASE
+    | COMPONENTS
+    | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "reference", "results"}
+    | {"feature_maps", "replay", "viz"},
     "__main__": {"cli"},
     "__init__": BASE | COMPONENTS | {"benchmark", "checkpoint_evaluation", "datasets", "metrics", "probe", "results"},
 }

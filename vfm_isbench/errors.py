@@ -39,5 +39,13 @@ class RunError(VfmIsbenchError):
     """A run cannot start or go on, for example because its output folder belongs to another run."""
 
 
+class PictureError(VfmIsbenchError):
+    """A picture cannot be drawn of what was given, or cannot be written where it was asked for."""
+
+
+class MissingPackageError(VfmIsbenchError, ImportError):
+    """An optional package is not installed; the message says which extra of this library brings it."""
+
+
 class VfmIsbenchWarning(UserWarning):
     """Something that is allowed, but that a reader of the numbers should know."""

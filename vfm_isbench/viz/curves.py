@@ -1,0 +1,125 @@
+"""IoU over clicks: the mean curve of each upsampler, with its confidence band."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vfm_isbench.results import Result
+from vfm_isbench.results.bootstrap import estimate_mean
+from vfm_isbench.types import Array
+from vfm_isbench.viz.canvas import DASHES, MARKERS, PALETTE, grid_of_axes, in_own_style, new_figure, write_caption
+from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, protocols_apart, seeds_in_words
+
+BAND_RESAMPLES = 2_000
+"""Enough for a band: its ends move by less than the width of a line, and SBD's 6671 objects take seconds."""
+
+_MOST_COLUMNS = 3
+
+
+@in_own_style
+def iou_curves(
+    results: Sequence[Result],
+    datasets: Sequence[str] | None = None,
+    *,
+    confidence: float = 0.95,
+    resamples: int = BAND_RESAMPLES,
+) -> Figure:
+    """Mean IoU over the number of clicks, a panel per data set, a line per upsampler.
+
+    Bands are the confidence intervals of :func:`vfm_isbench.results.bootstrap.estimate_mean`, click by click: images
+    are resampled with all their objects, and the spread of training seeds is added where there are several.
+
+    Where objects were stopped early, their later IoUs are missing. A mean is drawn only where none is missing, and the
+    caption says from which click on that is not so.
+
+    Args:
+        results: Those that differ in nothing but the training seed make one line.
+        datasets: Data sets to draw; None for all.
+        confidence: Of the bands, in (0, 1).
+        resamples: Resamples of the bootstrap.
+
+    Raises:
+        ResultError: if there is no result, none has a data set that was named, or results disagree on the objects.
+    """
+    series = group_by_seed(results)
+    chosen = choose_datasets(series, datasets)
+    columns = min(_MOST_COLUMNS, len(chosen))
+    rows = math.ceil(len(chosen) / columns)
+    figure = new_figure(max(3.4, 2.7 * columns), 2.5 * rows + 0.45)
+    remarks: list[str] = []
+    panels = grid_of_axes(figure, rows, columns, len(chosen), sharey=True)
+    for panel, dataset in zip(panels, chosen, strict=True):
+        for number, one in enumerate(series):
+            if dataset in one.datasets:
+                remarks += _draw_line(panel, one, dataset, number, confidence, resamples)
+        _label(panel, dataset, series)
+    for first_of_row in panels[::columns]:
+        first_of_row.set_ylabel("mean IoU (%)")
+    panels[0].legend(loc="lower right")
+    band = f"Bands: {100 * confidence:g} % bootstrap intervals of the mean, objects resampled by image"
+    band += " and training seeds" if any(len(one.results) > 1 for one in series) else ""
+    write_caption(figure, [f"{band}; {seeds_in_words(series)}.", *remarks, *protocols_apart(series)])
+    return figure
+
+
+def _draw_line(panel: Axes, one: Series, dataset: str, number: int, confidence: float, resamples: int) -> list[str]:
+    """Draw a line and its band; returns what the caption must say of them."""
+    ious, images = one.ious(dataset), one.images(dataset)
+    cap, known = ious.shape[2], clicks_without_gap(ious)
+    clicks = np.arange(1, known + 1)
+    estimates = [
+        estimate_mean(ious[:, :, click - 1], images, confidence=confidence, resamples=resamples) for click in clicks
+    ]
+    means, lows, highs = (
+        100 * np.array([getattr(estimate, part) for estimate in estimates]) for part in ("value", "low", "high")
+    )
+    colour = PALETTE[number % len(PALETTE)]
+    panel.plot(
+        clicks,
+        means,
+        color=colour,
+        linestyle=DASHES[number % len(DASHES)],
+        linewidth=1.4,
+        marker=MARKERS[number % len(MARKERS)],
+        markersize=3.6,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        label=one.label,
+        clip_on=False,
+        zorder=3,
+    )
+    remarks = []
+    if np.isnan(lows).any():
+        remarks.append(f"{one.label}, {dataset}: no band, for all its objects lie in one image.")
+    else:
+        panel.fill_between(clicks, lows, highs, color=colour, alpha=0.18, linewidth=0)
+    if known < cap:
+        stopped = int(np.isnan(ious[:, :, -1]).sum())
+        remarks.append(
+            f"{one.label}, {dataset}: from click {known + 1} on no mean can be given, because objects were stopped "
+            f"early ({stopped} of {ious[:, :, -1].size} have no IoU at click {cap})."
+        )
+    return remarks
+
+
+def clicks_without_gap(ious: Array) -> int:
+    """Number of first clicks at which every object of every seed has an IoU; ``ious``: S×N×K."""
+    gaps = np.isnan(ious).any(axis=(0, 1))
+    return int(gaps.argmax()) if gaps.any() else int(ious.shape[2])
+
+
+def _label(panel: Axes, dataset: str, series: Sequence[Series]) -> None:
+    have = [one for one in series if dataset in one.datasets]
+    cap = max(one.results[0].protocol.max_clicks for one in have)
+    panel.set_title(f"{dataset} ({len(have[0].objects(dataset))} objects)")
+    panel.set_xlabel("clicks per object")
+    panel.set_xlim(0.5, cap + 0.5)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(cap, 6)))
+    low, _ = panel.get_ylim()
+    panel.set_ylim(max(0.0, 10 * math.floor(low / 10)), 100)

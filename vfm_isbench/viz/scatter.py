@@ -1,0 +1,197 @@
+"""Object by object: one upsampler against another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vfm_isbench.errors import PictureError
+from vfm_isbench.results import Result
+from vfm_isbench.types import Array
+from vfm_isbench.viz.canvas import GREY, PALETTE, grid_of_axes, in_own_style, new_figure, write_caption
+from vfm_isbench.viz.histogram import check_percent
+from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, protocols_apart, seeds_in_words
+
+_SMALLEST = 14.0
+"""Area of the dot of a single object in square points."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectScore:
+    """A score that every object has.
+
+    Attributes:
+        kind: "noc" or "iou".
+        number: IoU in percent, or number of clicks.
+    """
+
+    kind: str
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> ObjectScore:
+        """From "noc90" or "iou@5".
+
+        Raises:
+            PictureError: for anything else.
+        """
+        found = re.fullmatch(r"(noc|iou)@?([0-9]{1,4})", text.strip().lower())
+        if found is None:
+            raise PictureError(f"no score of objects is called {text!r}; expected noc80, noc85, noc90, iou@1, iou@5, …")
+        return cls(found[1], int(found[2]))
+
+    @property
+    def fewer_is_better(self) -> bool:
+        """Of clicks, fewer are better; of IoU, more is."""
+        return self.kind == "noc"
+
+    def per_object(self, series: Series, dataset: str) -> Array:
+        """N scores, clicks or IoU in percent, averaged over training seeds; NaN where one is missing.
+
+        Raises:
+            PictureError: if the number is out of range.
+        """
+        if self.kind == "noc":
+            check_percent(self.number)
+            scores = series.clicks_needed(dataset, self.number)
+        else:
+            ious = series.ious(dataset)
+            if not 1 <= self.number <= ious.shape[2]:
+                raise PictureError(f"no IoU after {self.number} clicks: there are 1 … {ious.shape[2]} per object")
+            scores = 100 * ious[:, :, self.number - 1]
+        mean: Array = scores.mean(axis=0)
+        return mean
+
+    @property
+    def unit(self) -> str:
+        """For the axes."""
+        if self.kind == "noc":
+            return f"clicks to {self.number} % IoU"
+        return f"IoU (%) after {self.number} click{'s' if self.number > 1 else ''}"
+
+
+@in_own_style
+def object_scatter(
+    first: Sequence[Result] | Result,
+    second: Sequence[Result] | Result,
+    datasets: Sequence[str] | None = None,
+    *,
+    score: str = "noc90",
+) -> Figure:
+    """A dot per object: its score with one upsampler across, with another up.
+
+    Objects in one place make one larger dot, its area in proportion to their number: numbers of clicks are whole, and
+    dots would hide each other. Objects whose score is missing on either side, because they were stopped early, are left
+    out, and the caption says how many.
+
+    Args:
+        first: Result, or results of several training seeds, which are averaged object by object; the horizontal axis.
+        second: Likewise; the vertical axis.
+        datasets: Data sets to draw, a panel each; None for all that both have.
+        score: "noc90" (or another IoU in percent), or "iou@5" (or another number of clicks).
+
+    Raises:
+        PictureError: if there is no such score, or either side is more than one upsampler and protocol.
+        ResultError: if a data set is missing, or the two were measured on different objects.
+    """
+    asked = ObjectScore.parse(score)
+    pair = _two_series(first, second)
+    both = [name for name in pair[0].datasets if name in pair[1].datasets]
+    chosen = choose_datasets(pair, datasets or both)
+    if any(name not in both for name in chosen) or not chosen:
+        raise PictureError(f"no data set to draw that both {pair[0].label} and {pair[1].label} have")
+    figure = new_figure(max(3.3, 2.75 * len(chosen)), 3.5)
+    panels = grid_of_axes(figure, 1, len(chosen), len(chosen))
+    remarks: list[str] = []
+    stacked = False
+    for panel, dataset in zip(panels, chosen, strict=True):
+        x, y = (asked.per_object(one, dataset) for one in pair)
+        known = ~(np.isnan(x) | np.isnan(y))
+        if not known.all():
+            remarks.append(f"{dataset}: {int((~known).sum())} objects are left out, for they were stopped early.")
+        stacked |= _draw_dots(panel, x[known], y[known], asked, pair)
+        panel.set_title(f"{dataset} ({int(known.sum())} objects)")
+        panel.set_xlabel(f"{pair[0].label}: {asked.unit}")
+    panels[0].set_ylabel(f"{pair[1].label}: {asked.unit}")
+    sentences = [f"A dot per object{', its area in proportion to the objects in one place' if stacked else ''}."]
+    if asked.fewer_is_better:
+        sentences.append("Dashed: the cap, which also objects have that never get there.")
+    sentences.append(f"Data: {seeds_in_words(pair)}.")
+    write_caption(figure, [*sentences, *remarks, *protocols_apart(pair)])
+    return figure
+
+
+def _two_series(first: Sequence[Result] | Result, second: Sequence[Result] | Result) -> list[Series]:
+    sides = [[side] if isinstance(side, Result) else list(side) for side in (first, second)]
+    grouped = [group_by_seed(side) for side in sides]
+    for place, groups in zip(("first", "second"), grouped, strict=True):
+        if len(groups) != 1:
+            raise PictureError(
+                f"the {place} side has {len(groups)} upsamplers or protocols; expected results of one, over its seeds"
+            )
+    labels = [one.label for one in group_by_seed([sides[0][0], sides[1][0]])]
+    if len(labels) == 1:  # two seeds of one upsampler, one on either side
+        labels = [f"{grouped[side][0].label} (seed {sides[side][0].protocol.seed})" for side in (0, 1)]
+    return [Series(label, groups[0].results) for label, groups in zip(labels, grouped, strict=True)]
+
+
+def _draw_dots(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequence[Series]) -> bool:
+    """Draw one panel; returns whether objects share a place."""
+    places, counts = np.unique(np.stack([x, y], axis=1).round(9), axis=0, return_counts=True)
+    panel.scatter(
+        places[:, 0],
+        places[:, 1],
+        s=_SMALLEST * counts,
+        color=PALETTE[0],
+        alpha=0.65,
+        edgecolor="white",
+        linewidth=0.4,
+        clip_on=False,
+        zorder=3,
+    )
+    if score.fewer_is_better:
+        caps = [one.results[0].protocol.max_clicks for one in pair]
+        panel.axvline(caps[0], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)))
+        panel.axhline(caps[1], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)))
+        low, high = 0.0, max(caps) + 0.08 * max(caps)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        panel.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    else:
+        low, high = 10 * np.floor(min([*x, *y, 100.0]) / 10), 100.0
+        low = min(low, 90.0)
+    panel.plot([low, high], [low, high], color=GREY, linewidth=0.7)
+    panel.set_xlim(low, high)
+    panel.set_ylim(low, high)
+    panel.set_aspect("equal")
+    _tell_counts(panel, x, y, score, pair)
+    return bool((counts > 1).any())
+
+
+def _tell_counts(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequence[Series]) -> None:
+    """How many objects are better with which, above and below the diagonal, and how many are equal."""
+    above, below = int((y > x).sum()), int((y < x).sum())
+    upper, lower = (pair[0], pair[1]) if score.fewer_is_better else (pair[1], pair[0])
+    box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+    words = [
+        (0.03, 0.90, "left", f"{upper.label} better: {above}"),
+        (0.97, 0.10, "right", f"{lower.label} better: {below}\nequal: {len(x) - above - below}"),
+    ]
+    for across, up, side, text in words:
+        panel.text(
+            across,
+            up,
+            text,
+            transform=panel.transAxes,
+            ha=side,
+            va="center",
+            fontsize=7,
+            color="black",
+            bbox=box,
+            zorder=4,
+        )
