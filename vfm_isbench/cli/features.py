@@ -9,7 +9,7 @@ from pathlib import Path
 from vfm_isbench.backbones import load_backbone
 from vfm_isbench.benchmark import choose_device
 from vfm_isbench.cli.options import UPSAMPLER_HELP, Subparsers, add_device_option, add_loading_options, load_options
-from vfm_isbench.cli.plot import FOLDER, save
+from vfm_isbench.cli.plot import add_output_options, save
 from vfm_isbench.datasets.scenes import ScenesDataset
 from vfm_isbench.errors import PictureError
 from vfm_isbench.protocol import PRESETS
@@ -48,9 +48,7 @@ def add_features(commands: Subparsers) -> None:
     )
     add_loading_options(parser)
     add_device_option(parser)
-    parser.add_argument(
-        "--output", type=Path, default=FOLDER, metavar="PATH", help="folder, or .png, .svg or .pdf (default: plots)"
-    )
+    add_output_options(parser, "a PNG")
 
 
 def features_command(arguments: argparse.Namespace) -> None:
@@ -73,7 +71,7 @@ def features_command(arguments: argparse.Namespace) -> None:
     upsamplers = {name: prepare_upsampler(name, options if name in takes_weights else without) for name in names}
     rows = upsampled_features(images, backbone.to(device), upsamplers, device=device)
     figure = feature_table(rows, backbone=backbone.name)
-    save(figure, arguments.output, "features", f"{backbone.name} {size} px: {', '.join(names)}", formats=("png",))
+    save(figure, arguments, "features", f"{backbone.name} {size} px: {', '.join(names)}", formats=("png",))
 
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:

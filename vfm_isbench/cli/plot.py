@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURES = ("curves", "noc", "scatter")
-FOLDER = Path("plots")
 
 
 def add_plot(commands: Subparsers) -> None:
@@ -38,13 +37,7 @@ def add_plot(commands: Subparsers) -> None:
     parser.add_argument(
         "--score", metavar="SCORE", help="of the scatter: noc80, noc90, iou@1, iou@5, … (default: noc of --percent)"
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=FOLDER,
-        metavar="PATH",
-        help="folder, for PNG and SVG; or one file of one picture, .png, .svg or .pdf (default: plots)",
-    )
+    add_output_options(parser, "PNG and SVG")
 
 
 def plot_command(arguments: argparse.Namespace) -> None:
@@ -79,7 +72,7 @@ def plot_command(arguments: argparse.Namespace) -> None:
     signatures = "\n".join(result.signature() for result in results)
     for name in dict.fromkeys(wanted):
         stem, function = draw[name]
-        save(function(), arguments.output, stem, signatures)
+        save(function(), arguments, stem, signatures)
 
 
 def load_result(path: Path) -> Result:
@@ -94,10 +87,29 @@ def is_file(output: Path) -> bool:
     return output.suffix.lower().removeprefix(".") in FORMATS and not output.is_dir()
 
 
-def save(figure: Figure, output: Path, stem: str, description: str, formats: Sequence[str] = ("png", "svg")) -> None:
+def save(
+    figure: Figure,
+    arguments: argparse.Namespace,
+    stem: str,
+    description: str,
+    formats: Sequence[str] = ("png", "svg"),
+) -> None:
     """Write a figure to the file meant, or to a folder in several formats, and say where it is."""
     from vfm_isbench.viz import save_figure
 
+    output = arguments.output
     files = [output] if is_file(output) else [output / f"{stem}.{ending}" for ending in formats]
     for file in files:
-        say(f"saved: {save_figure(figure, file, description=description)}")
+        say(f"saved: {save_figure(figure, file, description=description, dpi=arguments.dpi)}")
+
+
+def add_output_options(parser: argparse.ArgumentParser, formats: str) -> None:
+    """``--output`` and ``--dpi``."""
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("plots"),
+        metavar="PATH",
+        help=f"folder, for {formats}; or one file, .png, .svg or .pdf (default: plots)",
+    )
+    parser.add_argument("--dpi", type=int, default=200, metavar="N", help="dots per inch of a PNG (default: 200)")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vfm_isbench.checkpoint_evaluation import LoadedCheckpoint, load_trained
 from vfm_isbench.cli.options import UPSAMPLER_HELP, Subparsers, add_device_option, add_loading_options, load_options
-from vfm_isbench.cli.plot import FOLDER, load_result, save
+from vfm_isbench.cli.plot import add_output_options, load_result, save
 from vfm_isbench.datasets import open_dataset
 from vfm_isbench.errors import PictureError
 from vfm_isbench.registry import unknown_name
@@ -44,9 +44,7 @@ def add_show(commands: Subparsers) -> None:
     add_loading_options(parser)
     parser.add_argument("--backbone-weights", type=Path, metavar="PATH", help="file or folder with its weights")
     add_device_option(parser)
-    parser.add_argument(
-        "--output", type=Path, default=FOLDER, metavar="PATH", help="folder, or .png, .svg or .pdf (default: plots)"
-    )
+    add_output_options(parser, "a PNG")
 
 
 def show_command(arguments: argparse.Namespace) -> None:
@@ -77,8 +75,8 @@ def show_command(arguments: argparse.Namespace) -> None:
     if differing:
         remarks.append(f"{differing} of {len(shown)} predictions differ from those that were measured.")
     figure = contact_sheet(shown, title=_title(result, name, how, len(shown)), remarks=remarks)
-    stem = re.sub(r"[^\w-]+", "-", f"{how}-{result.upsampler.get('name', 'unnamed')}-{name}").strip("-")[:80]
-    save(figure, arguments.output, stem, result.signature(), formats=("png",))
+    stem = re.sub(r"\W+", "-", f"{how}-{result.upsampler.get('name', 'unnamed')}-{name}").strip("-")[:80]
+    save(figure, arguments, stem, result.signature(), formats=("png",))
 
 
 def _title(result: Result, dataset: str, how: str, count: int) -> str:

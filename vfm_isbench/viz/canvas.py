@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from vfm_isbench.errors import MissingPackageError, PictureError
 try:
     from matplotlib import style
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
@@ -105,6 +107,12 @@ def grid_of_axes(figure: Figure, rows: int, columns: int, used: int, **options: 
     return axes[:used]
 
 
+def tick_clicks(axis: Axis, cap: int) -> None:
+    """Ticks at whole clicks, the first and the cap among them."""
+    step = max(1, math.ceil(cap / 5))
+    axis.set_ticks(sorted({1, cap, *(click for click in range(step, cap, step) if cap - click >= step / 2)}))
+
+
 def write_caption(figure: Figure, sentences: Sequence[str]) -> None:
     """Write what a reader must know below the picture, wrapped to its width."""
     if not sentences:
@@ -140,19 +148,22 @@ def check_format(path: Path) -> str:
     return ending
 
 
-def save_figure(figure: Figure, path: str | Path, *, description: str = "") -> Path:
+def save_figure(figure: Figure, path: str | Path, *, description: str = "", dpi: int = DPI) -> Path:
     """Write a figure as PNG, SVG or PDF, by the ending of the path; equal figures give equal files.
 
     Args:
         figure: What one of the functions here returned.
         path: File to write; its folder is created.
         description: Kept in the file's metadata, such as the signatures of the results.
+        dpi: Dots per inch of PNG files, and of what is made of pixels in the others.
 
     Raises:
-        PictureError: if the ending is another one, or the file cannot be written.
+        PictureError: if the ending is another one, ``dpi`` is out of range, or the file cannot be written.
     """
     path = Path(path)
     ending = check_format(path)
+    if not 20 <= dpi <= 1200:
+        raise PictureError(f"{dpi} dots per inch asked for; expected 20 … 1200")
     text = "\n".join(plain(line, 1000) for line in description.splitlines())
     # No dates and no version of the library that drew it.
     metadata: dict[str, dict[str, Any]] = {
@@ -163,7 +174,7 @@ def save_figure(figure: Figure, path: str | Path, *, description: str = "") -> P
     buffer = io.BytesIO()
     with own_style():
         kept = {key: value for key, value in metadata[ending].items() if value != ""}
-        figure.savefig(buffer, format=ending, dpi=DPI, metadata=kept)
+        figure.savefig(buffer, format=ending, dpi=dpi, metadata=kept)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(buffer.getvalue())

@@ -23,6 +23,10 @@ RIGHT, MISSED, TOO_MUCH, IGNORED = "#D9D9D9", PALETTE[0], PALETTE[1], "#8C8C8C"
 OUTLINE = "#D55E00"
 _MARGIN = 0.15
 _LEAST_SIDE = 48
+_SIDE = 1.35
+"""Width of a picture in inches."""
+_HEADING = 0.32
+"""Height of an object's heading in inches, with a remark below it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,11 +84,13 @@ def contact_sheet(objects: Sequence[ShownObject], *, title: str = "", remarks: S
     pictures = 3 if is_replayed else 2
     blocks = min(2, len(objects))
     rows = math.ceil(len(objects) / blocks)
-    side = 1.25
-    figure = new_figure(blocks * pictures * side + 0.35, rows * (side + 0.42) + 0.75)
+    # A row is as high as the taller of its objects needs.
+    tallest = [max(_height(one) for one in objects[row * blocks : (row + 1) * blocks]) for row in range(rows)]
+    heights = [_SIDE * share + _HEADING for share in tallest]
+    figure = new_figure(blocks * (pictures * _SIDE + 0.15), sum(heights) + 0.65)
     if title:
         figure.suptitle(title, fontsize=9, x=0.01, ha="left")
-    frames = np.atleast_1d(figure.subfigures(rows, blocks, squeeze=False, wspace=0.03).ravel())
+    frames = figure.subfigures(rows, blocks, squeeze=False, wspace=0.0, hspace=0.0, height_ratios=heights).ravel()
     for frame, one in zip(frames, objects, strict=False):
         axes = list(frame.subplots(1, pictures))
         _draw_object(axes, one)
@@ -99,7 +105,11 @@ def _draw_object(axes: Sequence[Axes], one: ShownObject) -> None:
     view = view_of(one)
     image, truth = one.image[view], one.ground_truth[view]
     for panel in axes:
-        panel.set_axis_off()
+        panel.set_xticks([])
+        panel.set_yticks([])
+        panel.set_anchor("N")
+        for spine in panel.spines.values():
+            spine.set(visible=True, color="#BBBBBB", linewidth=0.5)
     axes[0].imshow(image)
     _outline(axes[0], truth)
     _draw_clicks(axes[0], one.clicks, (view[0].start, view[1].start))
@@ -110,6 +120,12 @@ def _draw_object(axes: Sequence[Axes], one: ShownObject) -> None:
     axes[1].imshow(dimmed(image, predicted))
     _outline(axes[1], truth)
     axes[2].imshow(error_map(truth, predicted))
+
+
+def _height(one: ShownObject) -> float:
+    """Height of what is shown, relative to its width, at most 1.6."""
+    rows, columns = view_of(one)
+    return min(1.6, (rows.stop - rows.start) / (columns.stop - columns.start))
 
 
 def view_of(one: ShownObject) -> tuple[slice, slice]:

@@ -8,12 +8,20 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from vfm_isbench.results import Result
 from vfm_isbench.results.bootstrap import estimate_mean
 from vfm_isbench.types import Array
-from vfm_isbench.viz.canvas import DASHES, MARKERS, PALETTE, grid_of_axes, in_own_style, new_figure, write_caption
+from vfm_isbench.viz.canvas import (
+    DASHES,
+    MARKERS,
+    PALETTE,
+    grid_of_axes,
+    in_own_style,
+    new_figure,
+    tick_clicks,
+    write_caption,
+)
 from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, protocols_apart, seeds_in_words
 
 BAND_RESAMPLES = 2_000
@@ -61,11 +69,22 @@ def iou_curves(
         _label(panel, dataset, series)
     for first_of_row in panels[::columns]:
         first_of_row.set_ylabel("mean IoU (%)")
-    panels[0].legend(loc="lower right")
+    _add_legend(panels, series)
     band = f"Bands: {100 * confidence:g} % bootstrap intervals of the mean, objects resampled by image"
     band += " and training seeds" if any(len(one.results) > 1 for one in series) else ""
     write_caption(figure, [f"{band}; {seeds_in_words(series)}.", *remarks, *protocols_apart(series)])
     return figure
+
+
+def _add_legend(panels: Sequence[Axes], series: Sequence[Series]) -> None:
+    """Name every series in the first panel, also one that has no line there."""
+    lines = {line.get_gid(): line for panel in panels for line in panel.lines if line.get_gid()}
+    shown = [one for number, one in enumerate(series) if str(number) in lines]
+    handles = [lines[str(number)] for number, _ in enumerate(series) if str(number) in lines]
+    # Matplotlib leaves labels out that start with an underscore, so they are written afterwards.
+    legend = panels[0].legend(handles, [str(number) for number, _ in enumerate(shown)], loc="lower right")
+    for text, one in zip(legend.get_texts(), shown, strict=True):
+        text.set_text(one.label)
 
 
 def _draw_line(panel: Axes, one: Series, dataset: str, number: int, confidence: float, resamples: int) -> list[str]:
@@ -79,18 +98,18 @@ def _draw_line(panel: Axes, one: Series, dataset: str, number: int, confidence: 
     means, lows, highs = (
         100 * np.array([getattr(estimate, part) for estimate in estimates]) for part in ("value", "low", "high")
     )
-    colour = PALETTE[number % len(PALETTE)]
+    colour, dashes = PALETTE[number % len(PALETTE)], DASHES[number % len(DASHES)]
     panel.plot(
         clicks,
         means,
         color=colour,
-        linestyle=DASHES[number % len(DASHES)],
+        linestyle=dashes,
         linewidth=1.4,
         marker=MARKERS[number % len(MARKERS)],
         markersize=3.6,
         markeredgecolor="white",
         markeredgewidth=0.4,
-        label=one.label,
+        gid=str(number),
         clip_on=False,
         zorder=3,
     )
@@ -98,7 +117,9 @@ def _draw_line(panel: Axes, one: Series, dataset: str, number: int, confidence: 
     if np.isnan(lows).any():
         remarks.append(f"{one.label}, {dataset}: no band, for all its objects lie in one image.")
     else:
-        panel.fill_between(clicks, lows, highs, color=colour, alpha=0.18, linewidth=0)
+        panel.fill_between(clicks, lows, highs, color=colour, alpha=0.15, linewidth=0)
+        # Ends that are seen where bands overlap, and in print without colour.
+        panel.plot(clicks, np.stack([lows, highs], axis=1), color=colour, linestyle=dashes, linewidth=0.5, alpha=0.8)
     if known < cap:
         stopped = int(np.isnan(ious[:, :, -1]).sum())
         remarks.append(
@@ -120,6 +141,6 @@ def _label(panel: Axes, dataset: str, series: Sequence[Series]) -> None:
     panel.set_title(f"{dataset} ({len(have[0].objects(dataset))} objects)")
     panel.set_xlabel("clicks per object")
     panel.set_xlim(0.5, cap + 0.5)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(cap, 6)))
+    tick_clicks(panel.xaxis, cap)
     low, _ = panel.get_ylim()
     panel.set_ylim(max(0.0, 10 * math.floor(low / 10)), 100)

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from vfm_isbench.errors import PictureError
 from vfm_isbench.results import Result
-from vfm_isbench.viz.canvas import GREY, PALETTE, grid_of_axes, in_own_style, new_figure, write_caption
+from vfm_isbench.viz.canvas import PALETTE, grid_of_axes, in_own_style, new_figure, tick_clicks, write_caption
 from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, protocols_apart, seeds_in_words
 
 
@@ -49,7 +48,9 @@ def noc_histogram(results: Sequence[Result], datasets: Sequence[str] | None = No
             panel.set_ylabel("objects (%)")
         if place >= len(pairs) - columns:
             panel.set_xlabel(f"clicks to reach {percent} % IoU")
-    hatched = f"Hatched: objects that never reach {percent} % IoU; NoC{percent} counts them as the cap"
+    caps = sorted({one.results[0].protocol.max_clicks for one in series})
+    cap = "/".join(map(str, caps))
+    hatched = f"Hatched: objects that do not reach {percent} % IoU in {cap} clicks; NoC{percent} counts them as {cap}"
     write_caption(figure, [f"{hatched}; {seeds_in_words(series)}.", *remarks, *protocols_apart(series)])
     return figure
 
@@ -79,18 +80,19 @@ def _draw_bars(panel: Axes, one: Series, dataset: str, percent: int) -> list[str
         [cap], [share * missed], bottom=[bars[-1]], width=0.8, facecolor="white", edgecolor=PALETTE[3], hatch="//////"
     )
     panel.set_xlim(0.3, cap + 0.7)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=min(cap, 6)))
+    tick_clicks(panel.xaxis, cap)
     panel.grid(axis="x", visible=False)
     score = "unknown" if unknown else f"{counts.mean():.2f}"
     panel.set_title(f"{one.label} · {dataset}: NoC{percent} {score}")
     panel.annotate(
-        f"{missed} of {len(counts)} never",
-        (0.97, 0.95),
-        xycoords="axes fraction",
+        f"not reached: {missed} of {len(counts)}",
+        (cap - 0.4, bars[-1] + share * missed),
+        xytext=(-4, 0),
+        textcoords="offset points",
         ha="right",
-        va="top",
-        fontsize=7,
-        color=GREY,
+        va="top" if share * missed > 12 else "bottom",
+        fontsize=7.5,
+        color="#A34700",
     )
     if not unknown:
         return []

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from vfm_isbench.errors import PictureError
 from vfm_isbench.results import Result
 from vfm_isbench.types import Array
-from vfm_isbench.viz.canvas import GREY, PALETTE, grid_of_axes, in_own_style, new_figure, write_caption
+from vfm_isbench.viz.canvas import GREY, PALETTE, grid_of_axes, in_own_style, new_figure, tick_clicks, write_caption
 from vfm_isbench.viz.histogram import check_percent
 from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, protocols_apart, seeds_in_words
 
 _SMALLEST = 14.0
 """Area of the dot of a single object in square points."""
+
+_NUMBERED = 4
+"""Objects from which on a dot has room for their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +117,15 @@ def object_scatter(
         x, y = (asked.per_object(one, dataset) for one in pair)
         known = ~(np.isnan(x) | np.isnan(y))
         if not known.all():
-            remarks.append(f"{dataset}: {int((~known).sum())} objects are left out, for they were stopped early.")
-        stacked |= _draw_dots(panel, x[known], y[known], asked, pair)
+            left_out = f"{int((~known).sum())} of {len(known)} objects are left out"
+            remarks.append(f"{dataset}: {left_out}, whose score is missing because they were stopped early.")
         panel.set_title(f"{dataset} ({int(known.sum())} objects)")
+        stacked |= _draw_dots(panel, x[known], y[known], asked, pair)
         panel.set_xlabel(f"{pair[0].label}: {asked.unit}")
     panels[0].set_ylabel(f"{pair[1].label}: {asked.unit}")
     sentences = [f"A dot per object{', its area in proportion to the objects in one place' if stacked else ''}."]
     if asked.fewer_is_better:
-        sentences.append("Dashed: the cap, which also objects have that never get there.")
+        sentences.append(f"Dashed: the cap; objects that do not reach {asked.number} % IoU lie on it.")
     sentences.append(f"Data: {seeds_in_words(pair)}.")
     write_caption(figure, [*sentences, *remarks, *protocols_apart(pair)])
     return figure
@@ -149,19 +153,22 @@ def _draw_dots(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequen
         places[:, 1],
         s=_SMALLEST * counts,
         color=PALETTE[0],
-        alpha=0.65,
+        alpha=0.8,
         edgecolor="white",
         linewidth=0.4,
         clip_on=False,
         zorder=3,
     )
+    for (across, up), count in zip(places, counts, strict=True):
+        if count >= _NUMBERED:
+            panel.text(across, up, str(count), ha="center", va="center_baseline", fontsize=5.5, color="white", zorder=4)
     if score.fewer_is_better:
         caps = [one.results[0].protocol.max_clicks for one in pair]
         panel.axvline(caps[0], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)))
         panel.axhline(caps[1], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)))
         low, high = 0.0, max(caps) + 0.08 * max(caps)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        panel.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        tick_clicks(panel.xaxis, caps[0])
+        tick_clicks(panel.yaxis, caps[1])
     else:
         low, high = 10 * np.floor(min([*x, *y, 100.0]) / 10), 100.0
         low = min(low, 90.0)
@@ -177,21 +184,8 @@ def _tell_counts(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequ
     """How many objects are better with which, above and below the diagonal, and how many are equal."""
     above, below = int((y > x).sum()), int((y < x).sum())
     upper, lower = (pair[0], pair[1]) if score.fewer_is_better else (pair[1], pair[0])
-    box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-    words = [
-        (0.03, 0.90, "left", f"{upper.label} better: {above}"),
-        (0.97, 0.10, "right", f"{lower.label} better: {below}\nequal: {len(x) - above - below}"),
-    ]
-    for across, up, side, text in words:
-        panel.text(
-            across,
-            up,
-            text,
-            transform=panel.transAxes,
-            ha=side,
-            va="center",
-            fontsize=7,
-            color="black",
-            bbox=box,
-            zorder=4,
-        )
+    equal = len(x) - above - below
+    counts = f"better with {upper.label}: {above} (above), with {lower.label}: {below} (below), equal: {equal}"
+    words = textwrap.fill(counts, 46)
+    panel.annotate(words, (0, 1), (0, 4), "axes fraction", "offset points", va="bottom", fontsize=7, color=GREY)
+    panel.set_title(panel.get_title(loc="left"), pad=6 + 9 * len(words.splitlines()))
