@@ -158,7 +158,7 @@ def test_features_of_images(form: str, tmp_path: Path) -> None:
     words = ["one.jpg", "two.png"] if form == "after the upsamplers" else ["--image", "one.jpg", "two.png"]
     assert cli.main(["features", "bilinear", *words, "--image-size", "64", "--output", "new/f.png"]) == 0
     with Image.open(tmp_path / "new" / "f.png") as image:
-        assert image.height == 2 * 290 + 100
+        assert image.height == 2 * 290 + 140
 
 
 def test_images_are_told_by_their_ending() -> None:

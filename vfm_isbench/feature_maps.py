@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -88,4 +87,4 @@ def _features(probe: Probe, image: Array) -> Array:
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)[None]
     features = probe.encode(pixels.to(next(probe.backbone.parameters()).device)).features
     assert features is not None, "late injection has features that do not depend on clicks"
-    return cast(Array, features[0].float().cpu().numpy())
+    return features[0].float().cpu().numpy()

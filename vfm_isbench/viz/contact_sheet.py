@@ -125,7 +125,8 @@ def _draw_object(axes: Sequence[Axes], one: ShownObject) -> None:
 def _height(one: ShownObject) -> float:
     """Height of what is shown, relative to its width, at most 1.6."""
     rows, columns = view_of(one)
-    return min(1.6, (rows.stop - rows.start) / (columns.stop - columns.start))
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    return min(1.6, float(height) / float(width))
 
 
 def view_of(one: ShownObject) -> tuple[slice, slice]:

@@ -46,7 +46,7 @@ def feature_table(rows: Sequence[FeatureRow], *, backbone: str) -> Figure:
         raise PictureError("expected at least one image, and the same upsamplers for each")
     names = list(rows[0].upsampled)
     columns = 2 + len(names)
-    figure = new_figure(1.45 * columns, 1.45 * len(rows) + 0.5)
+    figure = new_figure(1.45 * columns, 1.45 * len(rows) + 0.7)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row, panels in zip(rows, axes, strict=True):
         maps = [row.features, *(row.upsampled[name] for name in names)]
