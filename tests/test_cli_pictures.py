@@ -47,6 +47,16 @@ def test_plot_of_one_result_has_no_scatter(runs: Path, tmp_path: Path) -> None:
     assert files(tmp_path / "new") == ["iou-curves.png", "iou-curves.svg", "noc80.png", "noc80.svg"]
 
 
+def test_plot_of_other_data_ends_with_code_3(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = json.loads((runs / "nearest" / "result.json").read_text())
+    content["upsampler"]["name"] = "other"
+    content["datasets"]["scenes"]["content_sha256"] = "0" * 64
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    assert cli.main(["plot", str(runs / "nearest"), "r.json"]) == 3
+    assert "cannot be compared" in capsys.readouterr().err
+    assert files(tmp_path) == ["r.json"]
+
+
 def test_plot_of_one_picture_to_a_file(runs: Path, tmp_path: Path) -> None:
     arguments = ["plot", str(runs / "nearest"), str(runs / "bilinear"), "--picture", "scatter", "--score", "iou@3"]
     assert cli.main([*arguments, "--output", "new/a.pdf"]) == 0

@@ -35,6 +35,17 @@ class ResultError(VfmIsbenchError):
     """A result file is broken, of another schema, or contradicts itself."""
 
 
+class ComparisonError(VfmIsbenchError):
+    """Results cannot be compared as was asked, for example by a score they lack."""
+
+
+class IncomparableError(ComparisonError):
+    """Results were measured under other protocols, with other weights of the backbone or on other data.
+
+    The message gives every reason. The command line exits with code 3.
+    """
+
+
 class RunError(VfmIsbenchError):
     """A run cannot start or go on, for example because its output folder belongs to another run."""
 

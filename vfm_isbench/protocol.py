@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -249,8 +249,11 @@ class Protocol:
         mine, theirs = self.to_dict(), base.to_dict()
         return [key for key in mine if key not in _NOT_IN_FINGERPRINT and mine[key] != theirs[key]]
 
-    def signature(self) -> str:
+    def signature(self, seeds: Sequence[int] | None = None) -> str:
         """One readable line, in the manner of sacreBLEU's, that tells protocols apart.
+
+        Args:
+            seeds: Seeds to name, where results of several stand together; None names the protocol's own.
 
         >>> Protocol.preset("paper").signature()
         'bb:dinov2_vits14|enc:simple_vit|inj:late|head:conv2|px:224|clicks:ritm20|flip:yes|seed:0|proto:paper@1'
@@ -264,7 +267,7 @@ class Protocol:
             f"px:{self.image_size}",
             f"clicks:ritm{self.max_clicks}",
             f"flip:{'yes' if self.flip_test else 'no'}",
-            f"seed:{self.seed}",
+            f"seed:{','.join(str(seed) for seed in ((self.seed,) if seeds is None else seeds))}",
             f"proto:{self.name}@{PROTOCOL_REVISION}{'+changed' if self.changed_fields() else ''}",
         ]
         return "|".join(parts)

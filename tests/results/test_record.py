@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -272,5 +273,52 @@ def test_the_frame_has_a_row_per_data_set(result: Result) -> None:
     assert math.isnan(frame["seconds_per_click"][1])
 
 
-def test_the_signature_names_data_sets_protocol_version_and_hash(result: Result) -> None:
-    assert result.signature() == (f"davis:2,sbd:2|{PROTOCOL.signature()}|v:0.1.0|hash:{PROTOCOL.fingerprint()[:12]}")
+def test_the_signature_names_data_sets_protocol_version_and_hashes(result: Result) -> None:
+    assert result.signature() == (
+        f"davis:2,sbd:2|{PROTOCOL.signature()}|v:0.1.0|hash:{PROTOCOL.fingerprint()[:12]}|data:ef,unknown"
+    )
+
+
+STOPPED = (evidence("bear", None, 0.5, 0.7, 0.82, 0.91), evidence("swan", None, 0.2, 0.3, 0.4, 0.5, 0.89))
+
+
+def stopped() -> DatasetResult:
+    return DatasetResult("davis", STOPPED, early_stop=(80, 90), click_cap=CLICKS)
+
+
+def test_scores_of_clicks_that_were_not_placed_are_missing() -> None:
+    whole = (evidence("bear", None, 0.5, 0.7, 0.82, 0.91, 0.97), STOPPED[1])
+    scores, expected = stopped().scores(), DatasetResult("davis", whole).scores()
+    known = {"objects", "noc80", "noc85", "noc90", "iou_at_1", "iou_at_2", "iou_at_3"}
+    for name, value in scores.items():
+        if name.removesuffix("_std").replace("not_reached", "noc") in known:
+            assert value == expected[name], name
+        else:
+            assert math.isnan(value), name
+
+
+def test_missing_scores_are_null_in_the_file_and_dashes_in_the_table(result: Result, tmp_path: Path) -> None:
+    result = dataclasses.replace(result, datasets={"davis": stopped()}, speed={"early_stop": [80, 90]})
+    path = result.save(tmp_path / "result.json")
+    written = json.loads(path.read_text())["datasets"]["davis"]
+    assert written["scores"]["mean_iou"] is None and written["early_stop"] == [80, 90]
+    loaded = Result.load(path)
+    assert loaded.datasets["davis"] == stopped() and loaded.speed == {"early_stop": [80, 90]}
+    row = str(result).splitlines()[4].split()
+    assert row == ["davis", "2", "4.00", "4.50", "4.50", "35.00", "–", "1", "–"]
+
+
+@pytest.mark.parametrize(
+    ("ious", "problem"),
+    [((0.5, 0.95, 0.96), "3 clicks"), ((0.5, 0.7), "2 clicks"), ((0.1,) * (CLICKS + 1), "6 clicks")],
+)
+def test_evidence_that_does_not_end_where_it_should_is_refused(
+    result: Result, ious: tuple[float, ...], problem: str
+) -> None:
+    broken = DatasetResult(
+        "davis", (evidence("bear", None, *ious),), early_stop=(90,), click_cap=max(CLICKS, len(ious))
+    )
+    content = dataclasses.replace(result, datasets={"davis": broken}).to_dict()
+    content["datasets"]["davis"]["max_clicks"] = CLICKS
+    with pytest.raises(ResultError, match=problem):
+        Result.from_dict(content)

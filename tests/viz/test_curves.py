@@ -78,7 +78,7 @@ def test_a_panel_for_each_data_set() -> None:
 
 def test_protocols_that_differ_are_told() -> None:
     figure = iou_curves([made_up("a", {"scenes": A}), made_up("b", {"scenes": B}, disk_radius=3.0)])
-    assert "Not comparable: the protocols differ in disk_radius." in caption_of(figure)
+    assert "Not comparable, a and b: the protocols differ" in caption_of(figure)
 
 
 @pytest.mark.parametrize("name", ["$x_1$", "_hidden", "<b>&amp;", "a" * 300])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_up import NAN, made_up
 
-from vfm_isbench.errors import PictureError, ResultError
+from vfm_isbench.errors import IncomparableError, PictureError
 from vfm_isbench.viz import object_scatter
 from vfm_isbench.viz.canvas import caption_of
 
@@ -74,5 +74,5 @@ def test_what_cannot_be_paired_is_refused() -> None:
         object_scatter([made_up("a", A), made_up("b", B, sha256="b")], made_up("b", B))
     with pytest.raises(PictureError, match="no data set"):
         object_scatter(made_up("a", A), made_up("b", {"davis": B["scenes"]}))
-    with pytest.raises(ResultError, match="different objects"):
+    with pytest.raises(IncomparableError, match="different objects"):
         object_scatter(made_up("a", A), made_up("b", {"scenes": B["scenes"][:2]}))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from made_up import NAN, made_up
 
-from vfm_isbench.errors import ResultError
-from vfm_isbench.viz.series import choose_datasets, clicks_needed, group_by_seed, protocols_apart, seeds_in_words
+from vfm_isbench.errors import IncomparableError, ResultError
+from vfm_isbench.results import DatasetResult
+from vfm_isbench.viz.series import choose_datasets, clicks_needed, group_by_seed, seeds_in_words, why_not_comparable
 
 IOUS = {"scenes": [[0.5, 0.9], [0.2, 0.4]]}
 
@@ -57,7 +60,7 @@ def test_different_data_under_one_name_are_refused(change: str) -> None:
         second = made_up("b", IOUS, content="other")
     else:
         second = made_up("b", {"scenes": [*IOUS["scenes"], [0.1, 0.1]]})
-    with pytest.raises(ResultError, match="a and b were measured on different objects or images"):
+    with pytest.raises(IncomparableError, match="a and b were measured on different objects or images"):
         choose_datasets(group_by_seed([first, second]))
 
 
@@ -73,9 +76,25 @@ def test_data_sets_are_those_of_all_or_those_named() -> None:
 
 def test_protocols_that_differ_are_named() -> None:
     same = [made_up("a", IOUS, seed=0), made_up("b", IOUS, seed=1, name="mine")]
-    assert protocols_apart(group_by_seed(same)) == []
+    assert why_not_comparable(group_by_seed(same)) == []
     apart = [made_up("a", IOUS), made_up("b", IOUS, disk_radius=3.0, flip_test=True)]
-    assert protocols_apart(group_by_seed(apart)) == ["Not comparable: the protocols differ in disk_radius, flip_test."]
+    (sentence,) = why_not_comparable(group_by_seed(apart))
+    assert sentence.startswith("Not comparable, a and b: the protocols differ")
+    assert sentence.endswith("disk_radius 6.0 and 3.0; flip_test False and True.")
+
+
+def test_evidence_of_an_evaluation_that_stopped_early() -> None:
+    """As it comes from a file: shorter rows, filled up to the cap of the protocol."""
+    whole = made_up("a", {"scenes": [[0.5, 0.9, 0.9], [0.9, 0.95, 0.95]]})
+    objects = tuple(
+        dataclasses.replace(one, clicks=one.clicks[:placed], ious=one.ious[:placed])
+        for one, placed in zip(whole.datasets["scenes"].objects, (2, 1), strict=True)
+    )
+    stopped = DatasetResult("scenes", objects, content_sha256="content", early_stop=(80, 90), click_cap=3)
+    (series,) = group_by_seed([dataclasses.replace(whole, datasets={"scenes": stopped})])
+    np.testing.assert_array_equal(series.ious("scenes"), [[[0.5, 0.9, NAN], [0.9, NAN, NAN]]])
+    np.testing.assert_array_equal(series.clicks_needed("scenes", 90), [[2, 1]])
+    np.testing.assert_array_equal(series.clicks_needed("scenes", 95), [[NAN, NAN]])
 
 
 def test_clicks_needed_are_missing_where_an_object_was_stopped_before() -> None:

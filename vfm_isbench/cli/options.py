@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from vfm_isbench.errors import ProtocolError
+from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.protocol import PRESETS, Protocol
+from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES
 from vfm_isbench.upsamplers import LoadOptions
 
 UPSAMPLER_HELP = (
@@ -17,12 +18,44 @@ UPSAMPLER_HELP = (
     "package.module:attribute, or path/to/file.py:attribute"
 )
 
+OK, BAD_INPUT, INCOMPARABLE, INTERRUPTED = 0, 2, 3, 130
+"""Exit codes of all commands; ``regress`` has two more for its verdicts."""
+
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def say(*lines: str) -> None:
     """Write lines to the standard output."""
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, and the folder it lies in.
+
+    Raises:
+        ResultError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ResultError(f"{path} cannot be written: {error}") from error
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file of JSON; see :func:`write_text`."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def add_statistics_options(parser: argparse.ArgumentParser, of: str) -> None:
+    """``--confidence`` (of what, is said by the command), ``--resamples`` and ``--json``."""
+    parser.add_argument(
+        "--confidence", type=float, default=CONFIDENCE, metavar="C", help=f"{of} (default: {CONFIDENCE})"
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=RESAMPLES, metavar="N", help=f"of the bootstrap (default: {RESAMPLES})"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vfm_isbench.cli.options import Subparsers, say
 from vfm_isbench.errors import PictureError
-from vfm_isbench.results import Result
+from vfm_isbench.results import load_result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,11 +73,6 @@ def plot_command(arguments: argparse.Namespace) -> None:
     for name in dict.fromkeys(wanted):
         stem, function = draw[name]
         save(function(), arguments, stem, signatures)
-
-
-def load_result(path: Path) -> Result:
-    """Read a result file, or that of a run folder."""
-    return Result.load(path / "result.json" if path.is_dir() else path)
 
 
 def is_file(output: Path) -> bool:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from vfm_isbench.checkpoint_evaluation import LoadedCheckpoint, load_trained
 from vfm_isbench.cli.options import UPSAMPLER_HELP, Subparsers, add_device_option, add_loading_options, load_options
-from vfm_isbench.cli.plot import add_output_options, load_result, save
+from vfm_isbench.cli.plot import add_output_options, save
 from vfm_isbench.datasets import open_dataset
 from vfm_isbench.errors import PictureError
 from vfm_isbench.registry import unknown_name
-from vfm_isbench.results import Result
+from vfm_isbench.results import Result, load_result
 
 _WORST = 8
 

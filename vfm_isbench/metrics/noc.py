@@ -1,9 +1,11 @@
 """Number of clicks (NoC) and what goes with it, from per-object IoUs.
 
-All functions take ``ious``: N×K, the IoU of N objects after click 1 … K, in [0, 1].
+Functions that take ``ious`` N×K want the IoU of N objects after click 1 … K, in [0, 1]; NaN where none was placed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -50,7 +52,7 @@ def not_reached(ious: Array, threshold: float) -> int:
 
 
 def mean_iou_at(ious: Array, clicks: int) -> float:
-    """IoU@k: mean over objects of the IoU after ``clicks`` clicks (1 … K).
+    """IoU@k: mean over objects of the IoU after ``clicks`` clicks (1 … K); NaN where it is missing of any object.
 
     Raises:
         ValueError: if fewer clicks were placed than asked for.
@@ -59,3 +61,28 @@ def mean_iou_at(ious: Array, clicks: int) -> float:
     if not 1 <= clicks <= ious.shape[1]:
         raise ValueError(f"IoU@{clicks} asked for, but {ious.shape[1]} clicks were placed")
     return float(ious[:, clicks - 1].mean())
+
+
+def stopping_click(ious: Sequence[float], percents: Sequence[int], cap: int) -> int | None:
+    """Click after which an evaluation that stops early leaves an object.
+
+    NoC at each of ``percents`` and below is then known, whatever would follow.
+
+    Args:
+        ious: IoU of one object after click 1, 2, …; as many as were placed so far.
+        percents: IoUs in percent, all of which have to be reached.
+        cap: Clicks after which every object is left.
+
+    Returns:
+        The number of that click, or None if the object is to be given more clicks than ``ious`` has.
+
+    >>> stopping_click([0.7, 0.92, 0.9], [80, 90], 20)
+    2
+    >>> stopping_click([0.7, 0.85], [80, 90], 20) is None
+    True
+    """
+    wanted = max(percents) / 100
+    for number, iou in enumerate(ious, start=1):
+        if iou >= wanted or number == cap:
+            return number
+    return None

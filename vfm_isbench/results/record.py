@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from vfm_isbench.errors import ProtocolError, ResultError
-from vfm_isbench.metrics import mean_iou_at, not_reached, number_of_clicks
+from vfm_isbench.metrics import mean_iou_at, not_reached, number_of_clicks, stopping_click
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.results.signature import score_signature, signature
 from vfm_isbench.results.table import format_table
 from vfm_isbench.types import Array, Click, ObjectEvidence, ObjectId
 
@@ -33,39 +34,58 @@ class DatasetResult:
         objects: Evidence per object, in the order of evaluation.
         seconds_per_click: Mean wall time per click; None where nothing was timed.
         content_sha256: Hash over the evaluated objects' ids, images and masks in order; None where it was not computed.
+        early_stop: IoUs in percent; an object was left as soon as it had reached all of them. None: all clicks placed.
+        click_cap: The protocol's clicks per object; only needed with ``early_stop``.
     """
 
     name: str
     objects: tuple[ObjectEvidence, ...]
     seconds_per_click: float | None = None
     content_sha256: str | None = None
+    early_stop: tuple[int, ...] | None = None
+    click_cap: int | None = None
 
     @cached_property
     def ious(self) -> Array:
-        """N×K float64: IoU of N objects after click 1 … K."""
-        return np.array([evidence.ious for evidence in self.objects], dtype=np.float64)
+        """N×K float64: IoU of N objects after click 1 … K; NaN for clicks that ``early_stop`` spared."""
+        ious = np.full((len(self.objects), self.max_clicks), np.nan)
+        for row, evidence in zip(ious, self.objects, strict=True):
+            row[: len(evidence.ious)] = evidence.ious
+        return ious
 
     @property
     def max_clicks(self) -> int:
         """K, the click cap."""
-        return int(self.ious.shape[1])
+        return self.click_cap or max((len(evidence.ious) for evidence in self.objects), default=0)
+
+    def clicks_to(self, percent: int) -> Array | None:
+        """Clicks each of the N objects needs to reach an IoU given in percent, the cap where it is not reached.
+
+        None where ``early_stop`` left objects before that could be known.
+        """
+        if self.early_stop is not None and percent > max(self.early_stop):
+            return None
+        return number_of_clicks(self.ious, percent / 100)
 
     def noc(self, percent: int) -> float:
-        """NoC at an IoU given in percent: mean number of clicks, the cap where it is not reached."""
-        return float(number_of_clicks(self.ious, percent / 100).mean())
+        """NoC at an IoU given in percent: mean of :meth:`clicks_to`; NaN where that is not known."""
+        counts = self.clicks_to(percent)
+        return math.nan if counts is None else float(counts.mean())
 
     def iou_at(self, clicks: int) -> float:
-        """Mean IoU after ``clicks`` clicks; NaN where fewer were placed."""
+        """Mean IoU after ``clicks`` clicks; NaN where an object was given fewer."""
         return mean_iou_at(self.ious, clicks) if clicks <= self.max_clicks else math.nan
 
     def scores(self) -> dict[str, float]:
-        """All scores of the data set by name."""
+        """All scores of the data set by name; NaN for those that ``early_stop`` leaves unknown."""
         scores: dict[str, float] = {"objects": len(self.objects)}
         for percent in THRESHOLDS:
-            counts = number_of_clicks(self.ious, percent / 100)
+            counts = self.clicks_to(percent)
+            counts = np.array([math.nan]) if counts is None else counts
             scores[f"noc{percent}"] = float(counts.mean())
             scores[f"noc{percent}_std"] = float(counts.std())
-            scores[f"not_reached{percent}"] = not_reached(self.ious, percent / 100)
+            is_known = not math.isnan(counts[0])
+            scores[f"not_reached{percent}"] = not_reached(self.ious, percent / 100) if is_known else math.nan
         for clicks in sorted({1, 2, 3, 5, 10, self.max_clicks}):
             if clicks <= self.max_clicks:
                 scores[f"iou_at_{clicks}"] = self.iou_at(clicks)
@@ -85,6 +105,7 @@ class Result:
         training: One record per epoch.
         environment: Versions and hardware.
         timings: Seconds by part.
+        speed: Speed settings that differ from the default ones, see :class:`vfm_isbench.Speed`.
         created: Time of the evaluation, ISO 8601 with offset.
         notes: Remarks a reader of the numbers should see.
     """
@@ -98,6 +119,7 @@ class Result:
     timings: Mapping[str, float] = field(default_factory=dict)
     created: str = ""
     notes: tuple[str, ...] = ()
+    speed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -106,9 +128,11 @@ class Result:
 
     def signature(self) -> str:
         """One line that tells what was measured under which protocol, after sacreBLEU's."""
-        counts = ",".join(f"{name}:{len(found.objects)}" for name, found in self.datasets.items())
-        version = self.environment.get("vfm_isbench", "unknown")
-        return f"{counts}|{self.protocol.signature()}|v:{version}|hash:{self.fingerprint[:12]}"
+        return signature([self], list(self.datasets))
+
+    def score_signature(self, dataset: str, metric: str) -> str:
+        """The same for one score, as in ``noc90|grabcut:50|bb:…|hash:…|data:…``; see :func:`score_signature`."""
+        return score_signature([self], dataset, metric)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per data set: objects, NoC80/85/90/95 with deviations, objects at the cap, IoU@k, s/click."""
@@ -134,6 +158,7 @@ class Result:
             "training": [dict(record) for record in self.training],
             "environment": dict(self.environment),
             "timings": dict(self.timings),
+            "speed": dict(self.speed),
             "created": self.created,
             "notes": list(self.notes),
             "datasets": {name: _dataset_to_dict(found) for name, found in self.datasets.items()},
@@ -191,6 +216,7 @@ class Result:
                 training=tuple(content["training"]),
                 environment=content["environment"],
                 timings=content["timings"],
+                speed=content.get("speed", {}),
                 created=content["created"],
                 notes=tuple(content["notes"]),
             )
@@ -210,8 +236,10 @@ class Result:
 
 
 def _dataset_to_dict(found: DatasetResult) -> dict[str, Any]:
+    stopped = {} if found.early_stop is None else {"early_stop": list(found.early_stop), "max_clicks": found.max_clicks}
     return {
-        "scores": found.scores(),
+        **stopped,
+        "scores": {name: None if math.isnan(value) else value for name, value in found.scores().items()},
         "seconds_per_click": found.seconds_per_click,
         "content_sha256": found.content_sha256,
         "objects": [evidence_to_dict(evidence) for evidence in found.objects],
@@ -250,13 +278,28 @@ def evidence_from_dict(content: Mapping[str, Any]) -> ObjectEvidence:
 
 def _dataset_from_dict(name: str, content: Mapping[str, Any]) -> DatasetResult:
     objects = tuple(evidence_from_dict(one) for one in content["objects"])
-    if not objects or len({len(evidence.ious) for evidence in objects}) != 1:
+    early_stop, cap = content.get("early_stop"), content.get("max_clicks")
+    if not objects or (early_stop is None and len({len(evidence.ious) for evidence in objects}) != 1):
         raise ResultError(f"data set {name!r} needs at least one object, and as many clicks for each of them")
+    if early_stop is not None:
+        early_stop = tuple(early_stop)
+        if not early_stop or not isinstance(cap, int):
+            raise ResultError(f"data set {name!r} was stopped early, but does not say at which IoU or at which cap")
+        for evidence in objects:
+            if len(evidence.ious) != stopping_click(evidence.ious, early_stop, cap):
+                raise ResultError(
+                    f"data set {name!r}: object {evidence.object_id} has {len(evidence.ious)} clicks, which is not "
+                    f"where an evaluation stopped at IoU {early_stop} % would leave it"
+                )
     if len({evidence.object_id for evidence in objects}) != len(objects):
         raise ResultError(f"data set {name!r}: an object occurs twice")
-    found = DatasetResult(name, objects, content["seconds_per_click"], content["content_sha256"])
+    found = DatasetResult(
+        name, objects, content["seconds_per_click"], content["content_sha256"], early_stop, cap if early_stop else None
+    )
     for key, value in found.scores().items():
         written = content["scores"].get(key)
+        if written is None and math.isnan(value):
+            continue
         if not isinstance(written, int | float) or not math.isclose(written, value, abs_tol=1e-9):
             raise ResultError(f"data set {name!r}: {key} is written as {written!r}, but its evidence gives {value!r}")
     return found

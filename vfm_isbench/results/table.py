@@ -22,9 +22,9 @@ def format_table(result: Result) -> str:
             [
                 name,
                 str(len(found.objects)),
-                *(f"{scores[f'noc{percent}']:.2f}" for percent in (80, 85, 90)),
+                *(_number(scores[f"noc{percent}"]) for percent in (80, 85, 90)),
                 *(_percent(found.iou_at(clicks)) for clicks in (1, 5)),
-                str(scores["not_reached90"]),
+                _number(scores["not_reached90"], digits=0),
                 "–" if seconds is None else f"{seconds:.3f}",
             ]
         )
@@ -47,8 +47,12 @@ def lay_out(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
+def _number(value: float, digits: int = 2) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
 def _percent(share: float) -> str:
-    return "–" if math.isnan(share) else f"{100 * share:.2f}"
+    return _number(100 * share)
 
 
 def _cells(row: Sequence[str], widths: list[int]) -> list[str]:

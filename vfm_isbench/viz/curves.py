@@ -22,7 +22,7 @@ from vfm_isbench.viz.canvas import (
     tick_clicks,
     write_caption,
 )
-from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, protocols_apart, seeds_in_words
+from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, seeds_in_words, why_not_comparable
 
 BAND_RESAMPLES = 2_000
 """Enough for a band: its ends move by less than the width of a line, and SBD's 6671 objects take seconds."""
@@ -53,7 +53,8 @@ def iou_curves(
         resamples: Resamples of the bootstrap.
 
     Raises:
-        ResultError: if there is no result, none has a data set that was named, or results disagree on the objects.
+        ResultError: if there is no result, or none has a data set that was named.
+        IncomparableError: if results have different objects or images under one name.
     """
     series = group_by_seed(results)
     chosen = choose_datasets(series, datasets)
@@ -72,7 +73,7 @@ def iou_curves(
     _add_legend(panels, series)
     band = f"Bands: {100 * confidence:g} % bootstrap intervals of the mean, objects resampled by image"
     band += " and training seeds" if any(len(one.results) > 1 for one in series) else ""
-    write_caption(figure, [f"{band}; {seeds_in_words(series)}.", *remarks, *protocols_apart(series)])
+    write_caption(figure, [f"{band}; {seeds_in_words(series)}.", *remarks, *why_not_comparable(series)])
     return figure
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from vfm_isbench.errors import PictureError
 from vfm_isbench.results import Result
 from vfm_isbench.viz.canvas import PALETTE, grid_of_axes, in_own_style, new_figure, tick_clicks, write_caption
-from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, protocols_apart, seeds_in_words
+from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, seeds_in_words, why_not_comparable
 
 
 @in_own_style
@@ -29,7 +29,8 @@ def noc_histogram(results: Sequence[Result], datasets: Sequence[str] | None = No
 
     Raises:
         PictureError: if ``percent`` is out of range.
-        ResultError: if there is no result, none has a data set that was named, or results disagree on the objects.
+        ResultError: if there is no result, or none has a data set that was named.
+        IncomparableError: if results have different objects or images under one name.
     """
     check_percent(percent)
     series = group_by_seed(results)
@@ -51,7 +52,7 @@ def noc_histogram(results: Sequence[Result], datasets: Sequence[str] | None = No
     caps = sorted({one.results[0].protocol.max_clicks for one in series})
     cap = "/".join(map(str, caps))
     hatched = f"Hatched: objects that do not reach {percent} % IoU in {cap} clicks; NoC{percent} counts them as {cap}"
-    write_caption(figure, [f"{hatched}; {seeds_in_words(series)}.", *remarks, *protocols_apart(series)])
+    write_caption(figure, [f"{hatched}; {seeds_in_words(series)}.", *remarks, *why_not_comparable(series)])
     return figure
 
 

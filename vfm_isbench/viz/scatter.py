@@ -16,7 +16,7 @@ from vfm_isbench.results import Result
 from vfm_isbench.types import Array
 from vfm_isbench.viz.canvas import GREY, PALETTE, grid_of_axes, in_own_style, new_figure, tick_clicks, write_caption
 from vfm_isbench.viz.histogram import check_percent
-from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, protocols_apart, seeds_in_words
+from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, seeds_in_words, why_not_comparable
 
 _SMALLEST = 14.0
 """Area of the dot of a single object in square points."""
@@ -101,7 +101,8 @@ def object_scatter(
 
     Raises:
         PictureError: if there is no such score, or either side is more than one upsampler and protocol.
-        ResultError: if a data set is missing, or the two were measured on different objects.
+        ResultError: if a data set is missing.
+        IncomparableError: if the two were measured on different objects or images.
     """
     asked = ObjectScore.parse(score)
     pair = _two_series(first, second)
@@ -127,7 +128,7 @@ def object_scatter(
     if asked.fewer_is_better:
         sentences.append(f"Dashed: the cap; objects that do not reach {asked.number} % IoU lie on it.")
     sentences.append(f"Data: {seeds_in_words(pair)}.")
-    write_caption(figure, [*sentences, *remarks, *protocols_apart(pair)])
+    write_caption(figure, [*sentences, *remarks, *why_not_comparable(pair)])
     return figure
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vfm_isbench.errors import ResultError
+from vfm_isbench.errors import IncomparableError, ResultError
 from vfm_isbench.metrics import number_of_clicks
 from vfm_isbench.results import DatasetResult, Result
+from vfm_isbench.results.comparability import why_incomparable
 from vfm_isbench.types import Array, ObjectId
 from vfm_isbench.viz.canvas import plain
 
-_LABELS_ONLY = ("name", "seed", "test_datasets")
-"""Fields of a protocol that keep no score from being compared."""
+_LONGEST_REASON = 400
+"""Letters of a sentence in a caption: two protocols may differ in every field."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +136,8 @@ def choose_datasets(series: Sequence[Series], wanted: Sequence[str] | None = Non
     """Data sets to draw: those named, or all that any of the series has.
 
     Raises:
-        ResultError: if there is nothing to draw, a data set named is in none of the results, or two series have
-            different objects under one name: what they show could not be compared.
+        ResultError: if there is nothing to draw, or a data set named is in none of the results.
+        IncomparableError: if two series have different objects or images under one name.
     """
     if not series:
         raise ResultError("no result to draw; give at least one")
@@ -149,24 +150,22 @@ def choose_datasets(series: Sequence[Series], wanted: Sequence[str] | None = Non
         have = [one for one in series if name in one.datasets]
         for other in have[1:]:
             if not _same_data(have[0].results[0].datasets[name], other.results[0].datasets[name]):
-                raise ResultError(
+                raise IncomparableError(
                     f"{have[0].label} and {other.label} were measured on different objects or images of data set "
                     f"{name!r}, so that they cannot be compared; draw them apart, or evaluate both on the same data"
                 )
     return chosen
 
 
-def protocols_apart(series: Sequence[Series]) -> list[str]:
-    """A sentence for the caption where protocols differ, so that scores must not be compared; otherwise nothing."""
-    protocols = [one.results[0].protocol.to_dict() for one in series]
-    fields = [
-        field
-        for field in protocols[0]
-        if field not in _LABELS_ONLY and any(other[field] != protocols[0][field] for other in protocols)
+def why_not_comparable(series: Sequence[Series]) -> list[str]:
+    """Sentences for the caption where protocols, backbones or trainings differ, so that scores must not be compared."""
+    first = series[0].results[0]
+    reasons = [
+        f"Not comparable, {series[0].label} and {other.label}: {reason}."
+        for other in series[1:]
+        for reason in why_incomparable(first, other.results[0])
     ]
-    if not fields:
-        return []
-    return [f"Not comparable: the protocols differ in {', '.join(fields)}."]
+    return [plain(reason, _LONGEST_REASON) for reason in reasons]
 
 
 def seeds_in_words(series: Sequence[Series]) -> str:
