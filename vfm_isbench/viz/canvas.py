@@ -16,7 +16,6 @@ from vfm_isbench.errors import MissingPackageError, PictureError
 try:
     from matplotlib import style
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
@@ -107,10 +106,17 @@ def grid_of_axes(figure: Figure, rows: int, columns: int, used: int, **options: 
     return axes[:used]
 
 
-def tick_clicks(axis: Axis, cap: int) -> None:
-    """Ticks at whole clicks, the first and the cap among them."""
+def clicks_to_mark(cap: int) -> list[int]:
+    """A few whole clicks, evenly spaced, the first and the cap among them."""
     step = max(1, math.ceil(cap / 5))
-    axis.set_ticks(sorted({1, cap, *(click for click in range(step, cap, step) if cap - click >= step / 2)}))
+    return sorted({1, cap, *(click for click in range(step, cap, step) if cap - click >= step / 2)})
+
+
+def write_below_title(panel: Axes, text: str) -> None:
+    """Write a line, wrapped to the panel, between its title and its frame."""
+    words = textwrap.fill(text, 46)
+    panel.annotate(words, (0, 1), (0, 4), "axes fraction", "offset points", va="bottom", fontsize=7, color=GREY)
+    panel.set_title(panel.get_title(loc="left"), pad=6 + 9 * len(words.splitlines()))
 
 
 def write_caption(figure: Figure, sentences: Sequence[str]) -> None:

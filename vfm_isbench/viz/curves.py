@@ -16,10 +16,10 @@ from vfm_isbench.viz.canvas import (
     DASHES,
     MARKERS,
     PALETTE,
+    clicks_to_mark,
     grid_of_axes,
     in_own_style,
     new_figure,
-    tick_clicks,
     write_caption,
 )
 from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, seeds_in_words, why_not_comparable
@@ -58,7 +58,8 @@ def iou_curves(
     """
     series = group_by_seed(results)
     chosen = choose_datasets(series, datasets)
-    columns = min(_MOST_COLUMNS, len(chosen))
+    # The paper has four data sets: two by two.
+    columns = 2 if len(chosen) == 4 else min(_MOST_COLUMNS, len(chosen))
     rows = math.ceil(len(chosen) / columns)
     figure = new_figure(max(3.4, 2.7 * columns), 2.5 * rows + 0.45)
     remarks: list[str] = []
@@ -107,7 +108,9 @@ def _draw_line(panel: Axes, one: Series, dataset: str, number: int, confidence: 
         linestyle=dashes,
         linewidth=1.4,
         marker=MARKERS[number % len(MARKERS)],
-        markersize=3.6,
+        # At the ticks and at the end, so that strokes are seen between them.
+        markevery=sorted({click - 1 for click in [*clicks_to_mark(cap), known] if click <= known}),
+        markersize=4,
         markeredgecolor="white",
         markeredgewidth=0.4,
         gid=str(number),
@@ -142,6 +145,6 @@ def _label(panel: Axes, dataset: str, series: Sequence[Series]) -> None:
     panel.set_title(f"{dataset} ({len(have[0].objects(dataset))} objects)")
     panel.set_xlabel("clicks per object")
     panel.set_xlim(0.5, cap + 0.5)
-    tick_clicks(panel.xaxis, cap)
+    panel.set_xticks(clicks_to_mark(cap))
     low, _ = panel.get_ylim()
     panel.set_ylim(max(0.0, 10 * math.floor(low / 10)), 100)

@@ -10,7 +10,15 @@ from matplotlib.figure import Figure
 
 from vfm_isbench.errors import PictureError
 from vfm_isbench.results import Result
-from vfm_isbench.viz.canvas import PALETTE, grid_of_axes, in_own_style, new_figure, tick_clicks, write_caption
+from vfm_isbench.viz.canvas import (
+    PALETTE,
+    clicks_to_mark,
+    grid_of_axes,
+    in_own_style,
+    new_figure,
+    write_below_title,
+    write_caption,
+)
 from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, seeds_in_words, why_not_comparable
 
 
@@ -37,7 +45,7 @@ def noc_histogram(results: Sequence[Result], datasets: Sequence[str] | None = No
     chosen = choose_datasets(series, datasets)
     pairs = [(one, dataset) for one in series for dataset in chosen]
     columns = len(chosen)
-    figure = new_figure(max(3.4, 2.7 * columns), 1.55 * len(series) + 0.75)
+    figure = new_figure(max(3.4, 2.7 * columns), 1.65 * len(series) + 0.75)
     panels = grid_of_axes(figure, len(series), columns, len(pairs), sharex="col", sharey=True)
     remarks: list[str] = []
     for place, (panel, (one, dataset)) in enumerate(zip(panels, pairs, strict=True)):
@@ -81,20 +89,11 @@ def _draw_bars(panel: Axes, one: Series, dataset: str, percent: int) -> list[str
         [cap], [share * missed], bottom=[bars[-1]], width=0.8, facecolor="white", edgecolor=PALETTE[3], hatch="//////"
     )
     panel.set_xlim(0.3, cap + 0.7)
-    tick_clicks(panel.xaxis, cap)
+    panel.set_xticks(clicks_to_mark(cap))
     panel.grid(axis="x", visible=False)
+    panel.set_title(f"{one.label} · {dataset}")
     score = "unknown" if unknown else f"{counts.mean():.2f}"
-    panel.set_title(f"{one.label} · {dataset}: NoC{percent} {score}")
-    panel.annotate(
-        f"not reached: {missed} of {len(counts)}",
-        (cap - 0.4, bars[-1] + share * missed),
-        xytext=(-4, 0),
-        textcoords="offset points",
-        ha="right",
-        va="top" if share * missed > 12 else "bottom",
-        fontsize=7.5,
-        color="#A34700",
-    )
+    write_below_title(panel, f"NoC{percent} {score}, not reached: {missed} of {len(counts)}")
     if not unknown:
         return []
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,12 +13,24 @@ from matplotlib.figure import Figure
 from vfm_isbench.errors import PictureError
 from vfm_isbench.results import Result
 from vfm_isbench.types import Array
-from vfm_isbench.viz.canvas import GREY, PALETTE, grid_of_axes, in_own_style, new_figure, tick_clicks, write_caption
+from vfm_isbench.viz.canvas import (
+    GREY,
+    PALETTE,
+    clicks_to_mark,
+    grid_of_axes,
+    in_own_style,
+    new_figure,
+    write_below_title,
+    write_caption,
+)
 from vfm_isbench.viz.histogram import check_percent
 from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, seeds_in_words, why_not_comparable
 
 _SMALLEST = 14.0
 """Area of the dot of a single object in square points."""
+
+_CROWD = 200
+"""Dots from which on they are pale and have no edges, so that one sees where there are many."""
 
 _NUMBERED = 4
 """Objects from which on a dot has room for their number."""
@@ -154,9 +165,9 @@ def _draw_dots(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequen
         places[:, 1],
         s=_SMALLEST * counts,
         color=PALETTE[0],
-        alpha=0.8,
+        alpha=0.8 if len(places) < _CROWD else 0.4,
         edgecolor="white",
-        linewidth=0.4,
+        linewidth=0.4 if len(places) < _CROWD else 0,
         clip_on=False,
         zorder=3,
     )
@@ -168,11 +179,12 @@ def _draw_dots(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequen
         panel.axvline(caps[0], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)))
         panel.axhline(caps[1], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)))
         low, high = 0.0, max(caps) + 0.08 * max(caps)
-        tick_clicks(panel.xaxis, caps[0])
-        tick_clicks(panel.yaxis, caps[1])
+        panel.set_xticks(clicks_to_mark(caps[0]))
+        panel.set_yticks(clicks_to_mark(caps[1]))
     else:
-        low, high = 10 * np.floor(min([*x, *y, 100.0]) / 10), 100.0
-        low = min(low, 90.0)
+        # Whole tens around all objects, at least twenty points wide.
+        high = min(100.0, 10 * float(np.ceil(max([*x, *y, 20.0]) / 10)))
+        low = min(10 * float(np.floor(min([*x, *y, 100.0]) / 10)), high - 20)
     panel.plot([low, high], [low, high], color=GREY, linewidth=0.7)
     panel.set_xlim(low, high)
     panel.set_ylim(low, high)
@@ -187,6 +199,4 @@ def _tell_counts(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequ
     upper, lower = (pair[0], pair[1]) if score.fewer_is_better else (pair[1], pair[0])
     equal = len(x) - above - below
     counts = f"better with {upper.label}: {above} (above), with {lower.label}: {below} (below), equal: {equal}"
-    words = textwrap.fill(counts, 46)
-    panel.annotate(words, (0, 1), (0, 4), "axes fraction", "offset points", va="bottom", fontsize=7, color=GREY)
-    panel.set_title(panel.get_title(loc="left"), pad=6 + 9 * len(words.splitlines()))
+    write_below_title(panel, counts)
