@@ -49,7 +49,7 @@ def test_seeds_are_averaged_and_widen_the_band() -> None:
     np.testing.assert_allclose(line(two.axes[0], "a")[:, 1], 50 * (np.mean(A, axis=0) + np.mean(B, axis=0)))
     heights = [np.ptp(figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]) for figure in (one, two)]
     assert heights[1] > heights[0]
-    assert "2 training seeds" in caption_of(two) and "and training seeds" in caption_of(two)
+    assert "2 training seeds" in caption_of(two) and "the spread of training seeds added" in caption_of(two)
 
 
 def test_a_curve_ends_where_objects_were_stopped() -> None:

@@ -39,6 +39,7 @@ def test_another_threshold_and_seeds() -> None:
     (panel,) = figure.axes
     np.testing.assert_allclose(heights(panel), [20, 20, 40, 20])
     assert words(panel) == "a · scenes: NoC85 2.40, not reached: 2 of 10"
+    assert "2 training seeds, whose objects are counted together" in caption_of(figure)
     with pytest.raises(PictureError, match="101 %"):
         noc_histogram([made_up("a", IOUS)], percent=101)
 

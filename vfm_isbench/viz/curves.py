@@ -73,7 +73,7 @@ def iou_curves(
         first_of_row.set_ylabel("mean IoU (%)")
     _add_legend(panels, series)
     band = f"Bands: {100 * confidence:g} % bootstrap intervals of the mean, objects resampled by image"
-    band += " and training seeds" if any(len(one.results) > 1 for one in series) else ""
+    band += ", the spread of training seeds added" if any(len(one.results) > 1 for one in series) else ""
     write_caption(figure, [f"{band}; {seeds_in_words(series)}.", *remarks, *why_not_comparable(series)])
     return figure
 

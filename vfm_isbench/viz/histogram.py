@@ -60,7 +60,9 @@ def noc_histogram(results: Sequence[Result], datasets: Sequence[str] | None = No
     caps = sorted({one.results[0].protocol.max_clicks for one in series})
     cap = "/".join(map(str, caps))
     hatched = f"Hatched: objects that do not reach {percent} % IoU in {cap} clicks; NoC{percent} counts them as {cap}"
-    write_caption(figure, [f"{hatched}; {seeds_in_words(series)}.", *remarks, *why_not_comparable(series)])
+    seeds = seeds_in_words(series)
+    seeds += ", whose objects are counted together" if any(len(one.results) > 1 for one in series) else ""
+    write_caption(figure, [f"{hatched}; {seeds}.", *remarks, *why_not_comparable(series)])
     return figure
 
 
@@ -85,9 +87,16 @@ def _draw_bars(panel: Axes, one: Series, dataset: str, percent: int) -> list[str
     share = 100 / len(counts)
     bars = share * np.bincount(counts[reached].astype(int), minlength=cap + 1)[1:]
     panel.bar(np.arange(1, cap + 1), bars, width=0.8, color=PALETTE[0])
-    panel.bar(
-        [cap], [share * missed], bottom=[bars[-1]], width=0.8, facecolor="white", edgecolor=PALETTE[3], hatch="//////"
-    )
+    if missed:
+        panel.bar(
+            [cap],
+            [share * missed],
+            bottom=[bars[-1]],
+            width=0.8,
+            facecolor="white",
+            edgecolor=PALETTE[3],
+            hatch="//////",
+        )
     panel.set_xlim(0.3, cap + 0.7)
     panel.set_xticks(clicks_to_mark(cap))
     panel.grid(axis="x", visible=False)

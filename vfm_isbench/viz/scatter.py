@@ -185,6 +185,9 @@ def _draw_dots(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequen
         # Whole tens around all objects, at least twenty points wide.
         high = min(100.0, 10 * float(np.ceil(max([*x, *y, 20.0]) / 10)))
         low = min(10 * float(np.floor(min([*x, *y, 100.0]) / 10)), high - 20)
+        tens = np.arange(low, high + 5, 10 if high - low <= 60 else 20)
+        panel.set_xticks(tens)
+        panel.set_yticks(tens)
     panel.plot([low, high], [low, high], color=GREY, linewidth=0.7)
     panel.set_xlim(low, high)
     panel.set_ylim(low, high)
