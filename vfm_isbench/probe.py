@@ -84,23 +84,44 @@ class Probe(nn.Module):
         """Click encoder and head, the only parts with gradients."""
         return nn.ModuleDict({"click_encoder": self.click_encoder, "head": self.head})
 
+    def forward(self, image: Tensor, click_map: Tensor) -> Tensor:
+        """Segment images under click maps: the whole of it as the protocol says, in one step.
+
+        Args:
+            image: B×3×H×W RGB in [0, 1].
+            click_map: B×3×H×W, see :func:`vfm_isbench.clicks.click_maps`.
+
+        Returns:
+            B×1×H×W logits.
+        """
+        normalised, guidance = self._normalised(image)
+        tokens = self.click_encoder(click_map)
+        features = self.backbone(normalised, tokens if self.injection == "early" else None)
+        if self.injection == "pre_upsampler":
+            features = features + tokens
+        features = self._to_size(self.upsampler(features, guidance), image.shape[-2:])
+        if self.injection == "late":
+            features = features + self.resize(tokens, features.shape[-2:])
+        return self.resize(self.head(features), image.shape[-2:])
+
     @torch.no_grad()
-    def encode(self, image: Tensor) -> EncodedImage:
+    def encode(self, image: Tensor, *, upsample: bool = True) -> EncodedImage:
         """Compute what does not depend on clicks.
 
         Args:
             image: B×3×H×W RGB in [0, 1].
+            upsample: With late injection: whether features are upsampled, or left at the patch grid.
         """
-        normalised = (image - cast(Tensor, self._mean)) / cast(Tensor, self._std)
-        guidance: Any = (image - cast(Tensor, self._guidance_mean)) / cast(Tensor, self._guidance_std)
+        normalised, guidance = self._normalised(image)
+        encoded: Any = guidance
         if isinstance(self.upsampler, TwoStepUpsampler):
-            guidance = self.upsampler.encode_guidance(guidance)
+            encoded = self.upsampler.encode_guidance(guidance)
         features: Tensor | None = None
         if self.injection != "early":
             features = self.backbone(normalised)
-        if self.injection == "late":
-            features = self._upsample(cast(Tensor, features), guidance, image.shape[-2:])
-        return EncodedImage(normalised, guidance, features)
+        if self.injection == "late" and upsample:
+            features = self.upsample(cast(Tensor, features), encoded, image.shape[-2:])
+        return EncodedImage(normalised, encoded, features)
 
     def logits(self, encoded: EncodedImage, click_map: Tensor) -> Tensor:
         """Segment an encoded image.
@@ -118,23 +139,25 @@ class Probe(nn.Module):
             features = cast(Tensor, encoded.features)
             features = features + self.resize(tokens, features.shape[-2:])
         elif self.injection == "pre_upsampler":
-            features = self._upsample(cast(Tensor, encoded.features) + tokens, encoded.guidance, size)
+            features = self.upsample(cast(Tensor, encoded.features) + tokens, encoded.guidance, size)
         else:
-            features = self._upsample(self.backbone(encoded.image, tokens), encoded.guidance, size)
+            features = self.upsample(self.backbone(encoded.image, tokens), encoded.guidance, size)
         return self.resize(self.head(features), size)
 
-    def forward(self, image: Tensor, click_map: Tensor) -> Tensor:
-        """Segment images B×3×H×W (RGB in [0, 1]) under click maps B×3×H×W; returns logits B×1×H×W."""
-        return self.logits(self.encode(image), click_map)
+    def _normalised(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The image as the backbone and as the upsampler want it."""
+        normalised = (image - cast(Tensor, self._mean)) / cast(Tensor, self._std)
+        guidance = (image - cast(Tensor, self._guidance_mean)) / cast(Tensor, self._guidance_std)
+        return normalised, guidance
 
-    def _upsample(self, features: Tensor, guidance: Any, size: torch.Size) -> Tensor:
+    def upsample(self, features: Tensor, guidance: Any, size: torch.Size) -> Tensor:
+        """Upsample features B×C×h×w with the guidance of an :class:`EncodedImage`, to the size that the head takes."""
         if isinstance(self.upsampler, TwoStepUpsampler):
-            upsampled = self.upsampler.upsample(features, guidance)
-        else:
-            upsampled = self.upsampler(features, guidance)
-        if keeps_patch_resolution(self.upsampler):
-            return upsampled
-        return self.resize(upsampled, size)
+            return self._to_size(self.upsampler.upsample(features, guidance), size)
+        return self._to_size(self.upsampler(features, guidance), size)
+
+    def _to_size(self, upsampled: Tensor, size: torch.Size) -> Tensor:
+        return upsampled if keeps_patch_resolution(self.upsampler) else self.resize(upsampled, size)
 
     def resize(self, maps: Tensor, size: torch.Size) -> Tensor:
         """Resize maps bilinearly by the probe's convention, if they are not of that size."""

@@ -1,24 +1,52 @@
-"""The logits of a trained probe from less work: whatever does not depend on the clicks is done once per crop.
+"""The logits of a probe from less work: whatever does not depend on the clicks is done once per crop.
 
 Beyond what :meth:`Probe.encode` keeps, this is the first 3×3 convolution of the head. It is linear, so of a sum of
 image features and enlarged click tokens it is the sum of both convolved: the first is kept with the crop, and the
 second, like that of any map that was enlarged by interpolation, is worked out on the patch grid
-(:mod:`vfm_isbench.heads.resized`). The probe itself stays the measure: results are equal up to rounding.
+(:mod:`vfm_isbench.heads.resized`). What remains of the head runs on CPUs by :mod:`vfm_isbench.winograd`.
+
+:class:`WholeProbe` does all of it for every click, as the protocol says it, and is the measure: results are equal up to
+rounding.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from vfm_isbench.heads import ConvBlock, ConvHead
-from vfm_isbench.heads.resized import Enlargement, conv_of_enlarged, enlargement
+from vfm_isbench.heads import ConvHead, HeadByStrips
+from vfm_isbench.heads.resized import EnlargedConv, Enlargement, conv_of_enlarged, enlargement
 from vfm_isbench.probe import EncodedImage, Probe
 from vfm_isbench.upsamplers import interpolation_of
+from vfm_isbench.winograd import Winograd
+
+
+class WholeProbe:
+    """A probe in two steps of which the first does nothing: the whole network runs for every click.
+
+    Args:
+        probe: The probe.
+    """
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+
+    @property
+    def head(self) -> nn.Module:
+        """The probe's head."""
+        return self.probe.head
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Return the crop B×3×H×W as it is."""
+        return image
+
+    def logits(self, image: Tensor, click_map: Tensor) -> Tensor:
+        """Segment a crop, see :meth:`Probe.forward`."""
+        return cast(Tensor, self.probe(image, click_map))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,8 +54,10 @@ class QuickImage:
     """A crop, encoded for :class:`QuickProbe`.
 
     Attributes:
-        encoded: What the probe keeps of it, without features where their convolution takes their place.
-        convolved: Late injection: the head's first convolution of the image features, bias included; otherwise None.
+        encoded: What the probe keeps of it. With late injection its features are those of the patch grid where they
+            are enlarged together with the click tokens, and None where ``convolved`` takes their place.
+        convolved: The head's first convolution of the image features, bias included, B×C×H×W; None where it depends on
+            the clicks, or is worked out on the patch grid.
     """
 
     encoded: EncodedImage
@@ -35,16 +65,22 @@ class QuickImage:
 
 
 class QuickProbe:
-    """A probe for evaluation, with the same two steps.
+    """A probe by the shortcut, with the same two steps. Gradients of the trained parts flow as through the probe.
 
     Args:
-        probe: The trained probe; its weights must not change from the encoding of a crop to its last click.
+        probe: The probe; its weights must not change while this is in use.
     """
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
+        head = probe.head
+        self._head = head if type(head) is ConvHead and head.first_conv() is not None else None
         self._interpolation = interpolation_of(probe.upsampler)
+        clicks_are_enlarged_by = ("bilinear", probe.align_corners)
+        # Then enlarging the sum is enlarging both.
+        self._sums_on_grid = probe.injection == "late" and self._interpolation == clicks_are_enlarged_by
         self._enlargements: dict[tuple[torch.Size, torch.Size, str, bool | None], Enlargement] = {}
+        self._prepared: tuple[Winograd, HeadByStrips] | None = None
 
     @property
     def head(self) -> nn.Module:
@@ -52,46 +88,97 @@ class QuickProbe:
         return self.probe.head
 
     @torch.no_grad()
+    def _encode(self, image: Tensor) -> EncodedImage:
+        return self.probe.encode(image, upsample=self._head is None or self._interpolation is None)
+
     def encode(self, image: Tensor) -> QuickImage:
-        """Compute what does not depend on clicks, see :meth:`Probe.encode`."""
-        encoded = self.probe.encode(image)
-        first = self._first_conv()
-        if first is None or self.probe.injection != "late":
+        """Compute what does not depend on clicks of B×3×H×W in [0, 1], see :meth:`Probe.encode`."""
+        encoded = self._encode(image)
+        if self._head is None or self.probe.injection != "late" or self._sums_on_grid:
             return QuickImage(encoded, None)
-        convolved = first(cast(Tensor, encoded.features))
+        features = cast(Tensor, encoded.features)
+        if self._interpolation is None:
+            convolved = self._first(features)
+        else:
+            convolved = self._enlarged(features, image.shape[-2:], *self._interpolation).whole()
         return QuickImage(dataclasses.replace(encoded, features=None), convolved)
 
-    @torch.no_grad()
     def logits(self, image: QuickImage, click_map: Tensor) -> Tensor:
-        """Segment an encoded image, see :meth:`Probe.logits`."""
-        probe, encoded = self.probe, image.encoded
-        first, size = self._first_conv(), click_map.shape[-2:]
-        if first is None or (image.convolved is None and self._interpolation is None):
+        """Segment an encoded crop under click maps B×3×H×W, see :meth:`Probe.logits`."""
+        probe, encoded, size = self.probe, image.encoded, click_map.shape[-2:]
+        if self._head is None:
             return probe.logits(encoded, click_map)
         tokens = probe.click_encoder(click_map)
         if image.convolved is not None:
-            how = self._how(tokens, image.convolved.shape[-2:], "bilinear", probe.align_corners)
-            return self._finish(conv_of_enlarged(tokens, first.weight, how, image.convolved), size)
-        assert self._interpolation is not None
+            large = image.convolved.shape[-2:]
+            first = self._enlarged(tokens, large, "bilinear", probe.align_corners, plus=image.convolved)
+            return probe.resize(self._rest(first), size)
         if probe.injection == "early":
             small = probe.backbone(encoded.image, tokens)
         else:
             small = cast(Tensor, encoded.features) + tokens
-        how = self._how(small, size, *self._interpolation)
-        convolved = conv_of_enlarged(small, first.weight, how)
-        return self._finish(convolved.add_(cast(Tensor, first.bias).view(1, -1, 1, 1)), size)
+        if self._interpolation is not None:
+            return probe.resize(self._rest(self._enlarged(small, size, *self._interpolation)), size)
+        return probe.resize(self._rest(self._first(probe.upsample(small, encoded.guidance, size))), size)
 
-    def _first_conv(self) -> nn.Conv2d | None:
-        head = self.probe.head
-        return cast(ConvBlock, head.convs[0]).conv if type(head) is ConvHead and len(head.convs) else None
+    @property
+    def _first_conv(self) -> nn.Conv2d:
+        return cast(nn.Conv2d, cast(ConvHead, self._head).first_conv())
 
-    def _how(self, small: Tensor, size: torch.Size, mode: str, align_corners: bool | None) -> Enlargement:
+    def _first(self, features: Tensor) -> Tensor:
+        """The head's first convolution of features at the size of the head."""
+        prepared = self._prepare()
+        return cast(Tensor, self._first_conv(features)) if prepared is None else prepared[0](features)
+
+    def _enlarged(
+        self, small: Tensor, size: torch.Size, mode: str, align_corners: bool | None, plus: Tensor | None = None
+    ) -> EnlargedConv:
+        """The head's first convolution of an enlarged map, and of ``plus``, which is convolved already."""
         key = (small.shape[-2:], size, mode, align_corners)
         if key not in self._enlargements:
             grid, large = (small.shape[-2], small.shape[-1]), (size[-2], size[-1])
             self._enlargements[key] = enlargement(grid, large, mode, align_corners, small)
-        return self._enlargements[key]
+        conv = self._first_conv
+        added = cast(Tensor, conv.bias) if plus is None else plus
+        return conv_of_enlarged(small, conv.weight, self._enlargements[key], added)
 
-    def _finish(self, convolved: Tensor, size: torch.Size) -> Tensor:
-        head = cast(ConvHead, self.probe.head)
-        return self.probe.resize(head.after_first(convolved), size)
+    def _rest(self, first: EnlargedConv | Tensor) -> Tensor:
+        """Logits from the first convolution, B×C×H×W if it is a tensor."""
+        prepared = self._prepare()
+        if prepared is None:
+            return cast(ConvHead, self._head).after_first(first if isinstance(first, Tensor) else first.whole())
+        if isinstance(first, Tensor):
+            cells = first.permute(0, 2, 3, 1)
+            return prepared[1].after_first(lambda top, bottom: cells[:, top:bottom], cells.shape)
+        return prepared[1].after_first(first.rows, first.shape)
+
+    def _prepare(self) -> tuple[Winograd, HeadByStrips] | None:
+        """The first convolution and the rest of the head as they are fastest on CPUs, where that pays."""
+        head = cast(ConvHead, self._head)
+        if not HeadByStrips.pays(head):
+            return None
+        if self._prepared is None:
+            self._prepared = Winograd(self._first_conv), HeadByStrips(head)
+        return self._prepared
+
+
+class Network(Protocol):
+    """What evaluation and training run, in two steps: a probe, or one of its ways in this module."""
+
+    @property
+    def head(self) -> nn.Module:
+        """The segmentation head; its parameters tell the device."""
+        ...
+
+    def encode(self, image: Tensor, /) -> Any:
+        """Encode crops B×3×H×W in [0, 1]."""
+        ...
+
+    def logits(self, encoded: Any, click_map: Tensor, /) -> Tensor:
+        """Logits B×1×H×W of what :meth:`encode` returned, under click maps B×3×H×W."""
+        ...
+
+
+def quickest(probe: Probe) -> Network:
+    """The shortcut; or a probe of another class as it is, for it may compute its logits otherwise."""
+    return QuickProbe(probe) if type(probe) is Probe else cast(Network, probe)

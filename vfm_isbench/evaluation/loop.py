@@ -15,7 +15,7 @@ from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
 from vfm_isbench.metrics import intersection_over_union, number_of_clicks
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.shortcut import QuickProbe
+from vfm_isbench.shortcut import Network, WholeProbe, quickest
 from vfm_isbench.types import Array, Click, ObjectEvidence, ObjectId
 
 
@@ -51,7 +51,7 @@ class _RunningNoc:
 
 
 def evaluate_object(
-    probe: Probe | QuickProbe,
+    probe: Network,
     crops: ImageCrops,
     ground_truth: Array,
     protocol: Protocol,
@@ -117,8 +117,7 @@ def evaluate_dataset(
         The evidence, object by object, and the timings of what was evaluated now.
     """
     probe.eval()
-    # A subclass may compute its logits otherwise.
-    network = QuickProbe(probe) if shortcut and type(probe) is Probe else probe
+    network = quickest(probe) if shortcut else WholeProbe(probe)
     done = done or {}
     objects: Sequence[ObjectId] = dataset.objects[: protocol.object_limit]
     evidence: list[ObjectEvidence] = []

@@ -12,9 +12,8 @@ from torch.nn import functional
 
 from vfm_isbench.clicks import click_maps, points_tensor
 from vfm_isbench.evaluation.zoom_in import Box, choose_crop
-from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.shortcut import QuickProbe
+from vfm_isbench.shortcut import Network
 from vfm_isbench.types import Array, Click
 
 
@@ -27,7 +26,7 @@ class ImageCrops:
         protocol: For image size, mirroring and resizing.
     """
 
-    def __init__(self, probe: Probe | QuickProbe, image: Array, protocol: Protocol) -> None:
+    def __init__(self, probe: Network, image: Array, protocol: Protocol) -> None:
         device = next(probe.head.parameters()).device
         # A copy, for arrays that are read-only or mirrored views, neither of which PyTorch takes.
         pixels = torch.from_numpy(np.array(image, order="C")).to(device)
@@ -67,7 +66,7 @@ class ObjectPredictor:
         protocol: For all settings of the evaluation.
     """
 
-    def __init__(self, probe: Probe | QuickProbe, crops: ImageCrops, protocol: Protocol) -> None:
+    def __init__(self, probe: Network, crops: ImageCrops, protocol: Protocol) -> None:
         self._probe = probe
         self._crops = crops
         self._protocol = protocol

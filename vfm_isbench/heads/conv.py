@@ -47,6 +47,10 @@ class ConvHead(nn.Module):
             features = block(features)
         return cast(Tensor, self.classifier(features))
 
+    def first_conv(self) -> nn.Conv2d | None:
+        """The first convolution, if there is one."""
+        return cast(ConvBlock, self.convs[0]).conv if len(self.convs) else None
+
     def after_first(self, convolved: Tensor) -> Tensor:
         """Go on from the first convolution, before its ReLU: B×C×H×W, overwritten, to logits B×1×H×W."""
         features = convolved.relu_()

@@ -48,35 +48,62 @@ def enlargement(
     return Enlargement(rows, cols)
 
 
-def conv_of_enlarged(small: Tensor, weight: Tensor, how: Enlargement, plus: Tensor | None = None) -> Tensor:
-    """3×3 convolution with zero padding of an enlarged map, without bias.
+@dataclass(frozen=True, eq=False)
+class EnlargedConv:
+    """The 3×3 convolution of an enlarged map with zero padding, up to its last product, that along the rows.
+
+    Attributes:
+        matrix: H×3h, see :class:`Enlargement`.
+        wide: B×3h×(W·O), enlarged along the columns.
+        width: W.
+        plus: What is added: 1×1×1×O, or B×H×W×O.
+    """
+
+    matrix: Tensor
+    wide: Tensor
+    width: int
+    plus: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """B, H, W, O."""
+        return len(self.wide), len(self.matrix), self.width, self.plus.shape[-1]
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """Rows ``top`` to ``bottom`` of the result: B×(bottom-top)×W×O."""
+        batch, _, width, channels = self.shape
+        matrix = self.matrix[top:bottom].expand(batch, -1, -1)
+        shape = (batch, bottom - top, width, channels)
+        if self.plus.shape[1] == 1:
+            return torch.bmm(matrix, self.wide).view(shape).add_(self.plus)
+        plus = self.plus[:, top:bottom].reshape(batch, bottom - top, -1)
+        return torch.baddbmm(plus, matrix, self.wide).view(shape)
+
+    def whole(self) -> Tensor:
+        """The whole result: B×O×H×W, channels last in memory."""
+        return self.rows(0, len(self.matrix)).permute(0, 3, 1, 2)
+
+
+def conv_of_enlarged(small: Tensor, weight: Tensor, how: Enlargement, plus: Tensor) -> EnlargedConv:
+    """3×3 convolution with zero padding of an enlarged map.
 
     Args:
         small: B×C×h×w, the map before it is enlarged.
         weight: O×C×3×3.
         how: The enlargement to H×W.
-        plus: B×O×H×W to add, if there is something.
-
-    Returns:
-        B×O×H×W, channels last in memory.
+        plus: The bias, O values; or B×O×H×W to add.
     """
     batch, channels, height, width = small.shape
     out_channels = weight.shape[0]
-    large_height, large_width = how.rows.shape[0], how.cols.shape[0]
     # One product with all nine taps: B×h×w×(tap row, tap column, O).
     taps = weight.permute(1, 2, 3, 0).reshape(channels, -1)
     products = small.permute(0, 2, 3, 1).reshape(-1, channels) @ taps
     products = products.view(batch, height, width, _TAPS, _TAPS, out_channels)
     # Columns first: B×(tap row, h)×W×O, from (tap column, w).
     products = products.permute(0, 3, 1, 4, 2, 5).reshape(batch * _TAPS * height, _TAPS * width, out_channels)
-    wide = (how.cols @ products).view(batch, _TAPS * height, large_width * out_channels)
-    rows = how.rows.expand(batch, -1, -1)
-    if plus is None:
-        result = torch.bmm(rows, wide)
-    else:
-        flat = plus.permute(0, 2, 3, 1).reshape(batch, large_height, large_width * out_channels)
-        result = torch.baddbmm(flat, rows, wide)
-    return result.view(batch, large_height, large_width, out_channels).permute(0, 3, 1, 2)
+    wide = (how.cols @ products).view(batch, _TAPS * height, -1)
+    added = plus.view(1, 1, 1, -1) if plus.dim() == 1 else plus.permute(0, 2, 3, 1)
+    return EnlargedConv(how.rows, wide, how.cols.shape[0], added)
 
 
 def _resize_matrix(small: int, large: int, mode: str, align_corners: bool | None, like: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from vfm_isbench.clicks import add_click, click_maps, next_training_click, point
 from vfm_isbench.errors import ProtocolError
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.shortcut import WholeProbe, quickest
 from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture
 from vfm_isbench.training.loss import normalized_focal_loss
 from vfm_isbench.training.samples import Batch, TrainingSamples, collate, items_per_epoch
@@ -42,6 +43,7 @@ def train(
     upsampler: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
     workers: int = 0,
+    shortcut: bool = True,
     progress: bool = True,
 ) -> tuple[EpochRecord, ...]:
     """Train click encoder and head.
@@ -55,6 +57,8 @@ def train(
         upsampler: Identity of the upsampler, noted in checkpoints.
         extra: Further JSON values noted in checkpoints.
         workers: Processes that prepare samples.
+        shortcut: Do once per batch what does not depend on the clicks, see :mod:`vfm_isbench.shortcut`; without it the
+            whole probe runs for every click. Losses are equal up to rounding.
         progress: Show a progress bar with loss and IoU.
 
     Returns:
@@ -84,7 +88,8 @@ def train(
             for step, batch in enumerate(bar):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(protocol, epoch, epoch * steps + step)
-                logits, targets = predict_batch(probe, batch, protocol, click_generator(protocol, 0, epoch, step))
+                rng = click_generator(protocol, 0, epoch, step)
+                logits, targets = predict_batch(probe, batch, protocol, rng, shortcut=shortcut)
                 loss = normalized_focal_loss(
                     logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma
                 ).mean()
@@ -96,7 +101,7 @@ def train(
                 bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", IoU=f"{np.mean(ious[-50 * len(targets) :]):.3f}")
         validation_iou = None
         if validation is not None and protocol.validation_samples:
-            validation_iou = validate(probe, validation, workers=workers, progress=progress)
+            validation_iou = validate(probe, validation, workers=workers, shortcut=shortcut, progress=progress)
         record = EpochRecord(
             epoch, float(np.mean(losses)), float(np.mean(ious)), validation_iou, time.perf_counter() - began
         )
@@ -108,7 +113,9 @@ def train(
     return history
 
 
-def validate(probe: Probe, samples: TrainingSamples, *, workers: int = 0, progress: bool = True) -> float:
+def validate(
+    probe: Probe, samples: TrainingSamples, *, workers: int = 0, shortcut: bool = True, progress: bool = True
+) -> float:
     """Mean IoU over the protocol's validation samples: the same ones after every epoch."""
     protocol = samples.protocol
     steps = -(-protocol.validation_samples // protocol.batch_size)
@@ -116,15 +123,20 @@ def validate(probe: Probe, samples: TrainingSamples, *, workers: int = 0, progre
     batches = _loader(samples, 0, steps, workers)
     with torch.no_grad(), tqdm(batches, total=steps, desc="validation", leave=False, disable=not progress) as bar:
         for step, batch in enumerate(bar):
-            logits, targets = predict_batch(
-                probe, batch, protocol, click_generator(protocol, 1, 0, step), training=False
-            )
+            rng = click_generator(protocol, 1, 0, step)
+            logits, targets = predict_batch(probe, batch, protocol, rng, training=False, shortcut=shortcut)
             ious += batch_iou(logits, targets)
     return float(np.mean(ious[: protocol.validation_samples]))
 
 
 def predict_batch(
-    probe: Probe, batch: Batch, protocol: Protocol, rng: np.random.Generator, *, training: bool = True
+    probe: Probe,
+    batch: Batch,
+    protocol: Protocol,
+    rng: np.random.Generator,
+    *,
+    training: bool = True,
+    shortcut: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Predict a batch after a random number of iterative clicks.
 
@@ -134,22 +146,24 @@ def predict_batch(
         protocol: For the clicks.
         rng: Source of randomness of the iterative clicks.
         training: Whether the last prediction is made in training mode.
+        shortcut: See :func:`train`.
 
     Returns:
         Logits and targets, both B×1×H×W.
     """
     device = next(probe.head.parameters()).device
     targets = batch.targets.to(device)
-    encoded = probe.encode(batch.images.to(device))
+    network = quickest(probe) if shortcut else WholeProbe(probe)  # made anew: weights have changed
+    encoded = network.encode(batch.images.to(device))
     previous = torch.zeros_like(targets)
     clicks = batch.clicks
     probe.eval()
     for step in range(1, int(rng.integers(protocol.max_iterative_clicks + 1)) + 1):
         with torch.no_grad():
-            previous = torch.sigmoid(probe.logits(encoded, _click_map(clicks, previous, protocol)))
+            previous = torch.sigmoid(network.logits(encoded, _click_map(clicks, previous, protocol)))
         clicks = _more_clicks(clicks, batch, previous, protocol, step, rng)
     probe.train(training)
-    return probe.logits(encoded, _click_map(clicks, previous, protocol)), targets
+    return network.logits(encoded, _click_map(clicks, previous, protocol)), targets
 
 
 def _click_map(clicks: list[list[Click]], previous: Tensor, protocol: Protocol) -> Tensor:

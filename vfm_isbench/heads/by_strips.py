@@ -1,0 +1,59 @@
+"""The conv head for inference on CPUs, strip by strip: no map of the head's width is ever in memory as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor
+
+from vfm_isbench.heads.conv import ConvBlock, ConvHead
+from vfm_isbench.winograd import Rows, Winograd, pays
+
+_ROWS = 16
+"""Rows per strip where no further convolution decides it."""
+
+
+class HeadByStrips:
+    """What a conv head does after its first convolution.
+
+    Args:
+        head: The head; its weights must not change while this is in use.
+    """
+
+    def __init__(self, head: ConvHead) -> None:
+        self._head = head
+        self._convs = [Winograd(cast(ConvBlock, block).conv) for block in list(head.convs)[1:]]
+
+    @staticmethod
+    def pays(head: ConvHead) -> bool:
+        """Whether a head is now faster this way."""
+        return all(pays(cast(ConvBlock, block).conv) for block in head.convs)
+
+    def after_first(self, rows: Rows, shape: Sequence[int]) -> Tensor:
+        """Go on from the first convolution, before its ReLU.
+
+        Args:
+            rows: Gives the rows of its result.
+            shape: B, H, W, C of its result.
+
+        Returns:
+            Logits B×1×H×W.
+        """
+        for conv in self._convs[:-1]:
+            whole = conv.of_rows(rows, shape, rectify=True)
+            rows = _rows_of(whole)
+        logits = self._head.classifier.weight.new_empty(*shape[:3])
+        weight, bias = self._head.classifier.weight.view(-1), cast(Tensor, self._head.classifier.bias)
+        if self._convs:
+            for top, strip in self._convs[-1].strips(rows, shape, rectify=True):
+                logits[:, top : top + strip.shape[1]] = strip.relu_() @ weight
+        else:
+            for top in range(0, shape[1], _ROWS):
+                strip = rows(top, min(top + _ROWS, shape[1]))
+                logits[:, top : top + strip.shape[1]] = strip.relu() @ weight
+        return logits.add_(bias)[:, None]
+
+
+def _rows_of(cells: Tensor) -> Rows:
+    return lambda top, bottom: cells[:, top:bottom]
