@@ -61,6 +61,9 @@ ALLOWED: dict[str, set[str]] = {
     "results": BASE | {"metrics"},
     "leaderboard_page": BASE | {"results"},
     "viz": BASE | {"metrics", "results"},
+    # Only what needs a probe to make pictures lies above them.
+    "replay": BASE | {"datasets", "evaluation", "metrics", "probe", "viz"},
+    "feature_maps": BASE | {"backbones", "benchmark", "probe", "upsamplers", "viz"},
     "fakes": BASE | {"backbones", "datasets"},
     "run_folder": BASE | {"results", "training"},
     "measurement": BASE | {"datasets", "evaluation", "probe", "results", "run_folder"},
@@ -74,7 +77,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": BASE
     | COMPONENTS
     | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "leaderboard", "leaderboard_page", "reference"}
-    | {"results"},
+    | {"feature_maps", "replay", "results", "viz"},
     "__main__": {"cli"},
     "__init__": BASE | COMPONENTS | {"benchmark", "checkpoint_evaluation", "datasets", "metrics", "probe", "results"},
 }

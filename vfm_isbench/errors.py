@@ -62,5 +62,13 @@ class PluginError(VfmIsbenchError):
     """What another package adds by an entry point is broken or refused; the message names package and entry point."""
 
 
+class PictureError(VfmIsbenchError):
+    """A picture cannot be drawn of what was given, or cannot be written where it was asked for."""
+
+
+class MissingPackageError(VfmIsbenchError, ImportError):
+    """An optional package is not installed; the message says which extra of this library brings it."""
+
+
 class VfmIsbenchWarning(UserWarning):
     """Something that is allowed, but that a reader of the numbers should know."""

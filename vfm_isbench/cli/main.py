@@ -18,11 +18,14 @@ from vfm_isbench.cli.check import add_check
 from vfm_isbench.cli.compare import add_compare
 from vfm_isbench.cli.data import add_data
 from vfm_isbench.cli.evaluate import add_eval, add_export_reference
+from vfm_isbench.cli.features import add_features
 from vfm_isbench.cli.leaderboard import add_leaderboard
 from vfm_isbench.cli.listing import add_list
 from vfm_isbench.cli.options import BAD_INPUT, INCOMPARABLE, INTERRUPTED, OK
+from vfm_isbench.cli.plot import add_plot
 from vfm_isbench.cli.regress import add_regress
 from vfm_isbench.cli.run import add_run
+from vfm_isbench.cli.show import add_show
 from vfm_isbench.errors import IncomparableError, VfmIsbenchError, VfmIsbenchWarning
 
 GOES_ON = "the same command goes on where this one stopped"
@@ -48,6 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_list(commands)
     add_check(commands)
     add_leaderboard(commands)
+    add_plot(commands)
+    add_show(commands)
+    add_features(commands)
     return parser
 
 
