@@ -162,6 +162,18 @@ def test_regress_of_bad_files_is_code_2(capsys: pytest.CaptureFixture[str], monk
     assert "GITHUB_STEP_SUMMARY" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("field", ["upsampler", "backbone"])
+@pytest.mark.parametrize("value", [[], {}, None, "text"])
+def test_no_file_makes_regress_end_with_a_verdict_by_accident(field: str, value: object) -> None:
+    """Code 1 is a verdict; an exception's own code would be the same."""
+    base = saved(seeds_of("bilinear", [0]), "bilinear")
+    content = json.loads(Path(base[0], "result.json").read_text(encoding="utf-8"))
+    content[field] = value
+    Path("odd.json").write_text(json.dumps(content), encoding="utf-8")
+    expected = 0 if (field, value) == ("backbone", {}) else 2  # Without a hash of the weights: a remark.
+    assert regress(["odd.json"], base) == expected
+
+
 def test_regress_without_a_baseline_is_code_2() -> None:
     with pytest.raises(SystemExit) as exit_:
         cli.main(["regress", "runs/mine-seed0"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import traceback
 from pathlib import Path
 
-from vfm_isbench.cli.options import Subparsers, add_statistics_options, say, write_json, write_text
-from vfm_isbench.errors import ResultError
+from vfm_isbench.cli.options import BAD_INPUT, Subparsers, add_statistics_options, say, write_json, write_text
+from vfm_isbench.errors import ResultError, VfmIsbenchError
 from vfm_isbench.results import regress
 from vfm_isbench.results.regression import MARGIN
 
@@ -45,6 +46,16 @@ def add_regress(commands: Subparsers) -> None:
 
 def regress_command(arguments: argparse.Namespace) -> int:
     """``vfm-isbench regress``."""
+    try:
+        return _judged(arguments)
+    except VfmIsbenchError:
+        raise
+    except Exception:  # Python's own code for it would be 1, which is a verdict here.
+        traceback.print_exc()
+        return BAD_INPUT
+
+
+def _judged(arguments: argparse.Namespace) -> int:
     regression = regress(
         arguments.results,
         arguments.baseline,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from vfm_isbench.errors import ComparisonError, IncomparableError
+from vfm_isbench.errors import ComparisonError, IncomparableError, ResultError
 from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES, Estimate, estimate_difference
 from vfm_isbench.results.comparability import unchecked, why_incomparable
 from vfm_isbench.results.object_scores import Metric, object_scores
@@ -89,10 +89,11 @@ def group_sides(results: Iterable[Result]) -> list[Side]:
     Raises:
         ComparisonError: if two results of one upsampler and seed are not the same.
         IncomparableError: if they are of different protocols.
+        ResultError: if a result does not name its upsampler.
     """
     groups: dict[tuple[str, str | None], dict[int, Result]] = {}
     for result in results:
-        name = str(result.upsampler["name"])
+        name = _name_of(result)
         seeds = groups.setdefault((name, result.upsampler.get("sha256")), {})
         known = seeds.setdefault(result.protocol.seed, result)
         if known is not result and not _are_one(known, result):
@@ -105,6 +106,18 @@ def group_sides(results: Iterable[Result]) -> list[Side]:
             )
     sides = [Side(name, tuple(seeds[seed] for seed in sorted(seeds))) for (name, _), seeds in groups.items()]
     return distinct(sides)
+
+
+def _name_of(result: Result) -> str:
+    """Name of the upsampler, in one line.
+
+    Raises:
+        ResultError: if the result, read from some file, has none.
+    """
+    name = result.upsampler.get("name") if isinstance(result.upsampler, Mapping) else None
+    if not isinstance(name, str) or not name.strip():
+        raise ResultError(f"a result of seed {result.protocol.seed} does not name its upsampler: found {name!r}")
+    return " ".join(name.split())
 
 
 def _are_one(first: Result, second: Result) -> bool:
