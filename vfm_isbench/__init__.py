@@ -13,6 +13,7 @@ from vfm_isbench.checkpoint_evaluation import evaluate_checkpoint
 from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Comparison, Regression, Result, compare, regress
+from vfm_isbench.speed import Speed
 from vfm_isbench.upsamplers import LoadOptions
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Protocol",
     "Regression",
     "Result",
+    "Speed",
     "TrainedProbe",
     "VfmIsbenchError",
     "VfmIsbenchWarning",

@@ -22,6 +22,7 @@ from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
 from vfm_isbench.run_folder import RunFolder, weights_sha256
+from vfm_isbench.speed import Speed
 from vfm_isbench.training import EpochRecord, TrainingSamples, train
 from vfm_isbench.upsamplers import (
     ContractReport,
@@ -74,6 +75,7 @@ class Benchmark:
         progress: Show progress bars.
         overwrite: Replace another run found in ``output_dir``.
         load_options: How an upsampler given by name may be loaded: its weights, and whether foreign code may run.
+        speed: How fast; see :class:`vfm_isbench.Speed`.
 
     Raises:
         UnknownNameError, DataError, WeightsError, ProtocolError: on the first use, before any training, if a name, a
@@ -92,6 +94,7 @@ class Benchmark:
         progress: bool = True,
         overwrite: bool = False,
         load_options: LoadOptions | None = None,
+        speed: Speed | None = None,
     ) -> None:
         self.protocol = Protocol.preset(protocol) if isinstance(protocol, str) else protocol
         self.device = choose_device(device)
@@ -99,6 +102,7 @@ class Benchmark:
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.workers = workers
         self.progress = progress
+        self.speed = speed or Speed()
         self._backbone_weights = None if backbone_weights is None else Path(backbone_weights)
         self._overwrite = overwrite
         self._load_options = load_options
@@ -151,6 +155,7 @@ class Benchmark:
             upsampler={**dataclasses.asdict(identity), "spec": spec},
             extra=parts,
             workers=self.workers,
+            speed=self.speed,
             progress=self.progress,
         )
         seconds = time.perf_counter() - began
@@ -169,10 +174,11 @@ class Benchmark:
             timings={"training": trained.training_seconds},
             notes=(*trained.remarks, *trained.contract.warnings),
             plugins=trained.plugins,
+            speed=self.speed,
             progress=self.progress,
         )
         if self._folder:
-            result.save(self._folder.result_path)
+            result.save(self._folder.result_path(self.speed.label()))
         return result
 
     def backbone(self) -> Backbone:
@@ -193,8 +199,8 @@ class Benchmark:
     def _evidence_of(self, trained: TrainedProbe) -> EvidenceOf | None:
         if self._folder is None:
             return None
-        folder, weights = self._folder, weights_sha256(trained.probe.trainable())
-        return lambda dataset, content: folder.evidence(dataset, f"{weights} {content}")
+        folder, weights, label = self._folder, weights_sha256(trained.probe.trainable()), self.speed.label()
+        return lambda dataset, content: folder.evidence(dataset, f"{weights} {content}", label)
 
     def _open_folder(self, upsampler: UpsamplerIdentity, parts: Mapping[str, Any]) -> RunFolder | None:
         if self.output_dir is None:
@@ -202,6 +208,7 @@ class Benchmark:
         belongs_to = {
             "protocol": self.protocol.to_dict(),
             "upsampler": dataclasses.asdict(upsampler),
+            "precision": self.speed.precision,
             **parts,
         }
         self._folder = RunFolder(self.output_dir, belongs_to, overwrite=self._overwrite)

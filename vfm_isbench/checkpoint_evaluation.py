@@ -25,6 +25,7 @@ from vfm_isbench.protocol import Protocol
 from vfm_isbench.reference import assemble_reference, is_reference, protocol_of, read_reference
 from vfm_isbench.results import Result
 from vfm_isbench.run_folder import KeptEvidence, keep_evidence, weights_sha256
+from vfm_isbench.speed import Speed
 from vfm_isbench.training import Checkpoint, load_checkpoint
 from vfm_isbench.upsamplers import LoadOptions, Upsampler, identity_of, is_own, prepare_upsampler
 
@@ -88,6 +89,7 @@ def evaluate_checkpoint(
     limit: int | None = None,
     name: str | None = None,
     output: str | Path | None = None,
+    speed: Speed | None = None,
     progress: bool = True,
     **loading: Any,
 ) -> Result:
@@ -101,6 +103,7 @@ def evaluate_checkpoint(
         name: What tables call the upsampler.
         output: Result file to write. Until it is complete, evidence is kept in ``OUTPUT.evidence`` beside it, and the
             same call goes on there.
+        speed: How fast; see :class:`vfm_isbench.Speed`.
         progress: Show progress bars.
         loading: Passed on to :func:`load_trained`: ``upsampler``, ``backbone_weights``, ``load_options``, ``device``.
 
@@ -120,10 +123,11 @@ def evaluate_checkpoint(
         protocol,
         opened,
         upsampler=loaded.upsampler if name is None else {**loaded.upsampler, "name": name},
-        evidence_of=None if kept is None else kept.of(loaded, protocol),
+        evidence_of=None if kept is None else kept.of(loaded, protocol, speed or Speed()),
         training=loaded.training,
         notes=loaded.notes,
         plugins=loaded.plugins,
+        speed=speed,
         progress=progress,
     )
     if kept is not None:
@@ -150,11 +154,11 @@ class _EvidenceFiles:
         except OSError as error:
             raise RunError(f"{self._folder} cannot be written: {error}; choose another output file") from error
 
-    def of(self, loaded: LoadedCheckpoint, protocol: Protocol) -> EvidenceOf:
+    def of(self, loaded: LoadedCheckpoint, protocol: Protocol, speed: Speed) -> EvidenceOf:
         """Evidence of this checkpoint under this protocol; that of others stays beside it, untouched."""
         # Where a callable cannot be told from others of its name, nothing is taken over.
         upsampler = loaded.upsampler["sha256"] or uuid.uuid4().hex
-        run = f"{weights_sha256(loaded.probe)} {upsampler} {protocol.fingerprint()}"
+        run = f"{weights_sha256(loaded.probe)} {upsampler} {protocol.fingerprint()}{speed.label()}"
 
         def evidence_of(dataset: str, content: str) -> KeptEvidence:
             key = hashlib.sha256(f"{run} {content}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Backbone features on disk, for sweeps over many upsamplers, where the same crops go through one backbone each time."""
+"""Backbone features on disk, for sweeps over many upsamplers: the same crops go through one backbone each time."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import DatasetResult, Result, describe_environment
 from vfm_isbench.run_folder import KeptEvidence, weights_sha256
+from vfm_isbench.speed import Speed
 from vfm_isbench.types import ObjectId
 
 EvidenceOf: TypeAlias = Callable[[str, str], KeptEvidence]
@@ -33,6 +34,7 @@ def measure(
     timings: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
     plugins: Sequence[Mapping[str, Any]] = (),
+    speed: Speed | None = None,
     progress: bool = True,
 ) -> Result:
     """Evaluate a trained probe click by click.
@@ -47,20 +49,26 @@ def measure(
         timings: Seconds of what came before.
         notes: Remarks a reader should see.
         plugins: Origins of what other packages added to the training, beside what is seen of them here.
+        speed: How fast; see :class:`vfm_isbench.Speed`.
         progress: Show progress bars.
     """
+    speed = speed or Speed()
     found: dict[str, DatasetResult] = {}
     seconds = dict(timings or {})
     # All are read before the first click: a broken file is told at once, and evidence of other data is not taken over.
     contents = [content_sha256(dataset, dataset.objects[: protocol.object_limit], progress) for dataset in datasets]
     for dataset, content in zip(datasets, contents, strict=True):
         done, keep = evidence_of(dataset.name, content) if evidence_of else ({}, None)
-        evidence, times = evaluate_dataset(probe, dataset, protocol, done=done, keep=keep, progress=progress)
+        evidence, times = evaluate_dataset(
+            probe, dataset, protocol, done=done, keep=keep, speed=speed, progress=progress
+        )
         found[dataset.name] = DatasetResult(
             dataset.name,
             tuple(evidence),
             times.seconds_per_click if times.clicks else None,
             content,
+            speed.early_stop,
+            None if speed.early_stop is None else protocol.max_clicks,
         )
         seconds[f"predicting.{dataset.name}"] = times.predicting
         seconds[f"clicking.{dataset.name}"] = times.clicking
@@ -84,7 +92,8 @@ def measure(
         environment=environment,
         timings=seconds,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        notes=(*notes, *_plugin_notes(used), *_protocol_notes(protocol)),
+        notes=(*notes, *_plugin_notes(used), *_protocol_notes(protocol), *speed.notes()),
+        speed=speed.to_record(),
     )
 
 

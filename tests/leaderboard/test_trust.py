@@ -35,6 +35,7 @@ def test_complete_evidence_is_recomputed_and_ranked() -> None:
         (synthetic_entry(protocol=demo.replace(disk_radius=7)), "from the demo protocol in disk_radius", "recomputed"),
         (synthetic_entry(protocol=demo.replace(name="mine", disk_radius=7)), "'mine', is none of paper", "recomputed"),
         (synthetic_entry(early_stop=(90,)), "clicks were left out on scenes", "self-reported"),
+        (with_runs(synthetic_entry(), speed={"precision": "bfloat16"}), "computed in bfloat16", "recomputed"),
         (with_runs(synthetic_entry(), training=()), "seed 0 was trained not by this library", "recomputed"),
         (with_runs(synthetic_entry(), training=({"epoch": 0},)), "was trained 1 of 10 epochs", "recomputed"),
         (
@@ -43,7 +44,7 @@ def test_complete_evidence_is_recomputed_and_ranked() -> None:
             "recomputed",
         ),
     ],
-    ids=["limit", "changed", "no preset", "early stop", "trained elsewhere", "half trained", "a test set alone"],
+    ids=["limit", "changed", "no preset", "stopped", "bfloat16", "trained elsewhere", "half trained", "one set"],
 )  # fmt: skip
 def test_what_is_never_ranked(entry: Entry, reason: str, tier: str, tmp_path: Path) -> None:
     assert any(reason in one for one in why_unranked(entry)), why_unranked(entry)
@@ -53,6 +54,14 @@ def test_what_is_never_ranked(entry: Entry, reason: str, tier: str, tmp_path: Pa
     entry.save(tmp_path)
     board = load_board(tmp_path)  # valid all the same
     assert entry.id not in board.standings
+
+
+def test_parts_of_other_packages_may_be_named(tmp_path: Path) -> None:
+    origin = {"kind": "backbone", "name": "tiny", "package": "other", "version": "1.0", "code_sha256": None}
+    environment = {**synthetic_entry().runs[0].environment, "plugins": [origin]}
+    entry = with_runs(synthetic_entry(), environment=environment)
+    entry.save(tmp_path)
+    assert load_board(tmp_path).entries[0].runs[0].environment["plugins"] == [origin]
 
 
 def test_the_label_of_a_protocol_changes_nothing() -> None:

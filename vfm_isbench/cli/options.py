@@ -6,11 +6,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES
+from vfm_isbench.speed import Precision, Speed
 from vfm_isbench.upsamplers import LoadOptions
 
 UPSAMPLER_HELP = (
@@ -20,6 +21,9 @@ UPSAMPLER_HELP = (
 
 OK, BAD_INPUT, INCOMPARABLE, INTERRUPTED = 0, 2, 3, 130
 """Exit codes of all commands; ``regress`` has two more for its verdicts."""
+
+EARLY_STOP = (80, 85, 90)
+"""IoUs in percent of ``--early-stop`` alone: those of the standard table."""
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -76,6 +80,42 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
 def load_options(arguments: argparse.Namespace) -> LoadOptions:
     """How the upsampler may be loaded."""
     return LoadOptions(weights=arguments.upsampler_weights, trust_remote_code=arguments.trust_remote_code)
+
+
+def add_speed_options(parser: argparse.ArgumentParser) -> None:
+    """What :func:`speed_from` reads."""
+    group = parser.add_argument_group("speed", "how a number is computed, never which one")
+    group.add_argument(
+        "--early-stop",
+        type=int,
+        nargs="*",
+        metavar="IOU",
+        help="give an object no more clicks once it has reached these IoUs in %% (alone: 80 85 90); NoC and IoU@1 stay "
+        "the same, later IoUs are missing, and the result is not ranked",
+    )
+    group.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="arithmetic of the network; anything but float32 changes numbers a little, and is not ranked",
+    )
+    group.add_argument("--objects-at-once", type=int, metavar="N", help="objects in one pass (default: 1, on CUDA 8)")
+    group.add_argument(
+        "--feature-cache", type=Path, metavar="DIR", help="keep backbone features there for further runs"
+    )
+    group.add_argument("--no-shortcut", action="store_true", help="run the whole network for every click, as a check")
+
+
+def speed_from(arguments: argparse.Namespace) -> Speed:
+    """The speed settings."""
+    stop = arguments.early_stop
+    return Speed(
+        early_stop=None if stop is None else tuple(stop) or EARLY_STOP,
+        precision=arguments.precision,
+        objects_at_once=arguments.objects_at_once,
+        feature_cache=arguments.feature_cache,
+        shortcut=not arguments.no_shortcut,
+    )
 
 
 def add_protocol_options(parser: argparse.ArgumentParser) -> None:

@@ -151,7 +151,7 @@ RUN = Record(
         "upsampler": UPSAMPLER,
         "backbone": BACKBONE,
         "training": ListOf(MapOf(Optional(Number()), 20), most=5000),
-        "environment": MapOf(Plain(0, 300)),
+        "environment": MapOf(Plain(2, 300)),
         "timings": MapOf(Number(0), 1000),
         "created": Text(40),
         "notes": ListOf(NOTE, most=100),

@@ -46,6 +46,9 @@ def why_unranked(entry: Entry) -> list[str]:
     reasons = []
     if protocol.object_limit is not None:
         reasons.append(f"only the first {protocol.object_limit} objects of each test set were evaluated (--limit)")
+    precisions = sorted({str(run.speed["precision"]) for run in entry.runs if "precision" in run.speed})
+    if precisions:
+        reasons.append(f"computed in {', '.join(precisions)}, not in float32 (--precision)")
     changed = [field for field in protocol.changed_fields() if field != "object_limit"]
     if changed:
         reasons.append(f"its protocol differs from the {protocol.name} protocol in {', '.join(changed)}")
