@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from vfm_isbench.heads.conv import ConvBlock, ConvHead
@@ -23,12 +24,13 @@ class HeadByStrips:
 
     def __init__(self, head: ConvHead) -> None:
         self._head = head
-        self._convs = [Winograd(cast(ConvBlock, block).conv) for block in list(head.convs)[1:]]
+        convs = [cast(ConvBlock, block).conv for block in list(head.convs)[1:]]
+        self._convs = [Winograd(conv.weight, conv.bias) for conv in convs]
 
     @staticmethod
     def pays(head: ConvHead) -> bool:
-        """Whether a head is now faster this way."""
-        return all(pays(cast(ConvBlock, block).conv) for block in head.convs)
+        """Whether a head is now faster this way, which records no gradients."""
+        return not torch.is_grad_enabled() and all(pays(cast(ConvBlock, block).conv) for block in head.convs)
 
     def after_first(self, rows: Rows, shape: Sequence[int]) -> Tensor:
         """Go on from the first convolution, before its ReLU.
