@@ -87,13 +87,21 @@ class Winograd:
     def __call__(self, maps: Tensor) -> Tensor:
         """Convolve B×C×H×W to B×O×H×W, bias included; the result is channels last in memory."""
         cells = maps.permute(0, 2, 3, 1)
-        return self.of_rows(lambda top, bottom: cells[:, top:bottom], cells.shape).permute(0, 3, 1, 2)
+        return self.of_rows(lambda top, bottom: cells[:, top:bottom], cells.shape)
 
     def of_rows(self, rows: Rows, shape: Sequence[int], *, rectify: bool = False) -> Tensor:
-        """Convolve a map that is made as it is needed: B×H×W×O; see :meth:`strips`."""
-        result = self._weight.new_empty(*shape[:3], self.out_channels)
+        """Convolve a map that is made as it is needed: B×O×H×W, channels last in memory; see :meth:`strips`."""
+        batch, height, width, _ = shape
+        # Not a view of another order, which autograd would not let anyone change in place.
+        result = torch.empty(
+            (batch, self.out_channels, height, width),
+            dtype=self._weight.dtype,
+            device=self._weight.device,
+            memory_format=torch.channels_last,
+        )
+        cells = result.permute(0, 2, 3, 1)
         for top, strip in self.strips(rows, shape, rectify=rectify):
-            result[:, top : top + strip.shape[1]] = strip
+            cells[:, top : top + strip.shape[1]] = strip
         return result
 
     def strips(self, rows: Rows, shape: Sequence[int], *, rectify: bool = False) -> Iterator[tuple[int, Tensor]]:

@@ -43,8 +43,7 @@ class HeadByStrips:
             Logits B×1×H×W.
         """
         for conv in self._convs[:-1]:
-            whole = conv.of_rows(rows, shape, rectify=True)
-            rows = _rows_of(whole)
+            rows = _rows_of(conv.of_rows(rows, shape, rectify=True).permute(0, 2, 3, 1))
         logits = self._head.classifier.weight.new_empty(*shape[:3])
         weight, bias = self._head.classifier.weight.view(-1), cast(Tensor, self._head.classifier.bias)
         if self._convs:
