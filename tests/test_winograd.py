@@ -124,8 +124,8 @@ def test_gradients_are_those_of_the_convolution(
 
 
 def test_frozen_weights_let_gradients_through() -> None:
-    conv = convolution(100, 100).requires_grad_(False)
-    values = maps(1, 100, 5, 7).requires_grad_()
+    conv = convolution(128, 128).requires_grad_(False)
+    values = maps(1, 128, 5, 7).requires_grad_()
     assert pays(conv)
     convolve(conv, values).sum().backward()
     quick, values.grad = values.grad, None
@@ -134,7 +134,7 @@ def test_frozen_weights_let_gradients_through() -> None:
 
 
 def test_without_gradients_nothing_is_kept_for_them() -> None:
-    conv, values = convolution(100, 100), maps(1, 100, 5, 7)
+    conv, values = convolution(128, 128), maps(1, 128, 5, 7)
     assert convolve(conv, values).requires_grad
     with torch.no_grad():
         assert not convolve(conv, values).requires_grad

@@ -30,8 +30,8 @@ _POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
 """Where the polynomials behind the algorithm are evaluated, beside infinity. Exact in binary; of the sets tried, these
 round least, half as much as the usual 0, ±1, ±2."""
 
-_LEAST_CHANNELS = 96
-"""With fewer, the transforms cost more than the products spared."""
+_LEAST_CHANNELS = 128
+"""With fewer, the transforms cost as much as the products spared, or more."""
 
 _STRIP_VALUES = 3_000_000
 """Numbers of a strip of the input. Larger ones and their transforms fall out of the processor's caches; in smaller ones
