@@ -1,12 +1,13 @@
 """Shared fixtures: where real photographs and recorded numbers lie, if they are there at all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from parity_models import Deviation
+from plugin_packages import Packages, installed_packages
 
 # A machine that is busy with other work is no reason to fail.
 settings.register_profile("patient", deadline=None)
@@ -43,6 +44,13 @@ def deviation(record_property: Callable[[str, Any], None]) -> Deviation:
         assert largest <= limit, f"{step}: deviates by {largest:.3g} from the recorded numbers, {limit:g} is allowed"
 
     return within
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Packages]:
+    """Installs packages for the time of a test."""
+    (tmp_path / "site").mkdir()
+    yield from installed_packages(tmp_path / "site", monkeypatch)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

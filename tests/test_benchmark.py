@@ -8,9 +8,10 @@ from tiny import TINY
 from torch.nn import functional
 
 import vfm_isbench
-from vfm_isbench import Benchmark, Result, VfmIsbenchWarning
+from vfm_isbench import Benchmark, Result, Speed, VfmIsbenchWarning
 from vfm_isbench.errors import ContractError, DataError, ProtocolError, RunError, UnknownNameError
 from vfm_isbench.evaluation import loop as evaluation_loop
+from vfm_isbench.metrics import number_of_clicks
 
 
 def upsample(features, image):
@@ -69,7 +70,7 @@ def test_worker_processes_do_not_change_the_numbers(result):
 
 def test_run_interrupted_in_evaluation_goes_on(result, tmp_path, monkeypatch):
     evaluated = []
-    original = evaluation_loop.evaluate_object
+    original = evaluation_loop.evaluate_objects
 
     def stop_after_one(*arguments, **options):
         if evaluated:
@@ -77,16 +78,47 @@ def test_run_interrupted_in_evaluation_goes_on(result, tmp_path, monkeypatch):
         evaluated.append(1)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(evaluation_loop, "evaluate_object", stop_after_one)
+    monkeypatch.setattr(evaluation_loop, "evaluate_objects", stop_after_one)
     with pytest.raises(KeyboardInterrupt):
         Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False).run(upsample)
-    monkeypatch.setattr(evaluation_loop, "evaluate_object", original)
+    monkeypatch.setattr(evaluation_loop, "evaluate_objects", original)
     seen = []
-    monkeypatch.setattr(evaluation_loop, "evaluate_object", lambda *a, **k: seen.append(1) or original(*a, **k))
+    monkeypatch.setattr(evaluation_loop, "evaluate_objects", lambda *a, **k: seen.append(1) or original(*a, **k))
     resumed = Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False).run(upsample)
     assert len(seen) == 2
     assert resumed.datasets["scenes"].objects == result.datasets["scenes"].objects
     assert Result.load(tmp_path / "result.json").datasets["scenes"].objects == result.datasets["scenes"].objects
+
+
+def test_an_evaluation_that_stops_early_leaves_the_whole_one_alone(result, tmp_path):
+    plain = Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False).run(upsample)
+    speed = Speed(early_stop=(1, 2))
+    stopped = Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False, speed=speed).run(upsample)
+    found = stopped.datasets["scenes"]
+    assert stopped.speed == {"early_stop": [1, 2]} and found.early_stop == (1, 2)
+    assert found.iou_at(1) == plain.datasets["scenes"].iou_at(1)
+    assert (found.clicks_to(2) == number_of_clicks(plain.datasets["scenes"].ious, 0.02)).all()
+    assert any("are missing" in note for note in stopped.notes)
+    assert Result.load(tmp_path / "result.json").datasets["scenes"] == plain.datasets["scenes"]
+    assert Result.load(tmp_path / "result-stop2.json").datasets["scenes"].objects == found.objects
+    assert stopped.training == plain.training, "the probe trained before was used"
+
+
+def test_another_precision_is_another_run(tmp_path):
+    short = TINY.replace(epochs=1, object_limit=1, validation_samples=0)
+    Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("nearest")
+    with pytest.raises(RunError, match="precision: 'float32' there, 'bfloat16' now"):
+        half = Speed(precision="bfloat16")
+        Benchmark(short, device="cpu", output_dir=tmp_path, progress=False, speed=half).run("nearest")
+
+
+def test_folders_of_earlier_versions_go_on(tmp_path):
+    short = TINY.replace(epochs=1, object_limit=1, validation_samples=0)
+    Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("nearest")
+    manifest = json.loads((tmp_path / "run.json").read_text())
+    del manifest["precision"]
+    (tmp_path / "run.json").write_text(json.dumps(manifest))
+    Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("nearest")
 
 
 def test_folder_of_another_run_is_refused_and_told_what_differs(tmp_path):

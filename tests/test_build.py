@@ -79,6 +79,13 @@ def test_mismatched_pairs_warn(encoder: str, injection: str) -> None:
         check_combination(SMALL.replace(click_encoder=encoder, injection=injection), FakeBackbone())
 
 
+def test_nothing_is_known_of_the_pairs_of_other_click_encoders() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for injection in ("early", "late", "pre_upsampler"):
+            check_combination(SMALL.replace(click_encoder="of_a_plugin", injection=injection), FakeBackbone())
+
+
 def test_early_injection_needs_a_patch_embedding() -> None:
     model = timm.create_model("test_efficientnet", features_only=True, out_indices=(2,))
     backbone = FeatureMapBackbone("cnn", model, (0.5,) * 3, (0.5,) * 3)

@@ -6,12 +6,14 @@ import dataclasses
 import functools
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plugin_packages import Packages
 from tiny import TINY
 
 from vfm_isbench import Benchmark, Result, VfmIsbenchWarning, cli, evaluate_checkpoint
@@ -99,6 +101,16 @@ def test_a_checkpoint_cannot_name_code_to_run(
     assert not (tmp_path / "ran").exists()
 
 
+def test_nor_that_of_an_installed_package(run: Path, tmp_path: Path, packages: Packages) -> None:
+    packages.install("mine", {("upsampler", "mine"): "mine_module:up"}, {"mine_module": "raise SystemExit('ran')"})
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint = load_checkpoint(run / "checkpoint.safetensors")
+    save_checkpoint(path, dataclasses.replace(checkpoint, upsampler={**checkpoint.upsampler, "spec": "mine"}))
+    with pytest.raises(RunError, match="--upsampler SPEC"):
+        load_trained(path, device="cpu")
+    assert "mine_module" not in sys.modules
+
+
 def test_an_upsampler_of_ones_own_is_asked_for(tmp_path: Path) -> None:
     Benchmark(TINY.replace(epochs=1), device="cpu", output_dir=tmp_path, progress=False).train(mine)
     with pytest.raises(RunError, match="--upsampler SPEC"):
@@ -130,16 +142,16 @@ def test_an_unfinished_training_is_told(run: Path, tmp_path: Path) -> None:
 
 def test_an_interrupted_evaluation_goes_on(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "r.json"
-    evaluate_object = evaluation_loop.evaluate_object
+    evaluate_objects = evaluation_loop.evaluate_objects
     calls: list[int] = []
 
     def interrupted(*arguments: object, **more: object) -> object:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return evaluate_object(*arguments, **more)  # type: ignore[arg-type]
+        return evaluate_objects(*arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evaluation_loop, "evaluate_object", interrupted)
+    monkeypatch.setattr(evaluation_loop, "evaluate_objects", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate_checkpoint(run, device="cpu", output=output, progress=False)
     assert not output.exists()

@@ -26,6 +26,21 @@ def test_run_trains_evaluates_prints_and_saves(tiny_preset, tmp_path, capsys):
     assert (result.protocol.seed, result.protocol.epochs, len(result.datasets["scenes"].objects)) == (3, 1, 2)
 
 
+def test_settings_of_speed_are_taken_and_said(tiny_preset, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = ["run", "nearest", "--protocol", "tiny", "--device", "cpu", "--epochs", "1", "--limit", "2", "--quiet"]
+    arguments += ["--output", str(output), "--feature-cache", str(tmp_path / "features"), "--objects-at-once", "2"]
+    assert cli.main([*arguments, "--early-stop"]) == 0
+    assert f"saved: {output / 'result-stop90.json'}" in capsys.readouterr().out
+    assert Result.load(output / "result-stop90.json").datasets["scenes"].early_stop == (80, 85, 90)
+    assert list((tmp_path / "features").rglob("*.safetensors"))
+    assert cli.main([*arguments, "--early-stop", "190"]) == 2
+    assert "whole numbers from 1 to 100" in capsys.readouterr().err
+    again = ["eval", str(output), "--quiet", "--device", "cpu", "--output", str(tmp_path / "r.json"), "--no-shortcut"]
+    assert cli.main([*again, "--early-stop", "80"]) == 0
+    assert Result.load(tmp_path / "r.json").datasets["scenes"].early_stop == (80,)
+
+
 def test_run_of_a_file_attribute(tiny_preset, tmp_path, capsys):
     (tmp_path / "mine.py").write_text(
         "import torch\n\n\ndef half(features, image):\n"
@@ -50,7 +65,7 @@ def test_compare_shows_results_beside_quoted_figures(tiny_preset, tmp_path, caps
     assert "absent.json could not be read" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["protocols", "backbones", "upsamplers", "datasets"])
+@pytest.mark.parametrize("kind", ["protocols", "backbones", "upsamplers", "datasets", "click_encoders"])
 def test_list_names_everything(kind, capsys):
     assert cli.main(["list", kind]) == 0
     expected = {
@@ -58,9 +73,22 @@ def test_list_names_everything(kind, capsys):
         "backbones": ["dinov2_vits14", "efficientnet_lite0", "timm:NAME"],
         "upsamplers": ["identity", "nearest", "bilinear", "bicubic", "jbu"],
         "datasets": ["sbd", "grabcut", "berkeley", "davis", "scenes"],
+        "click_encoders": ["patch_embedding", "simple_vit"],
     }[kind]
     lines = capsys.readouterr().out.splitlines()
     assert [name for name in expected if not any(line.startswith(name + " ") for line in lines)] == []
+
+
+def test_list_shows_plugins_with_their_packages_and_refused_ones(packages, capsys):
+    points = {("upsampler", "mine"): "mine_module:up", ("upsampler", "bilinear"): "mine_module:down"}
+    packages.install("mine-package", points, {"mine_module": "raise RuntimeError('imported')"}, version="0.4")
+    assert cli.main(["list", "upsamplers"]) == 0
+    lines = [line.split(None, 1) for line in capsys.readouterr().out.splitlines()]
+    assert ["mine", "plugin: mine-package 0.4 (mine_module:up)"] in lines
+    first, second = [description for name, description in lines if name == "bilinear"]
+    assert not first.startswith("refused")
+    assert second.startswith("refused: upsampler 'bilinear' is the built-in one: that of mine-package 0.4")
+    assert cli.main(["list", "protocols"]) == 0
 
 
 def test_check_accepts_a_good_upsampler_and_refuses_a_bad_one(tmp_path, capsys):
@@ -81,6 +109,7 @@ def test_check_accepts_a_good_upsampler_and_refuses_a_bad_one(tmp_path, capsys):
         (["run", "bilinear", "--protocol", "paper", "--backbone", "efficientnet_lite0"], "--data-root"),
         (["run", "bilinear", "--datasets", "grabcut"], "--data-root"),
         (["run", "bilinear", "--backbone", "resnet"], "backbone"),
+        (["run", "bilinear", "--click-encoder", "simple_vitt"], "'simple_vit'"),
         (["run", "bilinear", "--device", "warp"], "warp"),
         (["run", "bilinear", "--limit", "0"], "object_limit"),
         (["run", "bilinear", "--set", "disk_radius"], "FIELD=VALUE"),

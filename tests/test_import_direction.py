@@ -15,7 +15,19 @@ NAME = PACKAGE.name
 LONGEST = 400
 """Lines of a module."""
 
-BASE = {"errors", "types", "registry", "protocol", "protocol_checks", "weights", "downloads", "inert_pickle", "winograd"}
+BASE = {
+    "errors",
+    "types",
+    "registry",
+    "plugins",
+    "protocol",
+    "protocol_checks",
+    "weights",
+    "downloads",
+    "inert_pickle",
+    "winograd",
+    "speed",
+}
 COMPONENTS = {"backbones", "upsamplers", "click_encoders", "heads"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -23,10 +35,12 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "registry": {"errors"},
-    "protocol_checks": {"errors"},
+    "plugins": {"errors", "registry"},
+    "protocol_checks": {"errors", "registry"},
     "protocol": {"errors", "registry", "protocol_checks"},
     "inert_pickle": {"errors"},
     "winograd": {"types"},
+    "speed": {"errors"},
     "weights": {"errors", "inert_pickle"},
     "downloads": {"errors"},
     # Parts that know the bottom, and never each other.
@@ -37,23 +51,33 @@ ALLOWED: dict[str, set[str]] = {
     # Assembly.
     "probe": BASE | {"backbones", "upsamplers"},
     "build": BASE | COMPONENTS | {"probe"},
+    "feature_cache": BASE | {"backbones", "probe", "upsamplers"},
     "shortcut": BASE | {"heads", "probe", "upsamplers"},
     # Use of the assembled probe; training and evaluation do not know each other.
-    "training": BASE | {"clicks", "datasets", "probe", "build", "shortcut"},
-    "evaluation": BASE | {"clicks", "datasets", "metrics", "probe", "build", "shortcut"},
+    "training": BASE | {"clicks", "datasets", "probe", "build", "shortcut", "feature_cache"},
+    "evaluation": BASE | {"clicks", "datasets", "metrics", "probe", "build", "shortcut", "feature_cache"},
     "reference": BASE | COMPONENTS | {"build", "probe"},
     # Results know neither training nor evaluation.
     "results": BASE | {"metrics"},
+    "leaderboard_page": BASE | {"results"},
     "viz": BASE | {"metrics", "results"},
+    # Only what needs a probe to make pictures lies above them.
+    "replay": BASE | {"datasets", "evaluation", "metrics", "probe", "viz"},
+    "feature_maps": BASE | {"backbones", "benchmark", "probe", "upsamplers", "viz"},
     "fakes": BASE | {"backbones", "datasets"},
     "run_folder": BASE | {"results", "training"},
     "measurement": BASE | {"datasets", "evaluation", "probe", "results", "run_folder"},
+    # Entries are data: the leaderboard runs nothing, and what reruns an entry is handed in.
+    "leaderboard": BASE | {"datasets", "measurement", "metrics", "results", "upsamplers"},
     # The top.
     "benchmark": BASE | COMPONENTS | {"build", "datasets", "measurement", "probe", "results", "run_folder", "training"},
     "checkpoint_evaluation": BASE
     | COMPONENTS
     | {"benchmark", "build", "datasets", "measurement", "probe", "reference", "results", "run_folder", "training"},
-    "cli": BASE | COMPONENTS | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "reference", "results"},
+    "cli": BASE
+    | COMPONENTS
+    | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "leaderboard", "leaderboard_page", "reference"}
+    | {"feature_maps", "replay", "results", "viz"},
     "__main__": {"cli"},
     "__init__": BASE | COMPONENTS | {"benchmark", "checkpoint_evaluation", "datasets", "metrics", "probe", "results"},
 }

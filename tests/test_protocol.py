@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import math
@@ -168,6 +169,29 @@ def test_an_unknown_preset_gets_a_suggestion() -> None:
         Protocol.preset("papr")
 
 
+def test_the_fingerprints_of_the_presets_stay() -> None:
+    """Results of earlier versions belong to them."""
+    assert {name: protocol.fingerprint()[:12] for name, protocol in PRESETS.items()} == {
+        "paper": "ec8bb4a08f67",
+        "paper-early": "fbe81e25cf6d",
+        "reference": "681a6fc185da",
+        "demo": "d995a32dccc5",
+    }
+
+
+@pytest.mark.parametrize("name", ["patch_embedding", "of_a_plugin", "sam2.1-clicks"])
+def test_a_click_encoder_need_not_be_installed_for_its_protocol_to_be_read(name: str) -> None:
+    protocol = paper.replace(click_encoder=name)
+    assert Protocol.from_dict(protocol.to_dict()) == protocol
+    assert f"|enc:{name}|" in protocol.signature()
+
+
+@pytest.mark.parametrize("name", ["a|b", "<b>", "../up", "a b", "x.py", ""])
+def test_the_name_of_a_click_encoder_is_a_plain_one(name: str) -> None:
+    with pytest.raises(ProtocolError, match="protocol field click_encoder is .*; expected a name: letters, digits"):
+        paper.replace(click_encoder=name)
+
+
 def test_the_signature_tells_what_differs() -> None:
     changed = paper.replace(seed=3, epochs=1, head="linear", flip_test=False, max_clicks=5)
     assert changed.signature() == (
@@ -189,5 +213,6 @@ def test_a_field_of_a_later_version_leaves_earlier_results_readable_and_comparab
 
 
 def test_the_demo_has_the_fingerprint_of_the_leaderboard() -> None:
-    rows = Path(__file__).parents[1].joinpath("leaderboard.csv").read_text().splitlines()[1:]
-    assert {row.split(",")[2] for row in rows} == {Protocol.preset("demo").fingerprint()[:12]}
+    with Path(__file__).parents[1].joinpath("leaderboard.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["protocol"] == "demo"]
+    assert {row["fingerprint"][:12] for row in rows} == {Protocol.preset("demo").fingerprint()[:12]}

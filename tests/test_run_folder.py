@@ -43,7 +43,7 @@ def filled(path: Path) -> RunFolder:
     _, keep = folder.evidence("davis", "weights")
     keep(FIRST)
     keep(SECOND)
-    folder.result_path.write_text("{}")
+    folder.result_path().write_text("{}")
     return folder
 
 
@@ -64,7 +64,7 @@ def test_the_same_run_finds_its_work_again(tmp_path: Path) -> None:
     assert found is not None and found.protocol == SMALL and len(found.history) == 1
     done, _ = again.evidence("davis", "weights")
     assert done == {FIRST.object_id: FIRST, SECOND.object_id: SECOND}
-    assert again.result_path.is_file()
+    assert again.result_path().is_file()
 
 
 def test_tuples_and_lists_are_the_same_run(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_overwriting_gives_the_work_up(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, OTHER, overwrite=True)
     assert folder.load_checkpoint() is None
     assert folder.evidence("davis", "weights")[0] == {}
-    assert not folder.result_path.exists()
+    assert not folder.result_path().exists()
     assert (tmp_path / "notes.txt").read_text() == "mine"
     RunFolder(tmp_path, OTHER)
     with pytest.raises(RunError, match="another run"):

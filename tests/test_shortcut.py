@@ -15,6 +15,7 @@ from vfm_isbench.heads import ConvHead
 from vfm_isbench.protocol import Injection
 from vfm_isbench.protocol_checks import HeadName
 from vfm_isbench.shortcut import QuickProbe
+from vfm_isbench.speed import Speed
 from vfm_isbench.upsamplers import Bicubic, Bilinear, Identity, Nearest, Upsampler
 
 UPSAMPLERS: list[Upsampler] = [
@@ -63,7 +64,7 @@ def test_an_evaluation_gives_the_same_clicks_and_scores_by_either_way(injection:
     protocol = SMALL.replace(injection=injection)
     probe = small_probe(protocol, Bilinear())
     quick, whole = (
-        evaluate_dataset(probe, FakeDataset(), protocol, shortcut=shortcut, progress=False)[0]
+        evaluate_dataset(probe, FakeDataset(), protocol, speed=Speed(shortcut=shortcut), progress=False)[0]
         for shortcut in (True, False)
     )
     assert [found.clicks for found in quick] == [found.clicks for found in whole]

@@ -12,18 +12,24 @@ from vfm_isbench.benchmark import Benchmark, TrainedProbe, evaluate
 from vfm_isbench.checkpoint_evaluation import evaluate_checkpoint
 from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.results import Result
+from vfm_isbench.results import Comparison, Regression, Result, compare, regress
+from vfm_isbench.speed import Speed
 from vfm_isbench.upsamplers import LoadOptions
 
 __all__ = [
     "Benchmark",
+    "Comparison",
     "LoadOptions",
     "Protocol",
+    "Regression",
     "Result",
+    "Speed",
     "TrainedProbe",
     "VfmIsbenchError",
     "VfmIsbenchWarning",
     "__version__",
+    "compare",
     "evaluate",
     "evaluate_checkpoint",
+    "regress",
 ]

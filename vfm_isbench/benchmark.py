@@ -13,13 +13,16 @@ import torch
 
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.build import build_probe, check_combination
+from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.datasets import ObjectDataset, open_dataset, training_weights
 from vfm_isbench.errors import RunError
 from vfm_isbench.measurement import EvidenceOf, measure
+from vfm_isbench.plugins import plugin_origins
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
 from vfm_isbench.run_folder import RunFolder, weights_sha256
+from vfm_isbench.speed import Speed
 from vfm_isbench.training import EpochRecord, TrainingSamples, train
 from vfm_isbench.upsamplers import (
     ContractReport,
@@ -46,6 +49,7 @@ class TrainedProbe:
         history: One record per epoch.
         training_seconds: Wall time of the training in this process.
         remarks: What else a reader of its numbers should know.
+        plugins: Origins of the data sets that other packages added to the training.
     """
 
     probe: Probe
@@ -54,6 +58,7 @@ class TrainedProbe:
     history: tuple[EpochRecord, ...]
     training_seconds: float
     remarks: tuple[str, ...] = ()
+    plugins: tuple[Mapping[str, Any], ...] = ()
 
 
 class Benchmark:
@@ -70,6 +75,7 @@ class Benchmark:
         progress: Show progress bars.
         overwrite: Replace another run found in ``output_dir``.
         load_options: How an upsampler given by name may be loaded: its weights, and whether foreign code may run.
+        speed: How fast; see :class:`vfm_isbench.Speed`.
 
     Raises:
         UnknownNameError, DataError, WeightsError, ProtocolError: on the first use, before any training, if a name, a
@@ -88,6 +94,7 @@ class Benchmark:
         progress: bool = True,
         overwrite: bool = False,
         load_options: LoadOptions | None = None,
+        speed: Speed | None = None,
     ) -> None:
         self.protocol = Protocol.preset(protocol) if isinstance(protocol, str) else protocol
         self.device = choose_device(device)
@@ -95,6 +102,7 @@ class Benchmark:
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.workers = workers
         self.progress = progress
+        self.speed = speed or Speed()
         self._backbone_weights = None if backbone_weights is None else Path(backbone_weights)
         self._overwrite = overwrite
         self._load_options = load_options
@@ -118,6 +126,7 @@ class Benchmark:
             ContractError: if the upsampler does not keep its contract.
         """
         protocol = self.protocol
+        check_click_encoder(protocol.click_encoder)
         backbone = self.backbone()
         check_combination(protocol, backbone)
         training_set = open_dataset(protocol.train_dataset, "train", self.data_root, protocol)
@@ -132,7 +141,9 @@ class Benchmark:
             identity = dataclasses.replace(identity, name=name)
         contract = check_on_device(upsampler, protocol, backbone, self.device)
         probe = build_probe(protocol, backbone, upsampler).to(self.device)
-        folder = self._open_folder(identity, backbone)
+        origins = plugin_origins(backbone, probe.click_encoder, training_set, validation_set)
+        parts = {"backbone_sha256": weights_sha256(backbone), **({"plugins": origins} if origins else {})}
+        folder = self._open_folder(identity, parts)
         start = folder.load_checkpoint() if folder else None
         began = time.perf_counter()
         history = train(
@@ -142,11 +153,14 @@ class Benchmark:
             start=start,
             keep=folder.save_checkpoint if folder else None,
             upsampler={**dataclasses.asdict(identity), "spec": spec},
-            extra={"backbone_sha256": weights_sha256(backbone)},
+            extra=parts,
             workers=self.workers,
+            speed=self.speed,
             progress=self.progress,
         )
-        return TrainedProbe(probe, identity, contract, history, time.perf_counter() - began, remarks)
+        seconds = time.perf_counter() - began
+        of_data = tuple(plugin_origins(training_set, validation_set))
+        return TrainedProbe(probe, identity, contract, history, seconds, remarks, of_data)
 
     def evaluate(self, trained: TrainedProbe) -> Result:
         """Evaluate a trained probe click by click on the protocol's test sets."""
@@ -159,10 +173,12 @@ class Benchmark:
             training=[dataclasses.asdict(record) for record in trained.history],
             timings={"training": trained.training_seconds},
             notes=(*trained.remarks, *trained.contract.warnings),
+            plugins=trained.plugins,
+            speed=self.speed,
             progress=self.progress,
         )
         if self._folder:
-            result.save(self._folder.result_path)
+            result.save(self._folder.result_path(self.speed.label()))
         return result
 
     def backbone(self) -> Backbone:
@@ -183,16 +199,17 @@ class Benchmark:
     def _evidence_of(self, trained: TrainedProbe) -> EvidenceOf | None:
         if self._folder is None:
             return None
-        folder, weights = self._folder, weights_sha256(trained.probe.trainable())
-        return lambda dataset, content: folder.evidence(dataset, f"{weights} {content}")
+        folder, weights, label = self._folder, weights_sha256(trained.probe.trainable()), self.speed.label()
+        return lambda dataset, content: folder.evidence(dataset, f"{weights} {content}", label)
 
-    def _open_folder(self, upsampler: UpsamplerIdentity, backbone: Backbone) -> RunFolder | None:
+    def _open_folder(self, upsampler: UpsamplerIdentity, parts: Mapping[str, Any]) -> RunFolder | None:
         if self.output_dir is None:
             return None
         belongs_to = {
             "protocol": self.protocol.to_dict(),
             "upsampler": dataclasses.asdict(upsampler),
-            "backbone_sha256": weights_sha256(backbone),
+            "precision": self.speed.precision,
+            **parts,
         }
         self._folder = RunFolder(self.output_dir, belongs_to, overwrite=self._overwrite)
         return self._folder

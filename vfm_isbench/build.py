@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vfm_isbench.backbones import Backbone
-from vfm_isbench.click_encoders import PatchEmbedding, SimpleViT
+from vfm_isbench.click_encoders import make_click_encoder
 from vfm_isbench.errors import ProtocolError, VfmIsbenchWarning
 from vfm_isbench.heads import ConvHead, LinearHead
 from vfm_isbench.probe import Probe
@@ -18,16 +18,7 @@ from vfm_isbench.upsamplers import Upsampler
 
 def build_click_encoder(protocol: Protocol, backbone: Backbone) -> nn.Module:
     """Build the click encoder for a backbone's width and patch size."""
-    if protocol.click_encoder == "patch_embedding":
-        return PatchEmbedding(backbone.width, backbone.patch_size)
-    return SimpleViT(
-        backbone.width,
-        backbone.patch_size,
-        depth=protocol.simple_vit_depth,
-        heads=protocol.simple_vit_heads,
-        head_width=protocol.simple_vit_head_width,
-        hidden=protocol.simple_vit_hidden,
-    )
+    return make_click_encoder(backbone.width, backbone.patch_size, protocol)
 
 
 def build_head(protocol: Protocol, width: int) -> nn.Module:
@@ -48,7 +39,7 @@ def check_combination(protocol: Protocol, backbone: Backbone) -> None:
             "not have; use injection 'late' (or 'pre_upsampler'), or a vision transformer"
         )
     paired = {"patch_embedding": ("early",), "simple_vit": ("late", "pre_upsampler")}
-    if protocol.injection not in paired[protocol.click_encoder]:
+    if protocol.injection not in paired.get(protocol.click_encoder, (protocol.injection,)):
         warnings.warn(
             f"click encoder {protocol.click_encoder!r} with injection {protocol.injection!r} is a mismatched pair: the "
             "paper found such pairs to lose 15 points of IoU@1 and more (patch embedding: 51.67 late, 69.61 early)",

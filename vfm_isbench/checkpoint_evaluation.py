@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from vfm_isbench.build import build_probe
 from vfm_isbench.datasets import open_dataset
 from vfm_isbench.errors import RunError, UnknownNameError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.measurement import EvidenceOf, measure
+from vfm_isbench.plugins import plugin_origins
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.reference import assemble_reference, is_reference, protocol_of, read_reference
 from vfm_isbench.results import Result
 from vfm_isbench.run_folder import KeptEvidence, keep_evidence, weights_sha256
+from vfm_isbench.speed import Speed
 from vfm_isbench.training import Checkpoint, load_checkpoint
 from vfm_isbench.upsamplers import LoadOptions, Upsampler, identity_of, is_own, prepare_upsampler
 
@@ -38,6 +40,7 @@ class LoadedCheckpoint:
         upsampler: What a result says about the upsampler.
         training: One record per epoch; empty where the file has none.
         notes: Remarks a reader of its numbers should see.
+        plugins: Origins of the data sets of other packages that it was trained on.
     """
 
     probe: Probe
@@ -45,6 +48,7 @@ class LoadedCheckpoint:
     upsampler: dict[str, Any]
     training: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+    plugins: tuple[Mapping[str, Any], ...] = ()
 
 
 def load_trained(
@@ -85,6 +89,7 @@ def evaluate_checkpoint(
     limit: int | None = None,
     name: str | None = None,
     output: str | Path | None = None,
+    speed: Speed | None = None,
     progress: bool = True,
     **loading: Any,
 ) -> Result:
@@ -98,6 +103,7 @@ def evaluate_checkpoint(
         name: What tables call the upsampler.
         output: Result file to write. Until it is complete, evidence is kept in ``OUTPUT.evidence`` beside it, and the
             same call goes on there.
+        speed: How fast; see :class:`vfm_isbench.Speed`.
         progress: Show progress bars.
         loading: Passed on to :func:`load_trained`: ``upsampler``, ``backbone_weights``, ``load_options``, ``device``.
 
@@ -117,9 +123,11 @@ def evaluate_checkpoint(
         protocol,
         opened,
         upsampler=loaded.upsampler if name is None else {**loaded.upsampler, "name": name},
-        evidence_of=None if kept is None else kept.of(loaded, protocol),
+        evidence_of=None if kept is None else kept.of(loaded, protocol, speed or Speed()),
         training=loaded.training,
         notes=loaded.notes,
+        plugins=loaded.plugins,
+        speed=speed,
         progress=progress,
     )
     if kept is not None:
@@ -146,11 +154,11 @@ class _EvidenceFiles:
         except OSError as error:
             raise RunError(f"{self._folder} cannot be written: {error}; choose another output file") from error
 
-    def of(self, loaded: LoadedCheckpoint, protocol: Protocol) -> EvidenceOf:
+    def of(self, loaded: LoadedCheckpoint, protocol: Protocol, speed: Speed) -> EvidenceOf:
         """Evidence of this checkpoint under this protocol; that of others stays beside it, untouched."""
         # Where a callable cannot be told from others of its name, nothing is taken over.
         upsampler = loaded.upsampler["sha256"] or uuid.uuid4().hex
-        run = f"{weights_sha256(loaded.probe)} {upsampler} {protocol.fingerprint()}"
+        run = f"{weights_sha256(loaded.probe)} {upsampler} {protocol.fingerprint()}{speed.label()}"
 
         def evidence_of(dataset: str, content: str) -> KeptEvidence:
             key = hashlib.sha256(f"{run} {content}".encode()).hexdigest()
@@ -200,12 +208,39 @@ def _load_own(
     notes = [*remarks, *_same_upsampler(path, checkpoint, upsampler, is_chosen)]
     if not checkpoint.is_complete:
         notes.append(f"trained for {len(checkpoint.history)} of {protocol.epochs} epochs")
+    probe = build_probe(protocol, backbone, upsampler)
+    plugins = _plugins_trained_with(checkpoint)
+    notes += _same_plugins(plugins, plugin_origins(backbone, probe.click_encoder))
     for note in notes:
         warnings.warn(note, VfmIsbenchWarning, stacklevel=4)
-    probe = build_probe(protocol, backbone, upsampler)
     checkpoint.restore(probe.trainable())
     history = tuple(dataclasses.asdict(record) for record in checkpoint.history)
-    return dataclasses.replace(_loaded(probe, protocol, device, notes), training=history)
+    of_data = tuple(one for one in plugins if one.get("kind") == "data set")
+    return dataclasses.replace(_loaded(probe, protocol, device, notes), training=history, plugins=of_data)
+
+
+def _plugins_trained_with(checkpoint: Checkpoint) -> list[Mapping[str, Any]]:
+    """Origins of plugins that a checkpoint has on record; anybody may have written it, so their form is checked."""
+    recorded = checkpoint.extra.get("plugins")
+    keys = ("kind", "name", "package", "version")
+    found = recorded if isinstance(recorded, list) else []
+    return [one for one in found if isinstance(one, Mapping) and all(isinstance(one.get(key), str) for key in keys)]
+
+
+def _same_plugins(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Remarks on a backbone or click encoder of a plugin that is not of the package, version and code trained with."""
+    before = {(one["kind"], one["name"]): one for one in then}
+    notes = []
+    for one in now:
+        other = before.get((one["kind"], one["name"]))
+        if other != one:
+            trained = f"that of {other['package']} {other['version']}" if other else "another"
+            is_same_code = other is not None and other.get("code_sha256") == one["code_sha256"]
+            notes.append(
+                f"evaluated with the {one['kind']} {one['name']!r} of {one['package']} {one['version']}, trained with "
+                f"{trained}{'' if is_same_code else ', whose code differs'}"
+            )
+    return notes
 
 
 def _loaded(probe: Probe, protocol: Protocol, device: torch.device, notes: Sequence[str]) -> LoadedCheckpoint:

@@ -35,8 +35,39 @@ class ResultError(VfmIsbenchError):
     """A result file is broken, of another schema, or contradicts itself."""
 
 
+class ComparisonError(VfmIsbenchError):
+    """Results cannot be compared as was asked, for example by a score they lack."""
+
+
+class IncomparableError(ComparisonError):
+    """Results were measured under other protocols, with other weights of the backbone or on other data.
+
+    The message gives every reason. The command line exits with code 3.
+    """
+
+
+class LeaderboardError(VfmIsbenchError):
+    """An entry of the leaderboard, or a file of its folder, cannot be used; the message names it."""
+
+
 class RunError(VfmIsbenchError):
     """A run cannot start or go on, for example because its output folder belongs to another run."""
+
+
+class SpeedError(VfmIsbenchError):
+    """A speed setting has a value outside its range, or cannot be used with what is to be run."""
+
+
+class PluginError(VfmIsbenchError):
+    """What another package adds by an entry point is broken or refused; the message names package and entry point."""
+
+
+class PictureError(VfmIsbenchError):
+    """A picture cannot be drawn of what was given, or cannot be written where it was asked for."""
+
+
+class MissingPackageError(VfmIsbenchError, ImportError):
+    """An optional package is not installed; the message says which extra of this library brings it."""
 
 
 class VfmIsbenchWarning(UserWarning):

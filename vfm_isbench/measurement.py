@@ -11,10 +11,12 @@ from tqdm import tqdm
 
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.evaluation import evaluate_dataset
+from vfm_isbench.plugins import plugin_origins
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import DatasetResult, Result, describe_environment
 from vfm_isbench.run_folder import KeptEvidence, weights_sha256
+from vfm_isbench.speed import Speed
 from vfm_isbench.types import ObjectId
 
 EvidenceOf: TypeAlias = Callable[[str, str], KeptEvidence]
@@ -31,6 +33,8 @@ def measure(
     training: Sequence[Mapping[str, Any]] = (),
     timings: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
+    plugins: Sequence[Mapping[str, Any]] = (),
+    speed: Speed | None = None,
     progress: bool = True,
 ) -> Result:
     """Evaluate a trained probe click by click.
@@ -44,24 +48,36 @@ def measure(
         training: One record per epoch of the training.
         timings: Seconds of what came before.
         notes: Remarks a reader should see.
+        plugins: Origins of what other packages added to the training, beside what is seen of them here.
+        speed: How fast; see :class:`vfm_isbench.Speed`.
         progress: Show progress bars.
     """
+    speed = speed or Speed()
     found: dict[str, DatasetResult] = {}
     seconds = dict(timings or {})
     # All are read before the first click: a broken file is told at once, and evidence of other data is not taken over.
     contents = [content_sha256(dataset, dataset.objects[: protocol.object_limit], progress) for dataset in datasets]
     for dataset, content in zip(datasets, contents, strict=True):
         done, keep = evidence_of(dataset.name, content) if evidence_of else ({}, None)
-        evidence, times = evaluate_dataset(probe, dataset, protocol, done=done, keep=keep, progress=progress)
+        evidence, times = evaluate_dataset(
+            probe, dataset, protocol, done=done, keep=keep, speed=speed, progress=progress
+        )
         found[dataset.name] = DatasetResult(
             dataset.name,
             tuple(evidence),
             times.seconds_per_click if times.clicks else None,
             content,
+            speed.early_stop,
+            None if speed.early_stop is None else protocol.max_clicks,
         )
         seconds[f"predicting.{dataset.name}"] = times.predicting
         seconds[f"clicking.{dataset.name}"] = times.clicking
     backbone = probe.backbone
+    environment: dict[str, Any] = describe_environment(next(probe.head.parameters()).device)
+    used: list[Mapping[str, Any]] = [*plugin_origins(probe.upsampler, backbone, probe.click_encoder, *datasets)]
+    used += [origin for origin in plugins if origin not in used]
+    if used:
+        environment["plugins"] = used
     return Result(
         protocol=protocol,
         upsampler=upsampler,
@@ -73,10 +89,11 @@ def measure(
         },
         datasets=found,
         training=tuple(training),
-        environment=describe_environment(next(probe.head.parameters()).device),
+        environment=environment,
         timings=seconds,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        notes=(*notes, *_protocol_notes(protocol)),
+        notes=(*notes, *_plugin_notes(used), *_protocol_notes(protocol), *speed.notes()),
+        speed=speed.to_record(),
     )
 
 
@@ -93,6 +110,13 @@ def content_sha256(dataset: ObjectDataset, objects: Sequence[ObjectId], progress
             digest.update(sample.image.tobytes())
             digest.update(sample.labels.tobytes())
     return digest.hexdigest()
+
+
+def _plugin_notes(used: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not used:
+        return []
+    parts = [f"{one['kind']} {one['name']} ({one['package']} {one['version']})" for one in used]
+    return [f"from other packages: {', '.join(parts)}"]
 
 
 def _protocol_notes(protocol: Protocol) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -62,6 +63,7 @@ class Probe(nn.Module):
         self.head = head
         self.injection = injection
         self.align_corners = align_corners
+        self.feature_cache: Callable[[Tensor], Tensor] | None = None  # stands in for the backbone in encode()
         for part in self._frozen_parts():
             freeze(part)
         self.register_buffer("_mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
@@ -118,7 +120,7 @@ class Probe(nn.Module):
             encoded = self.upsampler.encode_guidance(guidance)
         features: Tensor | None = None
         if self.injection != "early":
-            features = self.backbone(normalised)
+            features = (self.feature_cache or self.backbone)(normalised)
         if self.injection == "late" and upsample:
             features = self.upsample(cast(Tensor, features), encoded, image.shape[-2:])
         return EncodedImage(normalised, encoded, features)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from vfm_isbench.errors import ProtocolError
-from vfm_isbench.protocol_checks import ClickEncoderName, HeadName, Injection, check_protocol
+from vfm_isbench.protocol_checks import HeadName, Injection, check_protocol
 from vfm_isbench.registry import unknown_name
 
 PROTOCOL_REVISION = 1
@@ -37,7 +37,8 @@ class Protocol:
         position_embedding: How DINOv2's position grid is resized: "official" as in its own code (bicubic, no
             antialiasing, 0.1 offset; register variants antialiased without offset), "timm" as timm does.
         image_size: Side H = W of the network input in pixels.
-        click_encoder: "patch_embedding" or "simple_vit".
+        click_encoder: "patch_embedding", "simple_vit", or one of another package, see ``vfm-isbench list
+            click_encoders``.
         simple_vit_depth: Blocks of SimpleViT.
         simple_vit_heads: Attention heads of SimpleViT.
         simple_vit_head_width: Channels per head of SimpleViT.
@@ -112,7 +113,7 @@ class Protocol:
     backbone: str = "dinov2_vits14"
     position_embedding: Literal["official", "timm"] = "official"
     image_size: int = 224
-    click_encoder: ClickEncoderName = "simple_vit"
+    click_encoder: str = "simple_vit"
     simple_vit_depth: int = 6
     simple_vit_heads: int = 8
     simple_vit_head_width: int = 64
@@ -249,8 +250,11 @@ class Protocol:
         mine, theirs = self.to_dict(), base.to_dict()
         return [key for key in mine if key not in _NOT_IN_FINGERPRINT and mine[key] != theirs[key]]
 
-    def signature(self) -> str:
+    def signature(self, seeds: Sequence[int] | None = None) -> str:
         """One readable line, in the manner of sacreBLEU's, that tells protocols apart.
+
+        Args:
+            seeds: Seeds to name, where results of several stand together; None names the protocol's own.
 
         >>> Protocol.preset("paper").signature()
         'bb:dinov2_vits14|enc:simple_vit|inj:late|head:conv2|px:224|clicks:ritm20|flip:yes|seed:0|proto:paper@1'
@@ -264,7 +268,7 @@ class Protocol:
             f"px:{self.image_size}",
             f"clicks:ritm{self.max_clicks}",
             f"flip:{'yes' if self.flip_test else 'no'}",
-            f"seed:{self.seed}",
+            f"seed:{','.join(str(seed) for seed in ((self.seed,) if seeds is None else seeds))}",
             f"proto:{self.name}@{PROTOCOL_REVISION}{'+changed' if self.changed_fields() else ''}",
         ]
         return "|".join(parts)

@@ -6,9 +6,11 @@ import math
 from typing import Any, Literal, get_args
 
 from vfm_isbench.errors import ProtocolError
+from vfm_isbench.registry import NAME_RULE, is_plain_name
 
 Injection = Literal["early", "late", "pre_upsampler"]
 ClickEncoderName = Literal["patch_embedding", "simple_vit"]
+"""The built-in ones. A protocol may name others, of packages that need not be installed where a result is read."""
 HeadName = Literal["conv", "linear"]
 
 
@@ -33,6 +35,7 @@ def check_protocol(protocol: Any) -> None:
     for field in ("name", "backbone", "train_dataset", "validation_dataset"):
         value = getattr(protocol, field)
         need(isinstance(value, str) and value != "", field, "a name")
+    need(is_plain_name(protocol.click_encoder), "click_encoder", f"a name: {NAME_RULE}")
     for field, least in _WHOLE_NUMBERS.items():
         value = getattr(protocol, field)
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
@@ -67,7 +70,6 @@ def check_protocol(protocol: Any) -> None:
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "position_embedding": ("official", "timm"),
-    "click_encoder": get_args(ClickEncoderName),
     "injection": get_args(Injection),
     "head": get_args(HeadName),
     "flip": ("any", "horizontal", "none"),

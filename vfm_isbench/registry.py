@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from vfm_isbench.errors import UnknownNameError
 
 T = TypeVar("T")
+
+NAME_RULE = "letters, digits, '_', '-' and '.', no '.py' at the end"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]*[\w-])?", re.ASCII)
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether a name can stand in a signature, a file name and a command without being taken for something else."""
+    return isinstance(name, str) and _PLAIN_NAME.fullmatch(name) is not None and not name.endswith(".py")
 
 
 def unknown_name(kind: str, name: str, known: list[str], hint: str = "") -> UnknownNameError:
@@ -30,7 +39,7 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, hint: str = "") -> None:
         self.kind = kind
-        self._hint = hint
+        self.hint = hint
         self._entries: dict[str, T] = {}
 
     def add(self, name: str, entry: T) -> None:
@@ -59,7 +68,7 @@ class Registry(Generic[T]):
             UnknownNameError: if there is none; the message lists the known names and suggests the nearest.
         """
         if name not in self._entries:
-            raise unknown_name(self.kind, name, list(self._entries), self._hint)
+            raise unknown_name(self.kind, name, list(self._entries), self.hint)
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:

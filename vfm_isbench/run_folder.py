@@ -36,11 +36,13 @@ class RunFolder:
     """Keeps a run's work on disk, so that an interrupted run goes on where it stopped.
 
     Files: ``run.json`` (what the folder belongs to), ``checkpoint.safetensors``, ``evidence/NAME.jsonl`` (a line per
-    evaluated object), ``result.json``.
+    evaluated object), ``result.json``. Evaluations under other speed settings that change what is known of a score
+    have files of their own, such as ``result-stop90.json``.
 
     Args:
         folder: Created if absent.
-        belongs_to: JSON values that must be equal for work to be taken over: protocol, upsampler, backbone weights.
+        belongs_to: JSON values that must be equal for work to be taken over: protocol, upsampler, backbone weights,
+            origins of plugins.
         overwrite: Remove the files of another run instead of refusing.
 
     Raises:
@@ -57,10 +59,9 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"the output folder {folder} cannot be written: {error}") from error
 
-    @property
-    def result_path(self) -> Path:
-        """Where the result goes."""
-        return self.folder / "result.json"
+    def result_path(self, label: str = "") -> Path:
+        """Where the result goes; the label is that of the speed settings, see :meth:`vfm_isbench.Speed.label`."""
+        return self.folder / f"result{label}.json"
 
     def _claim(self, belongs_to: dict[str, Any], overwrite: bool) -> None:
         if self._manifest.is_file() and not overwrite:
@@ -82,7 +83,7 @@ class RunFolder:
                     stacklevel=4,
                 )
             return
-        files = [self._checkpoint, self.result_path, *(self.folder / "evidence").glob("*.jsonl")]
+        files = [self._checkpoint, *self.folder.glob("result*.json"), *(self.folder / "evidence").glob("*.jsonl")]
         files = [file for file in files if file.exists()]
         if files and not overwrite:
             raise RunError(
@@ -102,9 +103,9 @@ class RunFolder:
         """Keep a checkpoint in place of the last one."""
         save_checkpoint(self._checkpoint, checkpoint)
 
-    def evidence(self, dataset: str, belongs_to: str) -> KeptEvidence:
+    def evidence(self, dataset: str, belongs_to: str, label: str = "") -> KeptEvidence:
         """Evidence kept for a data set, and the function that appends more; see :func:`keep_evidence`."""
-        return keep_evidence(self.folder / "evidence" / f"{dataset}.jsonl", belongs_to)
+        return keep_evidence(self.folder / "evidence" / f"{dataset}{label}.jsonl", belongs_to)
 
 
 def keep_evidence(path: Path, belongs_to: str) -> KeptEvidence:
@@ -140,6 +141,7 @@ def keep_evidence(path: Path, belongs_to: str) -> KeptEvidence:
 
 def _in_todays_form(belongs_to: dict[str, Any]) -> dict[str, Any]:
     """What an earlier version wrote, with the protocol fields that came later."""
+    belongs_to = {"precision": "float32", **belongs_to}
     try:
         return {**belongs_to, "protocol": Protocol.from_dict(belongs_to["protocol"]).to_dict()}
     except (KeyError, TypeError, ProtocolError):

@@ -1,16 +1,16 @@
 """Does the demo protocol tell upsamplers apart? Several upsamplers, several seeds, paired differences.
 
-    python benchmarks/recipes/demo.py --output runs/demo --leaderboard leaderboard.csv
+    python benchmarks/recipes/demo.py --output runs/demo
 
 Every pair of neighbours in the list is compared on the same objects and seeds: mean difference of the mean IoU over all
 clicks, and of NoC80, averaged over the seeds, with a 95 % interval from a bootstrap that draws whole images (objects of
-an image are not independent). Interrupted runs go on where they stopped.
+an image are not independent). Interrupted runs go on where they stopped. The run folders, NAME-seedN in the output
+folder, are what ``vfm-isbench leaderboard submit`` makes entries of.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,8 +20,6 @@ from vfm_isbench import Benchmark, Protocol, Result
 from vfm_isbench.metrics import number_of_clicks
 
 RESAMPLES = 10_000
-COLUMNS = ("upsampler", "protocol", "fingerprint", "dataset", "objects", "seeds")
-SCORES = ("noc80", "noc85", "noc90", "iou_at_1", "iou_at_5", "mean_iou")
 
 
 def measure(names: list[str], seeds: list[int], output: Path, protocol: Protocol) -> dict[str, list[Result]]:
@@ -76,33 +74,15 @@ def compare(results: dict[str, list[Result]]) -> None:
             print(f"{better} − {worse}: {score} {difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]  by seed: {seeds}")
 
 
-def write_leaderboard(results: dict[str, list[Result]], path: Path) -> None:
-    """One row per upsampler and data set: scores averaged over the seeds."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*COLUMNS, *SCORES])
-        for name, of_seeds in results.items():
-            first = of_seeds[0]
-            for dataset, found in first.datasets.items():
-                scores = [result.datasets[dataset].scores() for result in of_seeds]
-                means = [f"{np.mean([one[score] for one in scores]):.4f}" for score in SCORES]
-                seeds = " ".join(str(result.protocol.seed) for result in of_seeds)
-                head = [name, first.protocol.name, first.fingerprint[:12], dataset, len(found.objects), seeds]
-                writer.writerow([*head, *means])
-
-
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--upsamplers", nargs="+", default=["nearest", "bilinear", "jbu"], help="from worse to better")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--leaderboard", type=Path, help="CSV file to write")
     options = parser.parse_args()
     results = measure(options.upsamplers, options.seeds, options.output, Protocol.preset("demo"))
     compare(results)
-    if options.leaderboard:
-        write_leaderboard(results, options.leaderboard)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,16 @@ import torch
 from small import SMALL, CallCounter, small_probe
 
 from vfm_isbench.clicks import next_click
-from vfm_isbench.evaluation import EvaluationTimes, ObjectPredictor, evaluate_dataset, evaluate_object
+from vfm_isbench.errors import DataError
+from vfm_isbench.evaluation import EvaluationTimes, ObjectPredictor, evaluate_dataset, evaluate_objects
 from vfm_isbench.evaluation.predictor import ImageCrops
-from vfm_isbench.fakes import FakeDataset
-from vfm_isbench.metrics import intersection_over_union
+from vfm_isbench.fakes import FakeDataset, FakeUpsampler
+from vfm_isbench.metrics import intersection_over_union, number_of_clicks
 from vfm_isbench.probe import EncodedImage, Probe
-from vfm_isbench.types import ObjectEvidence, ObjectId
+from vfm_isbench.protocol_checks import Injection
+from vfm_isbench.speed import Speed
+from vfm_isbench.types import AnnotatedImage, ObjectEvidence, ObjectId
+from vfm_isbench.upsamplers import Bilinear, Upsampler
 
 
 class Oracle(Probe):
@@ -64,7 +68,7 @@ def test_ignored_pixels_count_neither_way() -> None:
     probe = Oracle().eval()
     predicted = ObjectPredictor(probe, ImageCrops(probe, sample.image, protocol), protocol).predict([]) > 0.5
     truth[predicted != (truth == 1)] = -1
-    _, ious = evaluate_object(probe, ImageCrops(probe, sample.image, protocol), truth, protocol)
+    ((_, ious),) = evaluate_objects(probe, [(ImageCrops(probe, sample.image, protocol), truth)], protocol)
     assert ious == [1.0]
 
 
@@ -99,8 +103,9 @@ def test_evidence_is_kept_as_soon_as_it_is_there() -> None:
     kept: list[ObjectEvidence] = []
     dataset = Stopped(images=2, instances=1)
     assert dataset.objects == [ObjectId("fake0", 1), ObjectId("fake1", 1)]
+    speed = Speed(read_ahead=False)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_dataset(small_probe(), dataset, SMALL, keep=kept.append, progress=False)
+        evaluate_dataset(small_probe(), dataset, SMALL, keep=kept.append, speed=speed, progress=False)
     assert [found.object_id for found in kept] == [ObjectId("fake0", 1)]
 
 
@@ -138,3 +143,74 @@ def test_the_progress_bar_shows_the_running_noc(capsys: pytest.CaptureFixture[st
     evidence, _ = evaluate_dataset(small_probe(), dataset, SMALL)
     counts = [next((k for k, iou in enumerate(found.ious, 1) if iou >= 0.9), 4) for found in evidence]
     assert f"NoC90={np.mean(counts):.2f}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("injection", ["early", "late", "pre_upsampler"])
+@pytest.mark.parametrize("upsampler", [Bilinear(), FakeUpsampler()], ids=repr)
+@pytest.mark.parametrize(
+    "speed", [Speed(objects_at_once=3), Speed(read_ahead=False), Speed(objects_at_once=50)], ids=str
+)
+def test_objects_in_lockstep_are_clicked_as_alone(injection: Injection, upsampler: Upsampler, speed: Speed) -> None:
+    dataset, protocol = FakeDataset(images=4), SMALL.replace(injection=injection)
+    probe = small_probe(protocol, upsampler)
+    alone, _ = evaluate_dataset(probe, dataset, protocol, progress=False)
+    kept: list[ObjectEvidence] = []
+    together, times = evaluate_dataset(probe, dataset, protocol, speed=speed, keep=kept.append, progress=False)
+    assert [found.object_id for found in together] == dataset.objects == [found.object_id for found in kept]
+    assert [found.clicks for found in together] == [found.clicks for found in alone]
+    np.testing.assert_allclose([found.ious for found in together], [found.ious for found in alone], rtol=0, atol=1e-4)
+    assert times.clicks == protocol.max_clicks * len(dataset.objects)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_an_object_is_left_once_it_has_reached_the_iou(at_once: int) -> None:
+    """What was clicked until then is the same, and nothing that follows is made up."""
+    dataset, protocol, probe = FakeDataset(images=4), SMALL, small_probe()
+    whole, _ = evaluate_dataset(probe, dataset, protocol, progress=False)
+    reached = sorted(max(found.ious) for found in whole)
+    percent = max(1, int(100 * reached[len(reached) // 2]))
+    speed = Speed(early_stop=(1, percent), objects_at_once=at_once)
+    stopped, times = evaluate_dataset(probe, dataset, protocol, speed=speed, progress=False)
+    lengths = [number_of_clicks(np.array([found.ious]), percent / 100)[0] for found in whole]
+    assert min(lengths) < protocol.max_clicks, "the test would show nothing"
+    for found, short, length in zip(whole, stopped, lengths, strict=True):
+        assert short.clicks == found.clicks[:length] and len(short.ious) == length
+        np.testing.assert_allclose(short.ious, found.ious[:length], rtol=0, atol=1e-4)
+    assert times.clicks == sum(lengths)
+
+
+def test_earlier_evidence_is_taken_over_in_its_place() -> None:
+    dataset, probe = FakeDataset(images=3), small_probe()
+    whole, _ = evaluate_dataset(probe, dataset, SMALL, progress=False)
+    done = {found.object_id: found for found in (whole[1], whole[3])}
+    again, times = evaluate_dataset(probe, dataset, SMALL, done=done, speed=Speed(objects_at_once=2), progress=False)
+    assert again[1] is whole[1] and again[3] is whole[3]
+    assert [found.clicks for found in again] == [found.clicks for found in whole]
+    assert times.clicks == SMALL.max_clicks * (len(whole) - 2)
+
+
+def test_an_image_that_cannot_be_read_ahead_is_told_and_what_came_before_is_kept() -> None:
+    class Broken(FakeDataset):
+        is_listed = False
+
+        def read(self, image_id: str) -> AnnotatedImage:
+            if image_id == "fake1" and self.is_listed:
+                raise DataError("fake1 is broken")
+            return super().read(image_id)
+
+    kept: list[ObjectEvidence] = []
+    dataset = Broken(images=3)
+    assert len(dataset.objects) == 6
+    dataset.is_listed = True
+    with pytest.raises(DataError, match="fake1 is broken"):
+        evaluate_dataset(small_probe(), dataset, SMALL, keep=kept.append, progress=False)
+    assert [found.object_id.image for found in kept] == ["fake0", "fake0"]
+
+
+def test_half_precision_is_close_and_gives_whole_evidence() -> None:
+    dataset, probe = FakeDataset(images=2), small_probe()
+    exact, _ = evaluate_dataset(probe, dataset, SMALL.replace(max_clicks=1), progress=False)
+    speed = Speed(precision="bfloat16")
+    rough, _ = evaluate_dataset(probe, dataset, SMALL.replace(max_clicks=1), speed=speed, progress=False)
+    assert [found.clicks for found in rough] == [found.clicks for found in exact]
+    np.testing.assert_allclose([found.ious for found in rough], [found.ious for found in exact], rtol=0, atol=0.1)

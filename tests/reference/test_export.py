@@ -119,6 +119,13 @@ def test_what_has_no_counterpart_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_click_encoder_of_another_package_is_refused(tmp_path: Path) -> None:
+    protocol = SMALL_REFERENCE.replace(click_encoder="of_a_plugin")
+    with pytest.raises(RunError, match="click encoder 'of_a_plugin' has no counterpart in iSegProbe, which has"):
+        export_reference(reference_probe(SMALL_REFERENCE), protocol, tmp_path / "a.pth")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("name", "match"),
     [

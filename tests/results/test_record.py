@@ -273,8 +273,10 @@ def test_the_frame_has_a_row_per_data_set(result: Result) -> None:
     assert math.isnan(frame["seconds_per_click"][1])
 
 
-def test_the_signature_names_data_sets_protocol_version_and_hash(result: Result) -> None:
-    assert result.signature() == (f"davis:2,sbd:2|{PROTOCOL.signature()}|v:0.1.0|hash:{PROTOCOL.fingerprint()[:12]}")
+def test_the_signature_names_data_sets_protocol_version_and_hashes(result: Result) -> None:
+    assert result.signature() == (
+        f"davis:2,sbd:2|{PROTOCOL.signature()}|v:0.1.0|hash:{PROTOCOL.fingerprint()[:12]}|data:ef,unknown"
+    )
 
 
 STOPPED = (evidence("bear", None, 0.5, 0.7, 0.82, 0.91), evidence("swan", None, 0.2, 0.3, 0.4, 0.5, 0.89))

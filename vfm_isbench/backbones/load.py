@@ -15,6 +15,7 @@ from vfm_isbench.backbones.base import Backbone
 from vfm_isbench.backbones.dinov2 import PositionEmbedding, build_dinov2
 from vfm_isbench.backbones.timm_models import FeatureMapBackbone, ViTBackbone
 from vfm_isbench.errors import ProtocolError, UnknownNameError, WeightsError
+from vfm_isbench.plugins import Plugin, Plugins
 from vfm_isbench.registry import unknown_name
 from vfm_isbench.weights import find_weights, read_state_dict
 
@@ -25,9 +26,16 @@ EFFICIENTNET_LITE0 = "efficientnet_lite0"
 _DEFAULT_STRIDE = 16
 _TIMM_PREFIX = "timm:"
 
+BACKBONE_PLUGINS = Plugins(
+    "backbone",
+    "vfm_isbench.backbones",
+    "a function (image_size, *, weights, pretrained) that makes a vfm_isbench.backbones.Backbone of the same name",
+    lambda: list(list_backbones()),
+)
+
 
 def list_backbones() -> dict[str, str]:
-    """Names of the backbones that are known by name, each with a one-line description."""
+    """Names of this library's own backbones, each with a one-line description."""
     names = {name: f"DINOv2 ViT-{name[10].upper()}/14{' with registers' if 'reg' in name else ''}" for name in DINOV2}
     names[EFFICIENTNET_LITE0] = (
         "EfficientNet-Lite0, ImageNet weights from an installed package (no hub); @8, @16, @32: stride"
@@ -48,16 +56,17 @@ def load_backbone(
     """Build a backbone and load its weights.
 
     Args:
-        name: One of :func:`list_backbones`.
+        name: One of :func:`list_backbones`, or that of an installed plugin.
         image_size: Side of the square images it will see, in pixels.
         position_embedding: How DINOv2's position grid is resized.
         weights: File or folder to take the weights from; None for the hub (or, for EfficientNet-Lite0, its package).
-        pretrained: False builds timm networks with random weights, for trials of the plumbing.
+        pretrained: False builds timm networks with random weights, for trials of the plumbing; plugins are told.
 
     Raises:
         UnknownNameError: if there is no such backbone.
         WeightsError: if its weights cannot be found or do not fit.
         ProtocolError: if the image is no whole number of patches.
+        PluginError: if it is a plugin's, and broken or refused.
     """
     base, _, stride_text = name.partition("@")
     if stride_text and not stride_text.isdigit():
@@ -72,8 +81,18 @@ def load_backbone(
         backbone = _load_timm(name, base.removeprefix(_TIMM_PREFIX), stride, image_size, weights, pretrained)
     else:
         hint = f"Did you mean 'timm:{base}'?" if base.split(".")[0] in timm.list_models() else ""
-        raise unknown_name("backbone", name, list(list_backbones()), hint)
+        backbone = _load_plugin(BACKBONE_PLUGINS.find(name, hint), image_size, weights, pretrained)
+    BACKBONE_PLUGINS.warn_if_refused(base)
     backbone.grid(image_size)
+    return backbone
+
+
+def _load_plugin(plugin: Plugin, image_size: int, weights: Path | None, pretrained: bool) -> Backbone:
+    backbone = plugin.make(Backbone, image_size, weights=weights, pretrained=pretrained)  # type: ignore[type-abstract]
+    if backbone.name != plugin.name:
+        raise plugin.error(f"makes a backbone that calls itself {backbone.name!r}, a name that results would keep")
+    cells = backbone.grid(image_size)
+    plugin.try_out(backbone, image_size, (1, backbone.width, cells, cells))
     return backbone
 
 

@@ -1,26 +1,58 @@
-"""``vfm-isbench compare``: results beside each other, and beside what papers report."""
+"""``vfm-isbench compare``: upsamplers object by object, or beside what papers report."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from vfm_isbench.cli.options import Subparsers, say
-from vfm_isbench.results import Result
+from vfm_isbench.cli.options import INCOMPARABLE, Subparsers, add_statistics_options, say, write_json, write_text
+from vfm_isbench.errors import ComparisonError
+from vfm_isbench.results import compare, group_sides, load_result
 from vfm_isbench.results.quoted import beside_quoted
 
 
 def add_compare(commands: Subparsers) -> None:
     """Add the subcommand."""
-    compare = commands.add_parser("compare", help="show results one below the other, with quoted figures if asked")
-    compare.set_defaults(function=compare_command)
-    compare.add_argument("results", nargs="+", type=Path, metavar="RESULT", help="result.json, or a run folder")
-    compare.add_argument("--quoted", action="store_true", help="beside the figures papers report, with citations")
+    parser = commands.add_parser(
+        "compare", help="compare upsamplers object by object, or show results beside quoted figures"
+    )
+    parser.set_defaults(function=compare_command)
+    parser.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULT",
+        help="result.json, or a run folder; seeds of one upsampler are combined, and the first upsampler is the one "
+        "that others are compared with",
+    )
+    parser.add_argument("--quoted", action="store_true", help="beside the figures papers report, with citations")
+    parser.add_argument(
+        "--dataset", action="append", metavar="NAME", help="compare on this data set only; may be repeated"
+    )
+    add_statistics_options(parser, "of the two-sided intervals")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the comparison as Markdown")
 
 
-def compare_command(arguments: argparse.Namespace) -> None:
+def compare_command(arguments: argparse.Namespace) -> int | None:
     """``vfm-isbench compare``."""
-    results = [Result.load(path / "result.json" if path.is_dir() else path) for path in arguments.results]
-    say("\n\n".join(str(result) for result in results))
-    if arguments.quoted:
-        say("", beside_quoted(results))
+    results = [load_result(path) for path in arguments.results]
+    sides = [] if arguments.quoted else group_sides(results)
+    if len(sides) < 2:
+        if arguments.json or arguments.markdown:
+            raise ComparisonError("--json and --markdown write comparisons, and there is only one upsampler here")
+        say("\n\n".join(str(result) for result in results))
+        if arguments.quoted:
+            say("", beside_quoted(results))
+        return None
+    comparison = compare(
+        *sides,
+        datasets=arguments.dataset,
+        confidence=arguments.confidence,
+        resamples=arguments.resamples,
+    )
+    say(str(comparison))
+    if arguments.json:
+        write_json(arguments.json, comparison.to_dict())
+    if arguments.markdown:
+        write_text(arguments.markdown, comparison.to_markdown())
+    return None if comparison.is_complete else INCOMPARABLE

@@ -11,8 +11,10 @@ from vfm_isbench.cli.options import (
     Subparsers,
     add_device_option,
     add_loading_options,
+    add_speed_options,
     load_options,
     say,
+    speed_from,
 )
 from vfm_isbench.reference import export_reference
 
@@ -29,6 +31,7 @@ def add_eval(commands: Subparsers) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N objects of each test set")
     parser.add_argument("--name", help="what the table calls the upsampler (default: its own name)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="result file to write, R.json")
+    add_speed_options(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -64,6 +67,7 @@ def eval_command(arguments: argparse.Namespace) -> None:
         limit=arguments.limit,
         name=arguments.name,
         output=arguments.output,
+        speed=speed_from(arguments),
         progress=not arguments.quiet,
         upsampler=arguments.upsampler,
         backbone_weights=arguments.backbone_weights,

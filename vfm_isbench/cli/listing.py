@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from vfm_isbench.backbones import list_backbones
+from vfm_isbench.backbones import BACKBONE_PLUGINS, list_backbones
 from vfm_isbench.cli.options import Subparsers, say
-from vfm_isbench.datasets import list_datasets
+from vfm_isbench.click_encoders import CLICK_ENCODER_PLUGINS, list_click_encoders
+from vfm_isbench.datasets import DATASET_PLUGINS, list_datasets
 from vfm_isbench.protocol import PRESETS
-from vfm_isbench.upsamplers import describe_loaders, list_upsamplers
+from vfm_isbench.upsamplers import UPSAMPLER_PLUGINS, describe_loaders, list_upsamplers
 
 OF_OTHERS = {
     "hub:OWNER/REPO[@COMMIT]:ENTRY": "any repository made for torch.hub, with --trust-remote-code",
@@ -17,21 +18,32 @@ OF_OTHERS = {
 }
 """What can be written for upsamplers that this library does not know."""
 
+PLUGINS = {
+    "backbones": BACKBONE_PLUGINS,
+    "upsamplers": UPSAMPLER_PLUGINS,
+    "datasets": DATASET_PLUGINS,
+    "click_encoders": CLICK_ENCODER_PLUGINS,
+}
+
 
 def add_list(commands: Subparsers) -> None:
     """Add the subcommand."""
     listing = commands.add_parser("list", help="what can be named")
     listing.set_defaults(function=list_command)
-    listing.add_argument("kind", choices=["protocols", "backbones", "upsamplers", "datasets"])
+    listing.add_argument("kind", choices=["protocols", "backbones", "upsamplers", "datasets", "click_encoders"])
 
 
 def list_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench list``."""
-    entries: dict[str, str] = {
+    kind: str = arguments.kind
+    own: dict[str, str] = {
         "protocols": lambda: {name: protocol.signature() for name, protocol in PRESETS.items()},
         "backbones": list_backbones,
         "upsamplers": lambda: list_upsamplers() | describe_loaders() | OF_OTHERS,
         "datasets": list_datasets,
-    }[arguments.kind]()
-    width = max(map(len, entries))
-    say(*(f"{name.ljust(width)}  {description}" for name, description in entries.items()))
+        "click_encoders": list_click_encoders,
+    }[kind]()
+    # Not a dictionary: a plugin that is refused because its name is built in has a line of its own.
+    entries = [*own.items(), *(PLUGINS[kind].describe() if kind in PLUGINS else [])]
+    width = max(len(name) for name, _ in entries)
+    say(*(f"{name.ljust(width)}  {description}" for name, description in entries))

@@ -1,6 +1,7 @@
 """The parser of all subcommands, and what happens to their errors.
 
-Exit codes: 0 done, 2 wrong use or bad input, 130 interrupted.
+Exit codes: 0 done, 2 wrong use or bad input, 3 results that must not be compared, 130 interrupted. A command that has
+more to say returns a code of its own; None stands for 0.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ from vfm_isbench.cli.check import add_check
 from vfm_isbench.cli.compare import add_compare
 from vfm_isbench.cli.data import add_data
 from vfm_isbench.cli.evaluate import add_eval, add_export_reference
+from vfm_isbench.cli.features import add_features
+from vfm_isbench.cli.leaderboard import add_leaderboard
 from vfm_isbench.cli.listing import add_list
+from vfm_isbench.cli.options import BAD_INPUT, INCOMPARABLE, INTERRUPTED, OK
+from vfm_isbench.cli.plot import add_plot
+from vfm_isbench.cli.regress import add_regress
 from vfm_isbench.cli.run import add_run
-from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
+from vfm_isbench.cli.show import add_show
+from vfm_isbench.errors import IncomparableError, VfmIsbenchError, VfmIsbenchWarning
 
-OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
 GOES_ON = "the same command goes on where this one stopped"
 NOTHING_KEPT = "nothing was kept: with --output the same command would go on where it stopped"
 
@@ -39,10 +45,15 @@ def build_parser() -> argparse.ArgumentParser:
     add_run(commands)
     add_eval(commands)
     add_compare(commands)
+    add_regress(commands)
     add_data(commands)
     add_export_reference(commands)
     add_list(commands)
     add_check(commands)
+    add_leaderboard(commands)
+    add_plot(commands)
+    add_show(commands)
+    add_features(commands)
     return parser
 
 
@@ -57,17 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            parsed.function(parsed)
+            code: int | None = parsed.function(parsed)
         except VfmIsbenchError as error:
             if parsed.debug:
                 traceback.print_exc()
             sys.stderr.write(f"vfm-isbench: {error}\n")
-            return BAD_INPUT
+            return INCOMPARABLE if isinstance(error, IncomparableError) else BAD_INPUT
         except KeyboardInterrupt:
             is_kept = parsed.command != "eval" or parsed.output
             sys.stderr.write(f"interrupted; {GOES_ON if is_kept else NOTHING_KEPT}\n")
             return INTERRUPTED
-    return OK
+    return OK if code is None else code
 
 
 def _allow_debug_anywhere(arguments: Iterable[str]) -> list[str]:

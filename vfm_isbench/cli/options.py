@@ -6,16 +6,24 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
-from vfm_isbench.errors import ProtocolError
+from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.protocol import PRESETS, Protocol
+from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES
+from vfm_isbench.speed import Precision, Speed
 from vfm_isbench.upsamplers import LoadOptions
 
 UPSAMPLER_HELP = (
-    "built-in name, loftup:NAME, featup:NAME, lift:FILE, hub:OWNER/REPO:ENTRY, hf:OWNER/NAME, "
+    "built-in name, name of a plugin, loftup:NAME, featup:NAME, lift:FILE, hub:OWNER/REPO:ENTRY, hf:OWNER/NAME, "
     "package.module:attribute, or path/to/file.py:attribute"
 )
+
+OK, BAD_INPUT, INCOMPARABLE, INTERRUPTED = 0, 2, 3, 130
+"""Exit codes of all commands; ``regress`` has two more for its verdicts."""
+
+EARLY_STOP = (80, 85, 90)
+"""IoUs in percent of ``--early-stop`` alone: those of the standard table."""
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -23,6 +31,35 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 def say(*lines: str) -> None:
     """Write lines to the standard output."""
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, and the folder it lies in.
+
+    Raises:
+        ResultError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ResultError(f"{path} cannot be written: {error}") from error
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file of JSON; see :func:`write_text`."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def add_statistics_options(parser: argparse.ArgumentParser, of: str) -> None:
+    """``--confidence`` (of what, is said by the command), ``--resamples`` and ``--json``."""
+    parser.add_argument(
+        "--confidence", type=float, default=CONFIDENCE, metavar="C", help=f"{of} (default: {CONFIDENCE})"
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=RESAMPLES, metavar="N", help=f"of the bootstrap (default: {RESAMPLES})"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
@@ -45,11 +82,47 @@ def load_options(arguments: argparse.Namespace) -> LoadOptions:
     return LoadOptions(weights=arguments.upsampler_weights, trust_remote_code=arguments.trust_remote_code)
 
 
+def add_speed_options(parser: argparse.ArgumentParser) -> None:
+    """What :func:`speed_from` reads."""
+    group = parser.add_argument_group("speed", "how a number is computed, never which one")
+    group.add_argument(
+        "--early-stop",
+        type=int,
+        nargs="*",
+        metavar="IOU",
+        help="give an object no more clicks once it has reached these IoUs in %% (alone: 80 85 90); NoC and IoU@1 stay "
+        "the same, later IoUs are missing, and the result is not ranked",
+    )
+    group.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="arithmetic of the network; anything but float32 changes numbers a little, and is not ranked",
+    )
+    group.add_argument("--objects-at-once", type=int, metavar="N", help="objects in one pass (default: 1, on CUDA 8)")
+    group.add_argument(
+        "--feature-cache", type=Path, metavar="DIR", help="keep backbone features there for further runs"
+    )
+    group.add_argument("--no-shortcut", action="store_true", help="run the whole network for every click, as a check")
+
+
+def speed_from(arguments: argparse.Namespace) -> Speed:
+    """The speed settings."""
+    stop = arguments.early_stop
+    return Speed(
+        early_stop=None if stop is None else tuple(stop) or EARLY_STOP,
+        precision=arguments.precision,
+        objects_at_once=arguments.objects_at_once,
+        feature_cache=arguments.feature_cache,
+        shortcut=not arguments.no_shortcut,
+    )
+
+
 def add_protocol_options(parser: argparse.ArgumentParser) -> None:
     """What :func:`protocol_from` reads."""
     parser.add_argument("--protocol", default="demo", metavar="NAME", help=f"{', '.join(PRESETS)} (default: demo)")
     parser.add_argument("--backbone", metavar="NAME", help="see: vfm-isbench list backbones")
-    parser.add_argument("--click-encoder", metavar="NAME", help="patch_embedding or simple_vit")
+    parser.add_argument("--click-encoder", metavar="NAME", help="see: vfm-isbench list click_encoders")
     parser.add_argument("--injection", metavar="NAME", help="early, late or pre_upsampler")
     parser.add_argument("--head", metavar="NAME", help="conv or linear")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of weights and training draws")

@@ -13,9 +13,11 @@ from vfm_isbench.cli.options import (
     add_device_option,
     add_loading_options,
     add_protocol_options,
+    add_speed_options,
     load_options,
     protocol_from,
     say,
+    speed_from,
 )
 from vfm_isbench.protocol import Protocol
 
@@ -35,6 +37,7 @@ def add_run(commands: Subparsers) -> None:
     run.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare training samples")
     run.add_argument("--output", type=Path, metavar="DIR", help="run folder (default: runs/UPSAMPLER-PROTOCOL-seedN)")
     run.add_argument("--overwrite", action="store_true", help="give up another run found in the run folder")
+    add_speed_options(run)
     run.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -42,6 +45,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench run``."""
     protocol = protocol_from(arguments)
     output = arguments.output or default_output(arguments.name or arguments.upsampler, protocol)
+    speed = speed_from(arguments)
     benchmark = Benchmark(
         protocol,
         device=arguments.device,
@@ -52,9 +56,10 @@ def run_command(arguments: argparse.Namespace) -> None:
         progress=not arguments.quiet,
         overwrite=arguments.overwrite,
         load_options=load_options(arguments),
+        speed=speed,
     )
     result = benchmark.run(arguments.upsampler, arguments.name)
-    say(str(result), f"saved: {output / 'result.json'}")
+    say(str(result), f"saved: {output / f'result{speed.label()}.json'}")
 
 
 def default_output(upsampler: str, protocol: Protocol) -> Path:

@@ -1,6 +1,19 @@
 """Click encoders: from the click map (previous mask and disks) to patch tokens of the backbone's width."""
 
+from vfm_isbench.click_encoders.catalogue import (
+    CLICK_ENCODER_PLUGINS,
+    check_click_encoder,
+    list_click_encoders,
+    make_click_encoder,
+)
 from vfm_isbench.click_encoders.patch_embedding import PatchEmbedding
 from vfm_isbench.click_encoders.simple_vit import SimpleViT
 
-__all__ = ["PatchEmbedding", "SimpleViT"]
+__all__ = [
+    "CLICK_ENCODER_PLUGINS",
+    "PatchEmbedding",
+    "SimpleViT",
+    "check_click_encoder",
+    "list_click_encoders",
+    "make_click_encoder",
+]

@@ -13,6 +13,7 @@ from vfm_isbench.datasets.sbd import SbdDataset, is_published_sample_weights, re
 from vfm_isbench.datasets.scenes import ScenesDataset
 from vfm_isbench.datasets.single_object import BerkeleyDataset, DavisDataset, GrabCutDataset
 from vfm_isbench.errors import DataError, VfmIsbenchWarning
+from vfm_isbench.plugins import Plugins
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry import Registry
 from vfm_isbench.types import Array
@@ -37,9 +38,16 @@ class DatasetEntry:
 DATASETS: Registry[DatasetEntry] = Registry("data set")
 SAMPLE_WEIGHTS_FILE = "sbd_samples_weights.pkl"
 
+DATASET_PLUGINS = Plugins(
+    "data set",
+    "vfm_isbench.datasets",
+    "a function (role, data_root, protocol) that opens a vfm_isbench.datasets.ObjectDataset of the same name",
+    lambda: list(DATASETS),
+)
+
 
 def list_datasets() -> dict[str, str]:
-    """Names of the data sets, each with a one-line description."""
+    """Names of this library's own data sets, each with a one-line description."""
     return {name: DATASETS.get(name).description for name in DATASETS}
 
 
@@ -49,8 +57,17 @@ def open_dataset(name: str, role: Role, data_root: Path | None, protocol: Protoc
     Raises:
         UnknownNameError: if there is no such data set.
         DataError: if its folder is missing or incomplete, or the data set has no training images.
+        PluginError: if it is a plugin's, and broken or refused.
     """
-    return DATASETS.get(name).open(role, data_root, protocol)
+    if name in DATASETS:
+        DATASET_PLUGINS.warn_if_refused(name)
+        return DATASETS.get(name).open(role, data_root, protocol)
+    plugin = DATASET_PLUGINS.find(name)
+    dataset = plugin.make(ObjectDataset, role, data_root, protocol)  # type: ignore[type-abstract]
+    if getattr(dataset, "name", None) != name:
+        called = getattr(dataset, "name", None)
+        raise plugin.error(f"opens a data set that calls itself {called!r}, a name that results would keep")
+    return dataset
 
 
 def _folder(name: str, folder: str, data_root: Path | None) -> Path:

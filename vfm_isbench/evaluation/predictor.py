@@ -79,20 +79,31 @@ class ObjectPredictor:
         """Crop used by the last prediction."""
         return self._box
 
-    @torch.inference_mode()
     def predict(self, clicks: Sequence[Click]) -> Array:
         """Predict the object from all its clicks so far.
 
         Returns:
             H×W float32 probabilities, zero outside the crop.
         """
-        protocol, shape = self._protocol, self._crops.shape
+        with torch.inference_mode():
+            return self.paste(self._probe.logits(*self.look(clicks)))
+
+    @torch.inference_mode()
+    def look(self, clicks: Sequence[Click]) -> tuple[Any, Tensor]:
+        """Choose the crop for all clicks so far: what the network takes, the encoded crop and the click map."""
         previous = None if self._probability is None else self._probability[0, 0].cpu().numpy()
-        box = choose_crop(self._box, previous, shape, clicks, protocol)
+        box = choose_crop(self._box, previous, self._crops.shape, clicks, self._protocol)
         if box != self._box or self._encoded is None:
             self._encoded = self._crops.encode(box)
             self._box = box
-        logits = self._probe.logits(self._encoded, self._click_map(clicks, box))
+        return self._encoded, self._click_map(clicks, box)
+
+    @torch.inference_mode()
+    def paste(self, logits: Tensor) -> Array:
+        """Take the network's logits of the crop just chosen back to the image: probabilities as of :meth:`predict`."""
+        protocol, box = self._protocol, self._box
+        assert box is not None, "look() comes first"
+        logits = logits.float()
         if protocol.flip_test:
             logits = 0.5 * (logits[:1] + logits[1:].flip(3))
         crop = functional.interpolate(
@@ -101,7 +112,7 @@ class ObjectPredictor:
             mode="bilinear",
             align_corners=protocol.align_corners,
         )
-        self._probability = crop.new_zeros(1, 1, *shape)
+        self._probability = crop.new_zeros(1, 1, *self._crops.shape)
         rows, cols = box.slices
         self._probability[..., rows, cols] = crop
         probability: Array = self._probability[0, 0].cpu().numpy()

@@ -127,6 +127,11 @@ def _check(probe: Probe, protocol: Protocol) -> None:
         raise RunError(
             f"backbone {protocol.backbone!r} has no counterpart in iSegProbe, whose DINOv2 is {BACKBONE!r} only"
         )
+    if protocol.click_encoder not in CLICK_ENCODERS.values():
+        raise RunError(
+            f"click encoder {protocol.click_encoder!r} has no counterpart in iSegProbe, which has "
+            f"{' and '.join(map(repr, CLICK_ENCODERS.values()))} only"
+        )
     for field, expected in (("position_embedding", "official"), ("align_corners", True)):
         if getattr(protocol, field) != expected:
             raise RunError(

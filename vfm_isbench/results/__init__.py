@@ -1,6 +1,30 @@
-"""Results: the record with its evidence, and the standard table."""
+"""Results: the record with its evidence, the standard table, comparisons with intervals, and a regression test."""
 
+from vfm_isbench.results.bootstrap import Estimate, estimate_difference, estimate_mean
+from vfm_isbench.results.comparability import why_incomparable
+from vfm_isbench.results.comparison import Comparison, Difference, compare
 from vfm_isbench.results.environment import describe_environment
 from vfm_isbench.results.record import DatasetResult, Result
+from vfm_isbench.results.regression import Judgement, Regression, regress
+from vfm_isbench.results.sides import Side, group_sides, load_result
+from vfm_isbench.results.signature import score_signature
 
-__all__ = ["DatasetResult", "Result", "describe_environment"]
+__all__ = [
+    "Comparison",
+    "DatasetResult",
+    "Difference",
+    "Estimate",
+    "Judgement",
+    "Regression",
+    "Result",
+    "Side",
+    "compare",
+    "describe_environment",
+    "estimate_difference",
+    "estimate_mean",
+    "group_sides",
+    "load_result",
+    "regress",
+    "score_signature",
+    "why_incomparable",
+]

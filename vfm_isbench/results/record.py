@@ -16,6 +16,7 @@ import pandas as pd
 from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.metrics import mean_iou_at, not_reached, number_of_clicks, stopping_click
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.results.signature import score_signature, signature
 from vfm_isbench.results.table import format_table
 from vfm_isbench.types import Array, Click, ObjectEvidence, ObjectId
 
@@ -127,9 +128,11 @@ class Result:
 
     def signature(self) -> str:
         """One line that tells what was measured under which protocol, after sacreBLEU's."""
-        counts = ",".join(f"{name}:{len(found.objects)}" for name, found in self.datasets.items())
-        version = self.environment.get("vfm_isbench", "unknown")
-        return f"{counts}|{self.protocol.signature()}|v:{version}|hash:{self.fingerprint[:12]}"
+        return signature([self], list(self.datasets))
+
+    def score_signature(self, dataset: str, metric: str) -> str:
+        """The same for one score, as in ``noc90|grabcut:50|bb:…|hash:…|data:…``; see :func:`score_signature`."""
+        return score_signature([self], dataset, metric)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per data set: objects, NoC80/85/90/95 with deviations, objects at the cap, IoU@k, s/click."""

@@ -14,9 +14,11 @@ from tqdm import tqdm
 
 from vfm_isbench.clicks import add_click, click_maps, next_training_click, points_tensor
 from vfm_isbench.errors import ProtocolError
+from vfm_isbench.feature_cache import cached_features
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.shortcut import WholeProbe, quickest
+from vfm_isbench.speed import Speed, arithmetic, tf32
 from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture
 from vfm_isbench.training.loss import normalized_focal_loss
 from vfm_isbench.training.samples import Batch, TrainingSamples, collate, items_per_epoch
@@ -43,7 +45,7 @@ def train(
     upsampler: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
     workers: int = 0,
-    shortcut: bool = True,
+    speed: Speed | None = None,
     progress: bool = True,
 ) -> tuple[EpochRecord, ...]:
     """Train click encoder and head.
@@ -57,8 +59,7 @@ def train(
         upsampler: Identity of the upsampler, noted in checkpoints.
         extra: Further JSON values noted in checkpoints.
         workers: Processes that prepare samples.
-        shortcut: Do once per batch what does not depend on the clicks, see :mod:`vfm_isbench.shortcut`; without it the
-            whole probe runs for every click. Losses are equal up to rounding.
+        speed: How fast; see :class:`vfm_isbench.Speed`.
         progress: Show a progress bar with loss and IoU.
 
     Returns:
@@ -67,12 +68,13 @@ def train(
     Raises:
         ProtocolError: if an epoch has fewer samples than one batch.
     """
-    protocol = samples.protocol
+    protocol, speed = samples.protocol, speed or Speed()
     steps = items_per_epoch(protocol, samples.dataset) // protocol.batch_size
     if steps == 0:
         per_epoch = protocol.samples_per_epoch or len(samples.dataset)
         raise ProtocolError(f"an epoch of {per_epoch} samples is less than one batch of {protocol.batch_size}")
     parameters = list(probe.trainable().parameters())
+    device = parameters[0].device
     optimizer = torch.optim.Adam(
         parameters, lr=protocol.learning_rate, betas=protocol.adam_betas, eps=protocol.adam_epsilon
     )
@@ -83,13 +85,18 @@ def train(
     for epoch in range(len(history), protocol.epochs):
         began = time.perf_counter()
         losses, ious = [], []
-        batches = _loader(samples, epoch, steps, workers)
-        with tqdm(batches, total=steps, desc=f"epoch {epoch + 1}/{protocol.epochs}", disable=not progress) as bar:
+        batches = _loader(samples, epoch, steps, workers, device)
+        title = f"epoch {epoch + 1}/{protocol.epochs}"
+        with (
+            tf32(speed.precision == "tf32"),  # of the backward pass too
+            cached_features(probe, speed.feature_cache),
+            tqdm(batches, total=steps, desc=title, disable=not progress) as bar,
+        ):
             for step, batch in enumerate(bar):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(protocol, epoch, epoch * steps + step)
                 rng = click_generator(protocol, 0, epoch, step)
-                logits, targets = predict_batch(probe, batch, protocol, rng, shortcut=shortcut)
+                logits, targets = predict_batch(probe, batch, protocol, rng, speed=speed)
                 loss = normalized_focal_loss(
                     logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma
                 ).mean()
@@ -101,7 +108,7 @@ def train(
                 bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", IoU=f"{np.mean(ious[-50 * len(targets) :]):.3f}")
         validation_iou = None
         if validation is not None and protocol.validation_samples:
-            validation_iou = validate(probe, validation, workers=workers, shortcut=shortcut, progress=progress)
+            validation_iou = validate(probe, validation, workers=workers, speed=speed, progress=progress)
         record = EpochRecord(
             epoch, float(np.mean(losses)), float(np.mean(ious)), validation_iou, time.perf_counter() - began
         )
@@ -114,17 +121,21 @@ def train(
 
 
 def validate(
-    probe: Probe, samples: TrainingSamples, *, workers: int = 0, shortcut: bool = True, progress: bool = True
+    probe: Probe, samples: TrainingSamples, *, workers: int = 0, speed: Speed | None = None, progress: bool = True
 ) -> float:
     """Mean IoU over the protocol's validation samples: the same ones after every epoch."""
     protocol = samples.protocol
     steps = -(-protocol.validation_samples // protocol.batch_size)
     ious: list[float] = []
-    batches = _loader(samples, 0, steps, workers)
-    with torch.no_grad(), tqdm(batches, total=steps, desc="validation", leave=False, disable=not progress) as bar:
+    batches = _loader(samples, 0, steps, workers, next(probe.head.parameters()).device)
+    with (
+        torch.no_grad(),
+        cached_features(probe, speed.feature_cache if speed else None),
+        tqdm(batches, total=steps, desc="validation", leave=False, disable=not progress) as bar,
+    ):
         for step, batch in enumerate(bar):
             rng = click_generator(protocol, 1, 0, step)
-            logits, targets = predict_batch(probe, batch, protocol, rng, training=False, shortcut=shortcut)
+            logits, targets = predict_batch(probe, batch, protocol, rng, training=False, speed=speed)
             ious += batch_iou(logits, targets)
     return float(np.mean(ious[: protocol.validation_samples]))
 
@@ -136,7 +147,7 @@ def predict_batch(
     rng: np.random.Generator,
     *,
     training: bool = True,
-    shortcut: bool = True,
+    speed: Speed | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Predict a batch after a random number of iterative clicks.
 
@@ -146,24 +157,28 @@ def predict_batch(
         protocol: For the clicks.
         rng: Source of randomness of the iterative clicks.
         training: Whether the last prediction is made in training mode.
-        shortcut: See :func:`train`.
+        speed: See :func:`train`.
 
     Returns:
         Logits and targets, both B×1×H×W.
     """
+    speed = speed or Speed()
     device = next(probe.head.parameters()).device
-    targets = batch.targets.to(device)
-    network = quickest(probe) if shortcut else WholeProbe(probe)  # made anew: weights have changed
-    encoded = network.encode(batch.images.to(device))
+    images, targets = (tensor.to(device, non_blocking=True) for tensor in (batch.images, batch.targets))
+    network = quickest(probe) if speed.shortcut else WholeProbe(probe)  # made anew: weights have changed
     previous = torch.zeros_like(targets)
     clicks = batch.clicks
-    probe.eval()
-    for step in range(1, int(rng.integers(protocol.max_iterative_clicks + 1)) + 1):
-        with torch.no_grad():
-            previous = torch.sigmoid(network.logits(encoded, _click_map(clicks, previous, protocol)))
-        clicks = _more_clicks(clicks, batch, previous, protocol, step, rng)
-    probe.train(training)
-    return network.logits(encoded, _click_map(clicks, previous, protocol)), targets
+    with arithmetic(speed.precision, device):
+        encoded = network.encode(images)
+        probe.eval()
+        for step in range(1, int(rng.integers(protocol.max_iterative_clicks + 1)) + 1):
+            with torch.no_grad():
+                logits = network.logits(encoded, _click_map(clicks, previous, protocol))
+            previous = torch.sigmoid(logits.float())
+            clicks = _more_clicks(clicks, batch, previous, protocol, step, rng)
+        probe.train(training)
+        logits = network.logits(encoded, _click_map(clicks, previous, protocol))
+    return logits.float(), targets
 
 
 def _click_map(clicks: list[list[Click]], previous: Tensor, protocol: Protocol) -> Tensor:
@@ -195,7 +210,7 @@ def click_generator(protocol: Protocol, purpose: int, epoch: int, step: int) -> 
     return np.random.default_rng([_CLICK_STREAM, purpose, protocol.seed, epoch, step])
 
 
-def _loader(samples: TrainingSamples, epoch: int, steps: int, workers: int) -> Iterable[Batch]:
+def _loader(samples: TrainingSamples, epoch: int, steps: int, workers: int, device: torch.device) -> Iterable[Batch]:
     keys = [(epoch, item) for item in range(steps * samples.protocol.batch_size)]
     return DataLoader(
         samples,
@@ -203,5 +218,6 @@ def _loader(samples: TrainingSamples, epoch: int, steps: int, workers: int) -> I
         sampler=keys,
         num_workers=workers,
         collate_fn=collate,
+        pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else every loader draws a number from the caller's global generator
     )

@@ -49,6 +49,10 @@ class Batch:
     targets: Tensor
     clicks: list[list[Click]]
 
+    def pin_memory(self) -> Batch:
+        """A copy in memory from which CUDA devices can fetch while they compute; called by PyTorch's loader."""
+        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.clicks)
+
 
 def collate(samples: Sequence[TrainingSample]) -> Batch:
     """Stack samples."""

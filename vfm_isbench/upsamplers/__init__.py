@@ -25,7 +25,13 @@ from vfm_isbench.upsamplers.pretrained import (
     load_pretrained_lift,
     load_pretrained_loftup,
 )
-from vfm_isbench.upsamplers.resolve import is_own, list_upsamplers, load_upsampler, prepare_upsampler
+from vfm_isbench.upsamplers.resolve import (
+    UPSAMPLER_PLUGINS,
+    is_own,
+    list_upsamplers,
+    load_upsampler,
+    prepare_upsampler,
+)
 from vfm_isbench.upsamplers.specs import LOADERS, Loader, LoadOptions
 
 __all__ = [
@@ -47,6 +53,7 @@ __all__ = [
     "Style",
     "TwoStepUpsampler",
     "UPSAMPLERS",
+    "UPSAMPLER_PLUGINS",
     "Upsampler",
     "UpsamplerIdentity",
     "adapt",

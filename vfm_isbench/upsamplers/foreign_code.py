@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import json
 import sys
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.registry import unknown_name
 from vfm_isbench.upsamplers.adapters import Style, adapt, detect_style
-from vfm_isbench.upsamplers.base import TwoStepUpsampler, Upsampler, keeps_patch_resolution
+from vfm_isbench.upsamplers.base import TwoStepUpsampler, Upsampler, interpolation_of, keeps_patch_resolution
 from vfm_isbench.upsamplers.freezing import find_module
 from vfm_isbench.upsamplers.specs import LoadOptions
 
@@ -32,7 +31,7 @@ class RepositoryModules(ModuleType):
     silently get code of the first.
 
     It is a module itself, so that an upsampler's fingerprint has its name alone: what has been imported, and from which
-    folder, says nothing of what is computed. The code counts by :func:`code_sha256`.
+    folder, says nothing of what is computed. The code counts by :func:`vfm_isbench.plugins.code_sha256`.
 
     Args:
         folder: The repository.
@@ -71,7 +70,7 @@ def in_place(modules: RepositoryModules | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Sourced:
-    """An upsampler from a repository, with what tables call it and where it came from.
+    """An upsampler of other people, with what tables call it and where it came from.
 
     Attributes:
         upsampler: The upsampler, called ``(features, image)``.
@@ -89,6 +88,11 @@ class Sourced:
     def keeps_patch_resolution(self) -> bool:
         """What the upsampler declares."""
         return keeps_patch_resolution(self.upsampler)
+
+    @property
+    def interpolation(self) -> tuple[str, bool | None] | None:
+        """What the upsampler declares."""
+        return interpolation_of(self.upsampler)
 
     def __call__(self, features: Tensor, image: Tensor) -> Tensor:
         """Upsample ``features`` B×C×h×w, guided by ``image`` B×3×H×W."""
@@ -166,15 +170,6 @@ def warn_unpinned(spec: str, pinned: str) -> None:
     """Warn that a name stands for whatever its repository holds at the time."""
     message = f"upsampler {spec!r} is not pinned to a commit, so its results may not repeat; pin it: {pinned}"
     warnings.warn(message, VfmIsbenchWarning, stacklevel=3)
-
-
-def code_sha256(folder: Path) -> str:
-    """Hexadecimal hash of all Python files of a repository: their paths and contents, in the order of the paths."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
-        for part in (path.relative_to(folder).as_posix().encode(), path.read_bytes()):
-            digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -15,12 +15,12 @@ from torch import nn
 
 from vfm_isbench.downloads import hash_file
 from vfm_isbench.errors import ContractError, UnknownNameError
+from vfm_isbench.plugins import code_sha256
 from vfm_isbench.registry import unknown_name
 from vfm_isbench.upsamplers.base import Upsampler
 from vfm_isbench.upsamplers.checkpoint_keys import load_exactly
 from vfm_isbench.upsamplers.foreign_code import (
     RepositoryModules,
-    code_sha256,
     in_place,
     pick,
     read_settings,

@@ -8,29 +8,41 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError
+from vfm_isbench.plugins import Plugin, Plugins
 from vfm_isbench.registry import unknown_name
 from vfm_isbench.upsamplers.adapters import FEATURE_NAMES, IMAGE_NAMES, detect_style, to_contract
-from vfm_isbench.upsamplers.base import UPSAMPLERS, Upsampler
+from vfm_isbench.upsamplers.base import UPSAMPLERS, TwoStepUpsampler, Upsampler
+from vfm_isbench.upsamplers.featup import FeatUpJBU
+from vfm_isbench.upsamplers.foreign_code import Sourced, TwoStepSourced
 from vfm_isbench.upsamplers.specs import LOADERS, OWN_LOADERS, LoadOptions
 from vfm_isbench.upsamplers.violations import check_callable
+
+UPSAMPLER_PLUGINS = Plugins(
+    "upsampler",
+    "vfm_isbench.upsamplers",
+    "an upsampler (features, image), or a class or function that makes one when called without arguments",
+    lambda: [*UPSAMPLERS, *LOADERS],
+)
 
 
 def load_upsampler(spec: str, options: LoadOptions | None = None) -> Upsampler:
     """Find an upsampler by what was written for it.
 
     Args:
-        spec: A built-in name ("bilinear"); one with a loader's name before the colon, as ``loftup:dinov2s`` or
-            ``hub:OWNER/REPO:ENTRY``; ``package.module:attribute``; or ``path/to/file.py:attribute``. The attribute,
-            dotted if need be, is an upsampler (function, module, any callable), or a class or a function that makes
-            one when called without arguments. A function counts as a maker if it can be called without arguments, and
-            not with two or with names that say nothing of features or images.
+        spec: A built-in name ("bilinear"), or that of an installed plugin; one with a loader's name before the colon,
+            as ``loftup:dinov2s`` or ``hub:OWNER/REPO:ENTRY``; ``package.module:attribute``; or
+            ``path/to/file.py:attribute``. The attribute, dotted if need be, is an upsampler (function, module, any
+            callable), or a class or a function that makes one when called without arguments. A function counts as a
+            maker if it can be called without arguments, and not with two or with names that say nothing of features
+            or images.
         options: What loaders need besides; by default no weights of one's own, and no code of others.
 
     Returns:
@@ -39,6 +51,7 @@ def load_upsampler(spec: str, options: LoadOptions | None = None) -> Upsampler:
     Raises:
         UnknownNameError: if there is no such built-in, module, file or attribute.
         ContractError: if importing or making it fails, or if it cannot be called as an upsampler.
+        PluginError: likewise for a plugin, or if packages do not agree on what the name means.
     """
     kind, colon, rest = spec.partition(":")
     if colon and kind in LOADERS:
@@ -59,6 +72,9 @@ def load_upsampler(spec: str, options: LoadOptions | None = None) -> Upsampler:
                 f"{spec!r} names a file but nothing in it; write {spec.removesuffix(':')}:attribute, "
                 "the attribute being the upsampler"
             )
+        if spec not in UPSAMPLERS:
+            return _from_plugin(UPSAMPLER_PLUGINS.find(spec, UPSAMPLERS.hint))
+        UPSAMPLER_PLUGINS.warn_if_refused(spec)
         return UPSAMPLERS.get(spec)()
     module = module_from_file(spec, Path(source)) if source.endswith(".py") else module_by_name(spec, source)
     found: Any = module
@@ -68,6 +84,22 @@ def load_upsampler(spec: str, options: LoadOptions | None = None) -> Upsampler:
             raise unknown_name(f"attribute of {source} in upsampler {spec!r}:", name, names or ["nothing public"])
         found = getattr(found, name)
     return to_contract(_make(spec, found))
+
+
+def _from_plugin(plugin: Plugin) -> Upsampler:
+    """The upsampler of a plugin, with the name it is used by and where it came from."""
+    found = plugin.load()
+    try:
+        made: Any = to_contract(_make(plugin.name, found))
+    except ContractError as error:
+        raise plugin.error(f"is no upsampler: {error}") from error
+    declared = getattr(made, "upsampler_source", None)
+    source = {"kind": "plugin", **(declared if isinstance(declared, Mapping) else {}), "plugin": plugin.origin()}
+    if isinstance(made, FeatUpJBU):  # not wrapped, for the protocol decides about its channel norm
+        made.upsampler_name, cast(Any, made).upsampler_source = plugin.name, source
+        return plugin.mark(made)
+    wrap = TwoStepSourced if isinstance(made, TwoStepUpsampler) else Sourced
+    return plugin.mark(wrap(made, plugin.name, source))
 
 
 def _make(spec: str, found: Any) -> Any:
@@ -83,7 +115,7 @@ def _make(spec: str, found: Any) -> Any:
         made = found()
     except VfmIsbenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ContractError(f"making upsampler {spec!r} failed with {type(error).__name__}: {error}") from error
     if not callable(made):
         raise ContractError(
@@ -180,7 +212,7 @@ def _import_failed(spec: str, source: str, error: Exception) -> ContractError:
 
 
 def is_own(spec: str) -> bool:
-    """Whether a name means an upsampler of this library, so that loading it runs no other code."""
+    """Whether a name means an upsampler of this library, so that loading it runs no other code; a plugin's does not."""
     return spec in UPSAMPLERS or spec.partition(":")[0] in OWN_LOADERS
 
 

@@ -1,0 +1,41 @@
+"""A backbone: the entry point is called with the image size, and makes it with its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vfm_isbench.backbones import Backbone
+from vfm_isbench.weights import read_state_dict
+
+
+class Stem(Backbone):
+    """One convolution with random weights that are always the same."""
+
+    def __init__(self) -> None:
+        super().__init__("example_stem", width=16, patch_size=8, takes_click_tokens=True)
+        self.patches = nn.Conv2d(3, 16, 8, stride=8)
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.1, generator=generator)
+
+    def forward(self, image: Tensor, click_tokens: Tensor | None = None) -> Tensor:
+        """Turn B×3×H×W into B×16×(H/8)×(W/8)."""
+        tokens = self.patches(image)
+        return tokens if click_tokens is None else tokens + click_tokens
+
+
+def make(image_size: int, *, weights: Path | None = None, pretrained: bool = True) -> Backbone:
+    """Make the backbone.
+
+    Args:
+        image_size: Side of the square images it will see; this one takes any.
+        weights: What --backbone-weights names; None for those of its own.
+        pretrained: False where random weights will do, so that nothing need be fetched.
+    """
+    stem = Stem()
+    if weights is not None:
+        stem.load_state_dict(read_state_dict(weights))
+    return stem

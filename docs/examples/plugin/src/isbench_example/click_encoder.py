@@ -1,0 +1,27 @@
+"""A click encoder: the entry point is called with the sizes it has to fit, and the protocol."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vfm_isbench import Protocol
+
+
+class Pooled(nn.Module):
+    """The mean of the click map over each patch, then one linear map; trained by the benchmark.
+
+    Args:
+        width: Channels of the tokens, those of the backbone.
+        patch_size: Patch side in pixels, that of the backbone.
+        protocol: The protocol of the run, not needed here.
+    """
+
+    def __init__(self, width: int, patch_size: int, protocol: Protocol) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.mix = nn.Conv2d(3, width, 1)
+
+    def forward(self, click_map: Tensor) -> Tensor:
+        """Turn the click map B×3×H×W into tokens B×width×(H/patch)×(W/patch)."""
+        return self.mix(functional.avg_pool2d(click_map, self.patch_size))

@@ -1,0 +1,30 @@
+"""Tests of an upsampler: it keeps the contract, and it is not worse than the results kept in ``baseline/``.
+
+Copy beside the upsampler's other tests, and set the names in capitals. Takes some minutes for each seed.
+"""
+
+from pathlib import Path
+
+import pytest
+
+import vfm_isbench
+from vfm_isbench.upsamplers import check_upsampler, prepare_upsampler
+
+UPSAMPLER = "my_upsampler.py:Upsampler"
+BASELINE = Path("baseline")
+PROTOCOL = vfm_isbench.Protocol.preset("demo")
+SEEDS = (0, 1, 2)
+METRIC = "mean_iou"
+MARGIN = 0.02  # IoU in [0, 1]: two points
+
+
+def test_it_keeps_the_contract():
+    check_upsampler(prepare_upsampler(UPSAMPLER), channels=112, grid=(8, 8), image_size=(128, 128))
+
+
+def test_it_is_not_worse_than_the_baseline():
+    results = [vfm_isbench.evaluate(UPSAMPLER, PROTOCOL.replace(seed=seed)) for seed in SEEDS]
+    regression = vfm_isbench.regress(results, sorted(BASELINE.glob("*.json")), metric=METRIC, margin=MARGIN)
+    if regression.verdict == "inconclusive":
+        pytest.skip(str(regression))
+    assert regression.verdict == "pass", str(regression)

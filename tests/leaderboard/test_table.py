@@ -1,0 +1,176 @@
+"""The table and the page's data: built from entries alone, the same for any order, safe to open."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from synthetic_results import CODE, synthetic_entry
+
+from vfm_isbench.errors import LeaderboardError
+from vfm_isbench.leaderboard import Board, load_board, page_data
+from vfm_isbench.leaderboard.removals import remove_entry
+from vfm_isbench.leaderboard.reproduction import compare_with, mark
+from vfm_isbench.leaderboard.scores import score
+from vfm_isbench.leaderboard.submission import make_entry
+from vfm_isbench.leaderboard.table import AFTER, BEFORE, to_csv
+from vfm_isbench.protocol import Protocol
+
+ROOT = Path(__file__).parents[2]
+BASELINE = synthetic_entry("bilinear")
+MINE = synthetic_entry("mine", name="Mine v1", skill=1.0)
+LIMITED = synthetic_entry("bilinear", name="A first look", protocol=Protocol.preset("demo").replace(object_limit=5))
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    for entry in (BASELINE, MINE, LIMITED):
+        entry.save(tmp_path)
+    return load_board(tmp_path)
+
+
+def rows_of(board: Board) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(to_csv(board))))
+
+
+def test_the_table_has_a_row_per_entry_with_every_column(board: Board) -> None:
+    rows = rows_of(board)
+    assert [row["name"] for row in rows] == ["Mine v1", "bilinear", "A first look"]
+    scores = [
+        f"scenes_{metric}{end}" for metric in ("noc80", "noc85", "noc90", "iou_at_1") for end in ("", "_low", "_high")
+    ]
+    assert list(rows[0]) == [*BEFORE, "scenes_objects", *scores, *AFTER]
+    first = rows[0]
+    estimate = score(MINE, "scenes", "noc90")
+    assert estimate is not None
+    assert first["scenes_noc90"] == f"{estimate.value:.4f}"
+    assert (first["scenes_noc90_low"], first["scenes_noc90_high"]) == (f"{estimate.low:.4f}", f"{estimate.high:.4f}")
+    expected = {
+        "upsampler": "mine", "backbone": "efficientnet_lite0@16", "click_encoder": "simple_vit", "injection": "late",
+        "head": "conv1", "protocol": "demo", "fingerprint": Protocol.preset("demo").fingerprint(), "seeds": "0 1 2",
+        "scenes_objects": "38", "status": "ranked", "why_unranked": "", "mean_rank": "1.0000", "rank": "1",
+        "tied_with": "", "parameters": "", "ms_per_image": "2.5000", "timed_on": "made-up processor, threads: 1",
+        "code": CODE, "paper": "", "date": "2026-11-25", "submitter": "", "trust": "recomputed", "version": "0.2.0",
+    }  # fmt: skip
+    assert {key: first[key] for key in expected} == expected
+    assert rows[1]["rank"] == "2"
+
+
+def test_what_is_not_ranked_stands_last_with_the_reason(board: Board) -> None:
+    last = rows_of(board)[-1]
+    assert (last["status"], last["rank"], last["mean_rank"], last["trust"]) == ("unranked", "", "", "self-reported")
+    assert "only the first 5 objects" in last["why_unranked"]
+    assert last["protocol"] == "demo+changed"
+
+
+def test_the_table_does_not_depend_on_the_order_of_entries(board: Board) -> None:
+    assert to_csv(Board(board.entries[::-1])) == to_csv(board)
+
+
+def test_a_missing_score_is_an_empty_cell() -> None:
+    (row,) = rows_of(Board((synthetic_entry("mine", early_stop=(85,)),)))
+    assert row["scenes_noc85"] != ""
+    assert row["scenes_noc90"] == row["scenes_noc90_low"] == ""
+
+
+def test_no_cell_is_a_formula() -> None:
+    """A spreadsheet runs what begins with = + - @."""
+    for name in ("=HYPERLINK(1)", "+1", "-1", "@SUM(A1)"):
+        entry = make_entry(MINE.runs, name=name, code=CODE, date="2026-11-25", submitter=name)
+        (row,) = rows_of(Board((entry,)))
+        assert row["name"] == row["submitter"] == f"'{name}"
+        assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row.values())
+
+
+def test_a_board_with_a_broken_entry_is_refused_with_every_finding(board: Board, tmp_path: Path) -> None:
+    (tmp_path / "broken.json.gz").write_bytes(b"no")
+    MINE.save(tmp_path / "b")
+    (tmp_path / "b" / MINE.file_name).rename(tmp_path / "copy.json.gz")
+    with pytest.raises(LeaderboardError) as caught:
+        load_board(tmp_path)
+    assert "broken.json.gz: is no gzip file" in str(caught.value)
+    assert "copy.json.gz: the file's name follows" in str(caught.value)
+
+
+def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) -> None:
+    remove_entry(LIMITED, tmp_path, "only a look", "2026-11-26")
+    data = page_data(load_board(tmp_path), version="1.2.3", generated="2026-11-27")
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+    assert (data["generated"], data["version"]) == ("2026-11-27", "1.2.3")
+    assert data["removed"] == [{"name": "A first look", "date": "2026-11-26", "why": "only a look"}]
+    (group,) = data["groups"]
+    assert group["fingerprint"] == MINE.fingerprint and group["id"].startswith(MINE.fingerprint[:12])
+    assert (group["protocol"], group["head"], group["image_size"], group["max_clicks"]) == ("demo", "conv1", 128, 20)
+    assert group["datasets"] == [
+        {"name": "scenes", "objects": 38, "content_sha256": MINE.datasets["scenes"].content_sha256}
+    ]
+    assert "seed" not in group["signature"]
+    entries = {entry["id"]: entry for entry in data["entries"]}
+    mine = entries[MINE.id]
+    assert set(mine) == {
+        "id", "group", "name", "upsampler", "status", "why_unranked", "rank", "tied_with", "mean_rank", "seeds",
+        "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter", "version",
+        "signature", "reproduce", "notes", "scores",
+    }  # fmt: skip
+    assert all(set(entry) == set(mine) for entry in data["entries"])
+    assert mine["group"] == group["id"]
+    assert (mine["status"], mine["rank"], mine["trust"], mine["seeds"]) == ("ranked", 1, "recomputed", [0, 1, 2])
+    scenes = mine["scores"]["scenes"]
+    assert set(scenes) == {"objects", "rank", "noc80", "noc85", "noc90", "iou_at_1", "not_reached90", "curve"}
+    assert scenes["noc90"]["low"] < scenes["noc90"]["value"] < scenes["noc90"]["high"]
+    assert len(scenes["curve"]) == 20
+    assert mine["reproduce"] is None  # nobody said how to load it
+    bilinear = entries[BASELINE.id]
+    assert bilinear["reproduce"] == "vfm-isbench run bilinear --protocol demo --seed 0"
+    assert any("demo numbers" in note for note in mine["notes"])
+
+
+def test_early_stop_leaves_gaps_on_the_page() -> None:
+    entry = synthetic_entry("mine", early_stop=(85,))
+    data = page_data(Board((entry,)), version="1")["entries"][0]
+    scenes = data["scores"]["scenes"]
+    assert scenes["noc90"] is None and scenes["not_reached90"] is None
+    assert scenes["noc85"] is not None
+    assert scenes["curve"][0] is not None and scenes["curve"][-1] is None
+    assert data["status"] == "unranked"
+
+
+def test_quoted_figures_are_marked_cited_and_never_ranked(board: Board) -> None:
+    entries = page_data(board, version="1")["entries"]
+    quoted = [entry for entry in entries if entry["status"] == "quoted"]
+    assert len(quoted) == 15
+    assert len({entry["id"] for entry in entries}) == len(entries)
+    for entry in quoted:
+        assert (entry["group"], entry["rank"], entry["mean_rank"], entry["trust"]) == (None, None, None, None)
+        assert "arXiv 250" in entry["citation"]
+        for found in entry["scores"].values():
+            given = [found[metric] for metric in ("noc80", "noc85", "noc90", "iou_at_1") if found[metric] is not None]
+            assert len(given) == 1
+            assert given[0]["low"] is given[0]["high"] is None
+    loftup = next(entry for entry in quoted if entry["id"] == "quoted-loftup-paper-noc90")
+    assert loftup["scores"]["grabcut"]["noc90"]["value"] == 3.76
+    at_one = next(entry for entry in quoted if entry["id"] == "quoted-loftup-paper-early-iou-at-1")
+    assert at_one["scores"]["davis"]["iou_at_1"]["value"] == 0.6731
+    assert "quoted" not in to_csv(board)
+
+
+def test_a_mark_is_told_and_is_worth_nothing_for_other_evidence(tmp_path: Path) -> None:
+    marked = MINE.marked(mark(compare_with(MINE, MINE.runs), "A maintainer", "2026-11-26"))
+    BASELINE.save(tmp_path)
+    marked.save(tmp_path)
+    data = page_data(load_board(tmp_path), version="1")
+    entry = next(entry for entry in data["entries"] if entry["id"] == MINE.id)
+    assert entry["trust"] == "reproduced"
+    assert "reproduced by A maintainer on 2026-11-26 with version 0.2.0 (cpu)" in entry["notes"]
+    other = synthetic_entry("mine", name="Mine v1", skill=0.9).marked(marked.reproduced)
+    other.save(tmp_path)
+    with pytest.raises(LeaderboardError, match="reproduced.evidence_sha256: is of other evidence"):
+        load_board(tmp_path)
+
+
+@pytest.mark.skipif(not any(ROOT.glob("benchmarks/entries/*.json.gz")), reason="no entries are committed yet")
+def test_the_committed_table_is_built_from_the_committed_entries() -> None:
+    assert (ROOT / "leaderboard.csv").read_text(encoding="utf-8") == to_csv(load_board(ROOT / "benchmarks/entries"))

@@ -1,0 +1,479 @@
+"""The page in a real browser: sorting, filters, details, exports, hostile names, narrow windows, themes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from browser import LOCAL, REQUIRED, Browser
+from leaderboard_sample import DEMO, PAPER, entry, sample
+
+RANKED = ["summit", "ridge", "glacier", "moraine", "scree", "bilinear", "nearest", "tarn"]
+TEXTS = (
+    *("upsampler", "code", "paper", "citation", "submitter"),
+    *("version", "signature", "reproduce", "timed_on", "date", "trust"),
+)
+HOSTILE = [
+    "<img src=x onerror=\"window.harmed='img'\">",
+    "</script><script>window.harmed='script'</script>",
+    "\"'><svg onload=window.harmed='svg'>",
+    "javascript:window.harmed='url'",
+    "\u202egpj.exe",
+    '=HYPERLINK("https://example.org","x")',
+    "a_b & c% #d {e} \\input{f} ~g^h",
+]
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("browser"))
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture
+def browser(chromium):
+    """Each test ends with the console silent and with nothing asked for but the page itself."""
+    yield chromium
+    assert chromium.console() == []
+    foreign = [address for address in chromium.requests() if not address.startswith(LOCAL)]
+    assert foreign == []
+
+
+def order(browser):
+    return browser.run("return [...document.querySelectorAll('#table tr[data-row]')].map((row) => row.dataset.row)")
+
+
+def sort_button(browser, key):
+    return browser.one(f"#table th[data-key='{key}'] button")
+
+
+def address(browser):
+    return browser.run("return decodeURIComponent(location.hash)")
+
+
+def test_at_first_the_largest_group_is_shown_in_the_order_of_ranks(browser):
+    browser.open(sample())
+    assert order(browser) == [*RANKED, "crag"]
+    assert browser.texts("#table .place") == ["1", "1", "3", "3", "3", "6", "7", "8"]
+    assert browser.texts("#table .tied") == ["tie of 2"] * 2 + ["tie of 3"] * 3
+    assert [browser.one(f"[data-row='{row}']").get_attribute("class") for row in RANKED[:6]] == [
+        *("tie-first", "tie-last", "tie-first", "tie-middle", "tie-last", "tie-alone")
+    ]
+    assert browser.one("#count").text == "9 of 9 entries shown"
+    assert not browser.one("#demo").is_displayed()
+    assert address(browser) == ""
+
+
+def test_an_unranked_entry_stands_below_with_its_reason_whatever_the_order(browser):
+    browser.open(sample(), "#sort=score:davis:noc90")
+    assert order(browser)[-1] == "crag"
+    row = browser.one("[data-row='crag']").text
+    assert row.startswith("–")
+    assert "trained on images of DAVIS" in row
+
+
+def test_a_cell_shows_value_interval_and_a_bar_in_its_place(browser):
+    browser.open(sample())
+    cell = browser.all("[data-row='moraine'] td.score")[0]
+    assert cell.text.split("\n")[:2] == ["7.10", "6.46 – 7.80"]
+    place = "const bar = arguments[0].getBoundingClientRect(), own = arguments[1].getBoundingClientRect();"
+    bar, dot, line = (cell.find_element("css selector", f".{name}") for name in ("bar", "dot", "range"))
+    # The column goes from Crag's lower end, 3.5636, to Tarn's upper end, 11.1.
+    centre = browser.run(f"{place} return (own.left + own.width / 2 - bar.left) / bar.width", bar, dot)
+    assert centre == pytest.approx((7.1 - 3.5636) / (11.1 - 3.5636), abs=0.02)
+    width = browser.run(f"{place} return own.width / bar.width", bar, line)
+    assert width == pytest.approx((7.8 - 6.4636) / (11.1 - 3.5636), abs=0.02)
+
+
+def test_sorting_by_mouse_and_by_keyboard(browser):
+    browser.open(sample())
+    assert browser.one("th[data-key='rank']").get_attribute("aria-sort") == "ascending"
+    sort_button(browser, "ms_per_image").click()
+    assert order(browser)[:8] == ["nearest", "bilinear", "moraine", "ridge", "scree", "summit", "glacier", "tarn"]
+    assert browser.one("th[data-key='ms_per_image']").get_attribute("aria-sort") == "ascending"
+    assert browser.one("th[data-key='rank']").get_attribute("aria-sort") == "none"
+    assert browser.one("#said").get_attribute("textContent") == "sorted by Time, ascending"
+    # The button of the column keeps the focus, so that Enter turns the order around; a missing time stays last.
+    browser.press("\ue007")
+    assert order(browser)[:8] == ["glacier", "summit", "scree", "ridge", "moraine", "bilinear", "nearest", "tarn"]
+    assert browser.one("th[data-key='ms_per_image']").get_attribute("aria-sort") == "descending"
+    assert address(browser) == "#sort=ms_per_image&desc=1"
+
+
+def test_trust_and_more_is_better_scores_start_with_the_best(browser):
+    browser.open(sample(), "#data=davis")
+    sort_button(browser, "trust").click()
+    assert set(order(browser)[:2]) == {"summit", "bilinear"}
+    sort_button(browser, "score:davis:iou_at_1").click()
+    assert order(browser)[0] == "summit"
+    sort_button(browser, "score:davis:noc90").click()
+    assert order(browser)[0] == "summit"
+
+
+def test_filters_by_protocol_backbone_data_set_trust_and_name(browser):
+    browser.open(sample())
+    browser.choose("protocol", "demo")
+    assert order(browser) == ["demo-jbu", "demo-bilinear"]
+    assert browser.one("#demo").is_displayed()
+    assert browser.texts("#backbone option") == ["any", "efficientnet_lite0@16"]
+    browser.choose("protocol", "")
+    browser.choose("backbone", "dinov2_vits14")
+    assert order(browser)[:2] == ["summit", "ridge"]
+    browser.choose("data", "sbd")
+    assert [text.split("\n")[0] for text in browser.texts("#table thead th")][2:6] == [
+        "NoC80",
+        "NoC85",
+        "NoC90",
+        "IoU@1",
+    ]
+    assert browser.one("[data-row='tarn'] td:nth-child(4)").text == "–"
+    assert browser.one("[data-row='bilinear'] td:nth-child(6)").text == "–"
+    browser.choose("trust", "reproduced")
+    assert order(browser) == ["summit", "bilinear"]
+    browser.one("#q").send_keys("SUM")
+    assert order(browser) == ["summit"]
+    # The rank is that on sbd, and hiding the entry above does not change it.
+    assert browser.texts("#table .place") == ["2"]
+    assert browser.one("#count").text == "1 of 9 entries shown"
+    browser.one("#reset").click()
+    assert order(browser) == [*RANKED, "crag"]
+
+
+def test_the_score_chosen_is_shown_for_every_data_set(browser):
+    browser.open(sample())
+    browser.choose("metric", "iou_at_1")
+    assert browser.all("[data-row='summit'] td.score .value")[0].text == "73.3"
+    assert browser.texts("#table thead .score .unit") == ["IoU@1, %"] * 4
+
+
+def test_a_deep_link_brings_back_what_was_shown(browser):
+    browser.open(sample(), f"#group={DEMO}&sort=score:scenes:noc90&desc=1")
+    assert order(browser) == ["demo-bilinear", "demo-jbu"]
+    browser.run("location.hash = arguments[0]", f"group={PAPER}&q=ridge")
+    browser.run("return new Promise((done) => setTimeout(done, 50))")
+    assert order(browser) == ["ridge"]
+    assert browser.one("#q").get_attribute("value") == "ridge"
+
+
+@pytest.mark.parametrize(
+    "wrong", ["#group=none&sort=none&metric=none&data=none&trust=none&entry=none", "#%E0%A4%A=%", "#ranking"]
+)
+def test_an_address_that_names_nothing_shows_the_default(browser, wrong):
+    browser.open(sample(), wrong)
+    assert order(browser) == [*RANKED, "crag"]
+    assert not browser.one("#detail").is_displayed()
+
+
+def test_a_detail_opens_by_mouse_closes_by_escape_and_gives_back_the_focus(browser):
+    browser.open(sample())
+    browser.one("button.name[data-entry='glacier']").click()
+    detail = browser.one("#detail")
+    assert detail.is_displayed()
+    assert browser.run("return document.activeElement.textContent") == "Close"
+    assert "shares its rank with Moraine, Scree (guided filter)" in detail.text
+    assert "hash:c0ffee123456|up:glacier" in detail.text
+    assert "vfm-isbench run glacier --protocol paper --data-root DATA --seed 0" in detail.text
+    assert address(browser) == "#entry=glacier"
+    link = browser.one("#detail .facts a")
+    assert link.get_attribute("href") == "https://example.org/glacier"
+    assert {"noopener", "noreferrer"} <= set(link.get_attribute("rel").split())
+    browser.press("\ue00c")
+    assert not detail.is_displayed()
+    assert browser.run("return document.activeElement.dataset.entry") == "glacier"
+    assert address(browser) == ""
+
+
+def test_a_detail_says_how_to_reproduce_where_the_entry_does_not(browser):
+    browser.open(sample(), "#entry=tarn")
+    assert "vfm-isbench leaderboard reproduce tarn --upsampler UPSAMPLER" in browser.one("#detail").text
+    browser.open(sample(), "#entry=q-fjord")
+    assert "reproduce" not in browser.one("#detail").text.lower()
+
+
+def test_a_detail_opens_by_keyboard_alone(browser):
+    browser.open(sample())
+    sort_button(browser, "trust").send_keys("")
+    browser.press("\ue004")
+    assert browser.run("return document.activeElement.dataset.entry") == "summit"
+    browser.press("\ue007")
+    assert browser.one("#detail-name").text == "Summit-L"
+    # The focus stays inside: the page behind is inert.
+    for _ in range(12):
+        browser.press("\ue004")
+        # The browser's own controls end the circle; the body stands for them.
+        assert browser.run("return document.activeElement.closest('main, header, footer')") is None
+    browser.press("\ue00c")
+    assert not browser.one("#detail").is_displayed()
+
+
+def test_a_link_to_an_entry_opens_it_in_its_group(browser):
+    browser.open(sample(), "#entry=demo-jbu")
+    assert browser.one("#detail-name").text == "demo-jbu"
+    browser.one("#detail .close").click()
+    assert order(browser) == ["demo-jbu", "demo-bilinear"]
+
+
+def test_the_signature_is_copied(browser):
+    browser.open(sample(), "#entry=ridge")
+    browser.driver.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    )
+    button = browser.one("button[aria-label='Copy signature']")
+    button.click()
+    browser.run("return new Promise((done) => setTimeout(done, 200))")
+    assert button.text == "Copied"
+    assert browser.run("return navigator.clipboard.readText()").endswith("hash:c0ffee123456|up:ridge")
+
+
+def test_csv_has_the_rows_shown_in_full_precision(browser):
+    browser.open(sample(), "#trust=reproduced&sort=name")
+    browser.one("#export-csv").click()
+    text = browser.downloaded("leaderboard.csv")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["id"] for row in rows] == ["bilinear", "summit", "q-fjord", "q-bilinear"]
+    bilinear, summit, fjord, _ = rows
+    assert (summit["rank"], summit["mean_rank"], summit["seeds"], summit["parameters"]) == (
+        "1",
+        "1.5",
+        "0 1 2",
+        "18400000",
+    )
+    found = next(one for one in sample()["entries"] if one["id"] == "summit")["scores"]["davis"]["noc90"]
+    assert [float(summit[key]) for key in ("davis_noc90", "davis_noc90_low", "davis_noc90_high")] == list(
+        found.values()
+    )
+    assert (fjord["status"], fjord["rank"], fjord["davis_noc90"], fjord["davis_noc90_low"]) == (
+        "quoted",
+        "",
+        "14.25",
+        "",
+    )
+    assert bilinear["sbd_iou_at_1"] == ""
+
+
+def test_quoted_figures_of_other_data_are_not_exported(browser):
+    browser.open(sample(), f"#group={DEMO}")
+    browser.one("#export-csv").click()
+    rows = list(csv.DictReader(io.StringIO(browser.downloaded("leaderboard.csv"), newline="")))
+    assert [row["id"] for row in rows] == ["demo-jbu", "demo-bilinear"]
+
+
+def test_json_has_the_entries_as_they_are(browser):
+    data = sample()
+    browser.open(data, "#q=glacier&data=davis")
+    browser.one("#export-json").click()
+    content = json.loads(browser.downloaded("leaderboard.json"))
+    assert content["entries"] == [one for one in data["entries"] if one["id"] == "glacier"]
+    assert content["group"] == data["groups"][1]
+    assert content["view"] | {"q": "glacier", "data": "davis"} == content["view"]
+
+
+def test_latex_is_the_table_shown(browser):
+    browser.open(sample(), "#q=i&data=grabcut")
+    browser.one("#export-latex").click()
+    text = browser.downloaded("leaderboard.tex")
+    assert "\\begin{tabular}{rlrrrr}" in text
+    assert "Rank & Upsampler & NoC80 & NoC85 & NoC90 & IoU@1 (\\%) \\\\" in text
+    (ridge,) = [line for line in text.splitlines() if "Ridge" in line]
+    assert ridge.startswith("2 & Ridge & ")
+    assert ridge.split(" & ")[4] == "5.50 {\\scriptsize [4.86, 6.20]}"
+    assert "-- & bilinear$^{q}$ & -- & -- & 8.68 & -- \\\\" in text
+    assert "% q: quoted, not measured, from Sample, Example and Nobody" in text
+
+
+def test_hostile_texts_are_shown_and_never_run(browser):
+    data = sample()
+    extra = [
+        entry(
+            f"hostile\"'<b>-{number}",
+            text,
+            7.0 + number,
+            9 + number,
+            **dict.fromkeys(TEXTS, text),
+            ms_per_image=5.0 + number,
+            notes=[text],
+        )
+        for number, text in enumerate(HOSTILE)
+    ]
+    data["entries"] += extra
+    data["entries"].append(entry("hostile-why", "why", 9.0, None, status="unranked", why_unranked=HOSTILE[0]))
+    data["removed"].append({"name": HOSTILE[0], "date": HOSTILE[1], "why": HOSTILE[2]})
+    data["groups"][1]["datasets"].append({"name": "__proto__", "objects": 1, "content_sha256": "0"})
+    data["groups"][1]["datasets"].append({"name": HOSTILE[0], "objects": 1, "content_sha256": "0"})
+    data["groups"][1]["backbone"] = HOSTILE[1]
+    browser.open(data)
+    names = browser.texts("#table button.name")
+    shown = [text.replace("\u202e", "⟨U+202E⟩") for text in HOSTILE]
+    assert [name for name in names if name in shown] == shown
+    for box in browser.all("#legend input:not(:checked)"):
+        box.click()
+    for one in extra:
+        browser.run("openDetail(arguments[0])", one["id"])
+        assert browser.one("#detail-name").text in shown
+        assert browser.all("#detail img, #detail script, #detail .inner svg, #detail b") == []
+        assert browser.all("#detail a") == []
+        browser.one("#detail .close").click()
+    for name in ("csv", "json", "latex"):
+        browser.one(f"#export-{name}").click()
+    rows = list(csv.DictReader(io.StringIO(browser.downloaded("leaderboard.csv"), newline="")))
+    by_id = {row["id"]: row["name"] for row in rows}
+    assert by_id["hostile\"'<b>-5"] == "'" + HOSTILE[5]
+    assert [
+        one["name"] for one in json.loads(browser.downloaded("leaderboard.json"))["entries"] if one in extra
+    ] == HOSTILE
+    latex = browser.downloaded("leaderboard.tex")
+    assert "a\\_b \\& c\\% \\#d \\{e\\} \\textbackslash{}input\\{f\\} \\textasciitilde{}g\\textasciicircum{}h" in latex
+    assert "⟨" not in latex.split("\\begin{tabular}")[1]
+    assert browser.run("return window.harmed ?? null") is None
+    assert browser.all("img, iframe, object, embed") == []
+
+
+def test_html_from_strings_is_refused_by_the_page_itself(browser):
+    """The policy holds even if a script forgot itself."""
+    browser.open(sample())
+    refused = "try { document.body.innerHTML = '<b>x</b>'; return 'set' } catch (error) { return error.name }"
+    assert browser.run(refused) == "TypeError"
+    assert any("TrustedHTML" in line for line in browser.console())
+    browser.run(
+        "const own = document.createElement('img'); own.src = 'https://example.org/x.png'; document.body.append(own)"
+    )
+    browser.run("return new Promise((done) => setTimeout(done, 100))")
+    assert any("Content Security Policy" in line for line in browser.console())
+    # The attempt is in the record of requests, blocked before it left.
+    assert browser.blocked() == ["https://example.org/x.png"]
+
+
+@pytest.mark.parametrize("hash_", ["", "#data=davis", "#entry=tarn", f"#group={DEMO}"])
+def test_a_phone_needs_no_sideways_scrolling(browser, hash_):
+    data = sample()
+    data["entries"].append(entry("long", "W" * 90, 7.0, 9, citation="x" * 300, signature="s" * 300, notes=["n" * 200]))
+    browser.open(data, hash_, width=320, height=700)
+    assert browser.run("return document.documentElement.scrollWidth") == 320
+    for details in browser.all("main details, footer details"):
+        browser.run("arguments[0].open = true", details)
+    assert browser.run("return document.documentElement.scrollWidth") == 320
+    if "entry" not in hash_:
+        row = browser.run("return document.querySelector('#table tr[data-row]').getBoundingClientRect().width")
+        assert 250 < row <= 320
+        sort_button(browser, "name").click()
+        assert browser.one("th[data-key='name']").get_attribute("aria-sort") == "ascending"
+        assert browser.run("return document.querySelector('#table table').getAttribute('role')") == "table"
+
+
+def brightness(browser, what="backgroundColor"):
+    color = browser.run(f"return getComputedStyle(document.body).{what}")
+    return sum(int(part) for part in color.removeprefix("rgb(").removesuffix(")").split(",")) / 3
+
+
+def test_the_theme_follows_the_system_until_the_reader_chooses(browser):
+    browser.open(sample(), dark=True)
+    browser.run("localStorage.clear()")
+    browser.open(sample(), dark=True)
+    assert brightness(browser) < 60
+    assert brightness(browser, "color") > 180
+    assert browser.one("#theme").get_attribute("aria-pressed") == "true"
+    browser.system_theme(dark=False)
+    assert brightness(browser) > 240
+    browser.one("#theme").click()
+    assert brightness(browser) < 60
+    browser.run("location.reload()")
+    assert brightness(browser) < 60
+    assert browser.one("#theme").get_attribute("aria-pressed") == "true"
+    browser.run("localStorage.clear()")
+
+
+def test_charts_show_what_is_ticked_and_tell_their_numbers(browser):
+    browser.open(sample())
+    lines = "#curves svg [aria-label=line] path"
+    assert len(browser.all(lines)) == 6
+    assert len(browser.all("#latency svg [aria-label=dot] path")) == 6
+    assert len(browser.all("#latency svg [aria-label=rule] line")) == 6
+    assert "6 entries" in browser.one("#curves svg").get_attribute("aria-label")
+    browser.all("#legend input")[0].click()
+    assert len(browser.all(lines)) == 5
+    browser.one("#curves summary").click()
+    assert browser.all("#curves tbody tr")[0].text.split()[:3] == ["Ridge", "72.3", "77.9"]
+    browser.run("document.querySelector('#chart-data input[value=davis]').click()")
+    assert "on davis" in browser.one("#curves figcaption").text
+    assert "Compare times only between equal symbols" in browser.one("#latency figcaption").text
+
+
+def test_a_curve_ends_where_its_values_do(browser):
+    browser.open(sample(), "#data=sbd&q=tarn")
+    browser.one("#legend input").click()
+    drawn = browser.run("return document.querySelector('#curves svg [aria-label=line] path').getBBox().width")
+    whole = browser.run("return document.querySelector('#curves svg').clientWidth")
+    assert drawn == pytest.approx((whole - 44 - 20) * 5 / 19, abs=3)
+    browser.one("#curves summary").click()
+    assert browser.one("#curves tbody tr").text.split()[-3:] == ["–", "–", "–"]
+    assert "No times are recorded" in browser.one("#latency .plot").text
+
+
+def test_quoted_and_removed_rows_stand_apart(browser):
+    browser.open(sample())
+    assert "q-fjord" not in order(browser)
+    assert "14.25" in browser.all("#quoted tbody tr")[0].text
+    assert "Proceedings of Nowhere" in browser.one("#quoted .sources").text
+    assert browser.one("#removed li").text == "Serac (2026-10-02): its weights were trained on the test sets"
+    assert browser.one("#apart li").text == "Cornice: object_limit is 20"
+    assert "late injection" in browser.one("#quoted .sources").text
+    # No other score is quoted, and no figure for this data set.
+    browser.choose("metric", "noc80")
+    assert not browser.one("#quoted").is_displayed()
+    browser.choose("metric", "noc90")
+    assert browser.one("#quoted").is_displayed()
+    browser.choose("protocol", "demo")
+    browser.choose("data", "scenes")
+    assert not browser.one("#quoted").is_displayed()
+
+
+@pytest.mark.parametrize(
+    "data", [{"groups": [], "entries": [], "removed": [], "generated": "", "version": ""}, sample() | {"entries": []}]
+)
+def test_a_board_without_entries_says_so(browser, data):
+    browser.open(data)
+    assert browser.one("#count").text == "There are no measured entries here yet."
+    assert not browser.one("#charts").is_displayed()
+    assert not browser.one("#export-csv").is_enabled()
+
+
+def test_controls_have_names_and_show_the_focus(browser):
+    browser.open(sample())
+    unnamed = """
+        const named = (one) => one.labels?.length || one.textContent.trim() || one.getAttribute('aria-label');
+        const controls = [...document.querySelectorAll('button, select, input')];
+        return controls.filter((one) => !named(one)).map((one) => one.outerHTML);
+    """
+    assert browser.run(unnamed) == []
+    sort_button(browser, "rank").send_keys("")
+    browser.press("\ue004")
+    assert browser.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_printing_hides_the_controls(browser):
+    browser.open(sample(), dark=True)
+    browser.media("print", **{"prefers-color-scheme": "dark"})
+    assert not browser.one("#filters").is_displayed()
+    assert browser.one("#table table").is_displayed()
+    assert brightness(browser) > 240
+
+
+def test_motion_is_left_away_where_it_is_not_wanted(browser):
+    browser.open(sample())
+    browser.run("openDetail('ridge')")
+    moves = """return [getComputedStyle(document.getElementById('detail')).animationName,
+        getComputedStyle(document.getElementById('theme')).transitionDuration.split(',')[0]]"""
+    assert browser.run(moves) == ["none", "0s"]
+    browser.media(**{"prefers-reduced-motion": "no-preference"})
+    assert browser.run(moves) == ["appear", "0.12s"]
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
+def test_a_missing_browser_skips_or_fails_as_asked(tmp_path, monkeypatch, required, outcome):
+    monkeypatch.setattr("browser.shutil.which", lambda _name: None)
+    monkeypatch.setenv(REQUIRED, required)
+    with pytest.raises(outcome, match="Chromium and its driver .* are not installed"):
+        Browser(tmp_path)

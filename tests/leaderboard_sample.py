@@ -1,0 +1,173 @@
+"""Page data as the leaderboard makes it, made up: no such upsamplers exist, and nothing of it was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+DATASETS = {"grabcut": 50, "berkeley": 100, "davis": 345, "sbd": 6671}
+OFFSETS = {"grabcut": 0.0, "berkeley": 4.3, "davis": 8.6, "sbd": 6.4}
+PAPER, DEMO = "c0ffee123456-4sets", "5eed00abcdef-scenes"
+
+
+def group(identity: str, **changes: Any) -> dict[str, Any]:
+    values = {
+        "id": identity,
+        "protocol": "paper",
+        "fingerprint": "c0ffee123456" + "7" * 52,
+        "backbone": "dinov2_vits14",
+        "click_encoder": "simple_vit",
+        "injection": "late",
+        "head": "conv",
+        "image_size": 224,
+        "max_clicks": 20,
+        "datasets": [
+            {"name": name, "objects": objects, "content_sha256": f"{objects:064d}"}
+            for name, objects in DATASETS.items()
+        ],
+        "signature": "grabcut:50,berkeley:100,davis:345,sbd:6671|bb:dinov2_vits14|enc:simple_vit|inj:late|head:conv2|"
+        "px:224|clicks:ritm20|flip:yes|proto:paper@1|v:0.3.0|hash:c0ffee123456",
+    }
+    return values | changes
+
+
+def interval(value: float, half: float) -> dict[str, float]:
+    return {"value": round(value, 4), "low": round(value - half, 4), "high": round(value + 1.1 * half, 4)}
+
+
+def scores(noc90: float, objects: int, rank: int | None, cap: int = 20) -> dict[str, Any]:
+    """Scores that belong together roughly as measured ones do."""
+    noc90 = min(noc90, cap - 0.2)
+    half = 4.5 / objects**0.5
+    start = 0.86 - noc90 / 40
+    limit = 0.975 - noc90 / 160
+    return {
+        "objects": objects,
+        "rank": rank,
+        "noc80": interval(0.45 * noc90, 0.7 * half),
+        "noc85": interval(0.66 * noc90, 0.85 * half),
+        "noc90": interval(noc90, half),
+        "iou_at_1": interval(start, half / 30),
+        "not_reached90": round(objects * (noc90 / cap) ** 2 * 0.8, 1),
+        "curve": [round(limit - (limit - start) * 0.74**click, 4) for click in range(cap)],
+    }
+
+
+def entry(identity: str, name: str, noc90: float, rank: int | None, **changes: Any) -> dict[str, Any]:
+    values = {
+        "id": identity,
+        "group": PAPER,
+        "name": name,
+        "upsampler": name,
+        "status": "ranked",
+        "why_unranked": None,
+        "rank": rank,
+        "tied_with": [],
+        "mean_rank": None if rank is None else float(rank),
+        "seeds": [0, 1, 2],
+        "trust": "recomputed",
+        "parameters": None,
+        "ms_per_image": None,
+        "timed_on": "NVIDIA H100, bfloat16",
+        "code": f"https://example.org/{identity}",
+        "paper": None,
+        "citation": None,
+        "date": "2026-11-20",
+        "submitter": "A. Sample",
+        "version": "0.3.0",
+        "signature": f"{group(PAPER)['signature']}|up:{identity}",
+        "reproduce": f"vfm-isbench run {identity} --protocol paper --data-root DATA --seed 0",
+        "notes": [],
+        "scores": {name: scores(noc90 + OFFSETS[name], objects, rank) for name, objects in DATASETS.items()},
+    }
+    return values | changes
+
+
+def quoted(identity: str, name: str, noc90: dict[str, float], **changes: Any) -> dict[str, Any]:
+    """A row as a paper has it: one score, no interval."""
+    only = {"low": None, "high": None}
+    bare = {"objects": None, "rank": None, "noc80": None, "noc85": None, "iou_at_1": None, "not_reached90": None}
+    return (
+        entry(
+            identity,
+            name,
+            0.0,
+            None,
+            group=None,
+            status="quoted",
+            date=None,
+            notes=["simple_vit, late injection; 224×224"],
+            seeds=[],
+            trust=None,
+            timed_on=None,
+            code=None,
+            citation="Sample, Example and Nobody: Upsampling that was never done. Proceedings of Nowhere, 2026",
+            paper="https://example.org/paper",
+            submitter=None,
+            version=None,
+            signature=None,
+            reproduce=None,
+            scores={
+                dataset: {**bare, "noc90": {"value": value, **only}, "curve": None} for dataset, value in noc90.items()
+            },
+        )
+        | changes
+    )
+
+
+def sample() -> dict[str, Any]:
+    """Two groups, twelve entries in four data sets and one, missing values, quoted and removed ones."""
+    ranked = [
+        entry("summit", "Summit-L", 5.1, 1, parameters=18_400_000, ms_per_image=14.2, trust="reproduced"),
+        entry("ridge", "Ridge", 5.5, 1, parameters=4_300_000, ms_per_image=6.61, tied_with=["summit"]),
+        entry("glacier", "Glacier-JBU", 6.9, 3, parameters=112_000, ms_per_image=21.7, tied_with=["moraine", "scree"]),
+        entry("moraine", "Moraine", 7.1, 3, parameters=1_250_000, ms_per_image=3.94, tied_with=["glacier", "scree"]),
+        entry("scree", "Scree (guided filter)", 7.3, 3, parameters=0, ms_per_image=9.1, timed_on="2 x86 cores"),
+        entry("bilinear", "bilinear", 8.8, 6, parameters=0, ms_per_image=0.08, trust="reproduced"),
+        entry("nearest", "nearest", 9.6, 7, parameters=0, ms_per_image=0.05, seeds=[0], trust="self-reported"),
+        entry("tarn", "Tarn-Tiny-with-a-rather-long-name", 10.4, 8, parameters=96_000, ms_per_image=None),
+    ]
+    for one, places in zip(ranked, ([1, 1, 2, 2], [2, 2, 1, 1]), strict=False):
+        one["mean_rank"] = 1.5
+        for found, place in zip(one["scores"].values(), places, strict=True):
+            found["rank"] = place
+    ranked[7]["reproduce"] = None
+    ranked[0]["tied_with"] = ["ridge"]
+    ranked[3]["tied_with"] = ["glacier", "scree"]
+    ranked[4]["tied_with"] = ["glacier", "moraine"]
+    # Stopped early: scores that would need missing values are missing, and so is the end of the curve.
+    stopped = ranked[7]["scores"]["sbd"]
+    stopped["noc85"] = None
+    stopped["curve"] = [*stopped["curve"][:6], *[None] * 14]
+    unranked = entry(
+        "crag",
+        "Crag",
+        4.2,
+        None,
+        status="unranked",
+        why_unranked="trained on images of DAVIS",
+        parameters=31_000_000,
+        ms_per_image=40.3,
+        notes=["Its training data overlap with a test set."],
+    )
+    apart = entry("partial", "Cornice", 6.0, None, group=None, status="unranked", why_unranked="object_limit is 20")
+    del ranked[5]["scores"]["sbd"]["iou_at_1"]
+    demo = [
+        entry(identity, identity, 0.0, rank, group=DEMO, parameters=0, ms_per_image=ms, timed_on="2 x86 cores")
+        | {"scores": {"scenes": scores(noc90, 38, rank)}, "reproduce": f"vfm-isbench run {identity}"}
+        for identity, rank, noc90, ms in [("demo-jbu", 1, 14.0, 24.0), ("demo-bilinear", 2, 18.8, 0.5)]
+    ]
+    papers = [
+        quoted("q-fjord", "Fjord", {"grabcut": 4.66, "berkeley": 8.69, "davis": 14.25, "sbd": 11.87}),
+        quoted("q-bilinear", "bilinear", {"grabcut": 8.68, "berkeley": 13.72}),
+    ]
+    return {
+        "generated": "2026-11-25",
+        "version": "0.3.0",
+        "groups": [
+            group(DEMO, protocol="demo", backbone="efficientnet_lite0@16", image_size=128, fingerprint="5eed00" * 10)
+            | {"datasets": [{"name": "scenes", "objects": 38, "content_sha256": "1" * 64}]},
+            group(PAPER),
+        ],
+        "entries": [*demo, unranked, *reversed(ranked), apart, *papers],
+        "removed": [{"name": "Serac", "date": "2026-10-02", "why": "its weights were trained on the test sets"}],
+    }

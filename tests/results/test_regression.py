@@ -1,0 +1,227 @@
+"""The gate: what passes, what does not, what stays open, and how often it errs."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from made_results import PROTOCOL, made_dataset, made_result, random_ious, seeds_of
+
+import vfm_isbench
+from vfm_isbench.errors import ComparisonError
+from vfm_isbench.results.regression import Regression
+
+BASE = seeds_of("bilinear", [0, 1, 2])
+
+
+@pytest.mark.parametrize("metric", ["noc80", "noc85", "noc90", "iou_at_1", "iou_at_5", "mean_iou"])
+@pytest.mark.parametrize("seeds", [[0], [0, 1], [0, 1, 2], [1]])
+@pytest.mark.parametrize("margin", [0.0, 0.05])
+def test_the_same_runs_again_pass(metric: str, seeds: list[int], margin: float) -> None:
+    again = seeds_of("bilinear", seeds)
+    regression = vfm_isbench.regress(again, BASE, metric=metric, margin=margin)
+    assert (regression.verdict, regression.exit_code) == ("pass", 0)
+    assert regression.judgements[0].worsening.value == 0
+
+
+def test_the_same_run_passes_even_where_no_interval_can_be_made() -> None:
+    one = made_result(made_dataset(random_ious(1)[:2]))
+    assert vfm_isbench.regress(one, one).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("metric", "shift", "margin", "verdict", "code"),
+    [
+        ("mean_iou", -0.10, 0.05, "regression", 1),
+        ("mean_iou", -0.01, 0.05, "pass", 0),
+        ("mean_iou", +0.10, 0.05, "pass", 0),
+        ("mean_iou", +0.10, 0.0, "pass", 0),
+        ("mean_iou", -0.05, 0.05, "inconclusive", 4),
+        ("iou_at_1", -0.10, 0.05, "regression", 1),
+        ("iou_at_1", +0.10, 0.05, "pass", 0),
+        ("noc80", -0.25, 0.05, "regression", 1),
+        ("noc80", +0.25, 0.05, "pass", 0),
+        ("noc80", 0.00, 0.05, "inconclusive", 4),
+        ("noc80", 0.00, 3.0, "pass", 0),
+    ],
+)
+def test_the_verdict_follows_the_direction_of_the_metric(
+    metric: str, shift: float, margin: float, verdict: str, code: int
+) -> None:
+    new = seeds_of("mine", [3, 4, 5], shift=shift)
+    regression = vfm_isbench.regress(new, BASE, metric=metric, margin=margin)
+    assert (regression.verdict, regression.exit_code) == (verdict, code)
+    worsening = regression.judgements[0].worsening
+    assert worsening.low <= worsening.value <= worsening.high
+    assert (worsening.high <= margin) == (verdict == "pass")
+    assert (worsening.low > margin) == (verdict == "regression")
+
+
+def test_bounds_are_one_sided() -> None:
+    """Each end of a 90 % interval is passed by 5 %."""
+    new = seeds_of("mine", [3, 4, 5])
+    regression = vfm_isbench.regress(new, BASE, metric="noc80", confidence=0.95)
+    (two_sided,) = vfm_isbench.compare(BASE, new, metrics=["noc80"], confidence=0.9).differences
+    worsening = regression.judgements[0].worsening
+    assert (worsening.low, worsening.high) == pytest.approx((two_sided.difference.low, two_sided.difference.high))
+
+
+def test_it_errs_as_rarely_as_promised() -> None:
+    """Upsamplers exactly at the margin: neither verdict may come up in more than about 5 %."""
+    rng = np.random.default_rng(0)
+    verdicts = {"pass": 0, "regression": 0, "inconclusive": 0}
+    for trial in range(150):
+        difficulty = rng.normal(scale=0.03, size=(20, 1)).repeat(2, axis=0)
+        first = 0.6 + rng.normal(scale=0.02, size=(40, 6))
+        second = first - 0.02 + difficulty
+        regression = vfm_isbench.regress(
+            made_result(made_dataset(second), name="mine", sha256="1" * 64),
+            made_result(made_dataset(first)),
+            metric="mean_iou",
+            margin=0.02,
+            resamples=300,
+            seed=trial,
+        )
+        verdicts[regression.verdict] += 1
+    assert verdicts["pass"] <= 15 and verdicts["regression"] <= 15, verdicts
+    assert verdicts["pass"] + verdicts["regression"] > 0, verdicts
+
+
+def noisy_pair(objects: int) -> tuple[vfm_isbench.Result, vfm_isbench.Result]:
+    """Worse by exactly 0.01 in every IoU on average, with the same spread whatever the number of objects."""
+    first = np.full((objects, 6), 0.6)
+    second = first - 0.01 + np.tile([0.1, 0.1, -0.1, -0.1], objects // 4)[:, None]
+    return made_result(made_dataset(second), name="mine", sha256="1" * 64), made_result(made_dataset(first))
+
+
+def test_the_number_of_objects_asked_for_does_settle_it() -> None:
+    new, base = noisy_pair(40)
+    (judgement,) = vfm_isbench.regress(new, base, metric="mean_iou", margin=0.03).judgements
+    assert judgement.verdict == "inconclusive"
+    needed = judgement.objects_needed
+    assert needed is not None and needed > 40
+    more = 4 * math.ceil(1.15 * needed / 4)
+    assert vfm_isbench.regress(*noisy_pair(more), metric="mean_iou", margin=0.03).verdict == "pass"
+    fewer = 4 * math.floor(0.65 * needed / 4)
+    assert vfm_isbench.regress(*noisy_pair(fewer), metric="mean_iou", margin=0.03).verdict == "inconclusive"
+
+
+def test_where_seeds_differ_too_much_objects_do_not_help() -> None:
+    rng = np.random.default_rng(0)
+    luck = iter([0.0, 0.1, -0.1, 0.02, 0.12, -0.09])
+
+    def runs(name: str, seeds: list[int]) -> list[vfm_isbench.Result]:
+        return [
+            made_result(made_dataset(0.6 + next(luck) + rng.normal(scale=0.001, size=(40, 6))), name=name, seed=seed)
+            for seed in seeds
+        ]
+
+    regression = vfm_isbench.regress(runs("mine", [0, 1, 2]), runs("base", [3, 4, 5]), metric="mean_iou", margin=0.0)
+    assert regression.verdict == "inconclusive"
+    assert regression.judgements[0].objects_needed is None
+    assert "Add seeds" in str(regression) and "Add seeds" in regression.to_markdown()
+
+
+def test_one_image_is_inconclusive_and_says_so() -> None:
+    regression = vfm_isbench.regress(
+        made_result(made_dataset(random_ious(1)[:2]), name="mine"), made_result(made_dataset(random_ious(2)[:2]))
+    )
+    assert regression.verdict == "inconclusive"
+    assert "more images are needed" in str(regression)
+
+
+def two_sets(shift: float, sbd_shift: float, name: str) -> vfm_isbench.Result:
+    sbd = made_dataset(random_ious(2, shift=sbd_shift), name="sbd", content="1" * 64)
+    return made_result(made_dataset(random_ious(1, shift=shift)), sbd, name=name)
+
+
+def test_one_bad_data_set_decides() -> None:
+    base, new = two_sets(0.0, 0.0, "base"), two_sets(0.0, -0.2, "mine")
+    regression = vfm_isbench.regress(new, base, metric="mean_iou")
+    assert [one.verdict for one in regression.judgements] == ["pass", "regression"]
+    assert regression.verdict == "regression"
+    assert vfm_isbench.regress(new, base, metric="mean_iou", dataset="davis").verdict == "pass"
+
+
+def test_a_data_set_that_the_result_lacks_is_no_pass() -> None:
+    new = made_result(made_dataset(random_ious(1)), name="mine")
+    regression = vfm_isbench.regress(new, two_sets(0.0, 0.0, "base"))
+    assert (regression.verdict, regression.exit_code) == ("incomparable", 3)
+    assert "sbd: not in the second result" in regression.reasons[0]
+    # One that the baseline lacks cannot be judged, and hinders nothing.
+    assert vfm_isbench.regress(two_sets(0.0, 0.0, "mine"), made_result(made_dataset(random_ious(1)))).verdict == "pass"
+
+
+def test_incomparable_results_are_not_judged() -> None:
+    other = seeds_of("mine", [0], protocol=PROTOCOL.replace(disk_radius=4), backbone_sha256="e" * 64)
+    regression = vfm_isbench.regress(other, BASE[0])
+    assert (regression.verdict, regression.exit_code, regression.judgements) == ("incomparable", 3, ())
+    assert len(regression.reasons) == 2
+    for text in (str(regression), regression.to_markdown()):
+        assert "disk" in text and "backbone" in text and "incomparable" in text
+
+
+@pytest.mark.parametrize("metric", ["mean_iou", "iou_at_5", "noc95"])
+def test_a_metric_with_missing_values_is_refused(metric: str) -> None:
+    ious = random_ious(1)
+    ious[0, 3:] = np.nan
+    ious[0, 2] = 0.93
+    early = made_result(made_dataset(ious, early_stop=(80, 85, 90)), name="mine")
+    base = made_result(made_dataset(random_ious(1)))
+    for new, old in ((early, base), (base, early)):
+        with pytest.raises(ComparisonError, match=f"{metric} needs clicks that were not placed.*without early stop"):
+            vfm_isbench.regress(new, old, metric=metric)
+    assert vfm_isbench.regress(early, base, metric="noc90", margin=20.0).verdict == "pass"
+    assert vfm_isbench.regress(early, base, metric="iou_at_1").verdict == "pass"
+
+
+def test_objects_at_the_cap_are_remarked() -> None:
+    poor = made_result(made_dataset(random_ious(1) / 2))
+    regression = vfm_isbench.regress(poor, poor)
+    assert regression.verdict == "pass"
+    assert any("more than half of the objects need all clicks" in remark for remark in regression.remarks)
+    assert "40 → 40" in str(regression)
+    good = made_result(made_dataset(random_ious(1, shift=0.2)))
+    assert not any("more than half" in remark for remark in vfm_isbench.regress(good, good, metric="noc80").remarks)
+
+
+@pytest.mark.parametrize("shift", [0.0, -0.3])
+def test_it_is_ready_for_json_and_for_a_summary(shift: float) -> None:
+    regression = vfm_isbench.regress(seeds_of("mine", [3, 4, 5], shift=shift), BASE, metric="noc80")
+    content = json.loads(json.dumps(regression.to_dict(), allow_nan=False))
+    assert (content["verdict"], content["exit_code"]) == (regression.verdict, regression.exit_code)
+    assert (content["metric"], content["unit"], content["margin"]) == ("noc80", "clicks", 0.05)
+    (judged,) = content["datasets"]
+    assert judged["worsening"]["value"] == judged["difference"]["value"]
+    assert judged["objects_needed"] == regression.judgements[0].objects_needed
+    for text in (str(regression), regression.to_markdown()):
+        assert regression.verdict in text
+        assert "noc80|davis:40|" in text and "seed:3,4,5" in text and "seed:0,1,2" in text
+
+
+def test_iou_is_worse_when_it_falls() -> None:
+    regression: Regression = vfm_isbench.regress(seeds_of("mine", [3, 4], shift=-0.1), BASE, metric="mean_iou")
+    (judgement,) = regression.judgements
+    assert judgement.difference.difference.value == pytest.approx(-judgement.worsening.value)
+    assert judgement.worsening.value > 0
+    assert "IoU points" in str(regression)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"metric": "noc"}, "unknown metric"),
+        ({"metric": "iou_at_20"}, "6 clicks per object"),
+        ({"margin": -0.1}, "margin of at least 0 clicks"),
+        ({"margin": math.nan}, "margin of at least 0"),
+        ({"margin": math.inf}, "margin of at least 0"),
+        ({"confidence": 0.5}, "between 0.5 and 1"),
+        ({"confidence": 1.0}, "between 0.5 and 1"),
+        ({"resamples": 0}, "at least one resample"),
+    ],
+)
+def test_wrong_use_is_refused(more: dict[str, object], said: str) -> None:
+    with pytest.raises(ComparisonError, match=said):
+        vfm_isbench.regress(BASE, BASE, **more)  # type: ignore[arg-type]

@@ -1,0 +1,180 @@
+"""``vfm-isbench compare`` and ``vfm-isbench regress`` as a user meets them: every exit code, and the files written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from made_results import PROTOCOL, made_dataset, made_result, random_ious, seeds_of, stopping_early
+
+from vfm_isbench import Result, cli
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Away from any job summary of the machine that runs these tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+
+def saved(results: Sequence[Result], name: str) -> list[str]:
+    """Run folders with these results."""
+    folders = []
+    for result in results:
+        folder = Path("runs") / f"{name}-seed{result.protocol.seed}"
+        result.save(folder / "result.json")
+        folders.append(str(folder))
+    return folders
+
+
+def test_compare_combines_seeds_and_compares_with_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    bilinear = saved(seeds_of("bilinear", [0, 1, 2]), "bilinear")
+    jbu = saved(seeds_of("jbu", [0, 1, 2], shift=0.05), "jbu")
+    files = ["--json", "new/compare.json", "--markdown", "new/compare.md"]
+    assert cli.main(["compare", *bilinear, *jbu, *files]) == 0
+    printed = capsys.readouterr().out
+    assert "jbu against bilinear · davis: 40 objects in 20 images · seed 0,1,2, paired" in printed
+    assert "NoC90" in printed and "|seed:0,1,2|" in printed
+    content = json.loads(Path("new/compare.json").read_text(encoding="utf-8"))
+    assert {one["metric"] for one in content["differences"]} >= {"noc80", "noc85", "noc90", "iou_at_1", "iou_at_5"}
+    assert "| NoC90 |" in Path("new/compare.md").read_text(encoding="utf-8")
+
+
+def test_compare_of_one_upsampler_shows_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = saved(seeds_of("bilinear", [0, 1]), "bilinear")
+    assert cli.main(["compare", *runs]) == 0
+    assert capsys.readouterr().out.count("bilinear · paper protocol") == 2
+    assert cli.main(["compare", *runs, "--json", "x.json"]) == 2
+    assert "only one upsampler" in capsys.readouterr().err
+    assert not Path("x.json").exists()
+
+
+def test_compare_says_what_is_incomparable_with_code_3(capsys: pytest.CaptureFixture[str]) -> None:
+    bilinear = saved(seeds_of("bilinear", [0]), "bilinear")
+    jbu = saved(seeds_of("jbu", [0]), "jbu")
+    other = saved(seeds_of("nearest", [0], protocol=PROTOCOL.replace(disk_radius=4)), "nearest")
+    assert cli.main(["compare", *bilinear, *other]) == 3
+    assert "disk_radius 5.0 and 4.0" in capsys.readouterr().err
+    # One of two can be compared: that is shown, and the other is named.
+    assert cli.main(["compare", *bilinear, *jbu, *other]) == 3
+    printed = capsys.readouterr().out
+    assert "jbu against bilinear" in printed
+    assert "nearest against" not in printed
+    assert "incomparable: bilinear and nearest: the protocols differ" in printed
+
+
+def test_compare_refuses_what_it_cannot_read_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    bilinear = saved(seeds_of("bilinear", [0]), "bilinear")
+    Path("broken.json").write_text("{", encoding="utf-8")
+    assert cli.main(["compare", *bilinear, "broken.json"]) == 2
+    assert "broken.json is no JSON" in capsys.readouterr().err
+    assert cli.main(["compare", *bilinear, *saved(seeds_of("jbu", [0]), "jbu"), "--confidence", "95"]) == 2
+    assert "confidence between 0 and 1" in capsys.readouterr().err
+
+
+def regress(new: Sequence[str], base: Sequence[str], *more: str) -> int:
+    return cli.main(["regress", *new, "--baseline", *base, *more, "--json", "out.json", "--summary", "out.md"])
+
+
+@pytest.mark.parametrize(
+    ("shift", "code", "verdict"), [(0.02, 0, "pass"), (-0.2, 1, "regression"), (-0.05, 4, "inconclusive")]
+)
+def test_regress_gives_its_verdict_as_exit_code_and_in_files(
+    shift: float, code: int, verdict: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = Path("job.md")
+    summary.write_text("before\n", encoding="utf-8")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    base = saved(seeds_of("bilinear", [0, 1, 2]), "bilinear")
+    new = saved(seeds_of("mine", [3, 4, 5], shift=shift), "mine")
+    assert regress(new, base, "--metric", "mean_iou", "--margin", "0.05") == code
+    assert capsys.readouterr().out.startswith(f"{verdict}: ")
+    content = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    assert (content["verdict"], content["exit_code"], content["margin"]) == (verdict, code, 0.05)
+    markdown = Path("out.md").read_text(encoding="utf-8")
+    assert f"vfm-isbench regress: {verdict}" in markdown
+    assert summary.read_text(encoding="utf-8") == "before\n" + markdown
+
+
+def test_regress_of_the_same_runs_is_a_pass() -> None:
+    base = saved(seeds_of("bilinear", [0, 1, 2]), "bilinear")
+    assert regress(base, base) == 0
+    assert regress(base, base, "--margin", "0") == 0
+    assert regress(base[1:2], base) == 0
+
+
+def test_regress_says_how_many_objects_would_settle_it(capsys: pytest.CaptureFixture[str]) -> None:
+    base = saved(seeds_of("bilinear", [0]), "bilinear")
+    new = saved([made_result(made_dataset(random_ious(8)), name="mine", sha256=None)], "mine")
+    assert regress(new, base, "--metric", "noc80") == 4
+    needed = json.loads(Path("out.json").read_text(encoding="utf-8"))["datasets"][0]["objects_needed"]
+    assert needed > 40
+    assert f"about {needed:,} objects would settle it" in capsys.readouterr().out
+
+
+def test_regress_of_incomparable_results_is_code_3(capsys: pytest.CaptureFixture[str]) -> None:
+    base = saved(seeds_of("bilinear", [0]), "bilinear")
+    new = saved(seeds_of("mine", [0], protocol=PROTOCOL.replace(disk_radius=4), backbone_sha256="e" * 64), "mine")
+    assert regress(new, base) == 3
+    assert capsys.readouterr().out.count("incomparable: bilinear (baseline) and mine: ") == 2
+    content = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    assert (content["verdict"], content["datasets"], len(content["reasons"])) == ("incomparable", [], 2)
+    assert Path("out.md").read_text(encoding="utf-8").count("**incomparable**") == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--metric", "mean_iou"], "Run it without early stop"),
+        (["--metric", "noc"], "unknown metric 'noc'"),
+        (["--metric", "iou_at_20"], "6 clicks per object"),
+        (["--margin", "-1"], "margin of at least 0"),
+        (["--margin", "nan"], "margin of at least 0"),
+        (["--confidence", "0.4"], "between 0.5 and 1"),
+        (["--resamples", "0"], "at least one resample"),
+    ],
+)
+def test_regress_used_wrongly_is_code_2(more: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    base = saved(seeds_of("bilinear", [0]), "bilinear")
+    early = [stopping_early(run) for run in seeds_of("mine", [0])]
+    assert regress(saved(early, "mine"), base, *more) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+    assert not Path("out.json").exists()
+
+
+def test_regress_of_bad_files_is_code_2(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    base = saved(seeds_of("bilinear", [0]), "bilinear")
+    assert regress(["absent"], base) == 2
+    assert "absent could not be read" in capsys.readouterr().err
+    tampered = json.loads(Path(base[0], "result.json").read_text(encoding="utf-8"))
+    tampered["datasets"]["davis"]["objects"][0]["iou"][0] = 0.99
+    Path("tampered.json").write_text(json.dumps(tampered), encoding="utf-8")
+    assert regress(["tampered.json"], base) == 2
+    assert "its evidence gives" in capsys.readouterr().err
+    assert regress([*base, *saved(seeds_of("jbu", [1]), "jbu")], base) == 2
+    assert "one upsampler, got 2" in capsys.readouterr().err
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(Path("absent") / "job.md"))
+    assert regress(base, base) == 2
+    assert "GITHUB_STEP_SUMMARY" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", ["upsampler", "backbone"])
+@pytest.mark.parametrize("value", [[], {}, None, "text"])
+def test_no_file_makes_regress_end_with_a_verdict_by_accident(field: str, value: object) -> None:
+    """Code 1 is a verdict; an exception's own code would be the same."""
+    base = saved(seeds_of("bilinear", [0]), "bilinear")
+    content = json.loads(Path(base[0], "result.json").read_text(encoding="utf-8"))
+    content[field] = value
+    Path("odd.json").write_text(json.dumps(content), encoding="utf-8")
+    expected = 0 if (field, value) == ("backbone", {}) else 2  # Without a hash of the weights: a remark.
+    assert regress(["odd.json"], base) == expected
+
+
+def test_regress_without_a_baseline_is_code_2() -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["regress", "runs/mine-seed0"])
+    assert exit_.value.code == 2

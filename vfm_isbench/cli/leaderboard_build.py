@@ -1,0 +1,30 @@
+"""``vfm-isbench leaderboard build``: the page, as one file that needs nothing else."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vfm_isbench import __version__
+from vfm_isbench.cli.options import Subparsers, say
+from vfm_isbench.leaderboard import load_board, page_data
+from vfm_isbench.leaderboard.board import ENTRIES
+from vfm_isbench.leaderboard_page import write_page
+
+SITE = Path("site")
+
+
+def add_build(actions: Subparsers) -> None:
+    """Add the action."""
+    parser = actions.add_parser("build", help="build the page from the entries: one HTML file, readable offline")
+    parser.set_defaults(function=build_command)
+    parser.add_argument(
+        "--entries", type=Path, default=ENTRIES, metavar="DIR", help=f"folder of entries (default: {ENTRIES})"
+    )
+    parser.add_argument("--output", type=Path, default=SITE, metavar="DIR", help=f"gets index.html (default: {SITE})")
+
+
+def build_command(arguments: argparse.Namespace) -> None:
+    """``vfm-isbench leaderboard build``."""
+    data = page_data(load_board(arguments.entries), version=__version__)
+    say(f"saved: {write_page(data, arguments.output)}")

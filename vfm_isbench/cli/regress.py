@@ -1,0 +1,83 @@
+"""``vfm-isbench regress``: a gate for continuous integration."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import traceback
+from pathlib import Path
+
+from vfm_isbench.cli.options import BAD_INPUT, Subparsers, add_statistics_options, say, write_json, write_text
+from vfm_isbench.errors import ResultError, VfmIsbenchError
+from vfm_isbench.results import regress
+from vfm_isbench.results.regression import MARGIN
+
+CODES = "exit codes: 0 pass, 1 regression, 2 wrong use or a bad file, 3 incomparable, 4 inconclusive"
+
+
+def add_regress(commands: Subparsers) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "regress", help="judge whether an upsampler got worse than a baseline, with exit codes", epilog=CODES
+    )
+    parser.set_defaults(function=regress_command)
+    parser.add_argument(
+        "results", nargs="+", type=Path, metavar="RESULT", help="result.json or run folder, one per seed"
+    )
+    parser.add_argument(
+        "--baseline", nargs="+", type=Path, required=True, metavar="RESULT", help="what to hold it against, likewise"
+    )
+    parser.add_argument("--metric", default="noc90", help="noc80, noc85, noc90, iou_at_K, mean_iou (default: noc90)")
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=MARGIN,
+        metavar="M",
+        help=f"worsening to let pass: clicks for NoC, IoU in [0, 1] otherwise (default: {MARGIN})",
+    )
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="judge by this data set only (default: all of the baseline's)"
+    )
+    add_statistics_options(parser, "of each one-sided bound")
+    parser.add_argument(
+        "--summary", type=Path, metavar="FILE", help="write the verdict as Markdown; also to $GITHUB_STEP_SUMMARY"
+    )
+
+
+def regress_command(arguments: argparse.Namespace) -> int:
+    """``vfm-isbench regress``."""
+    try:
+        return _judged(arguments)
+    except VfmIsbenchError:
+        raise
+    except Exception:  # Python's own code for it would be 1, which is a verdict here.
+        traceback.print_exc()
+        return BAD_INPUT
+
+
+def _judged(arguments: argparse.Namespace) -> int:
+    regression = regress(
+        arguments.results,
+        arguments.baseline,
+        metric=arguments.metric,
+        margin=arguments.margin,
+        confidence=arguments.confidence,
+        dataset=arguments.dataset,
+        resamples=arguments.resamples,
+    )
+    say(str(regression))
+    if arguments.json:
+        write_json(arguments.json, regression.to_dict())
+    if arguments.summary:
+        write_text(arguments.summary, regression.to_markdown())
+    if job_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        _append(Path(job_summary), regression.to_markdown())
+    return regression.exit_code
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ResultError(f"$GITHUB_STEP_SUMMARY names {path}, which cannot be written: {error}") from error

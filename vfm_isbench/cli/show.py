@@ -1,0 +1,104 @@
+"""``vfm-isbench show``: a contact sheet of the worst objects of a result, or of others."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from vfm_isbench.checkpoint_evaluation import LoadedCheckpoint, load_trained
+from vfm_isbench.cli.options import UPSAMPLER_HELP, Subparsers, add_device_option, add_loading_options, load_options
+from vfm_isbench.cli.plot import add_output_options, save
+from vfm_isbench.datasets import open_dataset
+from vfm_isbench.errors import PictureError
+from vfm_isbench.registry import unknown_name
+from vfm_isbench.results import Result, load_result
+
+_WORST = 8
+
+
+def add_show(commands: Subparsers) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "show",
+        help="draw objects of a result: clicks, prediction, errors",
+        description="Draws objects of a result with their clicks. A result keeps no predictions: they are made again "
+        "from the recorded clicks by the checkpoint beside it.",
+    )
+    parser.set_defaults(function=show_command)
+    parser.add_argument("result", type=Path, metavar="RESULT", help="result.json, or a run folder")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--worst", type=int, metavar="N", help=f"the N worst by NoC90, then by IoU (default: {_WORST})")
+    which.add_argument("--best", type=int, metavar="N", help="the N best")
+    which.add_argument("--objects", nargs="+", metavar="ID", help="those named, as IMAGE or IMAGE:INSTANCE")
+    parser.add_argument("--dataset", metavar="NAME", help="data set (default: the first of the result)")
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder with SBD/, GrabCut/, Berkeley/, DAVIS/")
+    parser.add_argument("--click", type=int, metavar="K", help="show them after click K (default: after the last)")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="PATH", help="what predicts again (default: the one in the run folder)"
+    )
+    parser.add_argument("--no-replay", action="store_true", help="leave predictions out")
+    parser.add_argument(
+        "--upsampler", metavar="UPSAMPLER", help=f"use this instead of the checkpoint's own: {UPSAMPLER_HELP}"
+    )
+    add_loading_options(parser)
+    parser.add_argument("--backbone-weights", type=Path, metavar="PATH", help="file or folder with its weights")
+    add_device_option(parser)
+    add_output_options(parser, "a PNG")
+
+
+def show_command(arguments: argparse.Namespace) -> None:
+    """``vfm-isbench show``."""
+    # Here, not above: matplotlib is an optional package, and no other command needs it.
+    from vfm_isbench.replay import shown_objects
+    from vfm_isbench.viz import best_objects, contact_sheet, find_objects, worst_objects
+
+    result = load_result(arguments.result)
+    if not result.datasets:
+        raise PictureError(f"{arguments.result} has no data set, so there is nothing to show")
+    name = next(iter(result.datasets)) if arguments.dataset is None else arguments.dataset
+    if name not in result.datasets:
+        raise unknown_name("data set of this result", name, list(result.datasets))
+    found = result.datasets[name]
+    if arguments.objects:
+        chosen, how = find_objects(found, arguments.objects), "objects"
+    elif arguments.best is not None:
+        chosen, how = best_objects(found, arguments.best), "best"
+    else:
+        chosen, how = worst_objects(found, _WORST if arguments.worst is None else arguments.worst), "worst"
+    dataset = open_dataset(name, "test", arguments.data_root, result.protocol)
+    loaded, remarks = _predictor(arguments)
+    shown = shown_objects(
+        chosen, dataset, result.protocol, probe=None if loaded is None else loaded.probe, click=arguments.click
+    )
+    differing = sum(one.differs for one in shown)
+    if differing:
+        remarks.append(f"{differing} of {len(shown)} predictions differ from those that were measured.")
+    figure = contact_sheet(shown, title=_title(result, name, how, len(shown)), remarks=remarks)
+    stem = re.sub(r"\W+", "-", f"{how}-{result.upsampler.get('name', 'unnamed')}-{name}").strip("-")[:80]
+    save(figure, arguments, stem, result.signature(), formats=("png",))
+
+
+def _title(result: Result, dataset: str, how: str, count: int) -> str:
+    from vfm_isbench.viz.canvas import plain
+
+    what = {"objects": f"{count} objects", "best": f"the {count} best objects", "worst": f"the {count} worst objects"}
+    return f"{plain(result.upsampler.get('name', 'unnamed'))} on {plain(dataset)}: {what[how]}"
+
+
+def _predictor(arguments: argparse.Namespace) -> tuple[LoadedCheckpoint | None, list[str]]:
+    """What predicts again, if there is anything, and what the picture must say about that."""
+    if arguments.no_replay:
+        return None, ["Predictions were left out."]
+    folder = arguments.result if arguments.result.is_dir() else arguments.result.parent
+    path = arguments.checkpoint or folder / "checkpoint.safetensors"
+    if arguments.checkpoint is None and not path.is_file():
+        return None, ["No predictions: there is no checkpoint beside the result (--checkpoint PATH names one)."]
+    loaded = load_trained(
+        path,
+        upsampler=arguments.upsampler,
+        backbone_weights=arguments.backbone_weights,
+        load_options=load_options(arguments),
+        device=arguments.device,
+    )
+    return loaded, [f"Note: {note}." for note in loaded.notes]

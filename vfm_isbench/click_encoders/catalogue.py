@@ -1,0 +1,85 @@
+"""From a click encoder's name to the module."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TypeAlias
+
+from torch import nn
+
+from vfm_isbench.click_encoders.patch_embedding import PatchEmbedding
+from vfm_isbench.click_encoders.simple_vit import SimpleViT
+from vfm_isbench.plugins import Plugins
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.registry import Registry
+
+Builder: TypeAlias = Callable[[int, int, Protocol], nn.Module]
+"""Called with the width of the tokens, the patch size in pixels, and the protocol."""
+
+CLICK_ENCODERS: Registry[Builder] = Registry("click encoder")
+
+CLICK_ENCODER_PLUGINS = Plugins(
+    "click encoder",
+    "vfm_isbench.click_encoders",
+    "a function (width, patch_size, protocol) that makes a torch.nn.Module: click map B×3×H×W → tokens "
+    "B×width×(H/patch_size)×(W/patch_size)",
+    lambda: list(CLICK_ENCODERS),
+)
+
+
+@CLICK_ENCODERS.register("patch_embedding")
+def _patch_embedding(width: int, patch_size: int, _protocol: Protocol) -> nn.Module:
+    """One convolution over the patches of the click map; the paper's for early injection."""
+    return PatchEmbedding(width, patch_size)
+
+
+@CLICK_ENCODERS.register("simple_vit")
+def _simple_vit(width: int, patch_size: int, protocol: Protocol) -> nn.Module:
+    """A small transformer over the patches of the click map; the paper's for late injection."""
+    return SimpleViT(
+        width,
+        patch_size,
+        depth=protocol.simple_vit_depth,
+        heads=protocol.simple_vit_heads,
+        head_width=protocol.simple_vit_head_width,
+        hidden=protocol.simple_vit_hidden,
+    )
+
+
+def list_click_encoders() -> dict[str, str]:
+    """Names of the built-in click encoders, each with a one-line description."""
+    return {name: inspect.getdoc(CLICK_ENCODERS.get(name)) or "" for name in CLICK_ENCODERS}
+
+
+def check_click_encoder(name: str) -> None:
+    """Raise an error for a click encoder that does not exist, without making one.
+
+    Raises:
+        UnknownNameError, PluginError: see :func:`make_click_encoder`.
+    """
+    if name not in CLICK_ENCODERS:
+        CLICK_ENCODER_PLUGINS.find(name)
+
+
+def make_click_encoder(width: int, patch_size: int, protocol: Protocol) -> nn.Module:
+    """Make the protocol's click encoder; its initial weights are drawn from the default generator.
+
+    Args:
+        width: Channels C of the tokens, those of the backbone.
+        patch_size: Patch side in pixels, that of the backbone.
+        protocol: Names it, and has the sizes of SimpleViT.
+
+    Raises:
+        UnknownNameError: if there is no such click encoder.
+        PluginError: if it is that of another package, and broken: no module, or tokens of another shape.
+    """
+    name = protocol.click_encoder
+    if name in CLICK_ENCODERS:
+        CLICK_ENCODER_PLUGINS.warn_if_refused(name)
+        return CLICK_ENCODERS.get(name)(width, patch_size, protocol)
+    plugin = CLICK_ENCODER_PLUGINS.find(name)
+    encoder = plugin.make(nn.Module, width, patch_size, protocol)
+    cells = protocol.image_size // patch_size
+    plugin.try_out(encoder, protocol.image_size, (1, width, cells, cells))
+    return encoder

@@ -1,0 +1,83 @@
+"""The leaderboard as a whole: all entries, validated, in comparable groups, ranked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from vfm_isbench.errors import LeaderboardError
+from vfm_isbench.leaderboard.entry import Entry
+from vfm_isbench.leaderboard.ranking import Standing, rank_entries
+from vfm_isbench.leaderboard.removals import Removal, read_removals
+from vfm_isbench.leaderboard.trust import preset_of, why_unranked
+from vfm_isbench.leaderboard.validation import entry_files, validate
+
+ENTRIES = Path("benchmarks/entries")
+"""Where entries lie in the repository."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """Entries in which validation found nothing, and what was taken down.
+
+    Attributes:
+        entries: By id.
+        removals: Oldest first.
+    """
+
+    entries: tuple[Entry, ...]
+    removals: tuple[Removal, ...] = ()
+
+    @cached_property
+    def groups(self) -> Mapping[str, tuple[Entry, ...]]:
+        """Entries whose scores can be compared, by the id of their group."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            found.setdefault(group_id(entry), []).append(entry)
+        return {group: tuple(found[group]) for group in sorted(found)}
+
+    @cached_property
+    def standings(self) -> Mapping[str, Standing]:
+        """Standing of every ranked entry, by id."""
+        standings: dict[str, Standing] = {}
+        for members in self.groups.values():
+            ranked = [entry for entry in members if not why_unranked(entry)]
+            if ranked:
+                standings |= rank_entries(ranked, ranked_datasets(ranked[0]))
+        return standings
+
+
+def load_board(folder: Path = ENTRIES) -> Board:
+    """Read and validate all entries of a folder.
+
+    Raises:
+        LeaderboardError: if something is wrong with any of them; a line per finding.
+    """
+    removals = read_removals(folder)
+    checked = validate(entry_files(folder), folder, removals)
+    findings = [str(finding) for one in checked for finding in one.findings]
+    if findings:
+        raise LeaderboardError("\n".join(["the entries are not valid:", *findings]))
+    entries = sorted((one.entry for one in checked if one.entry is not None), key=lambda entry: entry.id)
+    return Board(tuple(entries), removals)
+
+
+def ranked_datasets(entry: Entry) -> tuple[str, ...]:
+    """The test sets that an entry is ranked by: its preset's, or, where it has none, its own."""
+    preset = preset_of(entry.protocol)
+    names = entry.protocol.test_datasets if preset is None else preset.test_datasets
+    return tuple(name for name in names if name in entry.datasets)
+
+
+def group_id(entry: Entry) -> str:
+    """Within a group scores are comparable: equal protocol, backbone weights, and content of the test sets."""
+    return f"{entry.fingerprint[:12]}-{_identity(entry, ranked_datasets(entry))}"
+
+
+def _identity(entry: Entry, datasets: Sequence[str]) -> str:
+    parts = [f"{name}:{len(entry.datasets[name].objects)}:{entry.datasets[name].content_sha256}" for name in datasets]
+    text = "\n".join([str(entry.runs[0].backbone["sha256"]), *sorted(parts)])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

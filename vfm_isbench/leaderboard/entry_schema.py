@@ -1,0 +1,185 @@
+"""The form of an entry: which fields there are, of which types, how long. What they say is checked elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import unicodedata
+from typing import Any
+
+from vfm_isbench.leaderboard.findings import Report, quote
+from vfm_isbench.leaderboard.schema import (
+    HEX,
+    Check,
+    Flag,
+    ListOf,
+    MapOf,
+    Number,
+    Optional,
+    Plain,
+    Record,
+    Text,
+    Url,
+    is_number,
+)
+from vfm_isbench.upsamplers import ContractReport, UpsamplerIdentity
+
+SCHEMA_VERSION = 1
+MOST_RUNS = 20
+MOST_DATASETS = 20
+MOST_OBJECTS = 50_000
+MOST_CLICKS = 200
+
+DATE = Text(10, form=re.compile(r"\d{4}-\d{2}-\d{2}"), expected="a date as 2026-11-25")
+SHA256 = Text(64, form=HEX, expected="a SHA-256: 64 digits 0-9 a-f")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Name:
+    """What people call an upsampler or themselves: short, visible, and neither a path nor markup."""
+
+    longest: int = 80
+
+    def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`vfm_isbench.leaderboard.schema.Check`."""
+        if not Text(self.longest)(value, path, report):
+            return False
+        problem = name_problem(value)
+        if problem:
+            report.add(path, f"{quote(value)} {problem}")
+        return not problem
+
+
+def name_problem(name: str) -> str | None:
+    """What is wrong with a name; None if nothing is."""
+    if not name or name != " ".join(name.split()):
+        return "is empty, or has blanks at an end or several in a row"
+    if unicodedata.normalize("NFC", name) != name:
+        return "is not in Unicode's normal form NFC, so that equal names may look different"
+    if any(char in name for char in "/\\") or name.startswith("."):
+        return "reads like a path: a name has no / and no \\ in it and does not begin with a dot"
+    if any(char in name for char in '<>&"`'):
+        return 'has one of < > & " ` in it, which are for markup'
+    return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ious:
+    """IoUs in [0, 1], one per click."""
+
+    def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`vfm_isbench.leaderboard.schema.Check`."""
+        # Millions of numbers: looked at one by one only where something is wrong.
+        usable = isinstance(value, list) and 0 < len(value) <= MOST_CLICKS
+        if usable and all(type(iou) in (int, float) and 0 <= iou <= 1 for iou in value):
+            return True
+        return ListOf(Number(0, 1), 1, MOST_CLICKS)(value, path, report)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Clicks:
+    """Clicks as [row, column, 1 or 0]."""
+
+    def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`vfm_isbench.leaderboard.schema.Check`."""
+        if not isinstance(value, list) or not 0 < len(value) <= MOST_CLICKS:
+            return ListOf(Plain(), 1, MOST_CLICKS)(value, path, report)
+        good = True
+        for index, click in enumerate(value):
+            if not (
+                isinstance(click, list)
+                and len(click) == 3
+                and all(is_number(part) and 0 <= part <= 100_000 for part in click)
+                and click[2] in (0, 1)
+            ):
+                report.add(f"{path}[{index}]", "is no click: expected [row, column, 1 or 0], in pixels")
+                good = False
+        return good
+
+
+NOTE = Text(2000, lines=True)
+OBJECT = Record(
+    {"image": Text(200), "instance": Optional(Number(1, 1e9, whole=True)), "clicks": Clicks(), "iou": Ious()}
+)
+DATASET = Record(
+    {
+        "scores": MapOf(Optional(Number())),
+        "seconds_per_click": Optional(Number(0)),
+        "content_sha256": Optional(SHA256),
+        "objects": ListOf(OBJECT, 1, MOST_OBJECTS),
+    },
+    {
+        "early_stop": Optional(ListOf(Number(1, 100, whole=True), 1, 20)),
+        "max_clicks": Optional(Number(1, MOST_CLICKS, whole=True)),
+    },
+)
+_KNOWN_OF_UPSAMPLER: dict[str, Check] = {
+    "name": Text(200),
+    "kind": Text(20),
+    "sha256": Optional(SHA256),
+    "source": Optional(Plain()),
+    "output_size": ListOf(Number(1, 1e6, whole=True), 2, 2),
+    "deterministic": Flag(),
+    "batch_independent": Flag(),
+    "repeat_deviation": Number(0),
+    "batch_deviation": Number(0),
+    "n_parameters": Optional(Number(0, 1e15, whole=True)),
+    "ms_per_image": Number(0),
+    "warnings": ListOf(NOTE, most=20),
+}
+UPSAMPLER = Record(
+    {
+        # Fields that those two learn later are taken as plain values.
+        field.name: _KNOWN_OF_UPSAMPLER.get(field.name, Plain())
+        for kind in (UpsamplerIdentity, ContractReport)
+        for field in dataclasses.fields(kind)
+    }
+)
+BACKBONE = Record(
+    {
+        "name": Text(200),
+        "width": Number(1, 1e6, whole=True),
+        "patch_size": Number(1, 1e4, whole=True),
+        "sha256": Optional(SHA256),
+    }
+)
+RUN = Record(
+    {
+        "schema_version": Number(1, 1, whole=True),
+        "fingerprint": SHA256,
+        "protocol": MapOf(Plain(1, 200), 200),
+        "upsampler": UPSAMPLER,
+        "backbone": BACKBONE,
+        "training": ListOf(MapOf(Optional(Number()), 20), most=5000),
+        "environment": MapOf(Plain(2, 300)),
+        "timings": MapOf(Number(0), 1000),
+        "created": Text(40),
+        "notes": ListOf(NOTE, most=100),
+        "datasets": MapOf(DATASET, MOST_DATASETS),
+    },
+    {"speed": MapOf(Plain(1, 200))},
+)
+REPRODUCED = Record(
+    {
+        "by": Name(),
+        "date": DATE,
+        "version": Text(40),
+        "device": Text(200),
+        "evidence_sha256": SHA256,
+        "scores": MapOf(MapOf(Number(0, MOST_CLICKS), 20), 20),
+    }
+)
+ENTRY = Record(
+    {
+        "schema_version": Number(SCHEMA_VERSION, SCHEMA_VERSION, whole=True),
+        "name": Name(),
+        "code": Url(),
+        "paper": Optional(Url()),
+        "submitter": Optional(Name()),
+        "date": DATE,
+        "spec": Optional(Text(300)),
+        "fingerprint": SHA256,
+        "runs": ListOf(RUN, 1, MOST_RUNS),
+        "reproduced": Optional(REPRODUCED),
+    }
+)

@@ -1,0 +1,289 @@
+"""What an entry's runs say, against each other and against what is known: protocol, objects, clicks, aggregates."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vfm_isbench.errors import ProtocolError
+from vfm_isbench.leaderboard.entry_schema import MOST_DATASETS, MOST_RUNS
+from vfm_isbench.leaderboard.findings import Report, quote
+from vfm_isbench.leaderboard.manifests import manifest_of
+from vfm_isbench.leaderboard.schema import is_number
+from vfm_isbench.metrics import stopping_click
+from vfm_isbench.protocol import PRESETS, Protocol
+from vfm_isbench.results import DatasetResult
+from vfm_isbench.results.record import evidence_from_dict
+from vfm_isbench.types import ObjectId
+
+REQUIRED_SCORES = ("objects", "noc80", "noc85", "noc90", "iou_at_1")
+_FIELDS = frozenset(field.name for field in dataclasses.fields(Protocol))
+_TOLERANCE = 1e-9
+"""Of written aggregates: what the order of a sum may change."""
+
+
+def check_runs(runs: Any, fingerprint: Any, report: Report) -> None:
+    """Check what the runs say. Where their form is wrong, which the schema has told, the rest is checked all the same.
+
+    Args:
+        runs: The runs as they stand in the file, whatever they are.
+        fingerprint: The entry's, likewise.
+        report: Takes the findings, and holds those on the form already.
+    """
+    # Beyond that many the schema has not looked at their form.
+    runs = [_dict(run) for run in _list(runs)] if len(_list(runs)) <= MOST_RUNS else []
+    protocols = []
+    for index, run in enumerate(runs):
+        path = f"runs[{index}]"
+        protocol = _check_protocol(_dict(run.get("protocol")), f"{path}.protocol", report)
+        protocols.append(protocol)
+        if isinstance(run.get("created"), str):
+            _check_date(run["created"], f"{path}.created", report)
+        if protocol is None:
+            continue
+        for written, where in ((run.get("fingerprint"), f"{path}.fingerprint"), (fingerprint, "fingerprint")):
+            if isinstance(written, str) and written != protocol.fingerprint():
+                report.add(where, f"{quote(written)} is not that of {path}.protocol, {protocol.fingerprint()}")
+        backbone = _dict(run.get("backbone")).get("name")
+        if isinstance(backbone, str) and backbone != protocol.backbone:
+            report.add(f"{path}.backbone.name", f"{quote(backbone)} is not the backbone of the protocol")
+        _check_datasets(_dict(run.get("datasets")), protocol, f"{path}.datasets", report)
+    _check_seeds(protocols, report)
+    if runs:
+        _check_together(runs, report)
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def _check_protocol(content: Mapping[str, Any], path: str, report: Report) -> Protocol | None:
+    """The protocol, if each of its fields is right; otherwise every field that is not is noted."""
+    before = len(report.findings)
+    for key, value in content.items():
+        if key not in _FIELDS:
+            report.add(f"{path}.{key}", "is no field of a protocol")
+            continue
+        try:
+            PRESETS["paper"].replace(**{key: value})
+        except (ProtocolError, TypeError, ValueError, OverflowError) as error:
+            report.add(f"{path}.{key}", str(error))
+    try:
+        return Protocol.from_dict(content)
+    except (ProtocolError, TypeError, ValueError, OverflowError) as error:
+        if len(report.findings) == before:  # a missing field, or two that do not go together
+            report.add(path, str(error))
+    return None
+
+
+def _check_date(text: str, path: str, report: Report) -> None:
+    try:
+        datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        report.add(path, f"{quote(text)} is no ISO 8601 date and time")
+
+
+def _check_datasets(datasets: Mapping[str, Any], protocol: Protocol, path: str, report: Report) -> None:
+    if len(datasets) > MOST_DATASETS:
+        return
+    for name in protocol.test_datasets:
+        if name not in datasets:
+            report.add(f"{path}.{name}", "is missing: the protocol names it as a test set")
+    for name, content in datasets.items():
+        if name not in protocol.test_datasets:
+            report.add(f"{path}.{name}", "is no test set of the protocol")
+        _check_dataset(name, _dict(content), protocol, f"{path}.{name}", report)
+
+
+def _check_dataset(name: str, content: Mapping[str, Any], protocol: Protocol, path: str, report: Report) -> None:
+    objects = [_dict(one) for one in _list(content.get("objects"))]
+    early_stop = [percent for percent in _list(content.get("early_stop")) if type(percent) is int]
+    cap = content.get("max_clicks")
+    if (early_stop and cap is None) or (cap is not None and cap != protocol.max_clicks):
+        report.add(f"{path}.max_clicks", f"{quote(cap)} is not that of the protocol, {protocol.max_clicks}")
+    for index, one in enumerate(objects):
+        _check_object(one, protocol.max_clicks, early_stop, f"{path}.objects[{index}]", report)
+    ids = [_object_id(one) for one in objects]
+    if None not in ids:
+        known_ids = [object_id for object_id in ids if object_id is not None]
+        _check_objects(name, known_ids, protocol.object_limit, f"{path}.objects", report)
+        _check_content(name, content.get("content_sha256"), protocol.object_limit, path, report)
+    _check_places(name, objects, path, report)
+    scores = _dict(content.get("scores"))
+    _check_order_of_scores(scores, f"{path}.scores", report)
+    # Otherwise there is nothing to derive the scores from.
+    if objects and not any(finding.path.startswith(f"{path}.") for finding in report.findings):
+        _check_scores(name, content, protocol.max_clicks, f"{path}.scores", report)
+
+
+def _object_id(one: Mapping[str, Any]) -> ObjectId | None:
+    image, instance = one.get("image"), one.get("instance")
+    usable = isinstance(image, str) and (instance is None or type(instance) is int)
+    return ObjectId(str(image), instance) if usable else None
+
+
+def _check_object(
+    one: Mapping[str, Any], max_clicks: int, early_stop: Sequence[int], path: str, report: Report
+) -> None:
+    """As many clicks as IoUs, and as many as the protocol says, or fewer where the evaluation stopped early."""
+    clicks, ious = _list(one.get("clicks")), _list(one.get("iou"))
+    if not clicks or not ious:
+        return  # told by the schema
+    if len(clicks) != len(ious):
+        report.add(f"{path}.clicks", f"has {len(clicks)} clicks for {len(ious)} IoUs")
+    if not early_stop and len(ious) != max_clicks:
+        report.add(f"{path}.iou", f"has {len(ious)} IoUs; the protocol places {max_clicks} clicks")
+    elif early_stop and all(map(is_number, ious)) and stopping_click(ious, early_stop, max_clicks) != len(ious):
+        where = f"{max(early_stop)} % or {max_clicks} clicks"
+        report.add(f"{path}.iou", f"ends after {len(ious)} clicks; an early stop ends as soon as {where} are reached")
+    if _list(clicks[0])[2:] == [0]:
+        report.add(f"{path}.clicks[0]", "is negative; the first click always lies on the object")
+
+
+def _check_objects(name: str, objects: Sequence[ObjectId], limit: int | None, path: str, report: Report) -> None:
+    """Ids and numbers against the manifest of the data set, as far as that is known."""
+    first: dict[ObjectId, int] = {}
+    for index, object_id in enumerate(objects):
+        if first.setdefault(object_id, index) != index:
+            report.add(f"{path}[{index}]", f"{quote(str(object_id))} is objects[{first[object_id]}] already")
+    manifest = manifest_of(name)
+    if manifest is None:
+        return
+    count = manifest.count(limit)
+    if len(objects) != count:
+        report.add(path, f"has {len(objects)} objects; {count} of {name} were to be evaluated")
+    n_images = len({object_id.image for object_id in objects})
+    if n_images > manifest.n_images:
+        report.add(path, f"lie in {n_images} images; {name} has {manifest.n_images}")
+    for index, object_id in enumerate(objects):
+        if (object_id.instance is not None) != manifest.has_instances:
+            expected = "a number: an image may hold several objects" if manifest.has_instances else "null"
+            report.add(f"{path}[{index}].instance", f"{quote(object_id.instance)} is not {expected}")
+    if manifest.objects is None:
+        return
+    known = manifest.objects[:count]
+    for index, object_id in enumerate(objects):
+        if object_id not in known:
+            report.add(f"{path}[{index}]", f"{quote(str(object_id))} is no object of {name} to be evaluated")
+        elif len(objects) == count and known[index] != object_id:
+            report.add(f"{path}[{index}]", f"is {object_id}; in the order of {name} it is {known[index]}")
+    for object_id in known:
+        if object_id not in first:
+            report.add(path, f"lacks {object_id}")
+
+
+def _check_content(name: str, written: Any, limit: int | None, path: str, report: Report) -> None:
+    manifest = manifest_of(name)
+    known = None if manifest is None else manifest.content_sha256(manifest.count(limit))
+    if isinstance(written, str) and known is not None and written != known:
+        report.add(f"{path}.content_sha256", f"{quote(written)} is not that of {name} here, {known}")
+
+
+def _check_places(name: str, objects: Sequence[Mapping[str, Any]], path: str, report: Report) -> None:
+    """Clicks lie in the image, where its size is known."""
+    manifest = manifest_of(name)
+    if manifest is None or manifest.image_size is None:
+        return
+    height, width = manifest.image_size
+    for index, one in enumerate(objects):
+        for number, click in enumerate(_list(one.get("clicks"))):
+            row, col = (*_list(click), None, None)[:2]
+            if is_number(row) and is_number(col) and (row >= height or col >= width):
+                report.add(f"{path}.objects[{index}].clicks[{number}]", f"lies outside the image of {height}×{width}")
+
+
+def _check_order_of_scores(scores: Mapping[str, Any], path: str, report: Report) -> None:
+    for lower, higher in (("noc80", "noc85"), ("noc85", "noc90"), ("noc90", "noc95")):
+        low, high = scores.get(lower), scores.get(higher)
+        if is_number(low) and is_number(high) and low > high:
+            report.add(path, f"{lower} {low} is above {higher} {high}; a higher IoU never takes fewer clicks")
+
+
+def _check_scores(name: str, content: Mapping[str, Any], max_clicks: int, path: str, report: Report) -> None:
+    """Every aggregate against what the evidence gives."""
+    objects = tuple(evidence_from_dict(one) for one in content["objects"])
+    early_stop = content.get("early_stop")
+    derived = DatasetResult(
+        name,
+        objects,
+        early_stop=None if early_stop is None else tuple(early_stop),
+        click_cap=None if early_stop is None else max_clicks,
+    ).scores()
+    for key in REQUIRED_SCORES:
+        if key not in content["scores"]:
+            report.add(f"{path}.{key}", "is missing")
+    for key, written in content["scores"].items():
+        if key not in derived:
+            report.add(f"{path}.{key}", "is no score of this version of the library")
+            continue
+        value = derived[key]
+        if not _agree(written, value):
+            shown = "a score that cannot be told" if math.isnan(value) else f"{value!r}"
+            report.add(f"{path}.{key}", f"{quote(written)} is written, but the evidence gives {shown}")
+
+
+def _agree(written: float | None, value: float) -> bool:
+    if written is None or math.isnan(value):
+        return written is None and math.isnan(value)
+    return math.isclose(written, value, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+
+
+def _check_seeds(protocols: Sequence[Protocol | None], report: Report) -> None:
+    first: dict[int, int] = {}
+    for index, protocol in enumerate(protocols):
+        if protocol is None:
+            continue
+        if first.setdefault(protocol.seed, index) != index:
+            text = f"{protocol.seed} is the seed of runs[{first[protocol.seed]}] already"
+            report.add(f"runs[{index}].protocol.seed", text)
+
+
+_SAME = (
+    ("protocol", "name"), ("upsampler", "name"), ("upsampler", "sha256"), ("upsampler", "n_parameters"),
+    ("backbone", "sha256"),
+)  # fmt: skip
+"""What seeds of one entry have in common."""
+
+
+def _check_together(runs: Sequence[Mapping[str, Any]], report: Report) -> None:
+    first, *others = runs
+    evidence = [_evidence(first)]
+    datasets = _dict(first.get("datasets"))
+    for index, run in enumerate(others, start=1):
+        path = f"runs[{index}]"
+        for part, key in _SAME:
+            mine, theirs = _dict(run.get(part)).get(key), _dict(first.get(part)).get(key)
+            if mine != theirs:
+                report.add(f"{path}.{part}.{key}", f"{quote(mine)} is not that of runs[0], {quote(theirs)}")
+        own = _dict(run.get("datasets"))
+        for name in sorted(set(own) ^ set(datasets)):
+            where = path if name in datasets else "runs[0]"
+            report.add(f"{where}.datasets.{name}", "is missing, but another seed has it")
+        for name in sorted(set(own) & set(datasets)):
+            below = f"{path}.datasets.{name}"
+            if _dict(own[name]).get("content_sha256") != _dict(datasets[name]).get("content_sha256"):
+                report.add(f"{below}.content_sha256", "is not that of runs[0]: they were measured on different data")
+            if _ids(own[name]) != _ids(datasets[name]):
+                report.add(f"{below}.objects", "are not those of runs[0], or in another order")
+        found = _evidence(run)
+        if found and found in evidence:
+            report.add(f"{path}.datasets", f"hold the same evidence as runs[{evidence.index(found)}]: one run twice")
+        evidence.append(found)
+
+
+def _ids(dataset: Any) -> list[tuple[Any, Any]]:
+    return [(one.get("image"), one.get("instance")) for one in map(_dict, _list(_dict(dataset).get("objects")))]
+
+
+def _evidence(run: Mapping[str, Any]) -> dict[str, list[tuple[Any, Any]]]:
+    return {
+        name: [(one.get("clicks"), one.get("iou")) for one in map(_dict, _list(_dict(found).get("objects")))]
+        for name, found in _dict(run.get("datasets")).items()
+    }

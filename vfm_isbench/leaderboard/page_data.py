@@ -1,0 +1,175 @@
+"""What the page shows, as JSON: groups of comparable entries, entries with scores and standing, quotes, removals."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from vfm_isbench.leaderboard.board import Board, group_id, ranked_datasets
+from vfm_isbench.leaderboard.entry import Entry, slug
+from vfm_isbench.leaderboard.scores import METRICS, at_the_cap, curve, score
+from vfm_isbench.leaderboard.table import head_label, milliseconds, protocol_label, timed_on, versions
+from vfm_isbench.leaderboard.trust import evidence_gaps, trust_of, why_unranked
+from vfm_isbench.protocol import PRESETS
+from vfm_isbench.results.bootstrap import Estimate
+from vfm_isbench.results.quoted import QuotedTable, quoted_tables
+from vfm_isbench.upsamplers import is_own
+
+DEMO_NOTE = (
+    "demo numbers: they say how upsamplers compare on generated scenes, and are no numbers of the paper's protocol"
+)
+
+
+def page_data(board: Board, *, version: str, generated: str | None = None) -> dict[str, Any]:
+    """JSON-ready content of the page.
+
+    Args:
+        board: The leaderboard.
+        version: Version of this library.
+        generated: Date, ISO 8601; today by default.
+    """
+    return {
+        "generated": generated or datetime.date.today().isoformat(),
+        "version": version,
+        "groups": [_group(group, members) for group, members in board.groups.items()],
+        "entries": [*(_entry(board, entry) for entry in board.entries), *_quoted()],
+        "removed": [{"name": one.name, "date": one.date, "why": one.why} for one in board.removals],
+    }
+
+
+def _group(group: str, members: Sequence[Entry]) -> dict[str, Any]:
+    entry = members[0]
+    protocol = entry.protocol
+    datasets = ranked_datasets(entry)
+    return {
+        "id": group,
+        "protocol": protocol_label(entry),
+        "fingerprint": entry.fingerprint,
+        "backbone": protocol.backbone,
+        "click_encoder": protocol.click_encoder,
+        "injection": protocol.injection,
+        "head": head_label(entry),
+        "image_size": protocol.image_size,
+        "max_clicks": protocol.max_clicks,
+        "datasets": [
+            {
+                "name": name,
+                "objects": len(entry.datasets[name].objects),
+                "content_sha256": entry.datasets[name].content_sha256,
+            }
+            for name in datasets
+        ],
+        "signature": re.sub(r"\|seed:[\d,]+", "", protocol.signature()),
+    }
+
+
+def _entry(board: Board, entry: Entry) -> dict[str, Any]:
+    standing = board.standings.get(entry.id)
+    reasons = why_unranked(entry)
+    return {
+        "id": entry.id,
+        "group": group_id(entry),
+        "name": entry.name,
+        "upsampler": entry.upsampler["name"],
+        "status": "unranked" if standing is None else "ranked",
+        "why_unranked": "; ".join(reasons) or None,
+        "rank": None if standing is None else standing.rank,
+        "tied_with": [] if standing is None else list(standing.tied_with),
+        "mean_rank": None if standing is None else standing.mean_rank,
+        "seeds": list(entry.seeds),
+        "trust": trust_of(entry),
+        "parameters": entry.upsampler["n_parameters"],
+        "ms_per_image": milliseconds(entry),
+        "timed_on": timed_on(entry),
+        "code": entry.code,
+        "paper": entry.paper,
+        "citation": None,
+        "date": entry.date,
+        "submitter": entry.submitter,
+        "version": versions(entry),
+        "signature": entry.signature(),
+        "reproduce": reproduce_command(entry),
+        "notes": _notes(entry),
+        "scores": {name: _scores(board, entry, name) for name in entry.datasets},
+    }
+
+
+def _scores(board: Board, entry: Entry, dataset: str) -> dict[str, Any]:
+    standing = board.standings.get(entry.id)
+    means = curve(entry, dataset)
+    return {
+        "objects": len(entry.datasets[dataset].objects),
+        "rank": None if standing is None else standing.ranks.get(dataset),
+        **{metric: _estimate(score(entry, dataset, metric)) for metric in METRICS},
+        "not_reached90": at_the_cap(entry, dataset),
+        "curve": None if all(mean is None for mean in means) else means,
+    }
+
+
+def _estimate(estimate: Estimate | None) -> dict[str, float | None] | None:
+    if estimate is None:
+        return None
+    ends = (estimate.low, estimate.high)
+    low, high = (None if end != end else end for end in ends)
+    return {"value": estimate.value, "low": low, "high": high}
+
+
+def _notes(entry: Entry) -> list[str]:
+    notes = [note for run in entry.runs for note in run.notes if not note.startswith("these are demo numbers")]
+    if entry.protocol.name == "demo":
+        notes.insert(0, DEMO_NOTE)
+    notes += [f"evidence: {gap}" for gap in evidence_gaps(entry)]
+    if entry.reproduced is not None:
+        found = entry.reproduced
+        notes.append(f"reproduced by {found.by} on {found.date} with version {found.version} ({found.device})")
+    return list(dict.fromkeys(notes))
+
+
+def reproduce_command(entry: Entry) -> str | None:
+    """The command that runs its first seed again; None for a changed protocol, or where nobody said how to load it."""
+    name = str(entry.upsampler["name"])
+    spec = entry.spec or (name if is_own(name) else None)
+    if spec is None or entry.protocol.name not in PRESETS or entry.protocol.changed_fields():
+        return None
+    words = ["vfm-isbench", "run", spec, "--protocol", entry.protocol.name, "--seed", str(entry.seeds[0])]
+    if entry.protocol.test_datasets != PRESETS[entry.protocol.name].test_datasets:
+        words += ["--datasets", *entry.protocol.test_datasets]
+    return shlex.join(words)
+
+
+def _quoted() -> list[dict[str, Any]]:
+    """A row per upsampler and table: figures of papers, marked as such, without interval and rank."""
+    return [_quoted_row(table, name, figures) for table in quoted_tables() for name, figures in table.rows.items()]
+
+
+def _quoted_row(table: QuotedTable, name: str, figures: Sequence[float]) -> dict[str, Any]:
+    protocol = PRESETS[table.protocol]
+    share = 100 if table.metric.startswith("iou") else 1
+    nothing: dict[str, Any] = dict.fromkeys((*METRICS, "rank", "not_reached90", "curve"))
+    scores = {
+        dataset: {
+            **nothing,
+            "objects": objects,
+            table.metric: {"value": round(figure / share, 6), "low": None, "high": None},
+        }
+        for dataset, objects, figure in zip(table.datasets, table.objects, figures, strict=True)
+    }
+    return {
+        "id": f"quoted-{slug(name)}-{table.protocol}-{table.metric.replace('_', '-')}",
+        "group": None,
+        "name": name,
+        "upsampler": name,
+        "status": "quoted",
+        "why_unranked": "quoted from a paper, not measured here",
+        **dict.fromkeys(("rank", "mean_rank", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper")),
+        "tied_with": [],
+        "seeds": [],
+        "citation": f"{table.citation} ({table.provenance})",
+        "date": None,
+        **dict.fromkeys(("submitter", "version", "signature", "reproduce")),
+        "notes": [f"{table.setting} (protocol {table.protocol}: {protocol.click_encoder}, {protocol.injection})"],
+        "scores": scores,
+    }

@@ -1,0 +1,110 @@
+"""The removal log: what was taken down and why, a line of JSON each, beside the entries."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vfm_isbench.errors import LeaderboardError
+from vfm_isbench.leaderboard.entry import Entry, run_evidence_sha256
+from vfm_isbench.leaderboard.entry_schema import DATE, SHA256, Name
+from vfm_isbench.leaderboard.findings import Report
+from vfm_isbench.leaderboard.gzip_json import UnreadableError, parse
+from vfm_isbench.leaderboard.schema import ListOf, Record, Text
+
+FILE_NAME = "removed.jsonl"
+_LARGEST = 4 * 2**20
+
+REMOVAL = Record(
+    {
+        "id": Text(100),
+        "name": Name(),
+        "fingerprint": SHA256,
+        "submitted": DATE,
+        "date": DATE,
+        "why": Text(500),
+        "evidence_sha256": ListOf(SHA256, 1, 100),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """An entry that was taken down; its file stays in the history of the repository.
+
+    Attributes:
+        id: Its id.
+        name: Its name.
+        fingerprint: Its protocol.
+        submitted: When it was submitted, ISO 8601.
+        date: When it was taken down, ISO 8601.
+        why: Why.
+        evidence_sha256: Hash of the evidence of each of its runs, so that it is known again under any name.
+    """
+
+    id: str
+    name: str
+    fingerprint: str
+    submitted: str
+    date: str
+    why: str
+    evidence_sha256: tuple[str, ...]
+
+
+def read_removals(folder: Path) -> tuple[Removal, ...]:
+    """The removal log of a folder of entries, oldest first; empty where there is none.
+
+    Raises:
+        LeaderboardError: if it is broken; the message names the line.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return ()
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise LeaderboardError(f"{path} is larger than {_LARGEST} bytes")
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise LeaderboardError(f"{path} cannot be read: {error}") from error
+    report = Report(str(path))
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            content = parse(line)
+        except UnreadableError as error:
+            report.add(f"line {number}", str(error))
+            continue
+        if REMOVAL(content, f"line {number}", report):
+            found.append(Removal(**{**content, "evidence_sha256": tuple(content["evidence_sha256"])}))
+    if report:
+        raise LeaderboardError("\n".join(map(str, report.findings)))
+    return tuple(found)
+
+
+def remove_entry(entry: Entry, folder: Path, why: str, date: str) -> Removal:
+    """Take an entry down: append it to the removal log, then delete its file.
+
+    Raises:
+        LeaderboardError: if the reason cannot stand in the log, or a file cannot be written.
+    """
+    removal = Removal(
+        id=entry.id,
+        name=entry.name,
+        fingerprint=entry.fingerprint,
+        submitted=entry.date,
+        date=date,
+        why=why,
+        evidence_sha256=tuple(run_evidence_sha256(run) for run in entry.runs),
+    )
+    report = Report(FILE_NAME)
+    line = json.dumps(asdict(removal), ensure_ascii=False)
+    if not why.strip() or not REMOVAL(json.loads(line), "", report):
+        raise LeaderboardError("\n".join(map(str, report.findings)) or "say why: the reason is empty")
+    try:
+        with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        (folder / entry.file_name).unlink()
+    except OSError as error:
+        raise LeaderboardError(f"{folder / entry.file_name} cannot be taken down: {error}") from error
+    return removal

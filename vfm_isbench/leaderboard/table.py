@@ -1,0 +1,142 @@
+"""``leaderboard.csv``: one row per entry, built from the entries, never edited by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Any
+
+from vfm_isbench.datasets import list_datasets
+from vfm_isbench.leaderboard.board import Board
+from vfm_isbench.leaderboard.entry import Entry
+from vfm_isbench.leaderboard.scores import METRICS, score
+from vfm_isbench.leaderboard.trust import preset_of, trust_of, why_unranked
+
+BEFORE = (
+    "name", "upsampler", "backbone", "click_encoder", "injection", "head", "protocol", "fingerprint", "seeds",
+)  # fmt: skip
+AFTER = (
+    "status", "why_unranked", "mean_rank", "rank", "tied_with", "parameters", "ms_per_image", "timed_on", "code",
+    "paper", "date", "submitter", "trust", "version",
+)  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def to_csv(board: Board) -> str:
+    """The table: a header, and a row per entry, by protocol and rank.
+
+    Per data set there are ``NAME_objects`` and ``NAME_noc80``, ``NAME_noc80_low``, ``NAME_noc80_high`` and so on for
+    NoC80/85/90 (mean clicks) and IoU@1 (share in [0, 1]) with their 95 % intervals. A missing value is an empty cell.
+    Figures quoted from papers are not in it, so that no reader of the file can mix them with measured ones.
+    """
+    datasets = datasets_of(board.entries)
+    scored = [part for name in datasets for part in _score_columns(name)]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, [*BEFORE, *scored, *AFTER], lineterminator="\n", restval="")
+    writer.writeheader()
+    for entry in sorted(board.entries, key=lambda one: _order(board, one)):
+        row = {**_head(entry), **_scores(entry), **_tail(board, entry)}
+        writer.writerow({key: _cell(value) for key, value in row.items()})
+    return file.getvalue()
+
+
+def datasets_of(entries: Iterable[Entry]) -> list[str]:
+    """Data sets that occur, in the order of the catalogue, unknown ones last."""
+    found = {name for entry in entries for name in entry.datasets}
+    known = ["grabcut", "berkeley", "davis", "sbd", *list_datasets()]
+    return sorted(found, key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def protocol_label(entry: Entry) -> str:
+    """Name of the protocol; one that differs from what its name says is marked."""
+    preset = preset_of(entry.protocol)
+    if preset is not None:
+        return preset.name
+    return f"{entry.protocol.name}+changed" if entry.protocol.changed_fields() else entry.protocol.name
+
+
+def head_label(entry: Entry) -> str:
+    """Head with its number of layers, as in signatures."""
+    layers = entry.protocol.head_layers if entry.protocol.head == "conv" else ""
+    return f"{entry.protocol.head}{layers}"
+
+
+def milliseconds(entry: Entry) -> float:
+    """Time per image of the upsampler alone: median over the runs."""
+    return float(median(run.upsampler["ms_per_image"] for run in entry.runs))
+
+
+def timed_on(entry: Entry) -> str:
+    """Devices that it was timed on; of a processor its name and the number of threads."""
+    devices = []
+    for run in entry.runs:
+        found = run.environment
+        device = str(found.get("device"))
+        if device == "cpu":
+            device = f"{found.get('cpu') or 'cpu'}, threads: {found.get('threads')}"
+        devices.append(device)
+    return "; ".join(dict.fromkeys(devices))
+
+
+def versions(entry: Entry) -> str:
+    """Versions of this library that its runs were made with."""
+    return ", ".join(dict.fromkeys(str(run.environment.get("vfm_isbench")) for run in entry.runs))
+
+
+def _score_columns(dataset: str) -> list[str]:
+    parts = [f"{dataset}_{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
+    return [f"{dataset}_objects", *parts]
+
+
+def _head(entry: Entry) -> dict[str, Any]:
+    protocol = entry.protocol
+    values: Sequence[Any] = (
+        entry.name, entry.upsampler["name"], protocol.backbone, protocol.click_encoder, protocol.injection,
+        head_label(entry), protocol_label(entry), entry.fingerprint, " ".join(map(str, entry.seeds)),
+    )  # fmt: skip
+    return dict(zip(BEFORE, values, strict=True))
+
+
+def _scores(entry: Entry) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, found in entry.datasets.items():
+        row[f"{name}_objects"] = len(found.objects)
+        for metric in METRICS:
+            estimate = score(entry, name, metric)
+            if estimate is not None:
+                row[f"{name}_{metric}"] = estimate.value
+                row[f"{name}_{metric}_low"], row[f"{name}_{metric}_high"] = estimate.low, estimate.high
+    return row
+
+
+def _tail(board: Board, entry: Entry) -> dict[str, Any]:
+    standing = board.standings.get(entry.id)
+    values: Sequence[Any] = (
+        "unranked" if standing is None else "ranked",
+        "; ".join(why_unranked(entry)),
+        None if standing is None else standing.mean_rank,
+        None if standing is None else standing.rank,
+        "" if standing is None else " ".join(standing.tied_with),
+        entry.upsampler["n_parameters"], milliseconds(entry), timed_on(entry), entry.code, entry.paper, entry.date,
+        entry.submitter, trust_of(entry), versions(entry),
+    )  # fmt: skip
+    return dict(zip(AFTER, values, strict=True))
+
+
+def _order(board: Board, entry: Entry) -> tuple[Any, ...]:
+    standing = board.standings.get(entry.id)
+    place = (1, 0.0) if standing is None else (0, standing.mean_rank)
+    return protocol_label(entry), entry.fingerprint, place, entry.id
+
+
+def _cell(value: Any) -> str:
+    """A cell as text. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4f}"
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return str(value)

@@ -1,0 +1,78 @@
+"""How far an entry is to be trusted, and whether it is ranked: worked out from its evidence, never taken from it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from vfm_isbench.leaderboard.entry import Entry
+from vfm_isbench.leaderboard.manifests import manifest_of
+from vfm_isbench.protocol import PRESETS, Protocol
+
+Trust: TypeAlias = Literal["self-reported", "recomputed", "reproduced"]
+
+
+def trust_of(entry: Entry) -> Trust:
+    """The tier of an entry in which validation found nothing wrong."""
+    if entry.reproduced is not None:
+        return "reproduced"
+    return "self-reported" if evidence_gaps(entry) else "recomputed"
+
+
+def evidence_gaps(entry: Entry) -> list[str]:
+    """What the evidence does not show, so that its scores cannot be recomputed from all that belongs to them."""
+    gaps = []
+    if entry.protocol.object_limit is not None:
+        gaps.append(f"only the first {entry.protocol.object_limit} objects of each test set were evaluated")
+    for name, found in entry.datasets.items():
+        if manifest_of(name) is None:
+            gaps.append(f"this library does not know what objects {name} has")
+        if found.content_sha256 is None:
+            gaps.append(f"the content of {name} is not identified")
+    if missing := _stopped_early(entry):
+        gaps.append(f"clicks were left out on {', '.join(missing)} (early stop)")
+    if entry.upsampler["sha256"] is None:
+        gaps.append("the upsampler's code and weights are not identified")
+    if entry.runs[0].backbone["sha256"] is None:
+        gaps.append("the backbone's weights are not identified")
+    return gaps
+
+
+def why_unranked(entry: Entry) -> list[str]:
+    """Every reason for which an entry is not ranked; none for one that is."""
+    protocol = entry.protocol
+    preset = preset_of(protocol)
+    reasons = []
+    if protocol.object_limit is not None:
+        reasons.append(f"only the first {protocol.object_limit} objects of each test set were evaluated (--limit)")
+    precisions = sorted({str(run.speed["precision"]) for run in entry.runs if "precision" in run.speed})
+    if precisions:
+        reasons.append(f"computed in {', '.join(precisions)}, not in float32 (--precision)")
+    changed = [field for field in protocol.changed_fields() if field != "object_limit"]
+    if changed:
+        reasons.append(f"its protocol differs from the {protocol.name} protocol in {', '.join(changed)}")
+    elif preset is None and protocol.object_limit is None:
+        reasons.append(f"its protocol, {protocol.name!r}, is none of {', '.join(PRESETS)}")
+    if preset is not None:
+        lacking = [name for name in preset.test_datasets if name not in entry.datasets]
+        if lacking:
+            reasons.append(f"it lacks the test sets {', '.join(lacking)}")
+    if missing := _stopped_early(entry):
+        reasons.append(f"scores are missing, because clicks were left out on {', '.join(missing)} (early stop)")
+    for run in entry.runs:
+        if len(run.training) != protocol.epochs:
+            trained = f"{len(run.training)} of {protocol.epochs} epochs" if run.training else "not by this library"
+            reasons.append(f"seed {run.protocol.seed} was trained {trained}")
+    if any(found.content_sha256 is None for found in entry.datasets.values()):
+        reasons.append("its test data are not identified")
+    return reasons
+
+
+def preset_of(protocol: Protocol) -> Protocol | None:
+    """The preset with the same fingerprint, whatever label the protocol bears; None if there is none."""
+    return next((one for one in PRESETS.values() if one.fingerprint() == protocol.fingerprint()), None)
+
+
+def _stopped_early(entry: Entry) -> list[str]:
+    return [name for name in entry.datasets if any(np.isnan(run.datasets[name].ious).any() for run in entry.runs)]

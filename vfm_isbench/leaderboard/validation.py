@@ -1,0 +1,217 @@
+"""Validates submissions as data: everything that is wrong, with file and field, and nothing of them executed."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from vfm_isbench.errors import ResultError
+from vfm_isbench.leaderboard.entry import ENDING, Entry, Reproduction, run_evidence_sha256
+from vfm_isbench.leaderboard.entry_schema import ENTRY
+from vfm_isbench.leaderboard.evidence import check_runs
+from vfm_isbench.leaderboard.findings import Finding, Report, quote
+from vfm_isbench.leaderboard.gzip_json import UnreadableError, read_file
+from vfm_isbench.leaderboard.manifests import manifest_of
+from vfm_isbench.leaderboard.removals import Removal
+from vfm_isbench.leaderboard.reproduction import is_within
+from vfm_isbench.leaderboard.scores import METRICS, score
+from vfm_isbench.upsamplers import identity_of, load_upsampler
+
+BASELINE = "bilinear"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A file that was looked at.
+
+    Attributes:
+        path: The file.
+        entry: The entry; None where it could not be read, or contradicts itself.
+        findings: Everything that is wrong.
+    """
+
+    path: Path
+    entry: Entry | None
+    findings: tuple[Finding, ...]
+
+
+def entry_files(folder: Path) -> list[Path]:
+    """Files of a folder that are, or should be, entries, by name."""
+    return sorted(path for path in folder.glob(f"*{ENDING}")) if folder.is_dir() else []
+
+
+def validate(
+    files: Sequence[Path], folder: Path, removals: Sequence[Removal] = (), *, are_submissions: bool = False
+) -> list[Checked]:
+    """Check files, each alone and against the entries of a folder.
+
+    Args:
+        files: Files to check; they may lie in the folder.
+        folder: The existing entries.
+        removals: What was taken down.
+        are_submissions: Whether they come from outside: a submission may not say of itself that it was reproduced.
+    """
+    alone = {path: check_file(path, are_submissions=are_submissions) for path in files}
+    here = {path.resolve() for path in files}
+    others = [check_file(path) for path in entry_files(folder) if path.resolve() not in here]
+    known = {checked.path: checked.entry for checked in (*alone.values(), *others) if checked.entry is not None}
+    result = []
+    for path, checked in alone.items():
+        report = Report(str(path))
+        if checked.entry is not None:
+            existing = [entry for other, entry in known.items() if other != path]
+            check_against(checked.entry, existing, removals, report)
+        result.append(Checked(path, checked.entry, (*checked.findings, *report.findings)))
+    return result
+
+
+def check_file(path: Path, *, are_submissions: bool = False) -> Checked:
+    """Check one file alone."""
+    report = Report(str(path))
+    try:
+        content = read_file(path)
+    except UnreadableError as error:
+        report.add("", str(error))
+        return Checked(path, None, tuple(report.findings))
+    entry = check_content(content, report)
+    if entry is not None:
+        if path.name != entry.file_name:
+            report.add("", f"the file's name follows from the entry's name and protocol; expected {entry.file_name}")
+        if are_submissions and entry.reproduced is not None:
+            report.add("reproduced", "must be null: that it was reproduced is noted by a maintainer who reran it")
+    return Checked(path, entry, tuple(report.findings))
+
+
+def check_content(content: Any, report: Report) -> Entry | None:
+    """Check what a file holds; the entry, if it can be taken as one."""
+    ENTRY(content, "", report)
+    if isinstance(content, dict):
+        if isinstance(content.get("date"), str):
+            _check_date(content["date"], report)
+        check_runs(content.get("runs"), content.get("fingerprint"), report)
+    if report:
+        return None
+    try:
+        entry = Entry.from_dict(content)
+    except ResultError as error:
+        report.add("runs", str(error))
+        return None
+    _check_baseline_name(entry, report)
+    if entry.reproduced is not None:
+        _check_mark(entry, entry.reproduced, report)
+    return entry
+
+
+def _check_date(text: str, report: Report) -> None:
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError as error:
+        report.add("date", f"{quote(text)}: {error}")
+
+
+def _check_baseline_name(entry: Entry, report: Report) -> None:
+    if entry.upsampler["name"] == BASELINE and not is_baseline(entry):
+        report.add("runs[0].upsampler.sha256", f"is not that of {BASELINE!r}, whose name it bears")
+
+
+def _check_mark(entry: Entry, reproduced: Reproduction, report: Report) -> None:
+    """Whether a mark is for this evidence, and the scores it tells of still agree with it."""
+    if reproduced.evidence_sha256 != entry.evidence_sha256:
+        report.add("reproduced.evidence_sha256", "is of other evidence; the entry has to be reproduced again")
+    for name in entry.datasets:
+        for metric in METRICS:
+            path = f"reproduced.scores.{name}.{metric}"
+            value = reproduced.scores.get(name, {}).get(metric)
+            estimate = score(entry, name, metric)
+            if value is None and estimate is not None:
+                report.add(path, "is missing")
+            elif value is not None and (estimate is None or not is_within(value, estimate)):
+                interval = "none" if estimate is None else f"[{estimate.low:.4f}, {estimate.high:.4f}]"
+                report.add(path, f"{value!r} lies outside the entry's confidence interval, {interval}")
+
+
+@lru_cache(maxsize=1)
+def _baseline_sha256() -> str | None:
+    return identity_of(load_upsampler(BASELINE)).sha256
+
+
+def is_baseline(entry: Entry) -> bool:
+    """Whether an entry is of the built-in bilinear upsampler, whatever it is called."""
+    sha256 = entry.upsampler["sha256"]
+    return sha256 is not None and bool(sha256 == _baseline_sha256())
+
+
+def check_against(entry: Entry, others: Sequence[Entry], removals: Sequence[Removal], report: Report) -> None:
+    """Check an entry against existing ones: duplicates, the same test data, the baseline; and against what went."""
+    _check_duplicates(entry, others, report)
+    for removal in removals:
+        if set(removal.evidence_sha256) & {run_evidence_sha256(run) for run in entry.runs}:
+            report.add("runs", f"hold evidence that was taken down on {removal.date}: {quote(removal.why)}")
+    _check_same_data(entry, others, report)
+    if not any(is_baseline(one) and _covers(one, entry) for one in (entry, *others)):
+        report.add(
+            "fingerprint",
+            f"there is no entry of the {BASELINE} baseline with protocol {entry.fingerprint[:12]}, the same backbone "
+            f"and test sets; submit that first: vfm-isbench run {BASELINE} with the same options",
+        )
+
+
+def _covers(baseline: Entry, entry: Entry) -> bool:
+    return (
+        baseline.fingerprint == entry.fingerprint
+        and baseline.runs[0].backbone["sha256"] == entry.runs[0].backbone["sha256"]
+        and all(
+            name in baseline.datasets and baseline.datasets[name].content_sha256 == found.content_sha256
+            for name, found in entry.datasets.items()
+        )
+    )
+
+
+def _check_duplicates(entry: Entry, others: Iterable[Entry], report: Report) -> None:
+    hashes = {run_evidence_sha256(run): index for index, run in enumerate(entry.runs)}
+    for other in others:
+        if other.id == entry.id:
+            report.add("name", f"{quote(entry.name)} is taken under this protocol: {other.file_name}")
+        for run in other.runs:
+            index = hashes.get(run_evidence_sha256(run))
+            if index is not None:
+                report.add(f"runs[{index}]", f"holds the same evidence as seed {run.protocol.seed} of {other.id}")
+        sha256 = entry.upsampler["sha256"]
+        if sha256 is not None and sha256 == other.upsampler["sha256"] and _covers(other, entry):
+            text = f"the same upsampler under the same protocol is {other.id} already; add seeds to that entry"
+            report.add("runs[0].upsampler.sha256", text)
+
+
+def _check_same_data(entry: Entry, others: Sequence[Entry], report: Report) -> None:
+    """Of test sets whose content is in nobody's package, all entries must have the same objects and the same hash.
+
+    The oldest entry is the measure. Runs with a limit have fewer objects, and are compared among each other.
+    """
+    for name, found in entry.datasets.items():
+        manifest = manifest_of(name)
+        if manifest is not None and manifest.objects is not None:
+            continue  # held against the manifest itself
+        older = next(_with_dataset(entry, others, name), None)
+        if older is None:
+            continue
+        theirs = older.datasets[name]
+        path = f"runs[0].datasets.{name}"
+        if [one.object_id for one in found.objects] != [one.object_id for one in theirs.objects]:
+            report.add(f"{path}.objects", f"are not those of {older.id}, or in another order")
+        if None not in (found.content_sha256, theirs.content_sha256) and found.content_sha256 != theirs.content_sha256:
+            report.add(f"{path}.content_sha256", f"is not that of {older.id}: other images or masks of {name}")
+
+
+def _with_dataset(entry: Entry, others: Sequence[Entry], name: str) -> Iterator[Entry]:
+    for other in sorted(others, key=_age):
+        same = name in other.datasets and other.protocol.object_limit == entry.protocol.object_limit
+        if same and _age(other) < _age(entry):
+            yield other
+
+
+def _age(entry: Entry) -> tuple[str, str]:
+    return entry.date, entry.id

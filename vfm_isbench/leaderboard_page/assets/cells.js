@@ -1,0 +1,126 @@
+"use strict";
+// The columns of the table: what is sorted by, and what a cell shows.
+
+/** Range of a column's bars, over all entries of the group so that filters do not move them. */
+function barRange(name, metric) {
+  const found = measuredIn(currentGroup()).map((entry) => estimate(entry, name, metric)).filter(Boolean);
+  const ends = found.flatMap((one) => [one.value, one.low, one.high]).filter((end) => typeof end === "number");
+  return ends.length ? [Math.min(...ends), Math.max(...ends)] : [0, 1];
+}
+
+/** A score: value, interval in small numbers, and a bar with a dot at the value. */
+function scoreCell(found, metric, range) {
+  if (!found) return [element("span", { class: "missing", title: "not measured" }, MISSING)];
+  const { factor, digits } = METRICS[metric];
+  const value = element("span", { class: "value" }, fixed(found.value * factor, digits));
+  if (typeof found.low !== "number" || typeof found.high !== "number") return [value];
+  const interval = element(
+    "span",
+    { class: "interval" },
+    `${fixed(found.low * factor, digits)} – ${fixed(found.high * factor, digits)}`,
+  );
+  return [value, interval, bar(found, range)];
+}
+
+function bar(found, [least, most]) {
+  const width = most - least || 1;
+  const place = (value) => `${(100 * (value - least)) / width}%`;
+  const line = element("span", { class: "range" });
+  line.style.insetInlineStart = place(found.low);
+  line.style.width = `${(100 * (found.high - found.low)) / width}%`;
+  const dot = element("span", { class: "dot" });
+  dot.style.insetInlineStart = place(found.value);
+  return element("span", { class: "bar", "aria-hidden": "true" }, line, dot);
+}
+
+function trustBadge(trust) {
+  return TRUST.includes(trust) ? element("span", { class: `badge ${trust}` }, trust) : element("span", {}, MISSING);
+}
+
+function nameCell(entry) {
+  const name = element(
+    "button",
+    { type: "button", class: "name", "data-entry": entry.id, "aria-haspopup": "dialog", click: () => openDetail(entry.id) },
+    foreign(entry.name),
+  );
+  const parts = [];
+  if (entry.upsampler && entry.upsampler !== entry.name) parts.push(foreign(entry.upsampler));
+  if (entry.seeds && entry.seeds.length) parts.push(plural(entry.seeds.length, "seed", "seeds"));
+  if (entry.status === "unranked") parts.push(element("span", { class: "why" }, foreign(entry.why_unranked || "not ranked")));
+  const line = parts.flatMap((part, index) => (index ? [" · ", part] : [part]));
+  return [name, line.length ? element("span", { class: "below" }, ...line) : null];
+}
+
+function rankCell(entry) {
+  const rank = rankOf(entry);
+  if (rank === null) return [element("span", { class: "missing" }, MISSING, element("span", { class: "hidden" }, " not ranked"))];
+  const tied = measuredIn(currentGroup()).filter((other) => other !== entry && rankOf(other) === rank).length;
+  return [
+    element("span", { class: "place" }, String(rank)),
+    tied ? element("span", { class: "tied" }, `tie of ${tied + 1}`) : null,
+  ];
+}
+
+function scoreColumn(dataset, metric, label, unit) {
+  const range = barRange(dataset.name, metric);
+  return {
+    key: `score:${dataset.name}:${metric}`,
+    label,
+    unit,
+    kind: "score",
+    bestFirst: !METRICS[metric].fewer,
+    value: (entry) => estimate(entry, dataset.name, metric)?.value ?? null,
+    cell: (entry) => scoreCell(estimate(entry, dataset.name, metric), metric, range),
+    text: (entry) => {
+      const found = estimate(entry, dataset.name, metric);
+      return found ? { ...found, ...METRICS[metric] } : null;
+    },
+  };
+}
+
+/** The columns of what is shown; ``bestFirst`` says that the first click sorts from large to small. */
+function columns() {
+  const group = currentGroup();
+  const rank = {
+    key: "rank", label: "Rank", unit: state.data ? "here, by NoC90" : "by NoC90", kind: "rank", value: rankOf, cell: rankCell,
+  };
+  const name = { key: "name", label: "Upsampler", kind: "name", value: (entry) => entry.name, cell: nameCell };
+  const mean = {
+    key: "mean_rank", label: "Mean rank", unit: "over data sets", kind: "number",
+    value: (entry) => entry.mean_rank ?? null,
+    cell: (entry) => [fixed(entry.mean_rank, 2)],
+  };
+  const size = {
+    key: "parameters", label: "Parameters", unit: "of the upsampler", kind: "number",
+    value: (entry) => entry.parameters ?? null,
+    cell: (entry) => [parameters(entry.parameters)],
+  };
+  const time = {
+    key: "ms_per_image", label: "Time", unit: "ms per image", kind: "number",
+    value: (entry) => entry.ms_per_image ?? null,
+    cell: (entry) => [milliseconds(entry.ms_per_image)],
+  };
+  const trust = {
+    key: "trust", label: "Trust", kind: "trust", bestFirst: true,
+    value: (entry) => (TRUST.includes(entry.trust) ? TRUST.indexOf(entry.trust) : null),
+    cell: (entry) => [trustBadge(entry.trust)],
+  };
+  if (!state.data) {
+    const { label, unit } = METRICS[state.metric];
+    const scores = group.datasets.map((dataset) =>
+      scoreColumn(dataset, state.metric, plain(dataset.name), `${label}, ${unit}`),
+    );
+    return [rank, name, ...(scores.length > 1 ? [mean] : []), ...scores, size, time, trust];
+  }
+  const [dataset] = shownDatasets();
+  const scores = Object.entries(METRICS).map(([key, metric]) => scoreColumn(dataset, key, metric.label, metric.unit));
+  const atCap = {
+    key: "at_cap", label: "At cap, 90 %", unit: `of ${dataset.objects} objects`, kind: "number",
+    value: (entry) => scoresOn(entry, dataset.name)?.not_reached90 ?? null,
+    cell: (entry) => {
+      const count = scoresOn(entry, dataset.name)?.not_reached90;
+      return [fixed(count, Number.isInteger(count) ? 0 : 1)];
+    },
+  };
+  return [rank, name, ...scores, atCap, size, time, trust];
+}

@@ -1,0 +1,140 @@
+"use strict";
+// One entry in full, in a modal dialog: the browser closes it with Escape and keeps the focus inside.
+
+const detail = document.getElementById("detail");
+
+function openDetail(id) {
+  const entry = entryById.get(id);
+  if (!entry) return;
+  state.entry = id;
+  writeAddress();
+  detail.replaceChildren(...detailContent(entry));
+  if (!detail.open) detail.showModal();
+  detail.scrollTop = 0;
+}
+
+detail.addEventListener("close", () => {
+  const opener = document.querySelector(`button.name[data-entry="${CSS.escape(state.entry)}"]`);
+  state.entry = "";
+  writeAddress();
+  opener?.focus();
+});
+// A click beside the dialog closes it; the dialog's own box has no padding, so only the backdrop is the dialog itself.
+detail.addEventListener("click", (event) => {
+  if (event.target === detail) detail.close();
+});
+
+function detailContent(entry) {
+  const group = groupById.get(entry.group);
+  const close = element("button", { type: "button", class: "close quiet", autofocus: true, click: () => detail.close() }, "Close");
+  const heading = element("h2", { id: "detail-name" }, foreign(entry.name));
+  return [
+    element(
+      "div",
+      { class: "inner" },
+      element("div", { class: "heading" }, heading, close),
+      element("p", { class: "standing" }, ...standing(entry)),
+      ...(entry.notes || []).map((note) => element("p", { class: "notice" }, foreign(note))),
+      facts(entry, group),
+      scoreTable(entry, group),
+      copied("Signature", entry.signature, "The one line that says what was measured; entries are comparable where data, protocol and hash are equal."),
+      reproduction(entry),
+    ),
+  ];
+}
+
+function standing(entry) {
+  const parts = [];
+  if (entry.status === "ranked" && entry.rank) parts.push(`Rank ${entry.rank}`);
+  if (entry.status === "quoted") parts.push("Quoted from a paper, not measured here");
+  if (entry.status === "unranked") parts.push(element("span", {}, "Not ranked: ", foreign(entry.why_unranked || "no reason is recorded")));
+  const tied = (entry.tied_with || []).map((id) => entryById.get(id)).filter(Boolean);
+  if (tied.length) {
+    const names = tied.flatMap((other, index) => (index ? [", ", foreign(other.name)] : [foreign(other.name)]));
+    parts.push(element("span", {}, "shares its rank with ", ...names));
+  }
+  if (entry.trust) parts.push(trustBadge(entry.trust));
+  return parts.flatMap((part, index) => (index ? [" · ", part] : [part]));
+}
+
+function facts(entry, group) {
+  const list = [
+    ["Upsampler", entry.upsampler && foreign(entry.upsampler)],
+    ["Mean rank", typeof entry.mean_rank === "number" ? fixed(entry.mean_rank, 2) : null],
+    ["Parameters", typeof entry.parameters === "number" ? entry.parameters.toLocaleString("en") : null],
+    ["Time", typeof entry.ms_per_image === "number" ? `${milliseconds(entry.ms_per_image)} ms per image` : null],
+    ["Timed on", entry.timed_on && foreign(entry.timed_on)],
+    ["Training seeds", entry.seeds && entry.seeds.length ? plain(entry.seeds.join(", ")) : null],
+    ["Code", entry.code && outside(entry.code)],
+    ["Paper", entry.paper && outside(entry.paper)],
+    ["Citation", entry.citation && foreign(entry.citation)],
+    ["Submitted", entry.date && foreign(entry.submitter ? `${entry.date}, by ${entry.submitter}` : entry.date)],
+    ["Measured with", entry.version && foreign(`vfm_isbench ${entry.version}`)],
+    ["Protocol", group && foreign(`${group.protocol} · ${group.backbone}`)],
+    ["Protocol's hash", group && element("code", {}, plain(group.fingerprint))],
+  ].filter(([, value]) => value);
+  return element("dl", { class: "facts" }, ...list.flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, value)]));
+}
+
+function scoreTable(entry, group) {
+  const names = group ? group.datasets.map((dataset) => dataset.name) : Object.keys(entry.scores);
+  const rows = names.filter((name) => scoresOn(entry, name)).map((name) => {
+    const scores = scoresOn(entry, name);
+    const values = Object.entries(METRICS).map(([metric, { factor, digits }]) => {
+      const found = estimate(entry, name, metric);
+      if (!found) return MISSING;
+      const interval = typeof found.low === "number" ? element("span", { class: "interval" }, `${fixed(found.low * factor, digits)} – ${fixed(found.high * factor, digits)}`) : null;
+      return element("span", { class: "stack" }, fixed(found.value * factor, digits), interval);
+    });
+    return [foreign(name), scores.objects ?? MISSING, ...values, fixed(scores.not_reached90, Number.isInteger(scores.not_reached90) ? 0 : 1), scores.rank ?? MISSING].map((cell) => (typeof cell === "number" ? String(cell) : cell));
+  });
+  if (!rows.length) return null;
+  const head = ["Data set", "Objects", ...Object.values(METRICS).map(({ label, unit }) => (unit === "%" ? `${label}, %` : label)), "At cap, 90 %", "Rank"];
+  return element("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Scores per data set" }, simpleTable("Scores per data set", head, rows));
+}
+
+/** How to run it again: as the entry says, or, where nobody has said how it is loaded, with a gap to fill. */
+function reproduction(entry) {
+  if (entry.reproduce) return copied("Reproduce", entry.reproduce, "It runs the code of this entry: read that first.");
+  if (entry.status === "quoted" || !/^[\w.-]+$/.test(entry.id)) return null;
+  const line = `vfm-isbench leaderboard reproduce ${entry.id} --upsampler UPSAMPLER`;
+  return copied("Reproduce", line, "Nobody has recorded how it is loaded: get its code, read it, and put its name for UPSAMPLER.");
+}
+
+/** A line to copy, with its button; nothing where there is no such line. */
+function copied(title, line, remark) {
+  if (!line) return null;
+  const text = plain(line);
+  const button = element("button", { type: "button", "aria-label": `Copy ${title.toLowerCase()}` }, "Copy");
+  button.addEventListener("click", async () => {
+    const done = await copy(text, detail);
+    button.textContent = done ? "Copied" : "Not copied";
+    say(done ? `${title} copied` : `${title} could not be copied`);
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  });
+  return element(
+    "div",
+    { class: "copied" },
+    element("h3", {}, title),
+    element("div", { class: "line" }, element("code", { tabindex: "0" }, text), button),
+    element("p", { class: "setting" }, remark),
+  );
+}
+
+/** Copy text; from a file some browsers refuse the clipboard interface, and the old way is tried. */
+async function copy(text, host) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = element("textarea", { class: "hidden", readonly: true });
+    area.value = text;
+    const before = document.activeElement;
+    host.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    before?.focus();
+    return done;
+  }
+}

@@ -1,0 +1,112 @@
+"use strict";
+// What is shown, as files: rows in the order of the table, quoted ones after them.
+
+const DETAILS = ["status", "why_unranked", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter", "version", "signature"];
+
+function exported() {
+  const { ranked, unranked } = shownRows();
+  return [...ranked, ...unranked, ...quotedOnShown()];
+}
+
+/** A field of a CSV file. Text that a spreadsheet would take for a formula gets an apostrophe in front. */
+function csvField(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "number") return String(value);
+  const text = plain(value);
+  const harmless = /^\s*[=+\-@|]/.test(text) ? `'${text}` : text;
+  return /[",;]|^\s|\s$/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
+}
+
+/** All scores of the data sets shown, in full precision; IoU in [0, 1]. */
+function asCsv() {
+  const group = currentGroup();
+  const names = shownDatasets().map((dataset) => dataset.name);
+  const scores = names.flatMap((name) => Object.keys(METRICS).flatMap((metric) => ["value", "low", "high"].map((part) => [name, metric, part])));
+  const head = [
+    "id", "name", "upsampler", "rank", "mean_rank", "seeds", "protocol", "fingerprint", "backbone",
+    ...names.map((name) => `${name}_rank`),
+    ...scores.map(([name, metric, part]) => (part === "value" ? `${name}_${metric}` : `${name}_${metric}_${part}`)),
+    ...names.map((name) => `${name}_not_reached90`),
+    ...DETAILS,
+  ];
+  const rows = exported().map((entry) => {
+    const own = entry.group === group.id ? group : null;
+    return [
+      entry.id, entry.name, entry.upsampler, entry.rank, entry.mean_rank, (entry.seeds || []).join(" "),
+      own && own.protocol, own && own.fingerprint, own && own.backbone,
+      ...names.map((name) => scoresOn(entry, name)?.rank),
+      ...scores.map(([name, metric, part]) => estimate(entry, name, metric)?.[part]),
+      ...names.map((name) => scoresOn(entry, name)?.not_reached90),
+      ...DETAILS.map((key) => entry[key]),
+    ];
+  });
+  return [head, ...rows].map((row) => row.map(csvField).join(",")).join("\r\n") + "\r\n";
+}
+
+/** The entries as they are in the page, with their group and how they were chosen. */
+function asJson() {
+  const { protocol, backbone, data, metric, trust, q, sort, desc } = state;
+  const view = { protocol, backbone, data, metric, trust, q, sort, descending: desc === "1" };
+  const content = { generated: page.generated, version: page.version, group: currentGroup(), view, entries: exported() };
+  return JSON.stringify(content, null, 1) + "\n";
+}
+
+const LATEX = {
+  "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "$": "\\$", "&": "\\&", "#": "\\#", "%": "\\%", _: "\\_",
+  "^": "\\textasciicircum{}", "~": "\\textasciitilde{}", "<": "\\textless{}", ">": "\\textgreater{}", '"': "\\textquotedbl{}",
+  "|": "\\textbar{}", "⟨": "\\textless{}", "⟩": "\\textgreater{}", "–": "--",
+};
+
+function latexText(value) {
+  return plain(value).replace(/[\\{}$&#%_^~<>"|⟨⟩–]/g, (character) => LATEX[character]);
+}
+
+/** The table as shown, for the packages booktabs and (for the quotation marks) T1 fonts. */
+function asLatex() {
+  const group = currentGroup();
+  const { ranked, unranked } = shownRows();
+  const scores = columns().filter((column) => column.kind === "score");
+  const cell = (found) => {
+    if (!found) return "--";
+    const { value, low, high, factor, digits } = found;
+    const number = (one) => (one * factor).toFixed(digits);
+    return typeof low === "number" ? `${number(value)} {\\scriptsize [${number(low)}, ${number(high)}]}` : number(value);
+  };
+  const row = (entry) => {
+    const name = latexText(entry.name) + (entry.status === "quoted" ? "$^{q}$" : "");
+    return `${rankOf(entry) ?? "--"} & ${name} & ${scores.map((column) => cell(column.text(entry))).join(" & ")} \\\\`;
+  };
+  const quoted = quotedOnShown().filter((entry) => scores.some((column) => column.text(entry)));
+  const sources = [...new Set(quoted.map((entry) => entry.citation || entry.paper).filter(Boolean))];
+  const remarks = [
+    `% vfm_isbench ${plain(page.version)}, ${plain(page.generated)}; needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}`,
+    `% ${plain(group.signature || group.fingerprint)}`,
+    "% in brackets: 95 % intervals; ranks by NoC90, shared where entries cannot be told apart",
+    ...(/^demo\b/.test(group.protocol) ? ["% demo protocol: no leaderboard numbers"] : []),
+    ...sources.map((source) => `% q: quoted, not measured, from ${plain(source)}`),
+  ];
+  return [
+    ...remarks,
+    `\\begin{tabular}{rl${"r".repeat(scores.length)}}`,
+    "\\toprule",
+    `Rank & Upsampler & ${scores.map((column) => latexText(state.data ? `${column.label}${column.unit === "%" ? " (%)" : ""}` : `${column.label}, ${METRICS[state.metric].label}`)).join(" & ")} \\\\`,
+    "\\midrule",
+    ...ranked.map(row),
+    ...(unranked.length ? ["\\midrule", ...unranked.map(row)] : []),
+    ...(quoted.length ? ["\\midrule", ...quoted.map(row)] : []),
+    "\\bottomrule",
+    "\\end{tabular}",
+    "",
+  ].join("\n");
+}
+
+function download(name, type, text) {
+  const address = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  say(`${name} saved`);
+}
+
+document.getElementById("export-csv").addEventListener("click", () => download("leaderboard.csv", "text/csv", asCsv()));
+document.getElementById("export-json").addEventListener("click", () => download("leaderboard.json", "application/json", asJson()));
+document.getElementById("export-latex").addEventListener("click", () => download("leaderboard.tex", "application/x-tex", asLatex()));

@@ -1,0 +1,173 @@
+"use strict";
+// The table of measured entries, and the lists of those that stand apart. Roles are written out, because the narrow
+// layout turns rows into cards, and browsers drop the roles of tables that are laid out otherwise.
+
+/** Rows that pass the filter, in the chosen order: ranked ones and those that are not. */
+function shownRows() {
+  if (!currentGroup()) return { ranked: [], unranked: [], all: 0 };
+  const all = measuredIn(currentGroup());
+  const column = columns().find((one) => one.key === state.sort) || columns()[0];
+  const rows = sorted(all.filter(passes).sort(byRank), column, state.desc === "1");
+  const isRanked = (entry) => entry.status === "ranked";
+  return { ranked: rows.filter(isRanked), unranked: rows.filter((entry) => !isRanked(entry)), all: all.length };
+}
+
+function sortBy(column) {
+  if (state.sort === column.key) state.desc = state.desc === "1" ? "" : "1";
+  else [state.sort, state.desc] = [column.key, column.bestFirst ? "1" : ""];
+  render();
+  document.querySelector(`#table th[data-key="${CSS.escape(column.key)}"] button`)?.focus();
+  say(`sorted by ${column.label}, ${state.desc === "1" ? "descending" : "ascending"}`);
+}
+
+function headerCell(column) {
+  const active = column.key === state.sort;
+  const order = state.desc === "1" ? "descending" : "ascending";
+  return element(
+    "th",
+    { scope: "col", role: "columnheader", class: column.kind, "data-key": column.key, "aria-sort": active ? order : "none" },
+    element(
+      "button",
+      { type: "button", click: () => sortBy(column) },
+      element("span", { class: "label" }, column.label),
+      element("span", { class: "arrow", "aria-hidden": "true" }, active ? (order === "ascending" ? "▲" : "▼") : ""),
+      column.unit ? element("span", { class: "unit" }, column.unit) : null,
+    ),
+  );
+}
+
+/** Where a row stands among neighbours of the same rank: alone, first, middle or last. */
+function tieClass(rows, index) {
+  const rank = rankOf(rows[index]);
+  if (state.sort !== "rank" || rank === null) return "";
+  const before = index > 0 && rankOf(rows[index - 1]) === rank;
+  const after = index + 1 < rows.length && rankOf(rows[index + 1]) === rank;
+  if (!before && !after) return "tie-alone";
+  return before ? (after ? "tie-middle" : "tie-last") : "tie-first";
+}
+
+function bodyRow(rows, index, all) {
+  const entry = rows[index];
+  const cells = all.map((column) =>
+    element(
+      column.kind === "name" ? "th" : "td",
+      {
+        role: column.kind === "name" ? "rowheader" : "cell",
+        scope: column.kind === "name" ? "row" : null,
+        class: column.kind,
+        "data-label": column.kind === "name" ? null : column.label,
+      },
+      ...column.cell(entry),
+    ),
+  );
+  return element("tr", { role: "row", class: tieClass(rows, index), "data-row": entry.id }, ...cells);
+}
+
+function renderTable() {
+  const place = document.getElementById("table");
+  const { ranked, unranked, all } = shownRows();
+  const shown = ranked.length + unranked.length;
+  document.getElementById("count").textContent = all
+    ? `${shown} of ${plural(all, "entry", "entries")} shown`
+    : "There are no measured entries here yet.";
+  for (const button of document.querySelectorAll(".exports button")) button.disabled = !shown && !quotedOnShown().length;
+  if (!all) return place.replaceChildren();
+  const list = columns();
+  const body = (rows) => element("tbody", { role: "rowgroup" }, ...rows.map((_, index) => bodyRow(rows, index, list)));
+  const apart = element(
+    "tbody",
+    { role: "rowgroup" },
+    element(
+      "tr",
+      { role: "row", class: "divider" },
+      element("th", { role: "columnheader", scope: "rowgroup", colspan: list.length }, "Measured, not ranked"),
+    ),
+  );
+  const table = element(
+    "table",
+    { class: "ranking", role: "table", "aria-labelledby": "ranking" },
+    element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...list.map(headerCell))),
+    body(ranked),
+  );
+  if (unranked.length) table.append(apart, body(unranked));
+  place.replaceChildren(table);
+}
+
+function renderSetting() {
+  const group = currentGroup();
+  const text = group
+    ? `${group.protocol} protocol · ${group.backbone} · clicks: ${group.click_encoder}, ${group.injection} · ` +
+      `head: ${group.head} · ${group.image_size} px · at most ${group.max_clicks} clicks · ` +
+      group.datasets.map((dataset) => `${dataset.name}: ${dataset.objects} objects`).join(", ")
+    : "";
+  document.getElementById("setting").replaceChildren(foreign(text));
+  document.getElementById("demo").hidden = !(group && /^demo\b/.test(group.protocol));
+}
+
+/** A small table of text and numbers, without sorting. */
+function simpleTable(caption, head, rows) {
+  const cell = (tag, scope) => (content, index) => element(tag, { scope, class: index ? "number" : null }, content);
+  return element(
+    "table",
+    { class: "simple" },
+    element("caption", { class: "hidden" }, caption),
+    element("thead", {}, element("tr", {}, ...head.map(cell("th", "col")))),
+    element(
+      "tbody",
+      {},
+      ...rows.map(([first, ...rest]) =>
+        element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((content) => element("td", { class: "number" }, content))),
+      ),
+    ),
+  );
+}
+
+function renderQuoted() {
+  const section = document.getElementById("quoted");
+  const { label, factor, digits } = METRICS[state.metric];
+  const all = quotedRows();
+  const own = datasets().map((dataset) => dataset.name);
+  const names = state.data ? [state.data] : [...new Set([...own, ...all.flatMap((row) => Object.keys(row.scores))])];
+  const rows = all.filter((row) => names.some((name) => estimate(row, name, state.metric)));
+  const filled = names.filter((name) => rows.some((row) => estimate(row, name, state.metric)));
+  section.hidden = !rows.length;
+  const sources = [...new Set(rows.map(sourceKey))];
+  const table = simpleTable(
+    "Quoted from papers",
+    ["Upsampler", ...filled.map((name) => foreign(`${label}, ${name}`)), "Source"],
+    rows.map((entry) => [
+      foreign(entry.name),
+      ...filled.map((name) => {
+        const found = estimate(entry, name, state.metric);
+        return found ? fixed(found.value * factor, digits) : MISSING;
+      }),
+      `[${sources.indexOf(sourceKey(entry)) + 1}]`,
+    ]),
+  );
+  section.querySelector(".scroller").replaceChildren(table);
+  const first = (key) => rows.find((entry) => sourceKey(entry) === key);
+  section.querySelector(".sources").replaceChildren(...sources.map((key) => element("li", {}, sourceOf(first(key)))));
+}
+
+/** Rows with one source and one setting share a line below the table. */
+const sourceKey = (entry) => JSON.stringify([entry.citation, entry.paper, entry.notes]);
+
+function sourceOf(entry) {
+  const parts = [entry.citation ? foreign(entry.citation) : null, entry.paper ? outside(entry.paper) : null];
+  if (!parts.some(Boolean)) parts.push("no source is recorded");
+  parts.push(...(entry.notes || []).map(foreign));
+  return element("span", {}, ...parts.filter(Boolean).flatMap((part, index) => (index ? [" · ", part] : [part])));
+}
+
+function renderLists() {
+  const apart = page.entries.filter((entry) => entry.status === "unranked" && !groupById.has(entry.group));
+  document.getElementById("apart").hidden = !apart.length;
+  document.querySelector("#apart ul").replaceChildren(
+    ...apart.map((entry) => element("li", {}, nameCell(entry)[0], ": ", foreign(entry.why_unranked || "no reason is recorded"))),
+  );
+  document.getElementById("removed").hidden = !page.removed.length;
+  document.querySelector("#removed ul").replaceChildren(
+    ...page.removed.map((one) => element("li", {}, foreign(one.name), ` (${plain(one.date)}): `, foreign(one.why))),
+  );
+  document.getElementById("made").textContent = plain(`Made by vfm_isbench ${page.version} on ${String(page.generated).slice(0, 10)}.`);
+}

@@ -1,0 +1,110 @@
+"""Whether two results may be compared. What differs is said, all of it; nothing is compared in spite of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+from vfm_isbench.results.record import DatasetResult, Result
+from vfm_isbench.results.signature import short_hash
+
+_SHOWN = 3
+"""Objects that are named where sets of objects differ."""
+
+
+def why_incomparable(first: Result, second: Result, dataset: str | None = None) -> list[str]:
+    """Every reason why the scores of two results must not be compared; none if they may be.
+
+    Compared are the protocol (by its fingerprint: all fields but label, seed and the list of test sets), the weights of
+    the backbone, how far training went, and, if one is named, the data set: its content hash, and its objects by id.
+    Upsamplers and seeds may differ. A hash that one side lacks is no reason: see :func:`unchecked`.
+
+    Args:
+        first: A result.
+        second: Another.
+        dataset: Data set whose scores are to be compared; None leaves the data sets out.
+
+    Returns:
+        One sentence per reason, without names of the results, in the order (first, second).
+    """
+    reasons = [*_protocols(first, second), *_backbones(first, second), *_trainings(first, second)]
+    return reasons if dataset is None else [*reasons, *_data(first, second, dataset)]
+
+
+def unchecked(first: Result, second: Result, dataset: str | None = None) -> list[str]:
+    """What could not be compared because a result does not say it: remarks for whoever reads the comparison."""
+    remarks = []
+    if not (first.backbone.get("sha256") and second.backbone.get("sha256")):
+        remarks.append("whether the backbone's weights are the same is unknown: a result has no hash of them")
+    if not first.training and not second.training:
+        remarks.append("how the probes were trained is unknown: the results have no record of a training")
+    found = [
+        result.datasets[dataset] for result in (first, second) if dataset is not None and dataset in result.datasets
+    ]
+    if len(found) == 2 and None in [one.content_sha256 for one in found]:
+        remarks.append(f"{dataset}: only ids of objects were compared, not images and masks: a result has no hash")
+    return remarks
+
+
+def _protocols(first: Result, second: Result) -> list[str]:
+    if first.fingerprint == second.fingerprint:
+        return []
+    mine, theirs = first.protocol.to_dict(), second.protocol.to_dict()
+    fields = [
+        f"{name} {_value(mine[name])} and {_value(theirs[name])}"
+        for name in mine
+        if name not in ("name", "seed", "test_datasets") and mine[name] != theirs[name]
+    ]
+    hashes = f"{short_hash(first.fingerprint)} and {short_hash(second.fingerprint)}"
+    return [f"the protocols differ (hash {hashes}): {'; '.join(fields)}"]
+
+
+def _value(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _backbones(first: Result, second: Result) -> list[str]:
+    mine, theirs = first.backbone.get("sha256"), second.backbone.get("sha256")
+    if not mine or not theirs or mine == theirs:
+        return []
+    return [f"the weights of the backbone differ (hash {short_hash(mine)} and {short_hash(theirs)})"]
+
+
+def _trainings(first: Result, second: Result) -> list[str]:
+    mine, theirs = len(first.training), len(second.training)
+    if mine == theirs:
+        return []
+    said = " and ".join(f"{count} epochs" if count else "an unknown training" for count in (mine, theirs))
+    return [f"the probes were not trained alike: {said} on record"]
+
+
+def _data(first: Result, second: Result, dataset: str) -> list[str]:
+    missing = [order for order, result in (("first", first), ("second", second)) if dataset not in result.datasets]
+    if missing:
+        return [f"{dataset}: not in the {' and not in the '.join(missing)} result"]
+    mine, theirs = first.datasets[dataset], second.datasets[dataset]
+    if reasons := _objects(mine, theirs):
+        return [f"{dataset}: {reason}" for reason in reasons]
+    hashes = (mine.content_sha256, theirs.content_sha256)
+    if None in hashes or hashes[0] == hashes[1]:
+        return []
+    return [
+        f"{dataset}: the same ids, but other images, masks or order (hash {short_hash(hashes[0])} and "
+        f"{short_hash(hashes[1])})"
+    ]
+
+
+def _objects(mine: DatasetResult, theirs: DatasetResult) -> list[str]:
+    here = {one.object_id: None for one in mine.objects}
+    there = {one.object_id: None for one in theirs.objects}
+    alone = [one for one in here if one not in there], [one for one in there if one not in here]
+    return [
+        f"{len(only)} of {len(every)} objects only in the {order} result ({_some(only)})"
+        for only, every, order in ((alone[0], here, "first"), (alone[1], there, "second"))
+        if only
+    ]
+
+
+def _some(values: Sequence[object]) -> str:
+    shown = ", ".join(map(str, islice(values, _SHOWN)))
+    return f"{shown}, …" if len(values) > _SHOWN else shown

@@ -1,0 +1,87 @@
+"""Scores of single objects by the name of their mean: what comparisons pair, and intervals resample."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from vfm_isbench.errors import ComparisonError
+from vfm_isbench.results.record import DatasetResult
+from vfm_isbench.types import Array
+
+_NOC = re.compile(r"noc([1-9]\d?)")
+_IOU_AT = re.compile(r"iou_at_([1-9]\d*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A score that is a mean over objects.
+
+    Attributes:
+        name: "noc90", "iou_at_1", "mean_iou": its name in a result's frame.
+        threshold: For NoC: the IoU to reach, in percent.
+        clicks: For IoU@k: k.
+    """
+
+    name: str
+    threshold: int | None = None
+    clicks: int | None = None
+
+    @classmethod
+    def named(cls, name: str) -> Metric:
+        """The metric of that name.
+
+        Raises:
+            ComparisonError: if there is none.
+        """
+        if found := _NOC.fullmatch(name):
+            return cls(name, threshold=int(found[1]))
+        if found := _IOU_AT.fullmatch(name):
+            return cls(name, clicks=int(found[1]))
+        if name == "mean_iou":
+            return cls(name)
+        raise ComparisonError(
+            f"unknown metric {name!r}; expected noc80, noc85, noc90 (or another IoU in percent), iou_at_1 (or after "
+            "another number of clicks), or mean_iou"
+        )
+
+    @property
+    def is_noc(self) -> bool:
+        """Whether it counts clicks: fewer is better, and it is censored at the cap."""
+        return self.threshold is not None
+
+    @property
+    def label(self) -> str:
+        """Name in tables."""
+        if self.threshold is not None:
+            return f"NoC{self.threshold}"
+        return "mean IoU" if self.clicks is None else f"IoU@{self.clicks}"
+
+    @property
+    def unit(self) -> str:
+        """Unit of the values: clicks, or IoU in [0, 1]."""
+        return "clicks" if self.is_noc else "IoU"
+
+
+def object_scores(found: DatasetResult, metric: Metric) -> Array:
+    """The metric of each object: N float64. Their mean is the score of the data set.
+
+    NaN where clicks that it depends on were not placed, because the evaluation stopped early: for IoU@k where click k
+    is missing, for the mean IoU where any is, for NoC of all objects if its IoU lies above those that were waited for.
+
+    Raises:
+        ComparisonError: if k is larger than the click cap.
+    """
+    if metric.threshold is not None:
+        counts = found.clicks_to(metric.threshold)
+        return np.full(len(found.objects), np.nan) if counts is None else counts.astype(np.float64)
+    ious = found.ious
+    if metric.clicks is None:
+        means: Array = ious.mean(axis=1)
+        return means
+    if metric.clicks > found.max_clicks:
+        raise ComparisonError(f"{metric.name} asked for, but {found.name} has {found.max_clicks} clicks per object")
+    at_click: Array = ious[:, metric.clicks - 1]
+    return at_click

@@ -1,0 +1,178 @@
+"""Series: what is drawn as one, the results of one upsampler over its training seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vfm_isbench.errors import IncomparableError, ResultError
+from vfm_isbench.metrics import number_of_clicks
+from vfm_isbench.results import DatasetResult, Result
+from vfm_isbench.results.comparability import why_incomparable
+from vfm_isbench.types import Array, ObjectId
+from vfm_isbench.viz.canvas import plain
+
+_LONGEST_REASON = 400
+"""Letters of a sentence in a caption: two protocols may differ in every field."""
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Results of one upsampler under one protocol on the same objects, one per training seed.
+
+    Attributes:
+        label: What legends call it.
+        results: At least one.
+    """
+
+    label: str
+    results: tuple[Result, ...]
+
+    def ious(self, dataset: str) -> Array:
+        """S×N×K: IoU in [0, 1] by training seed, object and click; NaN where an object was stopped before."""
+        cap = self.results[0].protocol.max_clicks
+        found = [result.datasets[dataset].ious for result in self.results]
+        # As wide as the cap, also where every object was stopped before it.
+        return np.stack([np.pad(ious, ((0, 0), (0, cap - ious.shape[1])), constant_values=np.nan) for ious in found])
+
+    def clicks_needed(self, dataset: str, percent: int) -> Array:
+        """S×N: clicks to reach an IoU in percent; see :func:`clicks_needed`."""
+        return np.stack([clicks_needed(ious, percent / 100) for ious in self.ious(dataset)])
+
+    def objects(self, dataset: str) -> list[ObjectId]:
+        """The N objects, in order."""
+        return [evidence.object_id for evidence in self.results[0].datasets[dataset].objects]
+
+    def images(self, dataset: str) -> list[str]:
+        """Image of each of the N objects."""
+        return [object_id.image for object_id in self.objects(dataset)]
+
+    @property
+    def datasets(self) -> list[str]:
+        """Data sets of all its results, in order."""
+        return [name for name in self.results[0].datasets if all(name in result.datasets for result in self.results)]
+
+
+def clicks_needed(ious: Array, threshold: float) -> Array:
+    """Clicks each object needs to reach an IoU, where that is known.
+
+    Args:
+        ious: N×K; NaN after the click at which an object was stopped.
+        threshold: IoU in [0, 1].
+
+    Returns:
+        N numbers in 1 … K, K where all clicks were placed and it was not reached; NaN where the object was stopped
+        before it was reached, so that nobody knows.
+
+    >>> clicks_needed(np.array([[0.5, 0.9], [0.1, 0.2], [0.8, np.nan]]), 0.9)
+    array([ 2.,  2., nan])
+    """
+    reached = (ious >= threshold).any(axis=1)
+    unknown = ~reached & np.isnan(ious).any(axis=1)
+    return np.where(unknown, np.nan, number_of_clicks(ious, threshold).astype(np.float64))
+
+
+def group_by_seed(results: Sequence[Result]) -> list[Series]:
+    """Put results that differ in nothing but the training seed together, in the order given.
+
+    Labels are the upsamplers' names; equal ones are told apart by what their series differ in.
+    """
+    groups: list[list[Result]] = []
+    for result in results:
+        for group in groups:
+            if _belongs(result, group):
+                group.append(result)
+                break
+        else:
+            groups.append([result])
+    return [Series(label, tuple(group)) for label, group in zip(_labels(groups), groups, strict=True)]
+
+
+def _belongs(result: Result, group: list[Result]) -> bool:
+    first = group[0]
+    return (
+        result.fingerprint == first.fingerprint
+        and all(result.upsampler.get(key) == first.upsampler.get(key) for key in ("name", "sha256"))
+        and all(result.backbone.get(key) == first.backbone.get(key) for key in ("name", "sha256"))
+        and list(result.datasets) == list(first.datasets)
+        and all(_same_data(result.datasets[name], first.datasets[name]) for name in result.datasets)
+        and all(result.protocol.seed != other.protocol.seed for other in group)
+    )
+
+
+def _same_data(first: DatasetResult, second: DatasetResult) -> bool:
+    if [one.object_id for one in first.objects] != [one.object_id for one in second.objects]:
+        return False
+    hashes = {first.content_sha256, second.content_sha256} - {None}
+    return len(hashes) <= 1
+
+
+def _labels(groups: list[list[Result]]) -> list[str]:
+    names = [plain(group[0].upsampler.get("name", "unnamed")) for group in groups]
+    tell_apart: list[Callable[[Result], str]] = [
+        lambda result: plain(result.protocol.backbone, 24),
+        lambda result: f"{plain(result.protocol.name, 24)} protocol",
+        lambda result: f"{result.protocol.injection} injection",
+        lambda result: f"seed {result.protocol.seed}",
+        lambda result: f"hash {result.fingerprint[:8]}",
+    ]
+    labels = list(names)
+    for name in {name for name in names if names.count(name) > 1}:
+        places = [place for place, other in enumerate(names) if other == name]
+        for word in tell_apart:
+            words = [word(groups[place][0]) for place in places]
+            if len(set(words)) == len(words):
+                break
+        else:
+            words = [f"no. {number}" for number in range(1, len(places) + 1)]
+        for place, told in zip(places, words, strict=True):
+            labels[place] = f"{name} ({told})"
+    return labels
+
+
+def choose_datasets(series: Sequence[Series], wanted: Sequence[str] | None = None) -> list[str]:
+    """Data sets to draw: those named, or all that any of the series has.
+
+    Raises:
+        ResultError: if there is nothing to draw, or a data set named is in none of the results.
+        IncomparableError: if two series have different objects or images under one name.
+    """
+    if not series:
+        raise ResultError("no result to draw; give at least one")
+    known = list(dict.fromkeys(name for one in series for name in one.datasets))
+    missing = [name for name in wanted or () if name not in known]
+    if missing:
+        raise ResultError(f"no result has a data set {missing[0]!r}; there is {', '.join(known)}")
+    chosen = list(dict.fromkeys(wanted)) if wanted else known
+    for name in chosen:
+        have = [one for one in series if name in one.datasets]
+        for other in have[1:]:
+            if not _same_data(have[0].results[0].datasets[name], other.results[0].datasets[name]):
+                raise IncomparableError(
+                    f"{have[0].label} and {other.label} were measured on different objects or images of data set "
+                    f"{name!r}, so that they cannot be compared; draw them apart, or evaluate both on the same data"
+                )
+    return chosen
+
+
+def why_not_comparable(series: Sequence[Series]) -> list[str]:
+    """Sentences for the caption where protocols, backbones or trainings differ, so that scores must not be compared."""
+    first = series[0].results[0]
+    reasons = [
+        f"Not comparable, {series[0].label} and {other.label}: {reason}."
+        for other in series[1:]
+        for reason in why_incomparable(first, other.results[0])
+    ]
+    return [plain(reason, _LONGEST_REASON) for reason in reasons]
+
+
+def seeds_in_words(series: Sequence[Series]) -> str:
+    """How many training seeds each series has."""
+    counts = {len(one.results) for one in series}
+    if counts == {1}:
+        return "one training seed each" if len(series) > 1 else "one training seed"
+    if len(counts) == 1:
+        return f"{counts.pop()} training seeds{' each' if len(series) > 1 else ''}"
+    return "training seeds: " + ", ".join(f"{one.label} {len(one.results)}" for one in series)
