@@ -16,7 +16,7 @@ import torch
 from timing import machine, machine_line
 from upsamplers import LEARNED
 
-from vfm_isbench import Protocol
+from vfm_isbench import Protocol, Speed
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.backbones.timm_models import ViTBackbone
 from vfm_isbench.benchmark import choose_device
@@ -35,7 +35,7 @@ from vfm_isbench.upsamplers import load_upsampler
 WAYS = ("slow", "fast")
 """The whole probe for every click; and what the library does by itself."""
 
-SETTINGS: dict[str, dict[str, Any]] = {"slow": {"shortcut": False}, "fast": {"shortcut": True}}
+SPEEDS = {"slow": Speed(shortcut=False), "fast": Speed()}
 """What evaluation and training are called with, by way."""
 
 TEST_DATASETS = {"grabcut": "GrabCut", "berkeley": "Berkeley", "davis": "DAVIS", "sbd": "SBD"}
@@ -67,9 +67,7 @@ def case(text: str) -> Case:
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser with what all programs take."""
-    made = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--backbone", default=_DEFAULT_BACKBONE, help="any timm backbone, random weights; 'fake': tiny")
     made.add_argument("--image-size", type=int, default=224)
     made.add_argument("--rounds", type=int, default=5, help="every figure is a median over as many (default 5)")
@@ -189,10 +187,10 @@ class Evaluated:
         return self.seconds / self.times.clicks
 
 
-def evaluated(probe: Probe, dataset: ObjectDataset, protocol: Protocol, settings: dict[str, Any]) -> Evaluated:
+def evaluated(probe: Probe, dataset: ObjectDataset, protocol: Protocol, speed: Speed) -> Evaluated:
     """Evaluate a data set, reading included."""
     start = time.perf_counter()
-    evidence, times = evaluate_dataset(probe, dataset, protocol, progress=False, **settings)
+    evidence, times = evaluate_dataset(probe, dataset, protocol, speed=speed, progress=False)
     return Evaluated(evidence, times, time.perf_counter() - start)
 
 
@@ -220,7 +218,7 @@ class TrainingStep:
     def __call__(self, way: str, iterative: int) -> float:
         """Predict after some iterative clicks, and learn from it; returns the loss."""
         rng = np.random.default_rng(self._seeds[iterative])
-        logits, targets = predict_batch(self.probe, self.batch, self.protocol, rng, **SETTINGS[way])
+        logits, targets = predict_batch(self.probe, self.batch, self.protocol, rng, speed=SPEEDS[way])
         loss = normalized_focal_loss(logits, targets).mean()
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)

@@ -32,6 +32,13 @@ OURS = "scipy, bounding box (the library's)"
 _BORDER = 1
 
 
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    made = parser(__doc__)
+    made.add_argument("--objects", type=int, default=10, help="per data set (default 10)")
+    return made
+
+
 def scipy_whole(mask: Array) -> Array:
     """Exact, on the whole image."""
     return _inside(ndimage.distance_transform_edt(np.pad(mask, _BORDER)))
@@ -179,9 +186,7 @@ def markdown(results: dict[str, Any], seconds_per_click: float | None = None) ->
 
 def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
-    made = parser(__doc__)
-    made.add_argument("--objects", type=int, default=10, help="per data set (default 10)")
-    options = made.parse_args(argv)
+    options = arguments().parse_args(argv)
     device, results = started(options)
     results["distances"] = measure(options, device)
     print(markdown(results))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from cases import (
-    SETTINGS,
+    SPEEDS,
     WAYS,
     Case,
     SomeObjects,
@@ -74,13 +74,11 @@ def arguments() -> argparse.ArgumentParser:
     for name, axis in AXES.items():
         made.add_argument(f"--{name}", nargs="+", type=int, default=list(axis.values), metavar="N", help=axis.label)
     made.add_argument("--clicks-per-object", type=int, default=3, help="where clicks do not grow (default 3)")
-    made.add_argument("--picture", type=Path, metavar="FILE", help="draw it there: .svg or .png")
+    made.add_argument("--picture", type=Path, metavar="FILE", help="draw it there, as .svg and as .png")
     return made
 
 
-def work_at(
-    axis: str, value: int, way: str, options: argparse.Namespace, device: torch.device
-) -> Callable[[], object]:
+def work_at(axis: str, value: int, way: str, options: argparse.Namespace, device: torch.device) -> Callable[[], object]:
     """What is timed at one point of an axis."""
     size = value if axis == "size" else options.image_size
     clicks = value if axis == "clicks" else options.clicks_per_object
@@ -90,7 +88,7 @@ def work_at(
         step = TrainingStep(probe, training_samples(options, protocol), value)
         return lambda: step(way, 1)
     objects = SomeObjects(evaluation_datasets(options, protocol)[0], 0, value if axis == "objects" else 1)
-    return lambda: evaluated(probe, objects, protocol, SETTINGS[way])
+    return lambda: evaluated(probe, objects, protocol, SPEEDS[way])
 
 
 def measure(options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
@@ -147,8 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\n{markdown(results)}")
     finish(results, options)
     if options.picture:
-        panels = [row | {"label": AXES[row["axis"]].label} for row in results["growth"]]
-        draw_growth(panels, options.picture)
+        draw_growth(results["growth"], {name: axis.label for name, axis in AXES.items()}, options.picture)
 
 
 if __name__ == "__main__":

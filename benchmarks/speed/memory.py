@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import (
-    SETTINGS,
+    SPEEDS,
     WAYS,
     SomeObjects,
     TrainingStep,
@@ -66,7 +66,7 @@ def peak(work: str, way: str, options: argparse.Namespace) -> int:
     (one,) = options.cases
     protocol = protocol_of(one, options, max_clicks=options.clicks)
     objects = SomeObjects(evaluation_datasets(options, protocol)[0], 0, 1)
-    evaluated(probe_of(one, protocol, device), objects, protocol, SETTINGS[way])
+    evaluated(probe_of(one, protocol, device), objects, protocol, SPEEDS[way])
     return held(device)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from cases import EARLY_STOP, SETTINGS, evaluated, evaluation_datasets, table
+from cases import SPEEDS, evaluated, evaluation_datasets, table
 from timing import ratio, spread, turned
 
 from vfm_isbench import Protocol
@@ -18,7 +19,7 @@ from vfm_isbench.types import Array, ObjectEvidence
 
 TARGET = 1.5
 THRESHOLDS = (80, 85, 90)
-_FAST = {"all clicks": SETTINGS["fast"], "early stop": EARLY_STOP(THRESHOLDS)}
+_WAYS = {"all clicks": SPEEDS["fast"], "early stop": replace(SPEEDS["fast"], early_stop=THRESHOLDS)}
 
 
 def measure_early_stop(options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
@@ -29,11 +30,11 @@ def measure_early_stop(options: argparse.Namespace, device: torch.device) -> lis
     for path in sorted((options.parity / "end_to_end").glob("*.safetensors")):
         probe = assemble_reference(read_reference(path)).to(device)
         row: dict[str, Any] = {"model": path.stem, "target": TARGET, "equal": True, "clicks": {}}
-        row |= {name: [] for name in _FAST}
+        row |= {name: [] for name in _WAYS}
         for turn in range(options.rounds):
             evidence: dict[str, list[list[ObjectEvidence]]] = {}
-            for name in turned(list(_FAST), turn):
-                found = [evaluated(probe, dataset, protocol, _FAST[name]) for dataset in datasets]
+            for name in turned(list(_WAYS), turn):
+                found = [evaluated(probe, dataset, protocol, _WAYS[name]) for dataset in datasets]
                 row[name].append(sum(one.seconds for one in found))
                 row["clicks"][name] = sum(one.times.clicks for one in found)
                 evidence[name] = [one.evidence for one in found]

@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from cases import SETTINGS, WAYS, Case, Evaluated, SomeObjects, evaluated, evaluation_datasets, probe_of, protocol_of, table
+from cases import (
+    SPEEDS,
+    WAYS,
+    Case,
+    Evaluated,
+    SomeObjects,
+    evaluated,
+    evaluation_datasets,
+    probe_of,
+    protocol_of,
+    table,
+)
 from stopwatch import Stopwatch
 from timing import ratio, seconds, spread, turned
 from torch import Tensor, nn
@@ -52,7 +63,7 @@ def _measure_case(
     conv = UnavoidableConv(probe, options.image_size, device)
     conv.direct(), conv.winograd()
     for way in WAYS:
-        evaluated(probe, SomeObjects(dataset, 0, 1), protocol.replace(max_clicks=1), SETTINGS[way])
+        evaluated(probe, SomeObjects(dataset, 0, 1), protocol.replace(max_clicks=1), SPEEDS[way])
     row: dict[str, Any] = {
         "case": str(one),
         "target": TARGETS.get(one),
@@ -66,7 +77,7 @@ def _measure_case(
         for way in turned(WAYS, turn):
             watch = _network_watch(device, 2 if protocol.flip_test else 1)
             with watch:
-                found[way] = evaluated(probe, objects, protocols[way], SETTINGS[way])
+                found[way] = evaluated(probe, objects, protocols[way], SPEEDS[way])
             row[way].append(found[way].per_click)
             if way == "fast":
                 row["crops"].append(watch.counts["encode"] / len(objects.objects))

@@ -39,7 +39,9 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--objects-per-round", type=int, default=1)
     made.add_argument("--training-cases", nargs="+", type=case, default=list(TRAINING_TARGETS), metavar="U:I")
     made.add_argument("--batch-size", type=int, default=2, help="of the training steps (default 2)")
-    made.add_argument("--parity", type=Path, help="recorded models in end_to_end/, for early_stop; without it, left out")
+    made.add_argument(
+        "--parity", type=Path, help="recorded models in end_to_end/, for early_stop; without it, left out"
+    )
     made.add_argument("--objects", type=int, default=10, help="per data set, for early_stop (default 10)")
     return made
 

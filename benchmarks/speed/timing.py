@@ -52,9 +52,7 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
 
 def spread(values: Sequence[float], factor: float = 1.0) -> str:
     """Median, least and largest of some values times a factor: ``0.61 (0.6 to 0.66)``."""
-    middle, least, most = (
-        figure(value * factor) for value in (statistics.median(values), min(values), max(values))
-    )
+    middle, least, most = (figure(value * factor) for value in (statistics.median(values), min(values), max(values)))
     return f"{middle} ({least} to {most})"
 
 
