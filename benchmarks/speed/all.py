@@ -2,9 +2,9 @@
 
     python benchmarks/speed/all.py --data-root DATA --parity RECORDED --folder speed-results
 
-Runs ratios.py, memory.py, growth.py, distances.py and parts.py one after the other, each in a process of its own, keeps
-their values as JSON in the folder, and writes benchmarks/reports/DATE-speed.md with the pictures beside it. Nothing else
-should run on the machine. With --report-only the report is written again from the values in the folder.
+Runs ratios.py, memory.py, growth.py, distances.py and parts.py one after the other, each in a process of its own,
+keeps their values as JSON in the folder, and writes benchmarks/reports/DATE-speed.md with the pictures beside it.
+Nothing else should run on the machine. With --report-only the report is written again from the values in the folder.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--clicks", type=int, help="of ratios.py and parts.py")
     made.add_argument("--slow-clicks", type=int, help="of ratios.py and parts.py")
     for program in PROGRAMS:
-        made.add_argument(
-            f"--{program}", default="", metavar="OPTIONS", help=f"further options of {program}.py, quoted"
-        )
+        made.add_argument(f"--{program}", default="", metavar="OPTIONS", help=f"more for {program}.py, quoted")
     made.add_argument("--remarks", type=Path, help="Markdown for the end of the report: what the figures mean")
     made.add_argument("--report", type=Path, help="default benchmarks/reports/DATE-speed.md")
     made.add_argument("--report-only", action="store_true", help="measure nothing")
@@ -109,8 +107,8 @@ def _introduction(found: dict[str, dict[str, Any]], report: Path) -> str:
         f"# Speed, {report.stem.removesuffix('-speed')}\n\n`python benchmarks/speed/all.py` on {'; '.join(machines)}. "
         f"{one['backbone']} with random weights, {one['image_size']}×{one['image_size']}, {data}, float32.\n\n"
         "Slow runs the whole network for every click (`Speed(shortcut=False)`), fast is the default. Figures are "
-        f"medians of {' to '.join(map(str, rounds))} rounds, with the least and the largest in brackets; both ways take "
-        "turns within each round, and ratios are of medians."
+        f"medians of {' to '.join(map(str, rounds))} rounds, with the least and the largest in brackets. Both ways "
+        "take turns within each round; ratios are of medians."
     )
 
 

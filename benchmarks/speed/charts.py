@@ -58,18 +58,8 @@ def _draw_line(panel: Any, row: dict[str, Any]) -> None:
     pairs = list(zip(medians, row["seconds"], strict=True))
     reach = [[middle - min(times) for middle, times in pairs], [max(times) - middle for middle, times in pairs]]
     color, marker = _WAYS[row["way"]]
-    label = f"{row['way']}: {row['exponent']:.2f}"
-    panel.errorbar(
-        row["values"],
-        medians,
-        yerr=reach,
-        marker=marker,
-        markersize=3,
-        linewidth=1,
-        capsize=2,
-        color=color,
-        label=label,
-    )
+    style = {"marker": marker, "markersize": 3, "linewidth": 1, "capsize": 2, "color": color}
+    panel.errorbar(row["values"], medians, yerr=reach, label=f"{row['way']}: {row['exponent']:.2f}", **style)
 
 
 def draw_parts(bars: dict[str, dict[str, float]], parts: Sequence[str], path: Path) -> None:

@@ -2,8 +2,9 @@
 
     python benchmarks/speed/parts.py --data-root DATA --json parts.json --picture where-the-time-goes.svg
 
-Parts are measured inside whole evaluations, the slow way and the fast one: what happens once per crop is spread over the
-clicks that follow. Each round evaluates another object. Weights are random: they do not change how long a pass takes.
+Parts are measured inside whole evaluations, the slow way and the fast one: what happens once per crop is spread over
+the clicks that follow. Each round evaluates another object. Weights are random: they do not change how long a pass
+takes.
 """
 
 from __future__ import annotations
@@ -170,11 +171,13 @@ def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     options = arguments().parse_args(argv)
     device, results = started(options)
-    results["clicks"] = {str(one): parts_of_a_click(one, options, device) for one in options.cases}
-    results["steps"] = (
-        {str(one): parts_of_a_step(one, options, device) for one in options.cases} if options.training else {}
-    )
-    print(markdown(results))
+    results |= {"clicks": {}, "steps": {}}
+    for one in options.cases:
+        results["clicks"][str(one)] = parts_of_a_click(one, options, device)
+        print(f"{one}: seconds per click\n\n{parts_table(results['clicks'][str(one)])}\n", flush=True)
+        if options.training:
+            results["steps"][str(one)] = parts_of_a_step(one, options, device)
+            print(f"{one}: seconds per training step\n\n{parts_table(results['steps'][str(one)])}\n", flush=True)
     finish(results, options)
     if options.picture:
         draw(results, options.picture)

@@ -125,7 +125,7 @@ class UnavoidableConv:
 
 
 def _agreement(slow: Evaluated, fast: Evaluated) -> list[dict[str, Any]]:
-    """By object: whether the clicks that both placed are the same, and the largest difference of IoU before they part."""
+    """By object: whether the clicks that both placed are the same, and how much the IoUs differ before they part."""
     found = []
     for one, other in zip(slow.evidence, fast.evidence, strict=True):
         pairs = list(zip(one.clicks, other.clicks, one.ious, other.ious, strict=False))

@@ -19,22 +19,25 @@ def measure_training(options: argparse.Namespace, device: torch.device) -> list[
     rows = []
     for one in options.training_cases:
         protocol = protocol_of(one, options)
-        probe = probe_of(one, protocol, device)
-        step = TrainingStep(probe, training_samples(options, protocol), options.batch_size)
-        row: dict[str, Any] = {"case": str(one), "target": TARGETS.get(one), "batch_size": options.batch_size}
-        row |= {way: [] for way in WAYS} | {"loss_difference": 0.0}
-        for way in WAYS:
-            step(way, 0)
-        for turn in range(options.rounds):
-            losses: dict[str, list[float]] = {}
-            for way in turned(WAYS, turn):
-                took = seconds(lambda way=way, losses=losses: losses.update({way: step.all_numbers(way)}), device)
-                row[way].append(took / len(losses[way]))
-            differences = [abs(slow - fast) / slow for slow, fast in zip(*losses.values(), strict=True)]
-            row["loss_difference"] = max(row["loss_difference"], *differences)
-        rows.append(row)
+        step = TrainingStep(probe_of(one, protocol, device), training_samples(options, protocol), options.batch_size)
+        row = {"case": str(one), "target": TARGETS.get(one), "batch_size": options.batch_size}
+        rows.append(row | _measure_step(step, options.rounds, device))
         print(training_table(rows[-1:]).splitlines()[-1], flush=True)
     return rows
+
+
+def _measure_step(step: TrainingStep, rounds: int, device: torch.device) -> dict[str, Any]:
+    found: dict[str, Any] = {way: [] for way in WAYS} | {"loss_difference": 0.0}
+    for way in WAYS:
+        step(way, 0)
+    for turn in range(rounds):
+        losses: dict[str, list[float]] = {}
+        for way in turned(WAYS, turn):
+            took = seconds(lambda way=way, losses=losses: losses.update({way: step.all_numbers(way)}), device)
+            found[way].append(took / len(losses[way]))
+        differences = [abs(slow - fast) / slow for slow, fast in zip(losses["slow"], losses["fast"], strict=True)]
+        found["loss_difference"] = max(found["loss_difference"], *differences)
+    return found
 
 
 def training_table(rows: Sequence[dict[str, Any]]) -> str:

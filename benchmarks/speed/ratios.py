@@ -54,8 +54,9 @@ def markdown(results: dict[str, Any]) -> str:
         only = f"; the slow way placed the first {clicks['slow']} only" if clicks["slow"] < clicks["fast"] else ""
         parts.append(
             f"### Evaluation, seconds per click\n\n{clicks['fast']} clicks per object, flip on{only}. Data: "
-            f"{rows[0]['data']}.\n\n{evaluation_table(rows)}\n\nOf both convolutions at image size one is needed for every click: "
-            f"how much of a click it takes by either algorithm, and whether both ways agree.\n\n{bound_table(rows)}"
+            f"{rows[0]['data']}.\n\n{evaluation_table(rows)}\n\nOf both convolutions at image size one is needed for "
+            "every click: how much of a click it takes by either algorithm, and whether both ways agree.\n\n"
+            f"{bound_table(rows)}"
         )
     if rows := results.get("training"):
         parts.append(
