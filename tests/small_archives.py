@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import tarfile
 import zipfile
@@ -107,6 +108,7 @@ def tarred(files: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
+@functools.cache  # archives hold the time they were made at, and are compared by content
 def small_archive(name: str) -> bytes:
     """The archive of the small data set, in its published kind."""
     return (tarred if name == "sbd" else zipped)(small_files(name))

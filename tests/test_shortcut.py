@@ -9,6 +9,7 @@ import pytest
 import torch
 from small import SMALL, CallCounter, small_probe
 
+from vfm_isbench import winograd
 from vfm_isbench.evaluation import evaluate_dataset
 from vfm_isbench.fakes import FakeDataset, FakeUpsampler
 from vfm_isbench.heads import ConvHead
@@ -16,6 +17,9 @@ from vfm_isbench.protocol import Injection
 from vfm_isbench.protocol_checks import HeadName
 from vfm_isbench.shortcut import QuickProbe
 from vfm_isbench.speed import Speed
+from vfm_isbench.training import TrainingSamples, normalized_focal_loss
+from vfm_isbench.training.loop import predict_batch
+from vfm_isbench.training.samples import collate
 from vfm_isbench.upsamplers import Bicubic, Bilinear, Identity, Nearest, Upsampler
 
 UPSAMPLERS: list[Upsampler] = [
@@ -28,10 +32,20 @@ UPSAMPLERS: list[Upsampler] = [
 ]
 
 
+@pytest.fixture(params=["direct", "winograd"])
+def convolutions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether few channels are convolved as many are."""
+    if request.param == "winograd":
+        monkeypatch.setattr(winograd, "_LEAST_CHANNELS", 1)
+        monkeypatch.setattr(winograd, "_STRIP_VALUES", 4000)
+    return str(request.param)
+
+
 def seeded(*shape: int, seed: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.usefixtures("convolutions")
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("head", get_args(HeadName))
 @pytest.mark.parametrize("upsampler", UPSAMPLERS, ids=repr)
@@ -59,6 +73,39 @@ def test_the_first_convolution_is_done_once_per_crop() -> None:
     assert counter.calls == 1
 
 
+@pytest.mark.usefixtures("convolutions")
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_heads_of_any_depth(layers: int) -> None:
+    probe = small_probe(SMALL.replace(head_layers=layers), FakeUpsampler()).eval()
+    images, click_maps = seeded(2, 3, 28, 42, seed=0), seeded(2, 3, 28, 42, seed=1)
+    quick = QuickProbe(probe)
+    with torch.no_grad():
+        found = quick.logits(quick.encode(images), click_maps)
+        torch.testing.assert_close(found, probe(images, click_maps), rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("convolutions")
+@pytest.mark.parametrize("head", get_args(HeadName))
+@pytest.mark.parametrize("upsampler", UPSAMPLERS, ids=repr)
+@pytest.mark.parametrize("injection", get_args(Injection))
+def test_a_training_step_is_that_of_the_probe(injection: Injection, upsampler: Upsampler, head: HeadName) -> None:
+    """Iterative clicks, logits and gradients."""
+    protocol = SMALL.replace(injection=injection, head=head)
+    probe = small_probe(protocol, upsampler)
+    samples = TrainingSamples(FakeDataset(), protocol)
+    batch = collate([samples[0, item] for item in range(3)])
+    found = []
+    for shortcut in (True, False):
+        probe.zero_grad(set_to_none=True)
+        rng = np.random.default_rng(3)  # three iterative clicks
+        logits, targets = predict_batch(probe, batch, protocol, rng, speed=Speed(shortcut=shortcut))
+        normalized_focal_loss(logits, targets).mean().backward()
+        found.append([logits, *(parameter.grad for parameter in probe.trainable().parameters())])
+    for quick, whole in zip(*found, strict=True):
+        torch.testing.assert_close(quick, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("convolutions")
 @pytest.mark.parametrize("injection", get_args(Injection))
 def test_an_evaluation_gives_the_same_clicks_and_scores_by_either_way(injection: Injection) -> None:
     protocol = SMALL.replace(injection=injection)

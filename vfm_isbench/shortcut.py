@@ -23,7 +23,7 @@ from vfm_isbench.heads import ConvHead, HeadByStrips
 from vfm_isbench.heads.resized import EnlargedConv, Enlargement, conv_of_enlarged, enlargement
 from vfm_isbench.probe import EncodedImage, Probe
 from vfm_isbench.upsamplers import interpolation_of
-from vfm_isbench.winograd import Winograd
+from vfm_isbench.winograd import convolve
 
 
 class WholeProbe:
@@ -81,7 +81,7 @@ class QuickProbe:
         # Then enlarging the sum is enlarging both.
         self._sums_on_grid = probe.injection == "late" and self._interpolation == clicks_are_enlarged_by
         self._enlargements: dict[tuple[torch.Size, torch.Size, str, bool | None], Enlargement] = {}
-        self._prepared: tuple[Winograd, HeadByStrips] | None = None
+        self._prepared: HeadByStrips | None = None
 
     @property
     def head(self) -> nn.Module:
@@ -139,8 +139,7 @@ class QuickProbe:
 
     def _first(self, features: Tensor) -> Tensor:
         """The head's first convolution of features at the size of the head."""
-        prepared = self._prepare()
-        return cast(Tensor, self._first_conv(features)) if prepared is None else prepared[0](features)
+        return convolve(self._first_conv, features)
 
     def _enlarged(
         self, small: Tensor, size: torch.Size, mode: str, align_corners: bool | None, plus: Tensor | None = None
@@ -156,21 +155,21 @@ class QuickProbe:
 
     def _rest(self, first: EnlargedConv | Tensor) -> Tensor:
         """Logits from the first convolution, B×C×H×W if it is a tensor."""
-        prepared = self._prepare()
-        if prepared is None:
+        by_strips = self._by_strips()
+        if by_strips is None:
             return cast(ConvHead, self._head).after_first(first if isinstance(first, Tensor) else first.whole())
         if isinstance(first, Tensor):
             cells = first.permute(0, 2, 3, 1)
-            return prepared[1].after_first(lambda top, bottom: cells[:, top:bottom], cells.shape)
-        return prepared[1].after_first(first.rows, first.shape)
+            return by_strips.after_first(lambda top, bottom: cells[:, top:bottom], cells.shape)
+        return by_strips.after_first(first.rows, first.shape)
 
-    def _prepare(self) -> tuple[Winograd, HeadByStrips] | None:
-        """The first convolution and the rest of the head as they are fastest on CPUs, where that pays."""
+    def _by_strips(self) -> HeadByStrips | None:
+        """The head in the form that is fastest on CPUs, where that pays."""
         head = cast(ConvHead, self._head)
         if not HeadByStrips.pays(head):
             return None
         if self._prepared is None:
-            self._prepared = Winograd(self._first_conv), HeadByStrips(head)
+            self._prepared = HeadByStrips(head)
         return self._prepared
 
 

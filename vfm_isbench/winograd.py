@@ -13,11 +13,12 @@ Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (201
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from vfm_isbench.types import Array
 
@@ -29,8 +30,8 @@ _POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
 """Where the polynomials behind the algorithm are evaluated, beside infinity. Exact in binary; of the sets tried, these
 round least, half as much as the usual 0, ±1, ±2."""
 
-_LEAST_CHANNELS = 96
-"""With fewer, the transforms cost more than the products spared."""
+_LEAST_CHANNELS = 128
+"""With fewer, the transforms cost as much as the products spared, or more."""
 
 _STRIP_VALUES = 3_000_000
 """Numbers of a strip of the input. Larger ones and their transforms fall out of the processor's caches; in smaller ones
@@ -41,9 +42,9 @@ Rows: TypeAlias = Callable[[int, int], Tensor]
 
 
 def pays(conv: nn.Conv2d) -> bool:
-    """Whether a convolution is now faster by :class:`Winograd` than by PyTorch.
+    """Whether a convolution is now faster by this module than by PyTorch.
 
-    So it is with 3×3 kernels and many channels on CPUs, in full precision, where gradients are not recorded.
+    So it is with 3×3 kernels and many channels on CPUs, in full precision.
     """
     return (
         conv.kernel_size == (3, 3)
@@ -55,38 +56,52 @@ def pays(conv: nn.Conv2d) -> bool:
         and conv.weight.device.type == "cpu"
         and conv.weight.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
-        and not torch.is_grad_enabled()
     )
+
+
+def convolve(conv: nn.Conv2d, maps: Tensor) -> Tensor:
+    """Apply a convolution to B×C×H×W in the faster of both ways; gradients flow as through the module."""
+    if not pays(conv):
+        return cast(Tensor, conv(maps))
+    if torch.is_grad_enabled() and (maps.requires_grad or conv.weight.requires_grad):
+        return cast(Tensor, _Convolution.apply(maps, conv.weight, conv.bias))
+    return Winograd(conv.weight, conv.bias)(maps)
 
 
 class Winograd:
     """A 3×3 convolution with stride 1 and zero padding, prepared from its weights.
 
     Args:
-        conv: The convolution; what is prepared does not follow later changes of its weights.
+        weight: O×C×3×3; what is prepared does not follow later changes.
+        bias: O values, or None.
     """
 
-    def __init__(self, conv: nn.Conv2d) -> None:
-        weight = conv.weight.detach()
-        self.bias = None if conv.bias is None else conv.bias.detach()
-        self.out_channels = conv.out_channels
-        to_input, to_weight, to_output = (weight.new_tensor(matrix) for matrix in _transforms())
-        self._to_input = torch.kron(to_input, to_input)
-        self._to_output = torch.kron(to_output, to_output)
-        taps = weight.permute(2, 3, 1, 0).reshape(9, -1)
-        transformed = torch.kron(to_weight, to_weight) @ taps
-        self._weight = transformed.view(_WINDOW**2, conv.in_channels, conv.out_channels)
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.bias = None if bias is None else bias.detach()
+        self.out_channels, self.in_channels = weight.shape[:2]
+        transforms = (weight.new_tensor(matrix) for matrix in _transforms())
+        self._to_input, self._to_weight, self._to_output = (torch.kron(matrix, matrix) for matrix in transforms)
+        taps = weight.detach().permute(2, 3, 1, 0).reshape(9, -1)
+        self._weight = (self._to_weight @ taps).view(_WINDOW**2, self.in_channels, self.out_channels)
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Convolve B×C×H×W to B×O×H×W, bias included; the result is channels last in memory."""
         cells = maps.permute(0, 2, 3, 1)
-        return self.of_rows(lambda top, bottom: cells[:, top:bottom], cells.shape).permute(0, 3, 1, 2)
+        return self.of_rows(lambda top, bottom: cells[:, top:bottom], cells.shape)
 
     def of_rows(self, rows: Rows, shape: Sequence[int], *, rectify: bool = False) -> Tensor:
-        """Convolve a map that is made as it is needed: B×H×W×O; see :meth:`strips`."""
-        result = self._weight.new_empty(*shape[:3], self.out_channels)
+        """Convolve a map that is made as it is needed: B×O×H×W, channels last in memory; see :meth:`strips`."""
+        batch, height, width, _ = shape
+        # Not a view of another order, which autograd would not let anyone change in place.
+        result = torch.empty(
+            (batch, self.out_channels, height, width),
+            dtype=self._weight.dtype,
+            device=self._weight.device,
+            memory_format=torch.channels_last,
+        )
+        cells = result.permute(0, 2, 3, 1)
         for top, strip in self.strips(rows, shape, rectify=rectify):
-            result[:, top : top + strip.shape[1]] = strip
+            cells[:, top : top + strip.shape[1]] = strip
         return result
 
     def strips(self, rows: Rows, shape: Sequence[int], *, rectify: bool = False) -> Iterator[tuple[int, Tensor]]:
@@ -100,37 +115,143 @@ class Winograd:
         Yields:
             The first row of each strip, and the strip: B×rows×W×O, bias included.
         """
-        batch, height, width, channels = shape
-        like, across = self._weight, -(-width // TILE)
-        down = _tile_rows(height, batch * width * channels)
-        padded = like.new_zeros(batch, down * TILE + 2, across * TILE + 2, channels)
-        windows = like.new_empty(_WINDOW, _WINDOW, batch, down, across, channels)
-        transformed = like.new_empty(_WINDOW**2, windows[0, 0].numel())
-        products = like.new_empty(_WINDOW**2, batch * down * across, self.out_channels)
-        tiles = like.new_empty(TILE**2, products[0].numel())
-        for top in range(0, height, down * TILE):
-            bottom = min(top + down * TILE, height)
-            first, last = max(top - 1, 0), min(bottom + 1, height)
-            start = first - (top - 1)
-            stop = start + last - first
-            padded[:, :start] = 0
-            padded[:, stop:] = 0
-            inside = padded[:, start:stop, 1 : width + 1]
-            inside.copy_(rows(first, last))
-            if rectify:
-                inside.relu_()
-            for row in range(_WINDOW):
-                for col in range(_WINDOW):
-                    windows[row, col] = padded[
-                        :, row : row + down * TILE - 3 : TILE, col : col + across * TILE - 3 : TILE
-                    ]
-            torch.mm(self._to_input, windows.view(_WINDOW**2, -1), out=transformed)
-            torch.bmm(transformed.view(_WINDOW**2, -1, channels), self._weight, out=products)
-            torch.mm(self._to_output, products.view(_WINDOW**2, -1), out=tiles)
-            by_pixel = tiles.view(TILE, TILE, batch, down, across, self.out_channels).permute(2, 3, 0, 4, 1, 5)
-            strip = by_pixel.reshape(batch, down * TILE, across * TILE, self.out_channels)
-            strip = strip[:, : bottom - top, :width]
+        tiling = _Tiling(shape, self._weight)
+        batch, _, width, channels = shape
+        transformed = tiling.buffer(_WINDOW, channels)
+        products = tiling.buffer(_WINDOW, self.out_channels)
+        tiles = tiling.buffer(TILE, self.out_channels)
+        for top, bottom in tiling.spans():
+            windows = tiling.windows(rows, top, bottom, rectify)
+            torch.mm(self._to_input, windows, out=transformed)
+            torch.bmm(tiling.by_place(transformed), self._weight, out=tiling.by_place(products))
+            torch.mm(self._to_output, products, out=tiles)
+            by_pixel = tiles.view(TILE, TILE, batch, tiling.down, tiling.across, -1).permute(2, 3, 0, 4, 1, 5)
+            strip = by_pixel.reshape(batch, tiling.down * TILE, tiling.across * TILE, -1)[:, : bottom - top, :width]
             yield top, strip if self.bias is None else strip.add_(self.bias)
+
+    def gradients(self, maps: Tensor, gradient: Tensor, *, of_maps: bool) -> tuple[Tensor | None, Tensor]:
+        """Gradients of the input, if they are asked for, and of the weights, from as few products as the result.
+
+        Args:
+            maps: The input B×C×H×W.
+            gradient: That of the result, B×O×H×W.
+            of_maps: Whether the gradient of the input is needed.
+
+        Returns:
+            B×C×H×W, channels last in memory, or None; and O×C×3×3.
+        """
+        cells, gradients = maps.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
+        tiling = _Tiling(cells.shape, self._weight)
+        transformed = tiling.buffer(_WINDOW, self.in_channels)
+        products = tiling.buffer(_WINDOW, self.out_channels)
+        tiles = tiling.buffer(TILE, self.out_channels).view(TILE, TILE, len(cells), tiling.down, tiling.across, -1)
+        of_weight, of_cells = torch.zeros_like(self._weight), torch.zeros_like(cells) if of_maps else None
+        for top, bottom in tiling.spans():
+            tiling.into_tiles(gradients[:, top:bottom], tiles)
+            torch.mm(self._to_output.T, tiles.view(TILE**2, -1), out=products)
+            windows = tiling.windows(lambda first, last: cells[:, first:last], top, bottom, rectify=False)
+            torch.mm(self._to_input, windows, out=transformed)
+            of_weight.baddbmm_(tiling.by_place(transformed).transpose(1, 2), tiling.by_place(products))
+            if of_cells is not None:
+                torch.bmm(tiling.by_place(products), self._weight.transpose(1, 2), out=tiling.by_place(transformed))
+                tiling.add_windows(self._to_input.T @ transformed, top, bottom, of_cells)
+        taps = (self._to_weight.T @ of_weight.flatten(1)).view(3, 3, self.in_channels, self.out_channels)
+        return None if of_cells is None else of_cells.permute(0, 3, 1, 2), taps.permute(3, 2, 0, 1)
+
+
+class _Convolution(torch.autograd.Function):
+    """:class:`Winograd` with gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(maps, weight)
+        ctx.has_bias = bias is not None
+        return Winograd(weight, bias)(maps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        maps, weight = ctx.saved_tensors
+        needed = ctx.needs_input_grad[0]
+        of_maps, of_weight = Winograd(weight, None).gradients(maps, gradient, of_maps=needed)
+        return of_maps, of_weight, gradient.sum((0, 2, 3)) if ctx.has_bias else None
+
+
+class _Tiling:
+    """Strips of a map, cut into tiles, with the memory that all of them use in turn.
+
+    Args:
+        shape: B, H, W, C of the map.
+        like: Gives device and type.
+
+    Attributes:
+        down: Rows of tiles per strip.
+        across: Tiles per row.
+    """
+
+    def __init__(self, shape: Sequence[int], like: Tensor) -> None:
+        self._batch, self._height, self._width, channels = shape
+        self._like = like
+        self.across = -(-self._width // TILE)
+        self.down = _tile_rows(self._height, self._batch * self._width * channels)
+        self._padded = like.new_zeros(self._batch, self.down * TILE + 2, self.across * TILE + 2, channels)
+        self._windows = like.new_empty(_WINDOW, _WINDOW, self._batch, self.down, self.across, channels)
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """First row of each strip, and the one after its last."""
+        for top in range(0, self._height, self.down * TILE):
+            yield top, min(top + self.down * TILE, self._height)
+
+    def buffer(self, side: int, channels: int) -> Tensor:
+        """Memory for side² values of each tile and channel: side²×(tiles·channels)."""
+        return self._like.new_empty(side**2, self._batch * self.down * self.across * channels)
+
+    def by_place(self, values: Tensor) -> Tensor:
+        """A view of a buffer by tile: side²×tiles×channels."""
+        return values.view(len(values), self._batch * self.down * self.across, -1)
+
+    def windows(self, rows: Rows, top: int, bottom: int, rectify: bool) -> Tensor:
+        """The 6×6 pixels that each tile of a strip looks at: 36×(tiles·channels)."""
+        first, last = max(top - 1, 0), min(bottom + 1, self._height)
+        start = first - (top - 1)
+        stop = start + last - first
+        self._padded[:, :start] = 0
+        self._padded[:, stop:] = 0
+        inside = self._padded[:, start:stop, 1 : self._width + 1]
+        inside.copy_(rows(first, last))
+        if rectify:
+            inside.relu_()
+        for row, col, pixels in self._places():
+            self._windows[row, col] = pixels
+        return self._windows.view(_WINDOW**2, -1)
+
+    def add_windows(self, windows: Tensor, top: int, bottom: int, to: Tensor) -> None:
+        """The opposite of :meth:`windows`: add the 6×6 pixels of each tile up, onto the map ``to`` B×H×W×C."""
+        self._padded.zero_()
+        windows = windows.view(self._windows.shape)
+        for row, col, pixels in self._places():
+            pixels += windows[row, col]
+        first, last = max(top - 1, 0), min(bottom + 1, self._height)
+        start = first - (top - 1)
+        to[:, first:last] += self._padded[:, start : start + last - first, 1 : self._width + 1]
+        self._padded.zero_()  # the border is to be zero when windows are cut next
+
+    def into_tiles(self, strip: Tensor, tiles: Tensor) -> None:
+        """Sort the pixels of a strip B×rows×W×O into ``tiles`` 4×4×B×down×across×O, zero beyond the strip."""
+        full = strip.shape[1] == self.down * TILE and self._width == self.across * TILE
+        if not full:
+            whole = strip.new_zeros(self._batch, self.down * TILE, self.across * TILE, strip.shape[-1])
+            whole[:, : strip.shape[1], : self._width] = strip
+            strip = whole
+        by_pixel = strip.unflatten(1, (self.down, TILE)).unflatten(3, (self.across, TILE))  # type: ignore[no-untyped-call]
+        tiles.copy_(by_pixel.permute(2, 4, 0, 1, 3, 5))
+
+    def _places(self) -> Iterator[tuple[int, int, Tensor]]:
+        """Row and column in the window, and the pixels of all tiles there, in the padded strip."""
+        rows, cols = self.down * TILE - (TILE - 1), self.across * TILE - (TILE - 1)
+        for row in range(_WINDOW):
+            for col in range(_WINDOW):
+                yield row, col, self._padded[:, row : row + rows : TILE, col : col + cols : TILE]
 
 
 def _transforms() -> tuple[Array, Array, Array]:

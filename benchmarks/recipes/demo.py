@@ -1,88 +1,95 @@
-"""Does the demo protocol tell upsamplers apart? Several upsamplers, several seeds, paired differences.
+"""The whole way of the leaderboard by the demo protocol: run, submit, validate, table, page, compare, regress.
 
     python benchmarks/recipes/demo.py --output runs/demo
 
-Every pair of neighbours in the list is compared on the same objects and seeds: mean difference of the mean IoU over all
-clicks, and of NoC80, averaged over the seeds, with a 95 % interval from a bootstrap that draws whole images (objects of
-an image are not independent). Interrupted runs go on where they stopped. The run folders, NAME-seedN in the output
-folder, are what ``vfm-isbench leaderboard submit`` makes entries of.
+Three built-in upsamplers with three training seeds each, from worse to better; interrupted runs go on where they
+stopped. Every step is a command, shown as it can be typed, with the exit code that it must end with; the recipe ends at
+the first that ends otherwise. Regression tests are made to come out each of the five ways. Entries, table and page go
+into the output folder; ``--entries benchmarks/entries --table leaderboard.csv`` makes those of this repository.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
+from vfm_isbench import cli
 
-from vfm_isbench import Benchmark, Protocol, Result
-from vfm_isbench.metrics import number_of_clicks
+CODE = "https://github.com/OWNER/vfm_isbench"
+"""Stands for the address of this repository until it has one."""
 
-RESAMPLES = 10_000
+NAMES = ("nearest", "bilinear", "jbu")
 
 
-def measure(names: list[str], seeds: list[int], output: Path, protocol: Protocol) -> dict[str, list[Result]]:
-    """Run what is not there yet."""
-    results: dict[str, list[Result]] = {name: [] for name in names}
-    for seed in seeds:
+def command(*arguments: str | Path, ends: int = 0) -> None:
+    """Run a command and show it; leave if it does not end as it must."""
+    words = [str(argument) for argument in arguments]
+    print(f"\n$ vfm-isbench {shlex.join(words)}", flush=True)
+    code = cli.main(words)
+    print(f"[exit code {code}]", flush=True)
+    if code != ends:
+        sys.exit(f"expected exit code {ends}")
+
+
+def run_all(names: Sequence[str], seeds: Sequence[int], protocol: str, output: Path) -> dict[str, list[Path]]:
+    """Run what is not there yet; returns the run folders of each upsampler."""
+    folders = {name: [output / f"{name}-seed{seed}" for seed in seeds] for name in names}
+    for number, seed in enumerate(seeds):
         for name in names:
-            folder = output / f"{name}-seed{seed}"
-            done = folder / "result.json"
-            if done.is_file():
-                result = Result.load(done)
-            else:
-                result = Benchmark(protocol.replace(seed=seed), output_dir=folder).run(name)
-            results[name].append(result)
-            print(f"\n{result}\n", flush=True)
-    return results
+            folder = folders[name][number]
+            if not (folder / "result.json").is_file():
+                command("run", name, "--protocol", protocol, "--seed", str(seed), "--output", folder)
+    return folders
 
 
-def per_object(results: list[Result], score: str) -> np.ndarray:
-    """Score of every object, averaged over the seeds."""
-    (dataset,) = results[0].datasets
-    ious = np.stack([result.datasets[dataset].ious for result in results])
-    if score == "mean IoU":
-        return ious.mean(axis=(0, 2))
-    return np.mean([number_of_clicks(of_seed, 0.8) for of_seed in ious], axis=0)
+def submit_all(folders: dict[str, list[Path]], entries: Path) -> None:
+    """Make the entries that are not there yet; bilinear first, which every entry of its protocol needs beside it."""
+    for name in sorted(folders, key=lambda name: name != "bilinear"):
+        if not list(entries.glob(f"{name}-*.json.gz")):
+            about = ["--name", name, "--code", CODE, "--spec", name, "--submitter", "the vfm_isbench authors"]
+            command("leaderboard", "submit", *folders[name], *about, "--entries", entries)
 
 
-def interval(difference: np.ndarray, images: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """95 % percentile interval of the mean, images drawn with replacement."""
-    _, index = np.unique(images, return_inverse=True)
-    sums, counts = np.bincount(index, weights=difference), np.bincount(index)
-    drawn = rng.integers(len(sums), size=(RESAMPLES, len(sums)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+def regress_all(folders: dict[str, list[Path]], protocol: str, output: Path) -> None:
+    """Regression tests that come out each of the five ways."""
+    worst, *_, best = folders
+    baseline = ("--baseline", *folders[best], "--metric", "mean_iou")
+    command("regress", *folders[best], *baseline, ends=0)
+    command("regress", *folders[worst], *baseline, ends=1)
+    command("regress", output / "nothing-here.json", *baseline, ends=2)
+    few = output / "few-objects"
+    command("run", worst, "--protocol", protocol, "--limit", "3", "--set", "epochs=1", "--output", few, "--quiet")
+    command("regress", few, *baseline, ends=3)
+    # Less than training seeds differ by: more objects, or more seeds, would have to decide.
+    narrow = ("--baseline", folders["bilinear"][0], "--metric", "noc90", "--margin", "0.05")
+    command("regress", folders["bilinear"][1], *narrow, ends=4)
 
 
-def compare(results: dict[str, list[Result]]) -> None:
-    """Print the paired differences of neighbours."""
-    rng = np.random.default_rng(0)
-    for (worse, first), (better, second) in pairwise(results.items()):
-        (found,) = first[0].datasets.values()
-        images = np.array([evidence.object_id.image for evidence in found.objects])
-        for score in ("mean IoU", "NoC80"):
-            difference = per_object(second, score) - per_object(first, score)
-            low, high = interval(difference, images, rng)
-            by_seed = [
-                float(np.mean(per_object([b], score) - per_object([a], score)))
-                for a, b in zip(first, second, strict=True)
-            ]
-            seeds = ", ".join(f"{value:+.3f}" for value in by_seed)
-            print(f"{better} − {worse}: {score} {difference.mean():+.3f} [{low:+.3f}, {high:+.3f}]  by seed: {seeds}")
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--upsamplers", nargs="+", default=["nearest", "bilinear", "jbu"], help="from worse to better")
+    parser.add_argument("--upsamplers", nargs="+", default=NAMES, help="from worse to better")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--protocol", default="demo")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"))
-    options = parser.parse_args()
-    results = measure(options.upsamplers, options.seeds, options.output, Protocol.preset("demo"))
-    compare(results)
+    parser.add_argument("--entries", type=Path, help="folder of entries (default: OUTPUT/entries)")
+    parser.add_argument("--table", type=Path, help="table to write (default: OUTPUT/leaderboard.csv)")
+    options = parser.parse_args(arguments)
+    output, entries = options.output, options.entries or options.output / "entries"
+    table = options.table or output / "leaderboard.csv"
+    folders = run_all(options.upsamplers, options.seeds, options.protocol, output)
+    submit_all(folders, entries)
+    command("leaderboard", "validate", "--entries", entries)
+    command("leaderboard", "csv", "--entries", entries, "--output", table)
+    command("leaderboard", "csv", "--entries", entries, "--output", table, "--check")
+    command("leaderboard", "build", "--entries", entries, "--output", output / "site")
+    for worse, better in pairwise(options.upsamplers):
+        command("compare", *folders[worse], *folders[better])
+    regress_all(folders, options.protocol, output)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from vfm_isbench.heads.conv import ConvBlock, ConvHead
@@ -23,12 +24,13 @@ class HeadByStrips:
 
     def __init__(self, head: ConvHead) -> None:
         self._head = head
-        self._convs = [Winograd(cast(ConvBlock, block).conv) for block in list(head.convs)[1:]]
+        convs = [cast(ConvBlock, block).conv for block in list(head.convs)[1:]]
+        self._convs = [Winograd(conv.weight, conv.bias) for conv in convs]
 
     @staticmethod
     def pays(head: ConvHead) -> bool:
-        """Whether a head is now faster this way."""
-        return all(pays(cast(ConvBlock, block).conv) for block in head.convs)
+        """Whether a head is now faster this way, which records no gradients."""
+        return not torch.is_grad_enabled() and all(pays(cast(ConvBlock, block).conv) for block in head.convs)
 
     def after_first(self, rows: Rows, shape: Sequence[int]) -> Tensor:
         """Go on from the first convolution, before its ReLU.
@@ -41,8 +43,7 @@ class HeadByStrips:
             Logits B×1×H×W.
         """
         for conv in self._convs[:-1]:
-            whole = conv.of_rows(rows, shape, rectify=True)
-            rows = _rows_of(whole)
+            rows = _rows_of(conv.of_rows(rows, shape, rectify=True).permute(0, 2, 3, 1))
         logits = self._head.classifier.weight.new_empty(*shape[:3])
         weight, bias = self._head.classifier.weight.view(-1), cast(Tensor, self._head.classifier.bias)
         if self._convs:

@@ -24,7 +24,7 @@ from vfm_isbench.upsamplers.loftup_layers import (
     MinMaxScaler,
     positions,
 )
-from vfm_isbench.winograd import Winograd, pays
+from vfm_isbench.winograd import convolve
 
 ATTENTION = "torch.nn.functional.scaled_dot_product_attention"
 """What computes the attention, for records."""
@@ -202,7 +202,7 @@ class LoftUp(nn.Module):
         modules: list[Any] = list(self.first_conv)
         if not is_quick:
             return modules
-        return [Winograd(part) if isinstance(part, nn.Conv2d) and pays(part) else part for part in modules]
+        return [partial(convolve, part) if isinstance(part, nn.Conv2d) else part for part in modules]
 
     def _strip(self, values: Tensor, top: int, bottom: int, convolve: list[Callable[[Tensor], Tensor]]) -> Tensor:
         """What the image says about rows ``top`` to ``bottom`` of ``values`` B×5×H×W: B×((bottom-top)·W)×D."""
