@@ -49,7 +49,9 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--clicks", type=int, help="of ratios.py and parts.py")
     made.add_argument("--slow-clicks", type=int, help="of ratios.py and parts.py")
     for program in PROGRAMS:
-        made.add_argument(f"--{program}", default="", metavar="OPTIONS", help=f"more for {program}.py, quoted")
+        made.add_argument(
+            f"--{program}", default="", metavar="OPTIONS", help=f"more for {program}.py, as in --{program}='--rounds 7'"
+        )
     made.add_argument("--remarks", type=Path, help="Markdown for the end of the report: what the figures mean")
     made.add_argument("--report", type=Path, help="default benchmarks/reports/DATE-speed.md")
     made.add_argument("--report-only", action="store_true", help="measure nothing")
