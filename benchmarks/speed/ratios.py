@@ -55,9 +55,8 @@ def markdown(results: dict[str, Any]) -> str:
         parts.append(
             f"### Evaluation, seconds per click\n\n{clicks['fast']} clicks per object, flip on{only}. Data: "
             f"{rows[0]['data']}.\n\n{evaluation_table(rows)}\n\nOf both convolutions at image size one is needed for "
-            "every click: how much of a click it takes by either algorithm (bilinear is meant to come to 0.85), and whether both "
-            "ways agree.\n\n"
-            f"{bound_table(rows)}"
+            "every click: how much of a click it takes by either algorithm (bilinear is meant to come to 0.85), and "
+            f"whether both ways agree.\n\n{bound_table(rows)}"
         )
     if rows := results.get("training"):
         parts.append(
