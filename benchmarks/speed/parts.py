@@ -1,134 +1,186 @@
-"""Seconds per click and per training step, by part.
+"""Where the time goes: seconds per click, and per training step, by part.
 
-    python benchmarks/speed/parts.py --backbone timm:vit_small_patch14_dinov2 --upsampler bilinear jbu
+    python benchmarks/speed/parts.py --data-root DATA --json parts.json --picture where-the-time-goes.svg
 
-Weights are random: they do not change how long a pass takes. Every figure is the median of the rounds, with minimum and
-maximum; shares are of the whole step measured in the same round, so that they compare on a noisy machine.
+Parts are measured inside whole evaluations, the slow way and the fast one: what happens once per crop is spread over
+the clicks that follow. Each round evaluates another object. Weights are random: they do not change how long a pass
+takes.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
-from itertools import count
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from timing import seconds
+from cases import (
+    SPEEDS,
+    WAYS,
+    Case,
+    SomeObjects,
+    TrainingStep,
+    case,
+    evaluated,
+    evaluation_datasets,
+    finish,
+    parser,
+    probe_of,
+    protocol_of,
+    started,
+    table,
+    training_samples,
+)
+from charts import draw_parts
+from stopwatch import Stopwatch
+from timing import spread, turned
 
-from vfm_isbench import Protocol
-from vfm_isbench.backbones import load_backbone
-from vfm_isbench.benchmark import choose_device
-from vfm_isbench.build import build_probe
-from vfm_isbench.clicks import click_maps, next_click, points_tensor
-from vfm_isbench.datasets.scenes import ScenesDataset
-from vfm_isbench.metrics import intersection_over_union
+from vfm_isbench.evaluation import loop as evaluation_loop
+from vfm_isbench.heads import ConvHead, HeadByStrips
+from vfm_isbench.heads.resized import EnlargedConv
 from vfm_isbench.probe import Probe
-from vfm_isbench.training import TrainingSamples, normalized_focal_loss
-from vfm_isbench.training.loop import predict_batch
-from vfm_isbench.training.samples import Batch, collate
-from vfm_isbench.types import Click
-from vfm_isbench.upsamplers import load_upsampler
+from vfm_isbench.shortcut import QuickProbe
+from vfm_isbench.training import loop as training_loop
+from vfm_isbench.upsamplers import TwoStepUpsampler
+from vfm_isbench.upsamplers.loftup import LoftUp
+
+BACKBONE, IMAGE, FEATURES = "backbone", "upsampler: image", "upsampler: features"
+FIRST, SECOND, ENCODER = "first convolution", "second convolution, classifier", "click encoder"
+CLICKER, BACKWARD, REST = "clicker and IoU", "backward pass", "rest"
+CLICK_PARTS = (BACKBONE, IMAGE, FEATURES, FIRST, SECOND, ENCODER, CLICKER, REST)
+STEP_PARTS = (BACKBONE, IMAGE, FEATURES, FIRST, SECOND, ENCODER, CLICKER, BACKWARD, REST)
+CASES = [Case("bilinear", "late"), Case("bilinear", "early"), Case("loftup", "late"), Case("loftup", "early")]
 
 
-def parts_of_a_click(probe: Probe, protocol: Protocol, device: torch.device) -> dict[str, Callable[[], object]]:
-    """The work of one click of late injection with flip, part by part."""
-    size = protocol.image_size
-    image = torch.rand(2, 3, size, size, device=device)
-    features = probe.backbone(image)
-    upsampled = probe.upsampler(features, image)
-    points = points_tensor([[Click(size / 2, size / 2, True)]] * 2).to(device)
-    previous = torch.rand(2, 1, size, size, device=device)
-    click_map = click_maps(points, previous)
-    encoded = probe.encode(image)
-    scenes = ScenesDataset(split="test", n_images=1)
-    truth = scenes.read(scenes.image_ids[0]).object_mask(1)
-    guess = np.roll(truth == 1, 9, axis=1)
-    clicked = np.zeros_like(guess)
-    return {
-        "backbone (per crop)": lambda: probe.backbone(image),
-        "upsampler (per crop)": lambda: probe.upsampler(features, image),
-        "click maps": lambda: click_maps(points, previous),
-        "click encoder": lambda: probe.click_encoder(click_map),
-        "head": lambda: probe.head(upsampled),
-        "clicker and IoU": lambda: (next_click(truth, guess, clicked), intersection_over_union(truth, guess)),
-        "network, crop known": lambda: probe.logits(encoded, click_map),
-        "network, new crop": lambda: probe(image, click_map),
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    made = parser(__doc__)
+    made.add_argument("--cases", nargs="+", type=case, default=CASES, metavar="UPSAMPLER:INJECTION")
+    made.add_argument("--clicks", type=int, default=20, help="clicks per object (default 20)")
+    made.add_argument("--slow-clicks", type=int, default=20, metavar="K", help="only the first K the slow way")
+    made.add_argument("--training", action="store_true", help="also training steps, with one iterative click")
+    made.add_argument("--batch-size", type=int, default=2, help="of the training steps (default 2)")
+    made.add_argument("--picture", type=Path, metavar="FILE", help="draw the clicks there, as .svg and as .png")
+    return made
+
+
+def watch_parts(probe: Probe, device: torch.device) -> Stopwatch:
+    """A stopwatch for all parts of a probe, whichever way it is run."""
+    watch = Stopwatch(device)
+    watch.watch(probe.backbone, "forward", BACKBONE)
+    watch.watch(probe.click_encoder, "forward", ENCODER)
+    upsampler: Any = probe.upsampler
+    if isinstance(upsampler, LoftUp):  # one step and two steps both end in these
+        watch.watch(upsampler, "_encode_guidance", IMAGE)
+        watch.watch(upsampler, "_upsample", FEATURES)
+    elif isinstance(upsampler, TwoStepUpsampler):
+        watch.watch(type(upsampler), "encode_guidance", IMAGE)
+        watch.watch(type(upsampler), "upsample", FEATURES)
+    else:
+        watch.watch(type(upsampler), "__call__", FEATURES)
+    head: Any = probe.head
+    watch.watch(head, "forward", SECOND)
+    watch.watch(head.convs[0].conv, "forward", FIRST)
+    watch.watch(QuickProbe, "_first", FIRST)
+    watch.watch(QuickProbe, "_enlarged", FIRST)
+    watch.watch(EnlargedConv, "rows", FIRST)
+    watch.watch(ConvHead, "after_first", SECOND)
+    watch.watch(HeadByStrips, "after_first", SECOND)
+    watch.watch(evaluation_loop, "next_click", CLICKER)
+    watch.watch(evaluation_loop, "intersection_over_union", CLICKER)
+    watch.watch(training_loop, "next_training_click", CLICKER)
+    watch.watch(torch.autograd, "backward", BACKWARD)
+    return watch
+
+
+def parts_of_a_click(one: Case, options: argparse.Namespace, device: torch.device) -> dict[str, dict[str, list[float]]]:
+    """Seconds per click of every round, by way and part."""
+    protocol = protocol_of(one, options, max_clicks=options.clicks)
+    protocols = {"slow": protocol.replace(max_clicks=min(options.slow_clicks, options.clicks)), "fast": protocol}
+    probe = probe_of(one, protocol, device)
+    dataset = evaluation_datasets(options, protocol)[0]
+    found: dict[str, dict[str, list[float]]] = {way: {part: [] for part in CLICK_PARTS} for way in WAYS}
+    for way in WAYS:
+        evaluated(probe, SomeObjects(dataset, 0, 1), protocol.replace(max_clicks=1), SPEEDS[way])
+    for turn in range(options.rounds):
+        for way in turned(WAYS, turn):
+            watch = watch_parts(probe, device)
+            with watch, watch.part(REST):
+                evaluated(probe, SomeObjects(dataset, turn, 1), protocols[way], SPEEDS[way])
+            for part, values in found[way].items():
+                values.append(watch.seconds[part] / protocols[way].max_clicks)
+    return found
+
+
+def parts_of_a_step(one: Case, options: argparse.Namespace, device: torch.device) -> dict[str, dict[str, list[float]]]:
+    """Seconds of a training step of every round, by way and part."""
+    protocol = protocol_of(one, options)
+    probe = probe_of(one, protocol, device)
+    step = TrainingStep(probe, training_samples(options, protocol), options.batch_size)
+    found: dict[str, dict[str, list[float]]] = {way: {part: [] for part in STEP_PARTS} for way in WAYS}
+    for way in WAYS:
+        step(way, 1)
+    for turn in range(options.rounds):
+        for way in turned(WAYS, turn):
+            watch = watch_parts(probe, device)
+            with watch, watch.part(REST):
+                step(way, 1)
+            for part, values in found[way].items():
+                values.append(watch.seconds[part])
+    return found
+
+
+def parts_table(found: dict[str, dict[str, list[float]]]) -> str:
+    """Seconds and shares by part, in Markdown."""
+    totals = {way: [sum(values) for values in zip(*parts.values(), strict=True)] for way, parts in found.items()}
+    rows = []
+    for part in found["slow"]:
+        cells = []
+        for way in WAYS:
+            values, total = found[way][part], totals[way]
+            share = statistics.median(one / whole for one, whole in zip(values, total, strict=True))
+            cells += [spread(values), f"{100 * share:.1f}"]
+        rows.append([part, *cells])
+    rows.append(["all", spread(totals["slow"]), "100", spread(totals["fast"]), "100"])
+    return table(["part", "slow, s", "%", "fast, s", "%"], rows)
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """All tables."""
+    sections = [f"### {one}: seconds per click\n\n{parts_table(found)}" for one, found in results["clicks"].items()]
+    size = results["options"]["batch_size"]
+    sections += [
+        f"### {one}: seconds per training step, {size} images, one iterative click\n\n{parts_table(found)}"
+        for one, found in results["steps"].items()
+    ]
+    return "\n\n".join(sections)
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """The clicks as bars of medians."""
+    bars = {
+        f"{one}, {way}": {part: statistics.median(values) for part, values in found[way].items()}
+        for one, found in results["clicks"].items()
+        for way in WAYS
     }
+    draw_parts(bars, CLICK_PARTS, path)
 
 
-def parts_of_a_step(
-    probe: Probe, protocol: Protocol, samples: TrainingSamples, device: torch.device
-) -> dict[str, Callable[[], object]]:
-    """The work of one training step."""
-    size = protocol.batch_size
-    batch: Batch = collate([samples[0, item] for item in range(size)])
-    images = batch.images.to(device)
-    optimizer = torch.optim.Adam(probe.trainable().parameters(), lr=1e-6)
-
-    def step(iterative: int) -> None:
-        # The first draw decides how many iterative clicks there are: take the first generator that draws as many.
-        choices = protocol.max_iterative_clicks + 1
-        seed = next(seed for seed in count() if np.random.default_rng(seed).integers(choices) == iterative)
-        logits, targets = predict_batch(probe, batch, protocol, np.random.default_rng(seed))
-        normalized_focal_loss(logits, targets).mean().backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return {
-        "samples": lambda: [samples[0, item] for item in range(size)],
-        "backbone and upsampler": lambda: probe.encode(images),
-        "step, no iterative click": lambda: step(0),
-        "step, most iterative clicks": lambda: step(protocol.max_iterative_clicks),
-    }
-
-
-def report(title: str, parts: dict[str, Callable[[], object]], whole: str, rounds: int, device: torch.device) -> None:
-    """Time every part once per round, interleaved, and print medians, spread, and shares."""
-    for work in parts.values():
-        work()
-    times: dict[str, list[float]] = {name: [] for name in parts}
-    for _ in range(rounds):
-        for name, work in parts.items():
-            times[name].append(seconds(work, device))
-    print(f"\n{title}")
-    for name, measured in times.items():
-        shares = [part / one for part, one in zip(measured, times[whole], strict=True)]
-        print(
-            f"  {name:32} {1e3 * statistics.median(measured):9.1f} ms"
-            f"  ({1e3 * min(measured):.1f} to {1e3 * max(measured):.1f})  {100 * statistics.median(shares):6.1f} %"
-        )
-
-
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbone", default="timm:vit_small_patch14_dinov2", help="any backbone; random weights")
-    parser.add_argument("--upsampler", nargs="+", default=["bilinear"])
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--skip-training", action="store_true")
-    options = parser.parse_args()
-    device = choose_device(options.device)
-    protocol = Protocol.preset("paper").replace(
-        backbone=options.backbone, image_size=options.image_size, batch_size=options.batch_size, train_dataset="scenes"
-    )
-    backbone = load_backbone(options.backbone, options.image_size, pretrained=False)
-    samples = TrainingSamples(ScenesDataset(split="train"), protocol)
-    threads = torch.get_num_threads()
-    print(f"{options.backbone}, {options.image_size} px, width {backbone.width}, {device}, {threads} threads")
-    for name in options.upsampler:
-        probe = build_probe(protocol, backbone, load_upsampler(name)).to(device).eval()
-        with torch.inference_mode():
-            clicks = parts_of_a_click(probe, protocol, device)
-            report(f"{name}: one click, flip on", clicks, "network, crop known", options.rounds, device)
-        if not options.skip_training:
-            steps = parts_of_a_step(probe, protocol, samples, device)
-            title = f"{name}: one training step, batch {protocol.batch_size}"
-            report(title, steps, "step, no iterative click", options.rounds, device)
+    options = arguments().parse_args(argv)
+    device, results = started(options)
+    results |= {"clicks": {}, "steps": {}}
+    for one in options.cases:
+        results["clicks"][str(one)] = parts_of_a_click(one, options, device)
+        print(f"{one}: seconds per click\n\n{parts_table(results['clicks'][str(one)])}\n", flush=True)
+        if options.training:
+            results["steps"][str(one)] = parts_of_a_step(one, options, device)
+            print(f"{one}: seconds per training step\n\n{parts_table(results['steps'][str(one)])}\n", flush=True)
+    finish(results, options)
+    if options.picture:
+        draw(results, options.picture)
 
 
 if __name__ == "__main__":

@@ -90,9 +90,9 @@ def in_own_process(name: str, size: int, options: argparse.Namespace) -> dict[st
     return found
 
 
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--upsamplers", nargs="+", default=list(NAMES), choices=NAMES)
     parser.add_argument("--sizes", nargs="+", type=int, default=[224, 448])
     parser.add_argument("--width", type=int, default=384)
@@ -100,7 +100,12 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--gradient", action="store_true", help="forward and backward to the features, as in training")
     parser.add_argument("--one", choices=NAMES, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run from the command line."""
+    options = arguments().parse_args(argv)
     device = choose_device(options.device)
     if options.one:
         print(

@@ -1,0 +1,175 @@
+"""Evaluation of whole objects by both ways; a part of ratios.py."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from cases import (
+    SPEEDS,
+    WAYS,
+    Case,
+    Evaluated,
+    SomeObjects,
+    evaluated,
+    evaluation_datasets,
+    probe_of,
+    protocol_of,
+    table,
+)
+from stopwatch import Stopwatch
+from timing import ratio, seconds, spread, turned
+from torch import Tensor, nn
+
+from vfm_isbench.datasets import ObjectDataset
+from vfm_isbench.probe import Probe
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.shortcut import QuickProbe, WholeProbe
+from vfm_isbench.winograd import Winograd
+
+TARGETS = {
+    Case("bilinear", "late"): 1.9,
+    Case("bilinear", "early"): 1.9,
+    Case("loftup", "late"): 5.0,
+    Case("loftup", "early"): 2.5,
+    Case("featup", "late"): 4.0,
+}
+"""How many times sooner the fast way is meant to be."""
+
+
+def measure_evaluation(options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
+    """Rows of the table, one per case, with the values of every round."""
+    rows = []
+    for one in options.cases:
+        protocol = protocol_of(one, options, max_clicks=options.clicks)
+        probe = probe_of(one, protocol, device)
+        dataset = evaluation_datasets(options, protocol)[0]
+        rows.append(_measure_case(one, probe, dataset, protocol, options, device))
+        print(evaluation_table(rows[-1:]).splitlines()[-1], flush=True)
+    return rows
+
+
+def _measure_case(
+    one: Case,
+    probe: Probe,
+    dataset: ObjectDataset,
+    protocol: Protocol,
+    options: argparse.Namespace,
+    device: torch.device,
+) -> dict[str, Any]:
+    protocols = {"slow": protocol.replace(max_clicks=min(options.slow_clicks, options.clicks)), "fast": protocol}
+    conv = UnavoidableConv(probe, options.image_size, device)
+    conv.direct(), conv.winograd()
+    for way in WAYS:
+        evaluated(probe, SomeObjects(dataset, 0, 1), protocol.replace(max_clicks=1), SPEEDS[way])
+    row: dict[str, Any] = {
+        "case": str(one),
+        "target": TARGETS.get(one),
+        "data": dataset.name,
+        "clicks": {way: protocols[way].max_clicks for way in WAYS},
+        **{key: [] for key in (*WAYS, "crops", "outside_network", "clicker", "direct", "winograd", "agreement")},
+    }
+    for turn in range(options.rounds):
+        objects = SomeObjects(dataset, turn * options.objects_per_round, options.objects_per_round)
+        found: dict[str, Evaluated] = {}
+        for way in turned(WAYS, turn):
+            watch = _network_watch(device, 2 if protocol.flip_test else 1)
+            with watch:
+                found[way] = evaluated(probe, objects, protocols[way], SPEEDS[way])
+            row[way].append(found[way].per_click)
+            if way == "fast":
+                row["crops"].append(watch.counts["encode"] / len(objects.objects))
+                row["outside_network"].append(1 - watch.seconds.total() / found[way].seconds)
+                row["clicker"].append(found[way].times.clicking / found[way].seconds)
+        row["direct"].append(seconds(conv.direct, device))
+        row["winograd"].append(seconds(conv.winograd, device))
+        row["agreement"] += _agreement(found["slow"], found["fast"])
+    return row
+
+
+def _network_watch(device: torch.device, views: int) -> Stopwatch:
+    """Seconds inside the network, and how many crops were encoded; the slow way's encoding does nothing."""
+    watch = Stopwatch(device)
+    for kind in (QuickProbe, WholeProbe):
+        watch.watch(kind, "encode", "encode", lambda _probe, image, *_: len(image) // views)
+        watch.watch(kind, "logits", "logits")
+    return watch
+
+
+class UnavoidableConv:
+    """The one 3×3 convolution at image size that every click needs, on an image and its mirror image.
+
+    Args:
+        probe: Its head's last convolution is taken.
+        size: Side of the maps.
+        device: Where it runs.
+    """
+
+    def __init__(self, probe: Probe, size: int, device: torch.device) -> None:
+        self._conv: nn.Conv2d = probe.head.convs[-1].conv
+        self._quick = Winograd(self._conv.weight, self._conv.bias)
+        maps = torch.rand(2, self._conv.in_channels, size, size, device=device)
+        self._maps: Tensor = maps.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def direct(self) -> None:
+        """By PyTorch."""
+        self._conv(self._maps)
+
+    @torch.inference_mode()
+    def winograd(self) -> None:
+        """By Winograd's filtering."""
+        self._quick(self._maps)
+
+
+def _agreement(slow: Evaluated, fast: Evaluated) -> list[dict[str, Any]]:
+    """By object: whether the clicks that both placed are the same, and how much the IoUs differ before they part."""
+    found = []
+    for one, other in zip(slow.evidence, fast.evidence, strict=True):
+        pairs = list(zip(one.clicks, other.clicks, one.ious, other.ious, strict=False))
+        same = next((number for number, (a, b, _, _) in enumerate(pairs) if a != b), len(pairs))
+        differences = [abs(first - second) for _, _, first, second in pairs[:same]]
+        found.append(
+            {"object": str(one.object_id), "same_clicks": same == len(pairs), "iou_difference": max(differences)}
+        )
+    return found
+
+
+def evaluation_table(rows: Sequence[dict[str, Any]]) -> str:
+    """How many times sooner, in Markdown."""
+    head = ["upsampler, injection", "slow, s/click", "fast, s/click", "ratio", "target", "crops per object"]
+    return table([*head, "outside the network, % (≤ 5)", "of it clicker and IoU"], [_cells(row) for row in rows])
+
+
+def bound_table(rows: Sequence[dict[str, Any]]) -> str:
+    """How near to the bound, and whether both ways agree, in Markdown."""
+    head = ["upsampler, injection", "conv, direct, s", "conv, Winograd, s", "direct / fast", "Winograd / fast"]
+    return table([*head, "objects with the same clicks", "largest IoU difference"], [_bound(row) for row in rows])
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["case"],
+        spread(row["slow"]),
+        spread(row["fast"]),
+        f"{ratio(row['slow'], row['fast']):.2f}",
+        "–" if row["target"] is None else f"≥ {row['target']}",
+        spread(row["crops"]),
+        spread(row["outside_network"], 100),
+        spread(row["clicker"], 100),
+    ]
+
+
+def _bound(row: dict[str, Any]) -> list[str]:
+    agreement = row["agreement"]
+    return [
+        row["case"],
+        spread(row["direct"]),
+        spread(row["winograd"]),
+        f"{ratio(row['direct'], row['fast']):.2f}",
+        f"{ratio(row['winograd'], row['fast']):.2f}",
+        f"{sum(found['same_clicks'] for found in agreement)} of {len(agreement)}",
+        f"{max(found['iou_difference'] for found in agreement):.0e}",
+    ]
