@@ -110,9 +110,12 @@ def test_heads_of_any_depth(layers: int) -> None:
         torch.testing.assert_close(found, probe(images, click_maps), rtol=0, atol=1e-5)
 
 
+LEARNED = [LoftUp, FeatUpJBU, LiFT]
+
+
 @pytest.mark.usefixtures("convolutions")
 @pytest.mark.parametrize("head", get_args(HeadName))
-@pytest.mark.parametrize("upsampler", UPSAMPLERS, ids=repr)
+@pytest.mark.parametrize("upsampler", [*UPSAMPLERS, *(kind(8) for kind in LEARNED)], ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize("injection", get_args(Injection))
 def test_a_training_step_is_that_of_the_probe(injection: Injection, upsampler: Upsampler, head: HeadName) -> None:
     """Iterative clicks, logits and gradients."""

@@ -153,7 +153,7 @@ class Benchmark:
             start=start,
             keep=folder.save_checkpoint if folder else None,
             upsampler={**dataclasses.asdict(identity), "spec": spec},
-            extra=parts,
+            extra={**parts, "precision": self.speed.precision},
             workers=self.workers,
             speed=self.speed,
             progress=self.progress,

@@ -41,6 +41,7 @@ class LoadedCheckpoint:
         training: One record per epoch; empty where the file has none.
         notes: Remarks a reader of its numbers should see.
         plugins: Origins of the data sets of other packages that it was trained on.
+        precision: What it was trained in, see :class:`vfm_isbench.Speed`.
     """
 
     probe: Probe
@@ -49,6 +50,7 @@ class LoadedCheckpoint:
     training: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
     plugins: tuple[Mapping[str, Any], ...] = ()
+    precision: str = "float32"
 
 
 def load_trained(
@@ -130,6 +132,12 @@ def evaluate_checkpoint(
         speed=speed,
         progress=progress,
     )
+    if loaded.precision != "float32":
+        result = dataclasses.replace(
+            result,
+            speed={"precision": loaded.precision, **result.speed},
+            notes=(*result.notes, f"trained in {loaded.precision}, not in float32: not for the leaderboard"),
+        )
     if kept is not None:
         result.save(kept.output)
         kept.remove()
@@ -216,7 +224,9 @@ def _load_own(
     checkpoint.restore(probe.trainable())
     history = tuple(dataclasses.asdict(record) for record in checkpoint.history)
     of_data = tuple(one for one in plugins if one.get("kind") == "data set")
-    return dataclasses.replace(_loaded(probe, protocol, device, notes), training=history, plugins=of_data)
+    precision = str(checkpoint.extra.get("precision", "float32"))
+    loaded = _loaded(probe, protocol, device, notes)
+    return dataclasses.replace(loaded, training=history, plugins=of_data, precision=precision)
 
 
 def _plugins_trained_with(checkpoint: Checkpoint) -> list[Mapping[str, Any]]:

@@ -7,7 +7,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -28,7 +28,7 @@ class FeatureCache:
     device, and of the crop's pixels as the backbone is given them. Features come back bit for bit.
 
     Hits are the crops that runs have in common: all of the training (whose crops depend on seed, epoch and item alone),
-    and the first crop of every image in the evaluation; later crops follow the predictions.
+    and the first crop of every image in the evaluation; later crops follow the predictions, and are stored in vain.
 
     Args:
         folder: Created if absent; may be shared by several processes.
@@ -92,15 +92,15 @@ class FeatureCache:
                 )
             return
         self._left -= size
-        file.parent.mkdir(exist_ok=True)
-        # Whole or not at all, also where several processes write the same features.
-        handle, partial = tempfile.mkstemp(dir=file.parent, suffix=".partial")
-        os.close(handle)
+        partial = file.with_name(f"{file.stem}.{os.getpid()}.partial")
         try:
+            file.parent.mkdir(exist_ok=True)
+            # Whole or not at all, also where several processes write the same features.
             save_file({"features": features.detach().cpu().contiguous()}, partial)
-            Path(partial).replace(file)
-        except OSError as error:
-            Path(partial).unlink(missing_ok=True)
+            partial.replace(file)
+        except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
             self._left = -1
             warnings.warn(f"no more features are cached: {error}", VfmIsbenchWarning, stacklevel=2)
 
@@ -109,10 +109,16 @@ class FeatureCache:
 def cached_features(probe: Probe, folder: Path | None) -> Iterator[FeatureCache | None]:
     """Let a probe take its backbone's features from a cache inside a ``with`` block; None leaves it as it is.
 
+    With early injection features depend on the clicks: a warning says that nothing is cached.
+
     Raises:
         SpeedError: see :class:`FeatureCache`.
     """
-    if folder is None:
+    if folder is not None and probe.injection == "early":
+        warnings.warn(
+            "no features are cached: with early injection they depend on the clicks", VfmIsbenchWarning, stacklevel=4
+        )
+    if folder is None or probe.injection == "early":
         yield None
         return
     cache = FeatureCache(folder, probe.backbone)

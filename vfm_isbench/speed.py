@@ -51,7 +51,8 @@ class Speed:
 
     def __post_init__(self) -> None:
         if self.early_stop is not None:
-            percents = tuple(sorted(set(self.early_stop)))
+            is_list = isinstance(self.early_stop, tuple | list)
+            percents = tuple(sorted(set(self.early_stop))) if is_list else ()
             if not percents or not all(isinstance(percent, int) and 0 < percent <= 100 for percent in percents):
                 raise SpeedError(
                     f"early_stop takes IoUs in percent, whole numbers from 1 to 100, such as (80, 85, 90); got "
@@ -79,9 +80,13 @@ class Speed:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
 
     def label(self) -> str:
-        """The same for names of files; empty with the default settings."""
+        """For names of files: what :meth:`to_record` tells, and whether the shortcut is checked; empty by default.
+
+        So that what one setting computed is never taken for the work of another.
+        """
         stop = "" if self.early_stop is None else f"-stop{max(self.early_stop)}"
-        return stop + ("" if self.precision == _DEFAULT.precision else f"-{self.precision}")
+        precision = "" if self.precision == _DEFAULT.precision else f"-{self.precision}"
+        return stop + precision + ("" if self.shortcut else "-whole")
 
     def notes(self) -> list[str]:
         """Remarks a reader of the numbers should see."""
@@ -115,7 +120,13 @@ def tf32(is_allowed: bool) -> Iterator[None]:
 
 @contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Run networks on a device in a precision, see :class:`Speed`, inside a ``with`` block."""
+    """Run networks on a device in a precision, see :class:`Speed`, inside a ``with`` block.
+
+    Raises:
+        SpeedError: if the device does not have it.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise SpeedError(f"precision 'tf32' is for CUDA devices; on {device.type!r} leave it out")
     # Without the cache of casts: some versions of PyTorch fill it without gradients in passes that need none, and a
     # training pass that follows would then leave weights without gradients.
     half = (

@@ -7,6 +7,7 @@ import pytest
 import torch
 from small import SMALL, CallCounter, small_probe
 
+from vfm_isbench import winograd
 from vfm_isbench.clicks import next_click
 from vfm_isbench.errors import DataError
 from vfm_isbench.evaluation import EvaluationTimes, ObjectPredictor, evaluate_dataset, evaluate_objects
@@ -150,7 +151,11 @@ def test_the_progress_bar_shows_the_running_noc(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     "speed", [Speed(objects_at_once=3), Speed(read_ahead=False), Speed(objects_at_once=50)], ids=str
 )
-def test_objects_in_lockstep_are_clicked_as_alone(injection: Injection, upsampler: Upsampler, speed: Speed) -> None:
+@pytest.mark.parametrize("least_channels", [1, 128])
+def test_objects_in_lockstep_are_clicked_as_alone(
+    injection: Injection, upsampler: Upsampler, speed: Speed, least_channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "_LEAST_CHANNELS", least_channels)
     dataset, protocol = FakeDataset(images=4), SMALL.replace(injection=injection)
     probe = small_probe(protocol, upsampler)
     alone, _ = evaluate_dataset(probe, dataset, protocol, progress=False)

@@ -14,11 +14,20 @@ from scipy import stats
 from small import SMALL, CallCounter, small_probe
 from torch import Tensor, nn
 
-from vfm_isbench.errors import ProtocolError
+from vfm_isbench.errors import ProtocolError, VfmIsbenchWarning
 from vfm_isbench.fakes import FakeDataset, FakeUpsampler
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, load_checkpoint, save_checkpoint, train
+from vfm_isbench.speed import Speed
+from vfm_isbench.training import (
+    Checkpoint,
+    EpochRecord,
+    TrainingSamples,
+    load_checkpoint,
+    normalized_focal_loss,
+    save_checkpoint,
+    train,
+)
 from vfm_isbench.training.loop import batch_iou, click_generator, learning_rate, predict_batch, validate
 from vfm_isbench.training.samples import Batch, collate
 from vfm_isbench.types import AnnotatedImage, Click
@@ -300,3 +309,30 @@ def test_iou_of_a_batch() -> None:
     targets = torch.tensor([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]]).reshape(4, 1, 2, 2)
     logits = torch.tensor([[2.0, -1, 3, -1], [-1, -1, -1, -1], [1, -1, -1, -1], [1, 1, 1, 1]]).reshape(4, 1, 2, 2)
     assert batch_iou(logits, targets) == pytest.approx([1 / 3, 1, 0, 1])
+
+
+def test_training_in_half_precision_gives_every_weight_a_gradient() -> None:
+    """After iterative clicks, too, whose passes record none."""
+    probe = small_probe()
+    batch = collate([TrainingSamples(FakeDataset(), SMALL)[0, item] for item in range(4)])
+    logits, targets = predict_batch(probe, batch, SMALL, np.random.default_rng(3), speed=Speed(precision="bfloat16"))
+    assert logits.dtype == torch.float32
+    normalized_focal_loss(logits, targets).mean().backward()
+    assert [name for name, parameter in probe.trainable().named_parameters() if parameter.grad is None] == []
+
+
+def test_validation_does_not_end_the_cache_of_features(tmp_path: Path) -> None:
+    protocol = SMALL.replace(injection="late", epochs=2, validation_samples=2)
+    samples = TrainingSamples(FakeDataset(), protocol)
+    validation = TrainingSamples(FakeDataset(), protocol, validation=True)
+    train(small_probe(protocol), samples, validation, speed=Speed(feature_cache=tmp_path), progress=False)
+    crops = 2 * 8 + 2  # two epochs, and the same validation twice
+    assert crops <= len(list(tmp_path.rglob("*.safetensors"))) <= crops + 2
+
+
+def test_early_injection_has_no_features_to_cache(tmp_path: Path) -> None:
+    protocol = SMALL.replace(injection="early", epochs=1, validation_samples=0)
+    with pytest.warns(VfmIsbenchWarning, match="depend on the clicks"):
+        samples = TrainingSamples(FakeDataset(), protocol)
+        train(small_probe(protocol), samples, None, speed=Speed(feature_cache=tmp_path), progress=False)
+    assert list(tmp_path.iterdir()) == []

@@ -198,3 +198,21 @@ def test_two_steps_must_equal_the_call() -> None:
     check(TwoSteps(1))
     with pytest.raises(ContractError, match=r"encode_guidance\(image\)\) returned .* differs by 1.0e\+00"):
         check(TwoSteps(2))
+
+
+class Brighter(Bilinear):
+    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
+        return 2 * super().__call__(features, image)
+
+
+class Coarser(Bilinear):
+    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
+        return functional.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True)
+
+
+@pytest.mark.parametrize("kind", [Brighter, Coarser])
+def test_what_declares_to_be_an_interpolation_must_be_one(kind: type[Bilinear]) -> None:
+    """It would not be called where the shortcut works on the patch grid."""
+    check(Bilinear())
+    with pytest.raises(ContractError, match="interpolation = None"):
+        check(kind())

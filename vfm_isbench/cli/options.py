@@ -103,7 +103,11 @@ def add_speed_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--feature-cache", type=Path, metavar="DIR", help="keep backbone features there for further runs"
     )
-    group.add_argument("--no-shortcut", action="store_true", help="run the whole network for every click, as a check")
+    group.add_argument(
+        "--no-shortcut",
+        action="store_true",
+        help="run the whole network for every click, as a check (of a probe that is trained already: in evaluation)",
+    )
 
 
 def speed_from(arguments: argparse.Namespace) -> Speed:

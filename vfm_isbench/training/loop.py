@@ -82,40 +82,40 @@ def train(
     if start is not None:
         start.restore(probe.trainable(), optimizer)
         history = start.history
-    for epoch in range(len(history), protocol.epochs):
-        began = time.perf_counter()
-        losses, ious = [], []
-        batches = _loader(samples, epoch, steps, workers, device)
-        title = f"epoch {epoch + 1}/{protocol.epochs}"
-        with (
-            tf32(speed.precision == "tf32"),  # of the backward pass too
-            cached_features(probe, speed.feature_cache),
-            tqdm(batches, total=steps, desc=title, disable=not progress) as bar,
-        ):
-            for step, batch in enumerate(bar):
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(protocol, epoch, epoch * steps + step)
-                rng = click_generator(protocol, 0, epoch, step)
-                logits, targets = predict_batch(probe, batch, protocol, rng, speed=speed)
-                loss = normalized_focal_loss(
-                    logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma
-                ).mean()
-                optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                optimizer.step()
-                losses.append(loss.item())
-                ious += batch_iou(logits, targets)
-                bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", IoU=f"{np.mean(ious[-50 * len(targets) :]):.3f}")
-        validation_iou = None
-        if validation is not None and protocol.validation_samples:
-            validation_iou = validate(probe, validation, workers=workers, speed=speed, progress=progress)
-        record = EpochRecord(
-            epoch, float(np.mean(losses)), float(np.mean(ious)), validation_iou, time.perf_counter() - began
-        )
-        history = (*history, record)
-        if keep is not None:
-            tensors = capture(probe.trainable(), optimizer)
-            keep(Checkpoint(protocol, upsampler or {}, history, tensors, extra or {}))
+    # TF32 concerns the backward pass too.
+    with tf32(speed.precision == "tf32"), cached_features(probe, speed.feature_cache):
+        for epoch in range(len(history), protocol.epochs):
+            began = time.perf_counter()
+            losses, ious = [], []
+            batches = _loader(samples, epoch, steps, workers, device)
+            title = f"epoch {epoch + 1}/{protocol.epochs}"
+            with tqdm(batches, total=steps, desc=title, disable=not progress) as bar:
+                for step, batch in enumerate(bar):
+                    for group in optimizer.param_groups:
+                        group["lr"] = learning_rate(protocol, epoch, epoch * steps + step)
+                    rng = click_generator(protocol, 0, epoch, step)
+                    logits, targets = predict_batch(probe, batch, protocol, rng, speed=speed)
+                    loss = normalized_focal_loss(
+                        logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma
+                    ).mean()
+                    optimizer.zero_grad(set_to_none=True)
+                    torch.autograd.backward(loss)
+                    optimizer.step()
+                    losses.append(loss.item())
+                    ious += batch_iou(logits, targets)
+                    bar.set_postfix(
+                        loss=f"{np.mean(losses[-50:]):.3f}", IoU=f"{np.mean(ious[-50 * len(targets) :]):.3f}"
+                    )
+            validation_iou = None
+            if validation is not None and protocol.validation_samples:
+                validation_iou = validate(probe, validation, workers=workers, speed=speed, progress=progress)
+            record = EpochRecord(
+                epoch, float(np.mean(losses)), float(np.mean(ious)), validation_iou, time.perf_counter() - began
+            )
+            history = (*history, record)
+            if keep is not None:
+                tensors = capture(probe.trainable(), optimizer)
+                keep(Checkpoint(protocol, upsampler or {}, history, tensors, extra or {}))
     probe.eval()
     return history
 
@@ -128,11 +128,7 @@ def validate(
     steps = -(-protocol.validation_samples // protocol.batch_size)
     ious: list[float] = []
     batches = _loader(samples, 0, steps, workers, next(probe.head.parameters()).device)
-    with (
-        torch.no_grad(),
-        cached_features(probe, speed.feature_cache if speed else None),
-        tqdm(batches, total=steps, desc="validation", leave=False, disable=not progress) as bar,
-    ):
+    with torch.no_grad(), tqdm(batches, total=steps, desc="validation", leave=False, disable=not progress) as bar:
         for step, batch in enumerate(bar):
             rng = click_generator(protocol, 1, 0, step)
             logits, targets = predict_batch(probe, batch, protocol, rng, training=False, speed=speed)

@@ -21,7 +21,7 @@ An upsampler *may* declare, as attributes:
 * ``keeps_patch_resolution: bool``: it leaves features at the patch grid on purpose, so that the head runs there and
   only its logits are resized (the "no upsampling" baseline).
 * ``interpolation: tuple[str, bool | None]``: it is ``torch.nn.functional.interpolate`` to the image's size, with this
-  ``mode`` and ``align_corners``; evaluation uses that its work is linear.
+  ``mode`` and ``align_corners``; training and evaluation use that its work is linear, and then do not call it.
 * ``upsampler_name: str``: what tables call it; without it, ``module:qualname``.
 * ``upsampler_source: Mapping[str, JSON value]``: where code and weights came from (repository, commit, SHA-256 of the
   weights file, attention backend, …); kept with every result.
@@ -38,8 +38,8 @@ class TwoStepUpsampler(Protocol):
 
         upsampler(features, image) == upsampler.upsample(features, upsampler.encode_guidance(image))
 
-    Evaluation uses the two steps where features change with every click but the image does not. What the first step
-    returns is the upsampler's own affair; it must keep the order of the batch, and not depend on features.
+    Training and evaluation use the two steps where features change with every click but the image does not. What the
+    first step returns is the upsampler's own affair; it must keep the order of the batch, and not depend on features.
     """
 
     def __call__(self, features: Tensor, image: Tensor, /) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vfm_isbench.errors import ContractError, VfmIsbenchWarning
-from vfm_isbench.upsamplers.base import TwoStepUpsampler, Upsampler
+from vfm_isbench.upsamplers.base import TwoStepUpsampler, Upsampler, interpolation_of
 from vfm_isbench.upsamplers.freezing import count_parameters, freeze
 from vfm_isbench.upsamplers.violations import call_checked, check_callable, check_gradient, shape_of
 
@@ -85,9 +85,9 @@ def check_upsampler(
 
     Raises:
         ContractError: if it is not callable, raises, changes its inputs, passes no gradient where it must, has two
-            steps that do not equal the call, or returns anything but finite floating-point features B×C×H'×W' on the
-            device, H'×W' at least h×w. Non-determinism and dependence on the rest of the batch warn
-            (``VfmIsbenchWarning``) and are recorded instead.
+            steps that do not equal the call, is not the interpolation that it declares to be, or returns anything but
+            finite floating-point features B×C×H'×W' on the device, H'×W' at least h×w. Non-determinism and dependence
+            on the rest of the batch warn (``VfmIsbenchWarning``) and are recorded instead.
     """
     check_callable(upsampler)
     freeze(upsampler)
@@ -110,6 +110,7 @@ def check_upsampler(
     repeat_deviation = _deviation(again, output)
     if isinstance(upsampler, TwoStepUpsampler):
         _check_two_steps(upsampler, features, image, output, max(BATCH_TOLERANCE, 2 * repeat_deviation))
+    _check_interpolation(upsampler, features, image, output)
     batch_deviation = _deviation(torch.cat(alone), output)
     notes = []
     if repeat_deviation > 0:
@@ -144,6 +145,21 @@ def _smooth(channels: int, size: tuple[int, int], generator: torch.Generator) ->
     coarse = (max(1, size[0] // 3), max(1, size[1] // 3))
     noise = torch.randn(_BATCH, channels, *coarse, generator=generator)
     return functional.interpolate(noise, size, mode="bilinear", align_corners=False).mul_(1.5).contiguous()
+
+
+def _check_interpolation(upsampler: Upsampler, features: Tensor, image: Tensor, output: Tensor) -> None:
+    """What is declared to be an interpolation is never called once the shortcut works on the patch grid."""
+    declared = interpolation_of(upsampler)
+    if declared is None:
+        return
+    mode, align_corners = declared
+    expected = functional.interpolate(features, image.shape[-2:], mode=mode, align_corners=align_corners)
+    if output.shape != expected.shape or _deviation(output, expected) > BATCH_TOLERANCE:
+        raise ContractError(
+            f"the upsampler declares interpolation = {declared!r}, but its output is not that of "
+            "torch.nn.functional.interpolate with this mode and align_corners to the image's size; take the attribute "
+            "away (a class that inherits it: set interpolation = None)"
+        )
 
 
 def _check_two_steps(
