@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from small import SMALL, CallCounter, small_probe
 
 from vfm_isbench import winograd
@@ -21,6 +24,10 @@ from vfm_isbench.training import TrainingSamples, normalized_focal_loss
 from vfm_isbench.training.loop import predict_batch
 from vfm_isbench.training.samples import collate
 from vfm_isbench.upsamplers import Bicubic, Bilinear, Identity, Nearest, Upsampler
+from vfm_isbench.upsamplers.featup import FeatUpJBU
+from vfm_isbench.upsamplers.jbu import JointBilateralUpsampler
+from vfm_isbench.upsamplers.lift import LiFT
+from vfm_isbench.upsamplers.loftup import LoftUp
 
 UPSAMPLERS: list[Upsampler] = [
     Identity(),
@@ -71,6 +78,25 @@ def test_the_first_convolution_is_done_once_per_crop() -> None:
     for seed in (1, 2, 3):
         quick.logits(encoded, seeded(2, 3, 28, 28, seed=seed))
     assert counter.calls == 1
+
+
+@pytest.mark.usefixtures("convolutions")
+@pytest.mark.parametrize("make", [LoftUp, FeatUpJBU, LiFT, lambda _: JointBilateralUpsampler()])
+@pytest.mark.parametrize("injection", get_args(Injection))
+@given(rows=st.integers(2, 4), cols=st.integers(2, 4), batch=st.integers(1, 2), seed=st.integers(0, 9))
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_upsamplers_that_look_at_the_image(
+    make: Callable[[int], Upsampler], injection: Injection, rows: int, cols: int, batch: int, seed: int
+) -> None:
+    """Through their two steps, at any number of patches."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        probe = small_probe(SMALL.replace(injection=injection), make(8)).eval()
+    images, click_maps = (seeded(batch, 3, 14 * rows, 14 * cols, seed=seed + more) for more in (0, 1))
+    quick = QuickProbe(probe)
+    with torch.no_grad():
+        found = quick.logits(quick.encode(images), click_maps)
+        torch.testing.assert_close(found, probe(images, click_maps), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.usefixtures("convolutions")
