@@ -11,7 +11,6 @@ rounding.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -56,7 +55,7 @@ class QuickImage:
 
     Attributes:
         encoded: What the probe keeps of it. With late injection its features are those of the patch grid where they
-            are enlarged together with the click tokens, and None where ``convolved`` takes their place.
+            are enlarged together with the click tokens; where ``convolved`` takes their place, it has the image alone.
         convolved: The head's first convolution of the image features, bias included, B×C×H×W; None where it depends on
             the clicks, or is worked out on the patch grid.
     """
@@ -102,7 +101,8 @@ class QuickProbe:
             convolved = self._first(features)
         else:
             convolved = self._enlarged(features, image.shape[-2:], *self._interpolation).whole()
-        return QuickImage(dataclasses.replace(encoded, features=None), convolved)
+        # Features and guidance have done their work; a guidance may be larger than all else.
+        return QuickImage(EncodedImage(encoded.image, None, None), convolved)
 
     def logits(self, image: QuickImage, click_map: Tensor) -> Tensor:
         """Segment an encoded crop under click maps B×3×H×W, see :meth:`Probe.logits`."""

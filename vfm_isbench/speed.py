@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -116,5 +116,10 @@ def tf32(is_allowed: bool) -> Iterator[None]:
 @contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
     """Run networks on a device in a precision, see :class:`Speed`, inside a ``with`` block."""
-    with tf32(precision == "tf32"), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    # Without the cache of casts: some versions of PyTorch fill it without gradients in passes that need none, and a
+    # training pass that follows would then leave weights without gradients.
+    half = (
+        torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if precision == "bfloat16" else nullcontext()
+    )
+    with tf32(precision == "tf32"), half:
         yield

@@ -63,7 +63,7 @@ def convolve(conv: nn.Conv2d, maps: Tensor) -> Tensor:
     """Apply a convolution to B×C×H×W in the faster of both ways; gradients flow as through the module."""
     if not pays(conv):
         return cast(Tensor, conv(maps))
-    if torch.is_grad_enabled() and (maps.requires_grad or conv.weight.requires_grad):
+    if torch.is_grad_enabled() and any(one.requires_grad for one in (maps, *conv.parameters())):
         return cast(Tensor, _Convolution.apply(maps, conv.weight, conv.bias))
     return Winograd(conv.weight, conv.bias)(maps)
 
@@ -138,7 +138,7 @@ class Winograd:
             of_maps: Whether the gradient of the input is needed.
 
         Returns:
-            B×C×H×W, channels last in memory, or None; and O×C×3×3.
+            B×C×H×W or None, and O×C×3×3.
         """
         cells, gradients = maps.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
         tiling = _Tiling(cells.shape, self._weight)

@@ -153,11 +153,11 @@ class LoftUp(nn.Module):
         rows = max(self._fitting(per_row, values, _STRIP_GIB if is_quick else math.inf) - 2 * _HALO, 1)
         if self.training:  # BatchNorm needs all pixels for its statistics
             rows = height
-        convolve = self._convolutions(is_quick)
+        layers = self._first_layers(is_quick)
         first_layer = self._layers()[0][0]
         parts = []
         for top in range(0, height, rows):
-            strip = self._strip(values, top, min(top + rows, height), convolve)
+            strip = self._strip(values, top, min(top + rows, height), layers)
             parts.append((strip, first_layer.queries(strip)))
         pixels, queries = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         return LoftUpGuidance(pixels, queries, (height, width))
@@ -197,14 +197,14 @@ class LoftUp(nn.Module):
         gib = min(self.max_memory, gib_on_cpu) if like.device.type == "cpu" else self.max_memory
         return max(int(gib * 2**30 / (n_values * like.element_size())), 1)
 
-    def _convolutions(self, is_quick: bool) -> list[Callable[[Tensor], Tensor]]:
+    def _first_layers(self, is_quick: bool) -> list[Callable[[Tensor], Tensor]]:
         """The modules of ``first_conv``, convolutions in their quickest form if asked for."""
         modules: list[Any] = list(self.first_conv)
         if not is_quick:
             return modules
         return [partial(convolve, part) if isinstance(part, nn.Conv2d) else part for part in modules]
 
-    def _strip(self, values: Tensor, top: int, bottom: int, convolve: list[Callable[[Tensor], Tensor]]) -> Tensor:
+    def _strip(self, values: Tensor, top: int, bottom: int, layers: list[Callable[[Tensor], Tensor]]) -> Tensor:
         """What the image says about rows ``top`` to ``bottom`` of ``values`` B×5×H×W: B×((bottom-top)·W)×D."""
         # Where the strip ends inside the image, zero padding spoils the halo, which is cut off; where it ends with the
         # image, there is no halo, and zero padding is what each convolution does there anyway.
@@ -212,8 +212,8 @@ class LoftUp(nn.Module):
         own = values[:, :, start:stop]
         waves = self.fourier_feat[1](own)
         inner = torch.cat([waves, own[:, 2:].to(waves.dtype)], dim=1)
-        for part in convolve:
-            inner = part(inner)
+        for layer in layers:
+            inner = layer(inner)
         return inner[:, :, top - start : bottom - start].flatten(2).transpose(1, 2).contiguous()
 
     def _attend(self, pixels: Tensor, queries: Tensor, keys_values: list[tuple[Tensor, Tensor]]) -> Tensor:
