@@ -37,6 +37,8 @@ def draw_growth(rows: Sequence[dict[str, Any]], labels: dict[str, str], path: Pa
         path: Written with the endings .svg and .png.
     """
     canvas = _canvas()
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
     names = list(dict.fromkeys(row["axis"] for row in rows))
     with canvas.own_style():
         figure = canvas.new_figure(2.1 * len(names), 2.3)
@@ -48,6 +50,9 @@ def draw_growth(rows: Sequence[dict[str, Any]], labels: dict[str, str], path: Pa
             panel.set(xscale="log", yscale="log", xlabel=labels[name])
             panel.set_xticks(of_panel[0]["values"], [str(value) for value in of_panel[0]["values"]])
             panel.minorticks_off()
+            # A panel may span less than a power of ten, which is all that would get a tick otherwise.
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             panel.legend(title="exponent", title_fontsize=7.5)
         panels[0].set_ylabel("seconds")
     _save(figure, path)
@@ -72,7 +77,7 @@ def draw_parts(bars: dict[str, dict[str, float]], parts: Sequence[str], path: Pa
     """
     canvas = _canvas()
     with canvas.own_style():
-        figure = canvas.new_figure(7.5, 0.7 + 0.32 * len(bars))
+        figure = canvas.new_figure(7.5, 1.0 + 0.32 * len(bars))
         (panel,) = canvas.grid_of_axes(figure, 1, 1, 1)
         labels = list(bars)
         left = [0.0] * len(labels)
@@ -85,7 +90,7 @@ def draw_parts(bars: dict[str, dict[str, float]], parts: Sequence[str], path: Pa
         panel.set(xlabel="seconds per click", xlim=(0, max(left) * 1.15))
         panel.invert_yaxis()
         panel.grid(visible=False, axis="y")
-        panel.legend(loc="center right")
+        figure.legend(loc="outside lower center", ncols=4)
     _save(figure, path)
 
 
