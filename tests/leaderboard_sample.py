@@ -123,7 +123,7 @@ def sample() -> dict[str, Any]:
         entry("moraine", "Moraine", 7.1, 3, parameters=1_250_000, ms_per_image=3.94, tied_with=["glacier", "scree"]),
         entry("scree", "Scree (guided filter)", 7.3, 3, parameters=0, ms_per_image=9.1, timed_on="2 x86 cores"),
         entry("bilinear", "bilinear", 8.8, 6, parameters=0, ms_per_image=0.08, trust="reproduced"),
-        entry("nearest", "nearest", 9.6, 7, parameters=0, ms_per_image=0.05, seeds=[0], trust="self-reported"),
+        entry("nearest", "nearest", 9.6, 7, parameters=0, ms_per_image=0.05, seeds=[0, 1], trust="self-reported"),
         entry("tarn", "Tarn-Tiny-with-a-rather-long-name", 10.4, 8, parameters=96_000, ms_per_image=None),
     ]
     for one, places in zip(ranked, ([1, 1, 2, 2], [2, 2, 1, 1]), strict=False):

@@ -124,6 +124,15 @@ def test_where_seeds_differ_too_much_objects_do_not_help() -> None:
     assert "Add seeds" in str(regression) and "Add seeds" in regression.to_markdown()
 
 
+def test_a_single_seed_on_both_sides_speaks_for_its_probes_only() -> None:
+    said = "the verdict holds for these trained probes only, not for the upsampler: the spread of seeds is unknown"
+    alone = vfm_isbench.regress(seeds_of("mine", [3]), BASE[:1], metric="mean_iou")
+    assert any(said in remark for remark in alone.remarks)
+    assert said in str(alone) and said in alone.to_markdown()
+    several = vfm_isbench.regress(seeds_of("mine", [3, 4]), BASE[:2], metric="mean_iou")
+    assert said not in str(several)
+
+
 def test_one_image_is_inconclusive_and_says_so() -> None:
     regression = vfm_isbench.regress(
         made_result(made_dataset(random_ious(1)[:2]), name="mine"), made_result(made_dataset(random_ious(2)[:2]))

@@ -171,7 +171,15 @@ def regress(
             for pair in pairs
             for side in (pair.first, pair.second)
         ),
-        remarks=tuple(dict.fromkeys([*(remark for pair in pairs for remark in pair.remarks), *_at_cap(judgements)])),
+        remarks=tuple(
+            dict.fromkeys(
+                [
+                    *(remark for pair in pairs for remark in pair.remarks),
+                    *_single_seeds(pairs),
+                    *_at_cap(judgements),
+                ]
+            )
+        ),
     )
 
 
@@ -207,6 +215,16 @@ def _objects_needed(worsening: Estimate, margin: float, objects: int) -> int | N
         return None
     allowed = (gap / (reach / worsening.error)) ** 2 - (worsening.seeds_error or 0.0) ** 2
     return math.ceil(objects * worsening.objects_error**2 / allowed) if allowed > 0 else None
+
+
+def _single_seeds(pairs: Sequence[Pair]) -> list[str]:
+    """What the bounds say nothing of where no spread of seeds could be measured."""
+    if any(len(pair.first.seeds) == len(pair.second.seeds) == 1 for pair in pairs):
+        return [
+            "a single training seed on both sides: the verdict holds for these trained probes only, not for the "
+            "upsampler: the spread of seeds is unknown"
+        ]
+    return []
 
 
 def _at_cap(judgements: Sequence[Judgement]) -> list[str]:
