@@ -45,7 +45,10 @@ def test_complete_evidence_is_recomputed_and_ranked() -> None:
             "recomputed",
         ),
     ],
-    ids=["limit", "changed", "no preset", "stopped", "bfloat16", "trained elsewhere", "half trained", "one seed", "one set"],
+    ids=[
+        "limit", "changed", "no preset", "stopped", "bfloat16", "trained elsewhere", "half trained", "one seed",
+        "one set",
+    ],
 )  # fmt: skip
 def test_what_is_never_ranked(entry: Entry, reason: str, tier: str, tmp_path: Path) -> None:
     assert any(reason in one for one in why_unranked(entry)), why_unranked(entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -161,6 +162,11 @@ def test_a_data_set_that_the_result_lacks_is_no_pass() -> None:
     assert "sbd: not in the second result" in regression.reasons[0]
     # One that the baseline lacks cannot be judged, and hinders nothing.
     assert vfm_isbench.regress(two_sets(0.0, 0.0, "mine"), made_result(made_dataset(random_ious(1)))).verdict == "pass"
+
+
+def test_a_baseline_without_data_sets_is_refused() -> None:
+    with pytest.raises(ComparisonError, match="the baseline has no data set"):
+        vfm_isbench.regress(BASE[0], dataclasses.replace(BASE[0], datasets={}))
 
 
 def test_incomparable_results_are_not_judged() -> None:

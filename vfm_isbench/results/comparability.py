@@ -16,7 +16,8 @@ def why_incomparable(first: Result, second: Result, dataset: str | None = None) 
     """Every reason why the scores of two results must not be compared; none if they may be.
 
     Compared are the protocol (by its fingerprint: all fields but label, seed and the list of test sets), the weights of
-    the backbone, how far training went, the precision of computing, and, if one is named, the data set: its content hash, and its objects by id.
+    the backbone, how far training went, the precision of computing, and, if one is named, the data set: its content
+    hash, and its objects by id.
     Upsamplers and seeds may differ. A hash that one side lacks is no reason: see :func:`unchecked`.
 
     Args:

@@ -154,6 +154,8 @@ def regress(
     second, first = side_of(result), side_of(baseline)
     first = Side(f"{first.label} (baseline)", first.results)
     every = dict.fromkeys(name for run in first.results for name in run.datasets)
+    if not every:
+        raise ComparisonError("the baseline has no data set to judge by")
     names = list(every) if dataset is None else [dataset]
     if reasons := list(dict.fromkeys(reason for name in names for reason in why_apart(first, second, name))):
         return Regression("incomparable", metric, margin, confidence, reasons=tuple(reasons))
