@@ -157,6 +157,16 @@ def test_exit_codes(entries: Path, desk: Path, capsys: pytest.CaptureFixture[str
     assert caught.value.code == 2
 
 
+def test_without_entries_no_table_is_written(entries: Path, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (desk / "empty").mkdir()
+    (desk / "leaderboard.csv").write_text("as it was\n")
+    for folder, said in (("nowhere", "there is no folder of entries nowhere"), ("empty", "empty holds no entry")):
+        for more in ("", " --check"):
+            assert run(f"vfm-isbench leaderboard csv --entries {folder}{more}") == 2
+            assert said in capsys.readouterr().err
+    assert (desk / "leaderboard.csv").read_text() == "as it was\n"
+
+
 def test_reproduce_tells_agreement_from_disagreement(
     entries: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

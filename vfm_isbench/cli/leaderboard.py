@@ -109,7 +109,7 @@ def validate_command(arguments: argparse.Namespace) -> int:
         raise LeaderboardError(f"no such file: {', '.join(map(printable, missing))}")
     files = arguments.files or entry_files(folder)
     if not files:
-        raise LeaderboardError(f"{folder} holds no entry (*{ENDING}); name files, or another folder with --entries")
+        raise LeaderboardError(f"{_no_entry(folder)}, or name files")
     checked = validate(files, folder, read_removals(folder), are_submissions=arguments.submission)
     findings = 0
     for one in checked:
@@ -141,7 +141,10 @@ def _add_csv(actions: Subparsers) -> None:
 
 def csv_command(arguments: argparse.Namespace) -> int:
     """``vfm-isbench leaderboard csv``: exit code 1 if the table is out of date and ``--check`` was given."""
-    text = to_csv(load_board(arguments.entries))
+    board = load_board(arguments.entries)
+    if not board.entries:
+        raise LeaderboardError(_no_entry(arguments.entries))
+    text = to_csv(board)
     output: Path = arguments.output
     try:
         if not arguments.check:
@@ -230,6 +233,10 @@ def _find_entry(arguments: argparse.Namespace) -> Entry:
     if checked.entry is None or checked.findings:
         raise LeaderboardError("\n".join(map(str, checked.findings)))
     return checked.entry
+
+
+def _no_entry(folder: Path) -> str:
+    return f"{printable(str(folder), 400)} holds no entry (*{ENDING}); name another folder with --entries"
 
 
 def _today() -> str:
