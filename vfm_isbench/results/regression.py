@@ -15,7 +15,7 @@ from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES, Estimate
 from vfm_isbench.results.comparison import Difference, check_statistics, difference_of, estimate_to_dict
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.regression_text import regression_markdown, regression_text
-from vfm_isbench.results.sides import Given, Pair, Side, side_of, why_apart
+from vfm_isbench.results.sides import Given, Pair, Side, check_datasets, side_of, why_apart
 from vfm_isbench.results.signature import score_signature
 
 MARGIN = 0.05
@@ -144,7 +144,8 @@ def regress(
         seed: Seed of the resampling.
 
     Raises:
-        ComparisonError: if an argument is out of range, or the results lack the score.
+        ComparisonError: if an argument is out of range, the baseline has no data set, or the results lack the score.
+        UnknownNameError: if neither side has the data set asked for.
         ResultError: if a file cannot be read.
     """
     measure = Metric.named(metric)
@@ -157,6 +158,7 @@ def regress(
     if not every:
         raise ComparisonError("the baseline has no data set to judge by")
     names = list(every) if dataset is None else [dataset]
+    check_datasets([first, second], names)
     if reasons := list(dict.fromkeys(reason for name in names for reason in why_apart(first, second, name))):
         return Regression("incomparable", metric, margin, confidence, reasons=tuple(reasons))
     pairs = [Pair.of(first, second, name) for name in names]
