@@ -112,8 +112,8 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
     mine = entries[MINE.id]
     assert set(mine) == {
         "id", "group", "protocol", "name", "upsampler", "status", "why_unranked", "rank", "tied_with", "mean_rank",
-        "seeds", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter", "version",
-        "signature", "reproduce", "notes", "scores",
+        "seeds", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter",
+        "version", "signature", "reproduce", "notes", "scores",
     }  # fmt: skip
     assert all(set(entry) == set(mine) for entry in data["entries"])
     assert (mine["group"], mine["protocol"]) == (group["id"], group["protocol"])
