@@ -216,6 +216,12 @@ def test_it_is_ready_for_json_and_for_a_summary(shift: float) -> None:
         assert "noc80|davis:40|" in text and "seed:3,4,5" in text and "seed:0,1,2" in text
 
 
+def test_both_spellings_of_a_metric_give_the_same() -> None:
+    new = seeds_of("mine", [3, 4])
+    first, second = (vfm_isbench.regress(new, BASE, metric=name) for name in ("iou_at_5", "iou@5"))
+    assert first.to_dict() == second.to_dict()
+
+
 def test_iou_is_worse_when_it_falls() -> None:
     regression: Regression = vfm_isbench.regress(seeds_of("mine", [3, 4], shift=-0.1), BASE, metric="mean_iou")
     (judgement,) = regression.judgements

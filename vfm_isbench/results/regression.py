@@ -136,7 +136,7 @@ def regress(
     Args:
         result: What is to be judged: a result, the path of a result file or run folder, or several, one per seed.
         baseline: What it is held against, likewise.
-        metric: "noc90" or another NoC, "iou_at_1" or another IoU@k, "mean_iou".
+        metric: "noc90" or another NoC, "iou_at_1" (or "iou@1") or another IoU@k, "mean_iou".
         margin: At least 0: clicks for NoC, IoU of [0, 1] otherwise (0.01 is one IoU point).
         confidence: Of each one-sided bound, in (0.5, 1).
         dataset: Data set to judge by; None for all of the baseline's.
@@ -160,18 +160,18 @@ def regress(
     names = list(every) if dataset is None else [dataset]
     check_datasets([first, second], names)
     if reasons := list(dict.fromkeys(reason for name in names for reason in why_apart(first, second, name))):
-        return Regression("incomparable", metric, margin, confidence, reasons=tuple(reasons))
+        return Regression("incomparable", measure.name, margin, confidence, reasons=tuple(reasons))
     pairs = [Pair.of(first, second, name) for name in names]
     judgements = [_judge(pair, measure, margin, confidence, resamples, seed) for pair in pairs]
     verdicts = [one.verdict for one in judgements]
     return Regression(
         verdict=next(verdict for verdict in _WORST_FIRST if verdict in verdicts),
-        metric=metric,
+        metric=measure.name,
         margin=margin,
         confidence=confidence,
         judgements=tuple(judgements),
         signatures=tuple(
-            (side.label, score_signature(side.results, pair.dataset, metric))
+            (side.label, score_signature(side.results, pair.dataset, measure.name))
             for pair in pairs
             for side in (pair.first, pair.second)
         ),
