@@ -56,6 +56,7 @@ def entry(identity: str, name: str, noc90: float, rank: int | None, **changes: A
     values = {
         "id": identity,
         "group": PAPER,
+        "protocol": "paper",
         "name": name,
         "upsampler": name,
         "status": "ranked",
@@ -123,7 +124,7 @@ def sample() -> dict[str, Any]:
         entry("moraine", "Moraine", 7.1, 3, parameters=1_250_000, ms_per_image=3.94, tied_with=["glacier", "scree"]),
         entry("scree", "Scree (guided filter)", 7.3, 3, parameters=0, ms_per_image=9.1, timed_on="2 x86 cores"),
         entry("bilinear", "bilinear", 8.8, 6, parameters=0, ms_per_image=0.08, trust="reproduced"),
-        entry("nearest", "nearest", 9.6, 7, parameters=0, ms_per_image=0.05, seeds=[0], trust="self-reported"),
+        entry("nearest", "nearest", 9.6, 7, parameters=0, ms_per_image=0.05, seeds=[0, 1], trust="self-reported"),
         entry("tarn", "Tarn-Tiny-with-a-rather-long-name", 10.4, 8, parameters=96_000, ms_per_image=None),
     ]
     for one, places in zip(ranked, ([1, 1, 2, 2], [2, 2, 1, 1]), strict=False):
@@ -153,12 +154,23 @@ def sample() -> dict[str, Any]:
     del ranked[5]["scores"]["sbd"]["iou_at_1"]
     demo = [
         entry(identity, identity, 0.0, rank, group=DEMO, parameters=0, ms_per_image=ms, timed_on="2 x86 cores")
-        | {"scores": {"scenes": scores(noc90, 38, rank)}, "reproduce": f"vfm-isbench run {identity}"}
+        | {
+            "protocol": "demo",
+            "scores": {"scenes": scores(noc90, 38, rank)},
+            "reproduce": f"vfm-isbench run {identity}",
+        }
         for identity, rank, noc90, ms in [("demo-jbu", 1, 14.0, 24.0), ("demo-bilinear", 2, 18.8, 0.5)]
     ]
     papers = [
         quoted("q-fjord", "Fjord", {"grabcut": 4.66, "berkeley": 8.69, "davis": 14.25, "sbd": 11.87}),
         quoted("q-bilinear", "bilinear", {"grabcut": 8.68, "berkeley": 13.72}),
+        quoted(
+            "q-early",
+            "bilinear",
+            {"grabcut": 10.58, "davis": 17.73},
+            protocol="paper-early",
+            notes=["patch_embedding, early injection; 224×224"],
+        ),
     ]
     return {
         "generated": "2026-11-25",

@@ -146,6 +146,18 @@ def test_regress_used_wrongly_is_code_2(more: list[str], said: str, capsys: pyte
     assert not Path("out.json").exists()
 
 
+def test_a_data_set_that_nobody_has_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    base, new = saved(seeds_of("bilinear", [0]), "bilinear"), saved(seeds_of("mine", [0]), "mine")
+    assert regress(new, base, "--dataset", "daviss") == 2
+    assert "davis" in capsys.readouterr().err.replace("daviss", "")
+    assert cli.main(["compare", *base, *new, "--dataset", "davis", "--dataset", "sdb"]) == 2
+    assert "sdb" in capsys.readouterr().err
+    # One that a single side has is a matter of comparability.
+    two = made_result(made_dataset(random_ious(1)), made_dataset(random_ious(2), name="sbd"), name="two", seed=1)
+    assert regress(saved([two], "two"), base, "--dataset", "sbd") == 3
+    assert cli.main(["compare", *base, *saved([two], "two"), "--dataset", "sbd"]) == 3
+
+
 def test_regress_of_bad_files_is_code_2(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     base = saved(seeds_of("bilinear", [0]), "bilinear")
     assert regress(["absent"], base) == 2

@@ -120,6 +120,21 @@ def test_submit_refuses_with_all_findings_and_writes_nothing(desk: Path, capsys:
     assert len(list((desk / "benchmarks" / "entries").iterdir())) == 1
 
 
+def test_a_run_folder_without_its_result_is_wrong_use(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (desk / "out").mkdir()
+    assert cli.main(["leaderboard", "submit", "out", "--name", "Mine", "--code", CODE]) == 2
+    assert "result.json could not be read" in capsys.readouterr().err
+
+
+def test_every_action_looks_for_entries_in_the_same_place(entries: Path, desk: Path) -> None:
+    for action in ("validate", "csv", "build"):
+        assert run(f"vfm-isbench leaderboard {action}") == 0
+    entries.rename(desk / "elsewhere")
+    for action in ("validate", "csv", "build"):
+        assert run(f"vfm-isbench leaderboard {action}") == 2
+        assert run(f"vfm-isbench leaderboard {action} --entries elsewhere") == 0
+
+
 def test_a_name_that_is_no_text_is_refused(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Bytes that are no UTF-8 reach a program as lone surrogates."""
     synthetic_result("bilinear").save(desk / "result.json")
@@ -155,6 +170,16 @@ def test_exit_codes(entries: Path, desk: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as caught:
         run("vfm-isbench leaderboard fly")
     assert caught.value.code == 2
+
+
+def test_without_entries_no_table_is_written(entries: Path, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (desk / "empty").mkdir()
+    (desk / "leaderboard.csv").write_text("as it was\n")
+    for folder, said in (("nowhere", "there is no folder of entries nowhere"), ("empty", "empty holds no entry")):
+        for more in ("", " --check"):
+            assert run(f"vfm-isbench leaderboard csv --entries {folder}{more}") == 2
+            assert said in capsys.readouterr().err
+    assert (desk / "leaderboard.csv").read_text() == "as it was\n"
 
 
 def test_reproduce_tells_agreement_from_disagreement(

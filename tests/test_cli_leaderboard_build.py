@@ -96,6 +96,14 @@ def test_entries_with_findings_make_no_page(tmp_path, capsys):
     assert not (tmp_path / "site").exists()
 
 
+def test_a_folder_that_is_not_there_makes_no_page(tmp_path, capsys):
+    site = tmp_path / "site"
+    absent = str(tmp_path / "absent")
+    assert cli.main(["leaderboard", "build", "--entries", absent, "--output", str(site)]) == 2
+    assert "there is no folder of entries" in capsys.readouterr().err
+    assert not site.exists()
+
+
 def test_a_folder_without_entries_makes_an_empty_page(tmp_path, capsys):
     assert cli.main(["leaderboard", "build", "--entries", str(tmp_path), "--output", str(tmp_path / "site")]) == 0
     assert (tmp_path / "site" / "index.html").is_file()

@@ -20,7 +20,7 @@ from synthetic_results import synthetic_entry
 
 from vfm_isbench import cli
 from vfm_isbench.leaderboard import gzip_json
-from vfm_isbench.leaderboard.findings import Finding, Report
+from vfm_isbench.leaderboard.findings import MOST, Finding, Report
 from vfm_isbench.leaderboard.gzip_json import to_bytes
 from vfm_isbench.leaderboard.trust import trust_of, why_unranked
 from vfm_isbench.leaderboard.validation import check_against, check_content, check_file, validate
@@ -508,6 +508,33 @@ def test_no_content_whatever_makes_validation_fail(
         assert trust_of(entry) in ("self-reported", "recomputed")
         assert why_unranked(entry)
     assert all(str(finding).isprintable() and len(str(finding)) < 1100 for finding in report.findings)
+
+
+def test_of_very_many_findings_the_first_are_kept_and_the_rest_counted(folder: Path) -> None:
+    content = copy.deepcopy(GOOD_CONTENT)
+    for run in range(3):
+        for one in scenes(content, run)["objects"]:
+            one["iou"] = [2.0] * len(one["iou"])
+    report = Report("mine")
+    assert check_content(content, report) is None
+    shown = report.findings
+    assert report.count > MOST and len(shown) == MOST + 1
+    assert str(shown[0]) == "mine: runs[0].datasets.scenes.objects[0].iou[0]: 2.0 lies outside [0, 1]"
+    assert str(shown[-1]) == f"mine: … and {report.count - MOST:,} more findings"
+    path = folder / GOOD.file_name
+    path.write_bytes(to_bytes(content))
+    assert len(found(path, folder)) == MOST + 1
+
+
+def test_as_many_findings_as_are_kept_have_no_line_behind_them() -> None:
+    report = Report("mine")
+    for number in range(MOST):
+        report.add(f"runs[{number}]", "is wrong")
+    assert [one.path for one in report.findings] == [f"runs[{number}]" for number in range(MOST)]
+    assert not report.may_concern("elsewhere")
+    report.add("runs[0]", "is wrong")
+    assert report.findings[-1].text == "… and 1 more finding"
+    assert report.may_concern("elsewhere")
 
 
 def test_more_runs_or_data_sets_than_the_schema_looks_at() -> None:

@@ -111,12 +111,12 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
     entries = {entry["id"]: entry for entry in data["entries"]}
     mine = entries[MINE.id]
     assert set(mine) == {
-        "id", "group", "name", "upsampler", "status", "why_unranked", "rank", "tied_with", "mean_rank", "seeds",
-        "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter", "version",
-        "signature", "reproduce", "notes", "scores",
+        "id", "group", "protocol", "name", "upsampler", "status", "why_unranked", "rank", "tied_with", "mean_rank",
+        "seeds", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter",
+        "version", "signature", "reproduce", "notes", "scores",
     }  # fmt: skip
     assert all(set(entry) == set(mine) for entry in data["entries"])
-    assert mine["group"] == group["id"]
+    assert (mine["group"], mine["protocol"]) == (group["id"], group["protocol"])
     assert (mine["status"], mine["rank"], mine["trust"], mine["seeds"]) == ("ranked", 1, "recomputed", [0, 1, 2])
     scenes = mine["scores"]["scenes"]
     assert set(scenes) == {"objects", "rank", "noc80", "noc85", "noc90", "iou_at_1", "not_reached90", "curve"}
@@ -150,6 +150,8 @@ def test_quoted_figures_are_marked_cited_and_never_ranked(board: Board) -> None:
             given = [found[metric] for metric in ("noc80", "noc85", "noc90", "iou_at_1") if found[metric] is not None]
             assert len(given) == 1
             assert given[0]["low"] is given[0]["high"] is None
+        assert f"(protocol {entry['protocol']}: " in entry["notes"][0]
+    assert {entry["protocol"] for entry in quoted} == {"paper", "paper-early"}
     loftup = next(entry for entry in quoted if entry["id"] == "quoted-loftup-paper-noc90")
     assert loftup["scores"]["grabcut"]["noc90"]["value"] == 3.76
     at_one = next(entry for entry in quoted if entry["id"] == "quoted-loftup-paper-early-iou-at-1")

@@ -38,13 +38,17 @@ def test_complete_evidence_is_recomputed_and_ranked() -> None:
         (with_runs(synthetic_entry(), speed={"precision": "bfloat16"}), "computed in bfloat16", "recomputed"),
         (with_runs(synthetic_entry(), training=()), "seed 0 was trained not by this library", "recomputed"),
         (with_runs(synthetic_entry(), training=({"epoch": 0},)), "was trained 1 of 10 epochs", "recomputed"),
+        (synthetic_entry(seeds=(0,)), "a single training seed: how much seeds differ is not known", "recomputed"),
         (
             synthetic_entry(protocol=Protocol.preset("paper").replace(test_datasets=("grabcut",)), seeds=(0,)),
             "lacks the test sets berkeley, davis, sbd",
             "recomputed",
         ),
     ],
-    ids=["limit", "changed", "no preset", "stopped", "bfloat16", "trained elsewhere", "half trained", "one set"],
+    ids=[
+        "limit", "changed", "no preset", "stopped", "bfloat16", "trained elsewhere", "half trained", "one seed",
+        "one set",
+    ],
 )  # fmt: skip
 def test_what_is_never_ranked(entry: Entry, reason: str, tier: str, tmp_path: Path) -> None:
     assert any(reason in one for one in why_unranked(entry)), why_unranked(entry)
@@ -54,6 +58,10 @@ def test_what_is_never_ranked(entry: Entry, reason: str, tier: str, tmp_path: Pa
     entry.save(tmp_path)
     board = load_board(tmp_path)  # valid all the same
     assert entry.id not in board.standings
+
+
+def test_two_seeds_are_enough_to_be_ranked() -> None:
+    assert why_unranked(synthetic_entry(seeds=(3, 5))) == []
 
 
 def test_parts_of_other_packages_may_be_named(tmp_path: Path) -> None:

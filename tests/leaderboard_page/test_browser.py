@@ -252,6 +252,26 @@ def test_csv_has_the_rows_shown_in_full_precision(browser):
         "",
     )
     assert bilinear["sbd_iou_at_1"] == ""
+    assert (fjord["protocol"], fjord["notes"]) == ("paper", "simple_vit, late injection; 224×224")
+
+
+def test_quoted_figures_of_another_protocol_are_shown_and_not_exported(browser):
+    data = sample()
+    browser.open(data)
+    assert "10.58" in browser.one("#quoted").text
+    for name in ("csv", "json", "latex"):
+        browser.one(f"#export-{name}").click()
+    rows = list(csv.DictReader(io.StringIO(browser.downloaded("leaderboard.csv"), newline="")))
+    assert [row["id"] for row in rows if row["status"] == "quoted"] == ["q-fjord", "q-bilinear"]
+    ids = [one["id"] for one in json.loads(browser.downloaded("leaderboard.json"))["entries"]]
+    assert "q-fjord" in ids and "q-early" not in ids
+    latex = browser.downloaded("leaderboard.tex")
+    assert "8.68" in latex and "10.58" not in latex
+    data["groups"][1]["protocol"] = "paper-early"
+    browser.open(data)
+    browser.one("#export-csv").click()
+    rows = list(csv.DictReader(io.StringIO(browser.downloaded("leaderboard.csv"), newline="")))
+    assert [row["id"] for row in rows if row["status"] == "quoted"] == ["q-early"]
 
 
 def test_quoted_figures_of_other_data_are_not_exported(browser):
@@ -282,6 +302,7 @@ def test_latex_is_the_table_shown(browser):
     assert ridge.split(" & ")[4] == "5.50 {\\scriptsize [4.86, 6.20]}"
     assert "-- & bilinear$^{q}$ & -- & -- & 8.68 & -- \\\\" in text
     assert "% q: quoted, not measured, from Sample, Example and Nobody" in text
+    assert "Proceedings of Nowhere, 2026; simple_vit, late injection; 224×224\n" in text
 
 
 def test_hostile_texts_are_shown_and_never_run(browser):

@@ -29,6 +29,17 @@ def test_upsampler_seed_label_and_further_data_sets_may_differ(other: Result) ->
     assert unchecked(PLAIN, other, "davis") == []
 
 
+def in_precision(name: str) -> Result:
+    return dataclasses.replace(PLAIN, speed={"precision": name})
+
+
+def test_precisions_are_held_against_each_other() -> None:
+    assert why_incomparable(PLAIN, in_precision("bfloat16")) == ["computed in float32 and bfloat16"]
+    assert why_incomparable(in_precision("bfloat16"), in_precision("float16")) == ["computed in bfloat16 and float16"]
+    assert why_incomparable(PLAIN, in_precision("float32")) == []
+    assert why_incomparable(in_precision("bfloat16"), in_precision("bfloat16")) == []
+
+
 def reversed_objects() -> Result:
     found = PLAIN.datasets["davis"]
     return made_result(dataclasses.replace(found, objects=found.objects[::-1], content_sha256="1" * 64))
@@ -84,5 +95,8 @@ def test_a_missing_hash_is_a_remark() -> None:
     assert [bool(re.search(word, one)) for word, one in zip(("weights", "trained", "ids"), remarks, strict=True)] == [
         True
     ] * 3
+    nameless = [made_result(made_dataset(IOUS), name=name, sha256=None) for name in ("one", "other")]
+    assert ["by name alone" in remark for remark in unchecked(*nameless, "davis")] == [True]
+    assert unchecked(nameless[0], PLAIN, "davis") == []
     shorter = made_result(made_dataset(IOUS[:4], content=None), backbone_sha256=None, epochs=0)
     assert "4 of 8 objects" in why_incomparable(bare, shorter, "davis")[0]

@@ -10,7 +10,7 @@ import pytest
 from made_results import PROTOCOL, made_dataset, made_result, random_ious, seeds_of
 
 import vfm_isbench
-from vfm_isbench.errors import ComparisonError, IncomparableError
+from vfm_isbench.errors import ComparisonError, IncomparableError, UnknownNameError
 from vfm_isbench.results import Comparison, Difference
 from vfm_isbench.results.comparison import METRICS
 
@@ -190,7 +190,7 @@ def test_metrics_and_data_sets_can_be_chosen() -> None:
     comparison = vfm_isbench.compare(FIRST, SECOND, metrics=["iou_at_2"], datasets=["davis"])
     assert [found.metric for found in comparison.differences] == ["iou_at_2"]
     assert set(METRICS) > {"noc90", "mean_iou"}
-    with pytest.raises(IncomparableError, match="sbd: not in the first and not in the second result"):
+    with pytest.raises(UnknownNameError, match="unknown data set of these results 'sbd'.*Known: davis"):
         vfm_isbench.compare(FIRST, SECOND, datasets=["sbd"])
 
 

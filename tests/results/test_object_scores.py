@@ -45,8 +45,13 @@ def test_names_have_labels_and_units() -> None:
     assert [metric.is_noc for metric in metrics] == [True, False, False]
 
 
+def test_a_click_may_be_written_with_an_at_sign() -> None:
+    assert Metric.named("iou@5") == Metric.named("iou_at_5")
+
+
 @pytest.mark.parametrize(
-    "name", ["noc", "noc0", "noc100", "noc9O", "iou_at_0", "iou_at_", "NoC90", "", "noc90 ", "iou"]
+    "name",
+    ["noc", "noc0", "noc100", "noc9O", "iou_at_0", "iou_at_", "iou@", "iou@0", "iou5", "NoC90", "", "noc90 ", "iou"],
 )
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ComparisonError, match="unknown metric.*expected noc80.*mean_iou"):

@@ -250,6 +250,68 @@ def test_a_tampered_file_is_refused_with_the_reason(
         Result.load(path)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *((name, value) for name in ("protocol", "upsampler", "backbone", "environment") for value in ([], None, "x")),
+        *(("timings", value) for value in ([], None, {"training": "long"}, {"training": None})),
+        ("speed", None),
+        ("created", 3),
+        ("notes", "a note"),
+        ("notes", [3]),
+        ("training", {"epoch": 0}),
+        ("training", [3]),
+        ("datasets", None),
+        ("datasets.davis", []),
+        ("upsampler.sha256", 5),
+        ("upsampler.source", "hub"),
+        ("backbone.sha256", ["cd"]),
+        ("datasets.davis.content_sha256", 5),
+        ("datasets.davis.seconds_per_click", "fast"),
+        ("datasets.davis.scores", [1]),
+        ("datasets.davis.objects", {}),
+    ],
+)
+def test_a_field_of_another_type_is_named(result: Result, place: str, value: object) -> None:
+    content = json.loads(json.dumps(result.to_dict()))
+    *parents, last = place.split(".")
+    parent = content
+    for key in parents:
+        parent = parent[key]
+    parent[last] = value
+    with pytest.raises(ResultError, match=f"the field '{place.replace('.', '[.]')}.*' has the wrong form"):
+        Result.from_dict(content)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("clicks", [["0", 0, 1]] * CLICKS, "'clicks'"),
+        ("clicks", [[0, None, 1]] * CLICKS, "'clicks'"),
+        ("clicks", [[True, 0, 1]] * CLICKS, "'clicks'"),
+        ("clicks", [[0, math.inf, 1]] * CLICKS, "'clicks'"),
+        ("clicks", [[0, 0, "0"]] * CLICKS, "'clicks'"),
+        ("iou", ["0.5"] * CLICKS, "'iou'"),
+        ("iou", [True] * CLICKS, "'iou'"),
+        ("image", ["bear"], "'image'"),
+        ("instance", "1", "'instance'"),
+        ("instance", [1], "'instance'"),
+    ],
+)
+def test_evidence_of_another_type_is_named(key: str, value: object, said: str) -> None:
+    content = evidence_to_dict(DAVIS[0])
+    assert evidence_from_dict(content) == DAVIS[0]
+    with pytest.raises(ResultError, match=said):
+        evidence_from_dict({**content, key: value})
+
+
+def test_json_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text("[" * 200_000 + "]" * 200_000)
+    with pytest.raises(ResultError, match="result.json is no result: its JSON is nested too deeply"):
+        Result.load(path)
+
+
 def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     with pytest.raises(ResultError, match="result.json could not be read"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -124,6 +125,15 @@ def test_where_seeds_differ_too_much_objects_do_not_help() -> None:
     assert "Add seeds" in str(regression) and "Add seeds" in regression.to_markdown()
 
 
+def test_a_single_seed_on_both_sides_speaks_for_its_probes_only() -> None:
+    said = "the verdict holds for these trained probes only, not for the upsampler: the spread of seeds is unknown"
+    alone = vfm_isbench.regress(seeds_of("mine", [3]), BASE[:1], metric="mean_iou")
+    assert any(said in remark for remark in alone.remarks)
+    assert said in str(alone) and said in alone.to_markdown()
+    several = vfm_isbench.regress(seeds_of("mine", [3, 4]), BASE[:2], metric="mean_iou")
+    assert said not in str(several)
+
+
 def test_one_image_is_inconclusive_and_says_so() -> None:
     regression = vfm_isbench.regress(
         made_result(made_dataset(random_ious(1)[:2]), name="mine"), made_result(made_dataset(random_ious(2)[:2]))
@@ -152,6 +162,11 @@ def test_a_data_set_that_the_result_lacks_is_no_pass() -> None:
     assert "sbd: not in the second result" in regression.reasons[0]
     # One that the baseline lacks cannot be judged, and hinders nothing.
     assert vfm_isbench.regress(two_sets(0.0, 0.0, "mine"), made_result(made_dataset(random_ious(1)))).verdict == "pass"
+
+
+def test_a_baseline_without_data_sets_is_refused() -> None:
+    with pytest.raises(ComparisonError, match="the baseline has no data set"):
+        vfm_isbench.regress(BASE[0], dataclasses.replace(BASE[0], datasets={}))
 
 
 def test_incomparable_results_are_not_judged() -> None:
@@ -199,6 +214,12 @@ def test_it_is_ready_for_json_and_for_a_summary(shift: float) -> None:
     for text in (str(regression), regression.to_markdown()):
         assert regression.verdict in text
         assert "noc80|davis:40|" in text and "seed:3,4,5" in text and "seed:0,1,2" in text
+
+
+def test_both_spellings_of_a_metric_give_the_same() -> None:
+    new = seeds_of("mine", [3, 4])
+    first, second = (vfm_isbench.regress(new, BASE, metric=name) for name in ("iou_at_5", "iou@5"))
+    assert first.to_dict() == second.to_dict()
 
 
 def test_iou_is_worse_when_it_falls() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from made_results import PROTOCOL, made_dataset, made_result, random_ious, seeds_of
 
 from vfm_isbench.protocol import Protocol
@@ -35,6 +37,14 @@ def test_what_parts_scores_shows() -> None:
         made_result(made_dataset(random_ious(0)[:8])),
     ]
     assert all(other.score_signature("davis", "noc90") != plain for other in others)
+
+
+def test_a_precision_other_than_float32_is_named() -> None:
+    result = dataclasses.replace(made_result(DATA), speed={"precision": "bfloat16"})
+    assert "|proto:paper@1+changed|prec:bfloat16|v:0.1.0|" in result.score_signature("davis", "noc90")
+    assert "|prec:bfloat16|" in result.signature()
+    assert "prec:" not in dataclasses.replace(result, speed={"precision": "float32"}).signature()
+    assert "prec:" not in made_result(DATA).signature()
 
 
 def test_an_unknown_hash_is_said_to_be_unknown() -> None:

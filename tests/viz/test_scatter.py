@@ -36,8 +36,9 @@ def test_clicks_needed_with_each() -> None:
     assert "cap; objects that do not reach 90 % IoU lie on it" in caption_of(figure)
 
 
-def test_iou_after_a_click() -> None:
-    (panel,) = object_scatter(made_up("a", A), made_up("b", B, sha256="b"), score="iou@1").axes
+@pytest.mark.parametrize("score", ["iou@1", "iou_at_1"])
+def test_iou_after_a_click(score: str) -> None:
+    (panel,) = object_scatter(made_up("a", A), made_up("b", B, sha256="b"), score=score).axes
     assert set(dots(panel)) == {(50, 90), (10, 10), (95, 10)}
     assert "better with b: 1 (above), with a: 1 (below), equal: 2" in words(panel)
     assert panel.get_xlabel() == "a: IoU (%) after 1 click"

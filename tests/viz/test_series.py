@@ -44,6 +44,16 @@ def test_protocols_of_one_name_are_told_apart_by_their_fingerprint() -> None:
     assert [one.label for one in group_by_seed(results)] == labels
 
 
+@pytest.mark.parametrize("change", [{"training": ({"epoch": 0},)}, {"speed": {"precision": "bfloat16"}}])
+def test_unequal_training_or_precision_is_not_one_series(change) -> None:
+    first = made_up("a", IOUS, seed=0)
+    other = dataclasses.replace(made_up("a", IOUS, seed=1), **change)
+    assert len(group_by_seed([first, other])) == 2
+    assert len(group_by_seed([dataclasses.replace(first, **change), other])) == 1
+    (sentence,) = why_not_comparable(group_by_seed([first, other]))
+    assert "not trained alike" in sentence or "computed in float32 and bfloat16" in sentence
+
+
 def test_the_label_of_a_protocol_keeps_nothing_apart() -> None:
     assert len(group_by_seed([made_up("a", IOUS, seed=0), made_up("a", IOUS, name="mine", seed=1)])) == 1
 

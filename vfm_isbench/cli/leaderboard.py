@@ -17,12 +17,13 @@ from vfm_isbench.cli.options import (
     UPSAMPLER_HELP,
     Subparsers,
     add_device_option,
+    add_entries_option,
     add_loading_options,
     load_options,
     say,
 )
 from vfm_isbench.errors import LeaderboardError
-from vfm_isbench.leaderboard.board import ENTRIES, load_board
+from vfm_isbench.leaderboard.board import load_board
 from vfm_isbench.leaderboard.entry import ENDING, Entry
 from vfm_isbench.leaderboard.findings import printable
 from vfm_isbench.leaderboard.removals import read_removals, remove_entry
@@ -32,7 +33,7 @@ from vfm_isbench.leaderboard.table import to_csv
 from vfm_isbench.leaderboard.trust import trust_of, why_unranked
 from vfm_isbench.leaderboard.validation import Checked, check_file, entry_files, validate
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.results import Result
+from vfm_isbench.results import Result, load_result
 
 NOT_AS_IT_SHOULD_BE = 1
 TABLE = Path("leaderboard.csv")
@@ -44,13 +45,6 @@ def add_leaderboard(commands: Subparsers) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for add_action in ACTIONS:
         add_action(actions)
-
-
-def add_entries_option(parser: argparse.ArgumentParser) -> None:
-    """``--entries``."""
-    parser.add_argument(
-        "--entries", type=Path, default=ENTRIES, metavar="DIR", help=f"folder of entries (default: {ENTRIES})"
-    )
 
 
 def _add_submit(actions: Subparsers) -> None:
@@ -70,7 +64,7 @@ def submit_command(arguments: argparse.Namespace) -> int:
     """``vfm-isbench leaderboard submit``: exit code 1 if something is wrong with the entry."""
     folder: Path = arguments.entries
     entry = make_entry(
-        [Result.load(path / "result.json" if path.is_dir() else path) for path in arguments.results],
+        [load_result(path) for path in arguments.results],
         name=arguments.name,
         code=arguments.code,
         date=_today(),
@@ -109,7 +103,7 @@ def validate_command(arguments: argparse.Namespace) -> int:
         raise LeaderboardError(f"no such file: {', '.join(map(printable, missing))}")
     files = arguments.files or entry_files(folder)
     if not files:
-        raise LeaderboardError(f"{folder} holds no entry (*{ENDING}); name files, or another folder with --entries")
+        raise LeaderboardError(f"{_no_entry(folder)}, or name files")
     checked = validate(files, folder, read_removals(folder), are_submissions=arguments.submission)
     findings = 0
     for one in checked:
@@ -141,7 +135,10 @@ def _add_csv(actions: Subparsers) -> None:
 
 def csv_command(arguments: argparse.Namespace) -> int:
     """``vfm-isbench leaderboard csv``: exit code 1 if the table is out of date and ``--check`` was given."""
-    text = to_csv(load_board(arguments.entries))
+    board = load_board(arguments.entries)
+    if not board.entries:
+        raise LeaderboardError(_no_entry(arguments.entries))
+    text = to_csv(board)
     output: Path = arguments.output
     try:
         if not arguments.check:
@@ -230,6 +227,10 @@ def _find_entry(arguments: argparse.Namespace) -> Entry:
     if checked.entry is None or checked.findings:
         raise LeaderboardError("\n".join(map(str, checked.findings)))
     return checked.entry
+
+
+def _no_entry(folder: Path) -> str:
+    return f"{printable(str(folder), 400)} holds no entry (*{ENDING}); name another folder with --entries"
 
 
 def _today() -> str:

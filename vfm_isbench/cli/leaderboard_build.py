@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 
 from vfm_isbench import __version__
-from vfm_isbench.cli.options import Subparsers, say
+from vfm_isbench.cli.options import Subparsers, add_entries_option, say
 from vfm_isbench.leaderboard import load_board, page_data
-from vfm_isbench.leaderboard.board import ENTRIES
 from vfm_isbench.leaderboard_page import write_page
 
 SITE = Path("site")
@@ -18,9 +17,7 @@ def add_build(actions: Subparsers) -> None:
     """Add the action."""
     parser = actions.add_parser("build", help="build the page from the entries: one HTML file, readable offline")
     parser.set_defaults(function=build_command)
-    parser.add_argument(
-        "--entries", type=Path, default=ENTRIES, metavar="DIR", help=f"folder of entries (default: {ENTRIES})"
-    )
+    add_entries_option(parser)
     parser.add_argument("--output", type=Path, default=SITE, metavar="DIR", help=f"gets index.html (default: {SITE})")
 
 

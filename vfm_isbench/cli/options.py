@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 from vfm_isbench.errors import ProtocolError, ResultError
+from vfm_isbench.leaderboard.board import ENTRIES
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES
 from vfm_isbench.speed import Precision, Speed
@@ -60,6 +61,13 @@ def add_statistics_options(parser: argparse.ArgumentParser, of: str) -> None:
         "--resamples", type=int, default=RESAMPLES, metavar="N", help=f"of the bootstrap (default: {RESAMPLES})"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+
+
+def add_entries_option(parser: argparse.ArgumentParser) -> None:
+    """``--entries``."""
+    parser.add_argument(
+        "--entries", type=Path, default=ENTRIES, metavar="DIR", help=f"folder of entries (default: {ENTRIES})"
+    )
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:

@@ -55,7 +55,7 @@ def plot_command(arguments: argparse.Namespace) -> None:
             lambda: noc_histogram(results, arguments.datasets, percent=arguments.percent),
         ),
         "scatter": (
-            f"scatter-{score.replace('@', '-')}",
+            f"scatter-{score.replace('_at_', '-').replace('@', '-')}",
             lambda: object_scatter(series[0].results, series[1].results, arguments.datasets, score=score),
         ),
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.entry import Entry
+from vfm_isbench.leaderboard.findings import printable
 from vfm_isbench.leaderboard.ranking import Standing, rank_entries
 from vfm_isbench.leaderboard.removals import Removal, read_removals
 from vfm_isbench.leaderboard.trust import preset_of, why_unranked
@@ -54,8 +55,11 @@ def load_board(folder: Path = ENTRIES) -> Board:
     """Read and validate all entries of a folder.
 
     Raises:
-        LeaderboardError: if something is wrong with any of them; a line per finding.
+        LeaderboardError: if there is no such folder, or something is wrong with any of them; a line per finding.
     """
+    if not folder.is_dir():
+        # Taken for an empty one, it would overwrite the table with nothing.
+        raise LeaderboardError(f"there is no folder of entries {printable(str(folder), 400)}; name one with --entries")
     removals = read_removals(folder)
     checked = validate(entry_files(folder), folder, removals)
     findings = [str(finding) for one in checked for finding in one.findings]

@@ -66,7 +66,7 @@ def _list(value: Any) -> Sequence[Any]:
 
 def _check_protocol(content: Mapping[str, Any], path: str, report: Report) -> Protocol | None:
     """The protocol, if each of its fields is right; otherwise every field that is not is noted."""
-    before = len(report.findings)
+    before = report.count
     for key, value in content.items():
         if key not in _FIELDS:
             report.add(f"{path}.{key}", "is no field of a protocol")
@@ -78,7 +78,7 @@ def _check_protocol(content: Mapping[str, Any], path: str, report: Report) -> Pr
     try:
         return Protocol.from_dict(content)
     except (ProtocolError, TypeError, ValueError, OverflowError) as error:
-        if len(report.findings) == before:  # a missing field, or two that do not go together
+        if report.count == before:  # a missing field, or two that do not go together
             report.add(path, str(error))
     return None
 
@@ -119,7 +119,7 @@ def _check_dataset(name: str, content: Mapping[str, Any], protocol: Protocol, pa
     scores = _dict(content.get("scores"))
     _check_order_of_scores(scores, f"{path}.scores", report)
     # Otherwise there is nothing to derive the scores from.
-    if objects and not any(finding.path.startswith(f"{path}.") for finding in report.findings):
+    if objects and not report.may_concern(path):
         _check_scores(name, content, protocol.max_clicks, f"{path}.scores", report)
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 LONGEST = 120
 """Characters of a submission's text that a message quotes."""
 
+MOST = 1_000
+"""Findings of one file that are kept; of further ones only the number is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -28,18 +31,38 @@ class Finding:
 
 
 class Report:
-    """Gathers the findings of one file."""
+    """Gathers the findings of one file: the first :data:`MOST`, and how many more there are.
+
+    Attributes:
+        file: The file, as it was named.
+        count: Findings so far, those left out included.
+    """
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.findings: list[Finding] = []
+        self.count = 0
+        self._kept: list[Finding] = []
 
     def add(self, path: str, text: str) -> None:
         """Note a finding."""
-        self.findings.append(Finding(self.file, path, text))
+        self.count += 1
+        if len(self._kept) < MOST:
+            self._kept.append(Finding(self.file, path, text))
+
+    @property
+    def findings(self) -> list[Finding]:
+        """In the order in which they were noted; a line with the number of those left out at the end."""
+        left_out = self.count - len(self._kept)
+        if not left_out:
+            return list(self._kept)
+        return [*self._kept, Finding(self.file, "", f"… and {left_out:,} more finding{'s' if left_out > 1 else ''}")]
+
+    def may_concern(self, path: str) -> bool:
+        """Whether a finding lies below a field, or one that was left out may."""
+        return self.count > len(self._kept) or any(one.path.startswith(f"{path}.") for one in self._kept)
 
     def __bool__(self) -> bool:
-        return bool(self.findings)
+        return self.count > 0
 
 
 def printable(text: str, longest: int = LONGEST) -> str:

@@ -72,6 +72,7 @@ def _entry(board: Board, entry: Entry) -> dict[str, Any]:
     return {
         "id": entry.id,
         "group": group_id(entry),
+        "protocol": protocol_label(entry),
         "name": entry.name,
         "upsampler": entry.upsampler["name"],
         "status": "unranked" if standing is None else "ranked",
@@ -160,6 +161,7 @@ def _quoted_row(table: QuotedTable, name: str, figures: Sequence[float]) -> dict
     return {
         "id": f"quoted-{slug(name)}-{table.protocol}-{table.metric.replace('_', '-')}",
         "group": None,
+        "protocol": table.protocol,
         "name": name,
         "upsampler": name,
         "status": "quoted",

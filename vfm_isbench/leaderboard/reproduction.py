@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+import numpy as np
 
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.entry import Entry, Reproduction
 from vfm_isbench.leaderboard.entry_schema import REPRODUCED
 from vfm_isbench.leaderboard.findings import Report, printable
+from vfm_isbench.leaderboard.ranking import paired_difference
 from vfm_isbench.leaderboard.scores import METRICS, score
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
@@ -32,22 +35,33 @@ class Agreement:
         metric: Score.
         entry: The entry's score with its interval.
         rerun: The rerun's.
+        difference: Rerun minus entry, paired by object and training seed. It is by far the sharper test: the interval
+            covers other objects and other seeds, and the rerun has the same.
     """
 
     dataset: str
     metric: str
     entry: Estimate
     rerun: float
+    difference: Estimate
 
     @property
     def holds(self) -> bool:
-        """Whether the rerun lies in the interval."""
-        return is_within(self.rerun, self.entry)
+        """Whether the rerun lies in the interval, and cannot be told apart from the entry object by object."""
+        return is_within(self.rerun, self.entry) and not self.is_apart
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the paired difference leaves out zero by more than rounding."""
+        return self.difference.low > _ROUNDING or self.difference.high < -_ROUNDING
 
     def __str__(self) -> str:
         interval = f"{self.entry.value:.4f} [{self.entry.low:.4f}, {self.entry.high:.4f}]"
-        verdict = "within" if self.holds else "OUTSIDE"
-        return f"{self.dataset} {self.metric}: entry {interval}, rerun {self.rerun:.4f}, {verdict} the interval"
+        within = "within" if is_within(self.rerun, self.entry) else "OUTSIDE"
+        apart = self.difference
+        difference = f"paired difference {apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"
+        told = f", {difference}: TOLD APART" if self.is_apart else f", {difference}"
+        return f"{self.dataset} {self.metric}: entry {interval}, rerun {self.rerun:.4f}, {within} the interval{told}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +72,32 @@ class Verdict:
         entry: The entry.
         rerun: The same with the rerun's results.
         agreements: Every score that both have.
-        differences: In what they are not the same thing at all, so that the scores cannot be compared.
+        differences: In what they are not the same thing at all, so that the scores cannot be compared, or not known
+            to be.
+        largest: By test set: the largest difference of an IoU after the same click on the same object, in [0, 1].
     """
 
     entry: Entry
     rerun: Entry
     agreements: tuple[Agreement, ...]
     differences: tuple[str, ...]
+    largest: Mapping[str, float]
 
     @property
     def is_reproduced(self) -> bool:
-        """Whether everything is the same, and every score lies within the entry's interval."""
+        """Whether everything is the same, and every score agrees: see :attr:`Agreement.holds`."""
         return not self.differences and bool(self.agreements) and all(one.holds for one in self.agreements)
 
     def __str__(self) -> str:
-        lines = [*map(str, self.agreements), *(f"not comparable: {printable(text, 300)}" for text in self.differences)]
+        largest = (
+            f"{printable(name)}: the largest difference of an object's IoU is {value:.6f}"
+            for name, value in self.largest.items()
+        )
+        lines = [
+            *map(str, self.agreements),
+            *largest,
+            *(f"not comparable: {printable(text, 300)}" for text in self.differences),
+        ]
         end = "reproduced" if self.is_reproduced else "NOT reproduced"
         return "\n".join([*lines, f"{printable(self.entry.name)} ({self.entry.id}): {end}"])
 
@@ -115,17 +140,29 @@ def compare_with(entry: Entry, results: Sequence[Result]) -> Verdict:
                 for name, found in then.datasets.items()
             ),
         ):
-            if before != after:
+            if before is None or after is None:
+                hashes = f"it has hash {before or 'unknown'}, in the rerun {after or 'unknown'}"
+                differences.append(f"{seed}: whether the {what} is the same is not known: {hashes}")
+            elif before != after:
                 differences.append(f"{seed}: the {what} has hash {before}, in the rerun {after}")
+        for name in then.datasets:
+            if name in now.datasets and not _same_objects(then, now, name):
+                differences.append(f"{seed}: the objects or clicks of {name} are not as many, or not the same")
     agreements = []
+    largest = {}
     for name in entry.datasets:
-        if any(name not in result.datasets for result in results):
+        if not all(
+            name in now.datasets and _same_objects(then, now, name)
+            for then, now in zip(entry.runs, results, strict=True)
+        ):
             continue
+        largest[name] = max(_largest(then, now, name) for then, now in zip(entry.runs, results, strict=True))
         for metric in METRICS:
             mine, theirs = score(entry, name, metric), score(rerun, name, metric)
             if mine is not None and theirs is not None:
-                agreements.append(Agreement(name, metric, mine, theirs.value))
-    return Verdict(entry, rerun, tuple(agreements), tuple(differences))
+                apart = paired_difference(entry, rerun, name, metric)
+                agreements.append(Agreement(name, metric, mine, theirs.value, apart))
+    return Verdict(entry, rerun, tuple(agreements), tuple(differences), largest)
 
 
 def mark(verdict: Verdict, by: str, date: str) -> Reproduction:
@@ -157,6 +194,18 @@ def mark(verdict: Verdict, by: str, date: str) -> Reproduction:
 def is_within(value: float, estimate: Estimate) -> bool:
     """Whether a value lies in an interval, or is the same but for rounding."""
     return estimate.low - _ROUNDING <= value <= estimate.high + _ROUNDING or abs(value - estimate.value) <= _ROUNDING
+
+
+def _same_objects(then: Result, now: Result, name: str) -> bool:
+    """Whether two results have the same objects in the same order, and the same click cap."""
+    first, second = then.datasets[name], now.datasets[name]
+    same = [one.object_id for one in first.objects] == [one.object_id for one in second.objects]
+    return same and first.max_clicks == second.max_clicks
+
+
+def _largest(then: Result, now: Result, name: str) -> float:
+    """Largest difference of an IoU after clicks that were placed in both; every object has its first."""
+    return float(np.nanmax(np.abs(then.datasets[name].ious - now.datasets[name].ious)))
 
 
 def _content(result: Result, name: str) -> str | None:

@@ -66,6 +66,8 @@ def why_unranked(entry: Entry) -> list[str]:
             reasons.append(f"seed {run.protocol.seed} was trained {trained}")
     if any(found.content_sha256 is None for found in entry.datasets.values()):
         reasons.append("its test data are not identified")
+    if len(entry.seeds) == 1:
+        reasons.append("a single training seed: how much seeds differ is not known; at least 2 are needed")
     return reasons
 
 

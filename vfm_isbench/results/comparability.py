@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from vfm_isbench.results.record import DatasetResult, Result
-from vfm_isbench.results.signature import short_hash
+from vfm_isbench.results.signature import precision_of, short_hash
 
 _SHOWN = 3
 """Objects that are named where sets of objects differ."""
@@ -16,7 +16,8 @@ def why_incomparable(first: Result, second: Result, dataset: str | None = None) 
     """Every reason why the scores of two results must not be compared; none if they may be.
 
     Compared are the protocol (by its fingerprint: all fields but label, seed and the list of test sets), the weights of
-    the backbone, how far training went, and, if one is named, the data set: its content hash, and its objects by id.
+    the backbone, how far training went, the precision of computing, and, if one is named, the data set: its content
+    hash, and its objects by id.
     Upsamplers and seeds may differ. A hash that one side lacks is no reason: see :func:`unchecked`.
 
     Args:
@@ -27,7 +28,12 @@ def why_incomparable(first: Result, second: Result, dataset: str | None = None) 
     Returns:
         One sentence per reason, without names of the results, in the order (first, second).
     """
-    reasons = [*_protocols(first, second), *_backbones(first, second), *_trainings(first, second)]
+    reasons = [
+        *_protocols(first, second),
+        *_backbones(first, second),
+        *_trainings(first, second),
+        *_precisions(first, second),
+    ]
     return reasons if dataset is None else [*reasons, *_data(first, second, dataset)]
 
 
@@ -36,6 +42,8 @@ def unchecked(first: Result, second: Result, dataset: str | None = None) -> list
     remarks = []
     if not (first.backbone.get("sha256") and second.backbone.get("sha256")):
         remarks.append("whether the backbone's weights are the same is unknown: a result has no hash of them")
+    if not first.upsampler.get("sha256") and not second.upsampler.get("sha256"):
+        remarks.append("upsamplers have no hash: results, such as those of several seeds, were combined by name alone")
     if not first.training and not second.training:
         remarks.append("how the probes were trained is unknown: the results have no record of a training")
     found = [
@@ -76,6 +84,11 @@ def _trainings(first: Result, second: Result) -> list[str]:
         return []
     said = " and ".join(f"{count} epochs" if count else "an unknown training" for count in (mine, theirs))
     return [f"the probes were not trained alike: {said} on record"]
+
+
+def _precisions(first: Result, second: Result) -> list[str]:
+    mine, theirs = precision_of(first), precision_of(second)
+    return [] if mine == theirs else [f"computed in {mine} and {theirs}"]
 
 
 def _data(first: Result, second: Result, dataset: str) -> list[str]:

@@ -15,7 +15,7 @@ from vfm_isbench.errors import ComparisonError, IncomparableError
 from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES, Estimate
 from vfm_isbench.results.comparison_text import comparison_markdown, comparison_text
 from vfm_isbench.results.object_scores import Metric
-from vfm_isbench.results.sides import Given, Pair, Side, distinct, side_of, why_apart
+from vfm_isbench.results.sides import Given, Pair, Side, check_datasets, distinct, side_of, why_apart
 from vfm_isbench.results.signature import score_signature
 
 METRICS = ("noc80", "noc85", "noc90", "iou_at_1", "iou_at_5", "iou_at_10", "iou_at_20", "mean_iou")
@@ -166,11 +166,13 @@ def compare(
         IncomparableError: if nothing may be compared; with every reason.
         ComparisonError: if a side holds results of different upsamplers, or a metric does not exist.
         ResultError: if a file cannot be read.
+        UnknownNameError: if no side has a data set that was asked for.
     """
     if not others:
         raise ComparisonError("one side alone cannot be compared; give at least two")
     check_statistics(confidence, resamples)
     side, *rest = distinct([side_of(given) for given in (first, *others)])
+    check_datasets([side, *rest], datasets or ())
     differences: list[Difference] = []
     signatures: dict[tuple[str, str], None] = {}
     incomparable: dict[str, None] = {}

@@ -12,7 +12,7 @@ from vfm_isbench.results.record import DatasetResult
 from vfm_isbench.types import Array
 
 _NOC = re.compile(r"noc([1-9]\d?)")
-_IOU_AT = re.compile(r"iou_at_([1-9]\d*)")
+_IOU_AT = re.compile(r"iou(?:_at_|@)([1-9]\d*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,10 @@ class Metric:
 
     @classmethod
     def named(cls, name: str) -> Metric:
-        """The metric of that name.
+        """The metric of that name; "iou@5" is another spelling of "iou_at_5".
+
+        >>> Metric.named("iou@5").name
+        'iou_at_5'
 
         Raises:
             ComparisonError: if there is none.
@@ -39,12 +42,12 @@ class Metric:
         if found := _NOC.fullmatch(name):
             return cls(name, threshold=int(found[1]))
         if found := _IOU_AT.fullmatch(name):
-            return cls(name, clicks=int(found[1]))
+            return cls(f"iou_at_{found[1]}", clicks=int(found[1]))
         if name == "mean_iou":
             return cls(name)
         raise ComparisonError(
-            f"unknown metric {name!r}; expected noc80, noc85, noc90 (or another IoU in percent), iou_at_1 (or after "
-            "another number of clicks), or mean_iou"
+            f"unknown metric {name!r}; expected noc80, noc85, noc90 (or another IoU in percent), iou_at_1 or iou@1 "
+            "(or after another number of clicks), or mean_iou"
         )
 
     @property

@@ -16,6 +16,7 @@ import pandas as pd
 from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.metrics import mean_iou_at, not_reached, number_of_clicks, stopping_click
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.results import form
 from vfm_isbench.results.signature import score_signature, signature
 from vfm_isbench.results.table import format_table
 from vfm_isbench.types import Array, Click, ObjectEvidence, ObjectId
@@ -196,6 +197,8 @@ class Result:
             raise ResultError(f"{path} could not be read: {error}") from error
         except ValueError as error:
             raise ResultError(f"{path} is no JSON file: {error}") from error
+        except RecursionError as error:
+            raise ResultError(f"{path} is no result: its JSON is nested too deeply") from error
         try:
             return cls.from_dict(content)
         except ResultError as error:
@@ -209,16 +212,19 @@ class Result:
             raise ResultError(f"not a result of schema version {SCHEMA_VERSION}: found {found!r}")
         try:
             result = cls(
-                protocol=Protocol.from_dict(content["protocol"]),
-                upsampler=content["upsampler"],
-                backbone=content["backbone"],
-                datasets={name: _dataset_from_dict(name, found) for name, found in content["datasets"].items()},
-                training=tuple(content["training"]),
-                environment=content["environment"],
-                timings=content["timings"],
-                speed=content.get("speed", {}),
-                created=content["created"],
-                notes=tuple(content["notes"]),
+                protocol=Protocol.from_dict(form.mapping(content, "protocol")),
+                upsampler=form.part(content, "upsampler"),
+                backbone=form.part(content, "backbone"),
+                datasets={
+                    name: _dataset_from_dict(name, form.mapping(content["datasets"], name, "datasets."))
+                    for name in form.mapping(content, "datasets")
+                },
+                training=form.mappings(content, "training"),
+                environment=form.mapping(content, "environment"),
+                timings=form.numbers(content, "timings"),
+                speed=form.mapping(content, "speed") if "speed" in content else {},
+                created=form.text(content, "created"),
+                notes=form.texts(content, "notes"),
             )
         except KeyError as error:
             raise ResultError(f"the field {error} is missing") from error
@@ -264,9 +270,19 @@ def evidence_from_dict(content: Mapping[str, Any]) -> ObjectEvidence:
             [0, 1].
     """
     try:
-        ious = tuple(float(value) for value in content["iou"])
-        clicks = tuple(Click(row, col, bool(positive)) for row, col, positive in content["clicks"])
         object_id = ObjectId(content["image"], content["instance"])
+        written, placed = content["iou"], [(row, col, positive) for row, col, positive in content["clicks"]]
+        if not isinstance(object_id.image, str) or not (object_id.instance is None or type(object_id.instance) is int):
+            raise ResultError(f"the fields 'image' and 'instance' of an object do not name it: {object_id!r}")
+        odd = [value for value in written if not form.is_number(value)]
+        if odd:
+            raise ResultError(f"object {object_id}: the field 'iou' has the wrong form: {odd[0]!r} is no number")
+        if not all(form.is_number(row) and form.is_number(col) and positive in (0, 1) for row, col, positive in placed):
+            raise ResultError(
+                f"object {object_id}: the field 'clicks' holds something else than [row, column, 1 or 0] in numbers"
+            )
+        ious = tuple(float(value) for value in written)
+        clicks = tuple(Click(row, col, bool(positive)) for row, col, positive in placed)
     except (KeyError, TypeError, ValueError) as error:
         raise ResultError(f"the evidence of an object has the wrong form: {error!r}") from error
     if len(ious) != len(clicks) or not ious:
@@ -277,7 +293,8 @@ def evidence_from_dict(content: Mapping[str, Any]) -> ObjectEvidence:
 
 
 def _dataset_from_dict(name: str, content: Mapping[str, Any]) -> DatasetResult:
-    objects = tuple(evidence_from_dict(one) for one in content["objects"])
+    where = f"datasets.{name}."
+    objects = tuple(evidence_from_dict(one) for one in form.sequence(content, "objects", where))
     early_stop, cap = content.get("early_stop"), content.get("max_clicks")
     if not objects or (early_stop is None and len({len(evidence.ious) for evidence in objects}) != 1):
         raise ResultError(f"data set {name!r} needs at least one object, and as many clicks for each of them")
@@ -293,11 +310,19 @@ def _dataset_from_dict(name: str, content: Mapping[str, Any]) -> DatasetResult:
                 )
     if len({evidence.object_id for evidence in objects}) != len(objects):
         raise ResultError(f"data set {name!r}: an object occurs twice")
+    if "content_sha256" not in content:
+        raise KeyError("content_sha256")
     found = DatasetResult(
-        name, objects, content["seconds_per_click"], content["content_sha256"], early_stop, cap if early_stop else None
+        name,
+        objects,
+        form.optional_number(content, "seconds_per_click", where),
+        form.optional_text(content, "content_sha256", where),
+        early_stop,
+        cap if early_stop else None,
     )
+    scores = form.mapping(content, "scores", where)
     for key, value in found.scores().items():
-        written = content["scores"].get(key)
+        written = scores.get(key)
         if written is None and math.isnan(value):
             continue
         if not isinstance(written, int | float) or not math.isclose(written, value, abs_tol=1e-9):

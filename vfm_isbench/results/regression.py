@@ -15,7 +15,7 @@ from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES, Estimate
 from vfm_isbench.results.comparison import Difference, check_statistics, difference_of, estimate_to_dict
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.regression_text import regression_markdown, regression_text
-from vfm_isbench.results.sides import Given, Pair, Side, side_of, why_apart
+from vfm_isbench.results.sides import Given, Pair, Side, check_datasets, side_of, why_apart
 from vfm_isbench.results.signature import score_signature
 
 MARGIN = 0.05
@@ -136,7 +136,7 @@ def regress(
     Args:
         result: What is to be judged: a result, the path of a result file or run folder, or several, one per seed.
         baseline: What it is held against, likewise.
-        metric: "noc90" or another NoC, "iou_at_1" or another IoU@k, "mean_iou".
+        metric: "noc90" or another NoC, "iou_at_1" (or "iou@1") or another IoU@k, "mean_iou".
         margin: At least 0: clicks for NoC, IoU of [0, 1] otherwise (0.01 is one IoU point).
         confidence: Of each one-sided bound, in (0.5, 1).
         dataset: Data set to judge by; None for all of the baseline's.
@@ -144,7 +144,8 @@ def regress(
         seed: Seed of the resampling.
 
     Raises:
-        ComparisonError: if an argument is out of range, or the results lack the score.
+        ComparisonError: if an argument is out of range, the baseline has no data set, or the results lack the score.
+        UnknownNameError: if neither side has the data set asked for.
         ResultError: if a file cannot be read.
     """
     measure = Metric.named(metric)
@@ -154,24 +155,35 @@ def regress(
     second, first = side_of(result), side_of(baseline)
     first = Side(f"{first.label} (baseline)", first.results)
     every = dict.fromkeys(name for run in first.results for name in run.datasets)
+    if not every:
+        raise ComparisonError("the baseline has no data set to judge by")
     names = list(every) if dataset is None else [dataset]
+    check_datasets([first, second], names)
     if reasons := list(dict.fromkeys(reason for name in names for reason in why_apart(first, second, name))):
-        return Regression("incomparable", metric, margin, confidence, reasons=tuple(reasons))
+        return Regression("incomparable", measure.name, margin, confidence, reasons=tuple(reasons))
     pairs = [Pair.of(first, second, name) for name in names]
     judgements = [_judge(pair, measure, margin, confidence, resamples, seed) for pair in pairs]
     verdicts = [one.verdict for one in judgements]
     return Regression(
         verdict=next(verdict for verdict in _WORST_FIRST if verdict in verdicts),
-        metric=metric,
+        metric=measure.name,
         margin=margin,
         confidence=confidence,
         judgements=tuple(judgements),
         signatures=tuple(
-            (side.label, score_signature(side.results, pair.dataset, metric))
+            (side.label, score_signature(side.results, pair.dataset, measure.name))
             for pair in pairs
             for side in (pair.first, pair.second)
         ),
-        remarks=tuple(dict.fromkeys([*(remark for pair in pairs for remark in pair.remarks), *_at_cap(judgements)])),
+        remarks=tuple(
+            dict.fromkeys(
+                [
+                    *(remark for pair in pairs for remark in pair.remarks),
+                    *_single_seeds(pairs),
+                    *_at_cap(judgements),
+                ]
+            )
+        ),
     )
 
 
@@ -207,6 +219,16 @@ def _objects_needed(worsening: Estimate, margin: float, objects: int) -> int | N
         return None
     allowed = (gap / (reach / worsening.error)) ** 2 - (worsening.seeds_error or 0.0) ** 2
     return math.ceil(objects * worsening.objects_error**2 / allowed) if allowed > 0 else None
+
+
+def _single_seeds(pairs: Sequence[Pair]) -> list[str]:
+    """What the bounds say nothing of where no spread of seeds could be measured."""
+    if any(len(pair.first.seeds) == len(pair.second.seeds) == 1 for pair in pairs):
+        return [
+            "a single training seed on both sides: the verdict holds for these trained probes only, not for the "
+            "upsampler: the spread of seeds is unknown"
+        ]
+    return []
 
 
 def _at_cap(judgements: Sequence[Judgement]) -> list[str]:

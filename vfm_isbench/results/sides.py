@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from vfm_isbench.errors import ComparisonError, IncomparableError, ResultError
+from vfm_isbench.registry import unknown_name
 from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES, Estimate, estimate_difference
 from vfm_isbench.results.comparability import unchecked, why_incomparable
 from vfm_isbench.results.object_scores import Metric, object_scores
@@ -140,6 +141,18 @@ def distinct(sides: Sequence[Side]) -> list[Side]:
         for place, label in enumerate(labels)
     ]
     return [Side(label, side.results) for label, side in zip(numbered, sides, strict=True)]
+
+
+def check_datasets(sides: Sequence[Side], asked: Iterable[str]) -> None:
+    """Refuse a data set that no result of any side has: it is misspelt, rather than incomparable.
+
+    Raises:
+        UnknownNameError: naming those there are.
+    """
+    known = list(dict.fromkeys(name for side in sides for result in side.results for name in result.datasets))
+    for name in asked:
+        if name not in known:
+            raise unknown_name("data set of these results", name, known or ["none"])
 
 
 def why_apart(first: Side, second: Side, dataset: str) -> list[str]:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 DIGITS = 12
 """Hexadecimal digits that are shown of a hash."""
 
+FLOAT32 = "float32"
+"""The precision that goes without saying."""
+
 
 def score_signature(results: Sequence[Result], dataset: str, metric: str) -> str:
     """Signature of one score of one data set, over results of one protocol that differ in their seeds.
@@ -21,8 +24,9 @@ def score_signature(results: Sequence[Result], dataset: str, metric: str) -> str
         metric: Name of the score ("noc90"), or several, joined by commas.
 
     Returns:
-        ``metric|data set:objects|protocol, with all seeds|v:version|hash:protocol|data:content``. Equal lines but for
-        seed and version belong to scores that may be compared.
+        ``metric|data set:objects|protocol, with all seeds|v:version|hash:protocol|data:content``, and before ``v:`` a
+        ``prec:bfloat16`` where it was not computed in float32. Equal lines but for seed and version belong to scores
+        that may be compared.
     """
     return f"{metric}|{signature(results, [dataset])}"
 
@@ -33,8 +37,16 @@ def signature(results: Sequence[Result], datasets: Sequence[str]) -> str:
     counts = ",".join(f"{name}:{len(first.datasets[name].objects)}" for name in datasets)
     protocol = first.protocol.signature([result.protocol.seed for result in results])
     versions = _joined(result.environment.get("vfm_isbench", "unknown") for result in results)
+    precisions = _joined(precision_of(result) for result in results)
+    if precisions != FLOAT32:
+        protocol += f"|prec:{precisions}"
     contents = ",".join(short_hash(first.datasets[name].content_sha256) for name in datasets)
     return f"{counts}|{protocol}|v:{versions}|hash:{short_hash(first.fingerprint)}|data:{contents}"
+
+
+def precision_of(result: Result) -> str:
+    """Precision in which a result was computed: "float32" unless its speed settings say otherwise."""
+    return str(result.speed.get("precision", FLOAT32))
 
 
 def short_hash(sha256: str | None) -> str:

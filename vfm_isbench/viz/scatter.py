@@ -50,12 +50,12 @@ class ObjectScore:
 
     @classmethod
     def parse(cls, text: str) -> ObjectScore:
-        """From "noc90" or "iou@5".
+        """From "noc90", "iou@5" or "iou_at_5".
 
         Raises:
             PictureError: for anything else.
         """
-        found = re.fullmatch(r"(noc|iou)@?([0-9]{1,4})", text.strip().lower())
+        found = re.fullmatch(r"(noc|iou)(?:@|_at_)?([0-9]{1,4})", text.strip().lower())
         if found is None:
             raise PictureError(f"no score of objects is called {text!r}; expected noc80, noc85, noc90, iou@1, iou@5, …")
         return cls(found[1], int(found[2]))
@@ -108,7 +108,7 @@ def object_scatter(
         first: Result, or results of several training seeds, which are averaged object by object; the horizontal axis.
         second: Likewise; the vertical axis.
         datasets: Data sets to draw, a panel each; None for all that both have.
-        score: "noc90" (or another IoU in percent), or "iou@5" (or another number of clicks).
+        score: "noc90" (or another IoU in percent), or "iou@5", also "iou_at_5" (or another number of clicks).
 
     Raises:
         PictureError: if there is no such score, or either side is more than one upsampler and protocol.

@@ -93,7 +93,7 @@ def group_by_seed(results: Sequence[Result]) -> list[Series]:
 def _belongs(result: Result, group: list[Result]) -> bool:
     first = group[0]
     return (
-        result.fingerprint == first.fingerprint
+        not why_incomparable(first, result)  # protocols, weights, length of training, precision
         and all(result.upsampler.get(key) == first.upsampler.get(key) for key in ("name", "sha256"))
         and all(result.backbone.get(key) == first.backbone.get(key) for key in ("name", "sha256"))
         and list(result.datasets) == list(first.datasets)

@@ -1,7 +1,7 @@
 "use strict";
 // What is shown, as files: rows in the order of the table, quoted ones after them.
 
-const DETAILS = ["status", "why_unranked", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter", "version", "signature"];
+const DETAILS = ["status", "why_unranked", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter", "version", "signature", "notes"];
 
 function exported() {
   const { ranked, unranked } = shownRows();
@@ -33,11 +33,11 @@ function asCsv() {
     const own = entry.group === group.id ? group : null;
     return [
       entry.id, entry.name, entry.upsampler, entry.rank, entry.mean_rank, (entry.seeds || []).join(" "),
-      own && own.protocol, own && own.fingerprint, own && own.backbone,
+      entry.protocol, own && own.fingerprint, own && own.backbone,
       ...names.map((name) => scoresOn(entry, name)?.rank),
       ...scores.map(([name, metric, part]) => estimate(entry, name, metric)?.[part]),
       ...names.map((name) => scoresOn(entry, name)?.not_reached90),
-      ...DETAILS.map((key) => entry[key]),
+      ...DETAILS.map((key) => (Array.isArray(entry[key]) ? entry[key].join("; ") : entry[key])),
     ];
   });
   return [head, ...rows].map((row) => row.map(csvField).join(",")).join("\r\n") + "\r\n";
@@ -77,13 +77,14 @@ function asLatex() {
     return `${rankOf(entry) ?? "--"} & ${name} & ${scores.map((column) => cell(column.text(entry))).join(" & ")} \\\\`;
   };
   const quoted = quotedOnShown().filter((entry) => scores.some((column) => column.text(entry)));
-  const sources = [...new Set(quoted.map((entry) => entry.citation || entry.paper).filter(Boolean))];
+  const source = (entry) => [entry.citation || entry.paper || "a source that is not recorded", ...(entry.notes || [])].join("; ");
+  const sources = [...new Set(quoted.map(source))];
   const remarks = [
     `% vfm_isbench ${plain(page.version)}, ${plain(page.generated)}; needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}`,
     `% ${plain(group.signature || group.fingerprint)}`,
     "% in brackets: 95 % intervals; ranks by NoC90, shared where entries cannot be told apart",
     ...(/^demo\b/.test(group.protocol) ? ["% demo protocol: no leaderboard numbers"] : []),
-    ...sources.map((source) => `% q: quoted, not measured, from ${plain(source)}`),
+    ...sources.map((text) => `% q: quoted, not measured, from ${plain(text)}`),
   ];
   return [
     ...remarks,

@@ -115,11 +115,14 @@ function quotedRows() {
   );
 }
 
-/** Of these, the ones with a figure on a data set of the table: they are exported below its rows. */
+/** Of these, the ones of the group's protocol with a figure on a data set of the table: they are exported below its rows. */
 function quotedOnShown() {
   const metrics = Object.keys(METRICS);
-  return quotedRows().filter((entry) =>
-    shownDatasets().some(({ name }) => metrics.some((metric) => estimate(entry, name, metric))),
+  const protocol = currentGroup()?.protocol;
+  return quotedRows().filter(
+    (entry) =>
+      entry.protocol === protocol &&
+      shownDatasets().some(({ name }) => metrics.some((metric) => estimate(entry, name, metric))),
   );
 }
 
