@@ -31,6 +31,8 @@ def importable() -> Iterator[None]:
     before = set(sys.modules)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(SPEED))
+        for program in SPEED.glob("*.py"):  # tests/upsamplers, for one, may have been imported under the same name
+            patch.delitem(sys.modules, program.stem, raising=False)
         yield
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(str(SPEED)):
