@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from vfm_isbench.heads import ConvHead, HeadByStrips
 from vfm_isbench.heads.resized import EnlargedConv, Enlargement, conv_of_enlarged, enlargement
 from vfm_isbench.probe import EncodedImage, Probe
-from vfm_isbench.upsamplers import interpolation_of
+from vfm_isbench.strips import RowsOfStrips, rows_of
+from vfm_isbench.upsamplers import StripwiseUpsampler, interpolation_of
 from vfm_isbench.winograd import convolve
 
 
@@ -120,6 +121,11 @@ class QuickProbe:
             small = cast(Tensor, encoded.features) + tokens
         if self._interpolation is not None:
             return probe.resize(self._rest(self._enlarged(small, size, *self._interpolation)), size)
+        by_strips, upsampler = self._by_strips(), probe.upsampler
+        if by_strips is not None and isinstance(upsampler, StripwiseUpsampler):
+            batch, channels = small.shape[:2]
+            rows = RowsOfStrips(upsampler.upsample_strips(small, encoded.guidance))
+            return by_strips.logits(rows, (batch, *size, channels))
         return probe.resize(self._rest(self._first(probe.upsample(small, encoded.guidance, size))), size)
 
     def join(self, images: Sequence[QuickImage]) -> QuickImage | None:
@@ -159,8 +165,7 @@ class QuickProbe:
         if by_strips is None:
             return cast(ConvHead, self._head).after_first(first if isinstance(first, Tensor) else first.whole())
         if isinstance(first, Tensor):
-            cells = first.permute(0, 2, 3, 1)
-            return by_strips.after_first(lambda top, bottom: cells[:, top:bottom], cells.shape)
+            return by_strips.after_first(rows_of(first), first.permute(0, 2, 3, 1).shape)
         return by_strips.after_first(first.rows, first.shape)
 
     def _by_strips(self) -> HeadByStrips | None:

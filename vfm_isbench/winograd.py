@@ -12,14 +12,15 @@ Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (201
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vfm_isbench.strips import Rows, Strips, rows_of
 from vfm_isbench.types import Array
 
 TILE = 4
@@ -36,9 +37,6 @@ _LEAST_CHANNELS = 128
 _STRIP_VALUES = 3_000_000
 """Numbers of a strip of the input. Larger ones and their transforms fall out of the processor's caches; in smaller ones
 the matrix products become too small."""
-
-Rows: TypeAlias = Callable[[int, int], Tensor]
-"""From ``top`` and ``bottom`` to these rows of a map, channels last: B×(bottom-top)×W×C."""
 
 
 def pays(conv: nn.Conv2d) -> bool:
@@ -86,12 +84,7 @@ class Winograd:
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Convolve B×C×H×W to B×O×H×W, bias included; the result is channels last in memory."""
-        cells = maps.permute(0, 2, 3, 1)
-        return self.of_rows(lambda top, bottom: cells[:, top:bottom], cells.shape)
-
-    def of_rows(self, rows: Rows, shape: Sequence[int], *, rectify: bool = False) -> Tensor:
-        """Convolve a map that is made as it is needed: B×O×H×W, channels last in memory; see :meth:`strips`."""
-        batch, height, width, _ = shape
+        batch, channels, height, width = maps.shape
         # Not a view of another order, which autograd would not let anyone change in place.
         result = torch.empty(
             (batch, self.out_channels, height, width),
@@ -100,11 +93,11 @@ class Winograd:
             memory_format=torch.channels_last,
         )
         cells = result.permute(0, 2, 3, 1)
-        for top, strip in self.strips(rows, shape, rectify=rectify):
+        for top, strip in self.strips(rows_of(maps), (batch, height, width, channels)):
             cells[:, top : top + strip.shape[1]] = strip
         return result
 
-    def strips(self, rows: Rows, shape: Sequence[int], *, rectify: bool = False) -> Iterator[tuple[int, Tensor]]:
+    def strips(self, rows: Rows, shape: Sequence[int], *, rectify: bool = False) -> Strips:
         """Convolve strip by strip, so that neither input nor output need ever be in memory as a whole.
 
         Args:

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from vfm_isbench.heads.conv import ConvBlock, ConvHead
-from vfm_isbench.winograd import Rows, Winograd, pays
+from vfm_isbench.strips import Rows, RowsOfStrips
+from vfm_isbench.winograd import Winograd, pays
 
 _ROWS = 16
 """Rows per strip where no further convolution decides it."""
 
 
 class HeadByStrips:
-    """What a conv head does after its first convolution.
+    """A conv head with at least one convolution.
 
     Args:
         head: The head; its weights must not change while this is in use.
@@ -24,7 +25,7 @@ class HeadByStrips:
 
     def __init__(self, head: ConvHead) -> None:
         self._head = head
-        convs = [cast(ConvBlock, block).conv for block in list(head.convs)[1:]]
+        convs = [cast(ConvBlock, block).conv for block in head.convs]
         self._convs = [Winograd(conv.weight, conv.bias) for conv in convs]
 
     @staticmethod
@@ -32,21 +33,33 @@ class HeadByStrips:
         """Whether a head is now faster this way, which records no gradients."""
         return not torch.is_grad_enabled() and all(pays(cast(ConvBlock, block).conv) for block in head.convs)
 
+    def logits(self, rows: Rows, shape: Sequence[int]) -> Tensor:
+        """Segment features.
+
+        Args:
+            rows: Gives their rows, which are asked for from the top down.
+            shape: B, H, W, C of the features.
+
+        Returns:
+            Logits B×1×H×W.
+        """
+        return self.after_first(RowsOfStrips(self._convs[0].strips(rows, shape)), shape)
+
     def after_first(self, rows: Rows, shape: Sequence[int]) -> Tensor:
         """Go on from the first convolution, before its ReLU.
 
         Args:
-            rows: Gives the rows of its result.
+            rows: Gives the rows of its result, which are asked for from the top down.
             shape: B, H, W, C of its result.
 
         Returns:
             Logits B×1×H×W.
         """
-        for conv in self._convs[:-1]:
-            rows = _rows_of(conv.of_rows(rows, shape, rectify=True).permute(0, 2, 3, 1))
+        for conv in self._convs[1:-1]:
+            rows = RowsOfStrips(conv.strips(rows, shape, rectify=True))
         logits = self._head.classifier.weight.new_empty(*shape[:3])
         weight, bias = self._head.classifier.weight.view(-1), cast(Tensor, self._head.classifier.bias)
-        if self._convs:
+        if self._convs[1:]:
             for top, strip in self._convs[-1].strips(rows, shape, rectify=True):
                 logits[:, top : top + strip.shape[1]] = strip.relu_() @ weight
         else:
@@ -54,7 +67,3 @@ class HeadByStrips:
                 strip = rows(top, min(top + _ROWS, shape[1]))
                 logits[:, top : top + strip.shape[1]] = strip.relu() @ weight
         return logits.add_(bias)[:, None]
-
-
-def _rows_of(cells: Tensor) -> Rows:
-    return lambda top, bottom: cells[:, top:bottom]

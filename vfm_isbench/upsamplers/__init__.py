@@ -3,6 +3,7 @@
 from vfm_isbench.upsamplers.adapters import STYLES, Adapted, Style, adapt, detect_style, to_contract
 from vfm_isbench.upsamplers.base import (
     UPSAMPLERS,
+    StripwiseUpsampler,
     TwoStepUpsampler,
     Upsampler,
     interpolation_of,
@@ -50,6 +51,7 @@ __all__ = [
     "LoftUp",
     "Nearest",
     "STYLES",
+    "StripwiseUpsampler",
     "Style",
     "TwoStepUpsampler",
     "UPSAMPLERS",

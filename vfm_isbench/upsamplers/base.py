@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from torch import Tensor
 
 from vfm_isbench.registry import Registry
+from vfm_isbench.strips import Strips
 
 Upsampler: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Any callable ``(features B×C×h×w, image B×3×H×W) -> features B×C×H'×W'``.
@@ -52,6 +53,19 @@ class TwoStepUpsampler(Protocol):
 
     def upsample(self, features: Tensor, guidance: Any, /) -> Tensor:
         """Upsample ``features`` B×C×h×w with what :meth:`encode_guidance` returned for the same images."""
+        ...
+
+
+@runtime_checkable
+class StripwiseUpsampler(TwoStepUpsampler, Protocol):
+    """An upsampler in two steps, the second of which can be taken strip by strip.
+
+    Evaluation uses it on CPUs where features change with every click: a map of the head's width at the size of the
+    image need then never be in memory as a whole.
+    """
+
+    def upsample_strips(self, features: Tensor, guidance: Any, /) -> Strips:
+        """Make what ``upsample`` returns strip by strip; it must be of the size of the image."""
         ...
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from vfm_isbench.errors import ContractError, WeightsError
+from vfm_isbench.strips import Strips
 from vfm_isbench.upsamplers.checkpoint_keys import PROBE_PARTS, load_exactly, tensors_below, without_module_prefix
 from vfm_isbench.upsamplers.loftup_layers import (
     HEADS,
@@ -162,7 +163,32 @@ class LoftUp(nn.Module):
         pixels, queries = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         return LoftUpGuidance(pixels, queries, (height, width))
 
+    def upsample_strips(self, features: Tensor, guidance: LoftUpGuidance) -> Strips:
+        """Do what :meth:`upsample` does, some rows at a time: see :class:`StripwiseUpsampler`.
+
+        At the least, one row of the image is processed at a time, whatever :attr:`max_memory` is.
+
+        Raises:
+            ContractError: as :meth:`upsample` does.
+        """
+        attend, fitting = self._second_step(features, guidance, is_quick=True)
+        height, width = guidance.size
+        rows = max(fitting // width, 1)
+        chunks = zip(*(torch.split(part, rows * width, 1) for part in (guidance.pixels, guidance.queries)), strict=True)
+        for top, (pixels, queries) in zip(range(0, height, rows), chunks, strict=True):
+            strip = attend(pixels, queries)
+            yield top, strip.view(len(strip), -1, width, strip.shape[-1])
+
     def _upsample(self, features: Tensor, guidance: LoftUpGuidance, is_quick: bool) -> Tensor:
+        attend, fitting = self._second_step(features, guidance, is_quick)
+        chunks = zip(*(torch.split(part, fitting, 1) for part in (guidance.pixels, guidance.queries)), strict=True)
+        output = torch.cat([attend(pixels, queries) for pixels, queries in chunks], dim=1)
+        return output.view(len(features), *guidance.size, self.width).permute(0, 3, 1, 2)
+
+    def _second_step(
+        self, features: Tensor, guidance: LoftUpGuidance, is_quick: bool
+    ) -> tuple[Callable[[Tensor, Tensor], Tensor], int]:
+        """What makes features B×n×C of pixels and their queries B×n×D, and how many pixels it should get at a time."""
         batch, channels, height, width = features.shape
         if channels != self.width:
             raise ContractError(f"this LoftUp is for features of {self.width} channels, got {channels}")
@@ -181,12 +207,10 @@ class LoftUp(nn.Module):
         if has_gradient:  # the backward pass keeps what a forward pass overwrites
             per_pixel *= 3
         fitting = self._fitting(per_pixel, features, _CHUNK_GIB if is_quick and not has_gradient else math.inf)
-        attend: Callable[..., Tensor] = self._attend
+        attend: Callable[..., Tensor] = partial(self._attend, keys_values=keys_values)
         if has_gradient and fitting < guidance.pixels.shape[1]:
-            attend = partial(checkpoint, self._attend, use_reentrant=False, preserve_rng_state=False)
-        chunks = zip(torch.split(guidance.pixels, fitting, 1), torch.split(guidance.queries, fitting, 1), strict=True)
-        output = torch.cat([attend(pixels, queries, keys_values) for pixels, queries in chunks], dim=1)
-        return output.view(batch, *guidance.size, channels).permute(0, 3, 1, 2)
+            attend = partial(checkpoint, attend, use_reentrant=False, preserve_rng_state=False)
+        return attend, fitting
 
     def _layers(self) -> list[tuple[CrossAttention, FeedForward]]:
         layers: Any = self.ca_transformer["layers"]
@@ -220,8 +244,9 @@ class LoftUp(nn.Module):
         """Features of pixels: B×n×D, with their first queries, → B×n×C."""
         for index, (attention, feed_forward) in enumerate(self._layers()):
             asked = attention.queries(pixels) if index else queries
-            pixels = attention.attend(asked, *keys_values[index]) + pixels
-            pixels = feed_forward(pixels) + pixels
+            # In place, for new memory costs as much as the sum; nothing needs what is overwritten for its gradient.
+            pixels = attention.attend(asked, *keys_values[index]).add_(pixels)
+            pixels = feed_forward(pixels).add_(pixels)
         pixels = self.ca_transformer["norm"](pixels)
         projection = cast(nn.Conv2d, self.final_conv[0])
         # Applied to pixels in a row, a 1×1 convolution is a linear layer.
