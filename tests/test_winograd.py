@@ -59,10 +59,12 @@ def test_rows_are_made_strip_by_strip_and_rectified(strip: int, monkeypatch: pyt
         return cells[:, top:bottom]
 
     with torch.no_grad():
-        result = prepared(conv).of_rows(rows, cells.shape, rectify=True)
+        tops, strips = zip(*prepared(conv).strips(rows, cells.shape, rectify=True), strict=True)
+        result = torch.cat(strips, dim=1).permute(0, 3, 1, 2)
         torch.testing.assert_close(result, conv(values.relu()), rtol=0, atol=1e-12)
     assert values.min() < 0, "rectifying must not change what was handed out"
-    assert len(asked) == {1: 6, 200: 6, 10**9: 1}[strip]
+    assert len(asked) == len(tops) == {1: 6, 200: 6, 10**9: 1}[strip]
+    assert [max(top - 1, 0) for top in tops] == [top for top, _ in asked]
 
 
 def test_rounding_in_single_precision_stays_small() -> None:

@@ -41,6 +41,7 @@ from vfm_isbench.heads import ConvHead, HeadByStrips
 from vfm_isbench.heads.resized import EnlargedConv
 from vfm_isbench.probe import Probe
 from vfm_isbench.shortcut import QuickProbe
+from vfm_isbench.strips import RowsOfStrips
 from vfm_isbench.training import loop as training_loop
 from vfm_isbench.upsamplers import TwoStepUpsampler
 from vfm_isbench.upsamplers.loftup import LoftUp
@@ -71,9 +72,10 @@ def watch_parts(probe: Probe, device: torch.device) -> Stopwatch:
     watch.watch(probe.backbone, "forward", BACKBONE)
     watch.watch(probe.click_encoder, "forward", ENCODER)
     upsampler: Any = probe.upsampler
-    if isinstance(upsampler, LoftUp):  # one step and two steps both end in these
+    if isinstance(upsampler, LoftUp):  # all its ways end in these
         watch.watch(upsampler, "_encode_guidance", IMAGE)
-        watch.watch(upsampler, "_upsample", FEATURES)
+        for name in ("_upsample", "_second_step", "_attend"):
+            watch.watch(upsampler, name, FEATURES)
     elif isinstance(upsampler, TwoStepUpsampler):
         watch.watch(type(upsampler), "encode_guidance", IMAGE)
         watch.watch(type(upsampler), "upsample", FEATURES)
@@ -85,6 +87,7 @@ def watch_parts(probe: Probe, device: torch.device) -> Stopwatch:
     watch.watch(QuickProbe, "_first", FIRST)
     watch.watch(QuickProbe, "_enlarged", FIRST)
     watch.watch(EnlargedConv, "rows", FIRST)
+    watch.watch(RowsOfStrips, "__call__", FIRST)  # what the second convolution asks for
     watch.watch(ConvHead, "after_first", SECOND)
     watch.watch(HeadByStrips, "after_first", SECOND)
     watch.watch(evaluation_loop, "next_click", CLICKER)

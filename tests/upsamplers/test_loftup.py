@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vfm_isbench.errors import ContractError, WeightsError
-from vfm_isbench.upsamplers import TwoStepUpsampler, check_upsampler, identity_of
+from vfm_isbench.upsamplers import StripwiseUpsampler, TwoStepUpsampler, check_upsampler, identity_of
 from vfm_isbench.upsamplers.loftup import LoftUp, loftup_from_state_dict
 
 WIDTH = 8
@@ -257,6 +257,32 @@ def test_chunks_shrink_with_the_memory_allowed() -> None:
     assert len(sizes[1.0]) == 1
     assert set(sizes[TINY]) == {1}
     assert sizes[5e-5][0] == pytest.approx(2 * sizes[2.5e-5][0], abs=1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    grid=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    batch=st.integers(1, 2),
+    gib=st.floats(1e-7, 1e-4),
+    has_gradient=st.booleans(),
+)
+def test_strips_are_what_the_whole_step_returns(
+    grid: tuple[int, int], size: tuple[int, int], batch: int, gib: float, has_gradient: bool
+) -> None:
+    features, image = (tensor.double() for tensor in random_pair(grid, size, batch))
+    upsampler = small_loftup().double()
+    assert isinstance(upsampler, StripwiseUpsampler)
+    guidance = upsampler.encode_guidance(image)
+    with torch.set_grad_enabled(has_gradient):
+        whole = upsampler.upsample(features, guidance).permute(0, 2, 3, 1)
+        upsampler.max_memory = gib
+        next_row = 0
+        for top, strip in upsampler.upsample_strips(features, guidance):
+            assert top == next_row
+            next_row += strip.shape[1]
+            torch.testing.assert_close(strip, whole[:, top:next_row], atol=1e-10, rtol=1e-10)
+    assert next_row == size[0]
 
 
 def test_gradient_through_chunks_equals_that_through_the_whole() -> None:

@@ -207,9 +207,12 @@ class LoftUp(nn.Module):
         if has_gradient:  # the backward pass keeps what a forward pass overwrites
             per_pixel *= 3
         fitting = self._fitting(per_pixel, features, _CHUNK_GIB if is_quick and not has_gradient else math.inf)
-        attend: Callable[..., Tensor] = partial(self._attend, keys_values=keys_values)
+
+        def attend(pixels: Tensor, queries: Tensor) -> Tensor:
+            return self._attend(pixels, queries, keys_values)
+
         if has_gradient and fitting < guidance.pixels.shape[1]:
-            attend = partial(checkpoint, attend, use_reentrant=False, preserve_rng_state=False)
+            return partial(checkpoint, attend, use_reentrant=False, preserve_rng_state=False), fitting
         return attend, fitting
 
     def _layers(self) -> list[tuple[CrossAttention, FeedForward]]:
