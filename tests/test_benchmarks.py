@@ -119,12 +119,12 @@ def test_early_stop_on_a_recorded_model(parity_root: Path, real_root: Path, tmp_
     (data / "GrabCut").symlink_to(real_root / "GrabCut")
     load("ratios").main(
         [*TINY, "--rounds", "1", "--parts", "early_stop", "--parity", str(tmp_path), "--data-root", str(data)]
-        + ["--objects", "2", "--clicks", "6", "--json", str(tmp_path / "ratios.json")]
+        + ["--objects", "2", "--clicks", "6", "--stop-at", "40", "90", "--json", str(tmp_path / "ratios.json")]
     )
-    (row,) = results(tmp_path, "ratios")["early_stop"]
-    assert row["equal"]
-    assert row["objects"] == 2
-    assert row["clicks"]["early stop"] <= row["clicks"]["all clicks"] == 12
+    low, high = results(tmp_path, "ratios")["early_stop"]
+    assert low["equal"] and high["equal"]
+    assert low["objects"] == high["objects"] == 2
+    assert low["clicks"]["stop"] < high["clicks"]["stop"] <= high["clicks"]["all"] == 12
 
 
 def test_early_stop_scores_differ_where_a_click_does() -> None:
@@ -132,9 +132,10 @@ def test_early_stop_scores_differ_where_a_click_does() -> None:
         return [SimpleNamespace(ious=ious)]
 
     scores = load("ratio_early_stop")._scores
-    assert scores(evidence(0.5, 0.95, 0.97), 3) == scores(evidence(0.5, 0.95), 3)
-    assert scores(evidence(0.5, 0.95, 0.97), 3) != scores(evidence(0.5, 0.86, 0.97), 3)
-    assert scores(evidence(0.5, 0.95, 0.97), 3) != scores(evidence(0.6, 0.95), 3)
+    assert scores(evidence(0.5, 0.95, 0.97), 3, 90) == scores(evidence(0.5, 0.95), 3, 90)
+    assert scores(evidence(0.5, 0.95, 0.97), 3, 90) != scores(evidence(0.5, 0.86, 0.97), 3, 90)
+    assert scores(evidence(0.5, 0.95, 0.97), 3, 90) != scores(evidence(0.6, 0.95), 3, 90)
+    assert scores(evidence(0.5, 0.95, 0.97), 3, 80) == scores(evidence(0.5, 0.84, 0.97), 3, 80)
 
 
 def test_early_stop_needs_recorded_models(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import case, finish, parser, started
-from ratio_early_stop import early_stop_table, measure_early_stop
+from ratio_early_stop import STOPS, early_stop_table, measure_early_stop
 from ratio_evaluation import TARGETS, bound_table, evaluation_table, measure_evaluation
 from ratio_training import TARGETS as TRAINING_TARGETS
 from ratio_training import measure_training, training_table
@@ -43,6 +43,9 @@ def arguments() -> argparse.ArgumentParser:
         "--parity", type=Path, help="recorded models in end_to_end/, for early_stop; without it, left out"
     )
     made.add_argument("--objects", type=int, default=10, help="per data set, for early_stop (default 10)")
+    made.add_argument(
+        "--stop-at", nargs="+", type=int, default=list(STOPS), metavar="IOU", help="in percent, for early_stop"
+    )
     return made
 
 
@@ -65,7 +68,8 @@ def markdown(results: dict[str, Any]) -> str:
         )
     if rows := results.get("early_stop"):
         parts.append(
-            f"### Early stop at 80, 85 and 90 %\n\nSeconds for all objects, fast way.\n\n{early_stop_table(rows)}"
+            "### Early stop\n\nSeconds for all objects, fast way. What is saved is the clicks that are not placed: it "
+            f"takes a model that reaches the IoU to stop at.\n\n{early_stop_table(rows)}"
         )
     return "\n\n".join(parts)
 
