@@ -20,7 +20,7 @@ from small_archives import small_files
 from test_docs import DOCS, fences
 
 SPEED = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
-PROGRAMS = ("ratios", "memory", "growth", "distances", "parts", "all", "upsamplers")
+PROGRAMS = ("ratios", "memory", "growth", "distances", "parts", "precision", "all", "upsamplers")
 TINY = ["--backbone", "fake", "--image-size", "28", "--rounds", "2", "--device", "cpu"]
 CPU = torch.device("cpu")
 
@@ -141,6 +141,36 @@ def test_early_stop_scores_differ_where_a_click_does() -> None:
 def test_early_stop_needs_recorded_models(capsys: pytest.CaptureFixture[str]) -> None:
     load("ratios").main([*TINY, "--parts", "early_stop"])
     assert "needs --parity" in capsys.readouterr().out
+
+
+def test_precision_of_a_recorded_model(parity_root: Path, real_root: Path, tmp_path: Path) -> None:
+    name = "identity_pre-upsampler_simple-vit"
+    load("precision").main(
+        ["--models", str(parity_root / "end_to_end" / f"{name}.safetensors"), "--data-root", str(real_root)]
+        + ["--objects", "1", "--device", "cpu", "--precisions", "bfloat16", "float32"]
+        + ["--json", str(tmp_path / "precision.json")]
+    )
+    rough, exact = results(tmp_path, "precision")["models"]
+    assert (rough["model"], rough["precision"], rough["objects"]) == (name, "bfloat16", 4)
+    assert 0 < rough["first_iou"] < 0.05
+    assert exact["first_iou"] == exact["mean_iou"] == 0
+    assert exact["same_clicks"] == 4
+    recorded = json.loads((parity_root / "end_to_end" / f"{name}.json").read_text(encoding="utf-8")).values()
+    clicks = [next((n for n, iou in enumerate(one["objects"][0]["iou"], 1) if iou >= 0.8), 20) for one in recorded]
+    assert exact["noc"]["80"]["float32"] == np.mean(clicks)
+    assert f"| {name} | bfloat16 | 4 | {np.mean(clicks):.2f}, " in load("precision").markdown({"models": [rough]})
+
+
+def test_changes_of_noc_are_counted_by_object() -> None:
+    def found(*objects: tuple[float, ...]) -> list[Any]:
+        return [SimpleNamespace(evidence=[SimpleNamespace(clicks=len(ious), ious=ious) for ious in objects])]
+
+    changes = load("precision")._changes
+    change = changes(found((0.5, 0.86), (0.5, 0.91)), found((0.81, 0.86), (0.5, 0.89)), 2)
+    assert change["noc"][80] == {"float32": 2.0, "change": -0.5, "objects": 1}
+    assert change["noc"][85] == {"float32": 2.0, "change": 0.0, "objects": 0}
+    assert change["noc"][90]["objects"] == 0  # one that is never reached counts as all clicks
+    assert change["first_iou"] == pytest.approx(0.31)
 
 
 def test_memory_in_processes_of_their_own(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
     python benchmarks/speed/all.py --data-root DATA --parity RECORDED --folder speed-results
 
-Runs ratios.py, memory.py, growth.py, distances.py and parts.py one after the other, each in a process of its own,
-keeps their values as JSON in the folder, and writes benchmarks/reports/DATE-speed.md with the pictures beside it.
-Nothing else should run on the machine. With --report-only the report is written again from the values in the folder.
+Runs ratios.py, memory.py, growth.py, distances.py, parts.py and, given trained models, precision.py one after the other,
+each in a process of its own, keeps their values as JSON in the folder, and writes benchmarks/reports/DATE-speed.md with
+the pictures beside it. Nothing else should run on the machine. With --report-only the report is written again from the values in the folder.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from typing import Any
 from timing import machine_line
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = ("ratios", "memory", "growth", "distances", "parts")
+PROGRAMS = ("ratios", "memory", "growth", "distances", "parts", "precision")
 TITLES = {
     "ratios": "How many times sooner",
     "memory": "Peak memory",
     "growth": "Growth",
     "distances": "Distance transforms",
     "parts": "Where the time goes",
+    "precision": "Less precise arithmetic",
 }
 _PICTURES = ("growth", "parts")
 
@@ -41,6 +42,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
     made.add_argument("--data-root", type=Path, help="holds GrabCut/, Berkeley/, …; without it, the embedded scenes")
     made.add_argument("--parity", type=Path, help="recorded models in end_to_end/, for early_stop")
+    made.add_argument("--models", type=Path, nargs="+", help="trained models for precision.py; without them, left out")
     made.add_argument("--backbone", help="as of every program")
     made.add_argument("--image-size", type=int, help="as of every program")
     made.add_argument("--rounds", type=int, help="as of every program")
@@ -72,6 +74,8 @@ def command_of(program: str, options: argparse.Namespace) -> list[str]:
         taken["picture"] = options.folder / f"{program}.svg"
     given = {f"--{name.replace('_', '-')}": str(value) for name, value in taken.items() if value is not None}
     words = [word for pair in given.items() for word in pair]
+    if program == "precision":
+        words += ["--models", *map(str, options.models)]
     return [sys.executable, str(HERE / f"{program}.py"), *words, *shlex.split(getattr(options, program))]
 
 
@@ -127,6 +131,8 @@ def main(argv: list[str] | None = None) -> None:
     report = options.report or HERE.parent / "reports" / f"{today}-speed.md"
     if not options.report_only:
         for program in options.programs:
+            if program == "precision" and not options.models:
+                continue
             command = command_of(program, options)
             print(f"\n$ {shlex.join(command[1:])}", flush=True)
             subprocess.run(command, check=True)
