@@ -110,12 +110,22 @@ def test_heads_of_any_depth(layers: int) -> None:
         torch.testing.assert_close(found, probe(images, click_maps), rtol=0, atol=1e-5)
 
 
-LEARNED = [LoftUp, FeatUpJBU, LiFT]
+def learned(kind: Callable[[int], Upsampler]) -> Upsampler:
+    """With the same random weights in every run.
+
+    One seed in twelve puts a value so near to the kink of a ReLU that rounding decides its gradient; this one does not.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return kind(8)
+
+
+LEARNED = [learned(kind) for kind in (LoftUp, FeatUpJBU, LiFT)]
 
 
 @pytest.mark.usefixtures("convolutions")
 @pytest.mark.parametrize("head", get_args(HeadName))
-@pytest.mark.parametrize("upsampler", [*UPSAMPLERS, *(kind(8) for kind in LEARNED)], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("upsampler", [*UPSAMPLERS, *LEARNED], ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize("injection", get_args(Injection))
 def test_a_training_step_is_that_of_the_probe(injection: Injection, upsampler: Upsampler, head: HeadName) -> None:
     """Iterative clicks, logits and gradients."""

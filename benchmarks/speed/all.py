@@ -2,9 +2,10 @@
 
     python benchmarks/speed/all.py --data-root DATA --parity RECORDED --folder speed-results
 
-Runs ratios.py, memory.py, growth.py, distances.py, parts.py and, given trained models, precision.py one after the other,
-each in a process of its own, keeps their values as JSON in the folder, and writes benchmarks/reports/DATE-speed.md with
-the pictures beside it. Nothing else should run on the machine. With --report-only the report is written again from the values in the folder.
+Runs ratios.py, memory.py, growth.py, distances.py, parts.py and, given trained models, precision.py one after the
+other, each in a process of its own, keeps their values as JSON in the folder, and writes
+benchmarks/reports/DATE-speed.md with the pictures beside it. Nothing else should run on the machine. With --report-only
+the report is written again from the values in the folder.
 """
 
 from __future__ import annotations
