@@ -85,6 +85,7 @@ def test_ratios_of_evaluations(folder: Path) -> None:
         assert row["clicks"] == {"slow": 2, "fast": 3}
         assert all(len(row[key]) == 2 and min(row[key]) > 0 for key in ("slow", "fast", "direct", "winograd"))
         assert all(1 <= crops <= 3 for crops in row["crops"])
+        assert all(0 < crop < 3 * click for crop, click in zip(row["crop"], row["fast"], strict=True))
         assert all(0 < row["clicker"][turn] < row["outside_network"][turn] < 1 for turn in range(2))
         assert len({found["object"] for found in row["agreement"]}) == 2, "a round has an object of its own"
         assert all(found["same_clicks"] and found["iou_difference"] < 1e-3 for found in row["agreement"])
@@ -110,7 +111,7 @@ def test_objects_that_part_are_reported() -> None:
     assert parted["iou_difference"] == 0
 
 
-def test_early_stop_on_a_recorded_model(parity_root: Path, real_root: Path, tmp_path: Path) -> None:
+def test_recorded_models(parity_root: Path, real_root: Path, tmp_path: Path) -> None:
     name = "identity_pre-upsampler_simple-vit.safetensors"
     (tmp_path / "end_to_end").mkdir()
     (tmp_path / "end_to_end" / name).symlink_to(parity_root / "end_to_end" / name)
@@ -118,9 +119,14 @@ def test_early_stop_on_a_recorded_model(parity_root: Path, real_root: Path, tmp_
     data.mkdir()
     (data / "GrabCut").symlink_to(real_root / "GrabCut")
     load("ratios").main(
-        [*TINY, "--rounds", "1", "--parts", "early_stop", "--parity", str(tmp_path), "--data-root", str(data)]
+        [*TINY, "--rounds", "1", "--parts", "recorded", "early_stop"]
+        + ["--parity", str(tmp_path), "--data-root", str(data)]
         + ["--objects", "2", "--clicks", "6", "--stop-at", "40", "90", "--json", str(tmp_path / "ratios.json")]
     )
+    (row,) = results(tmp_path, "ratios")["recorded"]
+    assert row["clicks"] == {"slow": 6, "fast": 6}
+    assert 1 < row["crops"][0] <= 6, "the crop follows what is predicted"
+    assert all(found["same_clicks"] and found["iou_difference"] < 1e-4 for found in row["agreement"])
     low, high = results(tmp_path, "ratios")["early_stop"]
     assert low["equal"] and high["equal"]
     assert low["objects"] == high["objects"] == 2

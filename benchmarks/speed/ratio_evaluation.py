@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.reference import assemble_reference, read_reference
+from vfm_isbench.reference import protocol_of as reference_protocol
 from vfm_isbench.shortcut import QuickProbe, WholeProbe
 from vfm_isbench.winograd import Winograd
 
@@ -44,32 +46,48 @@ def measure_evaluation(options: argparse.Namespace, device: torch.device) -> lis
     rows = []
     for one in options.cases:
         protocol = protocol_of(one, options, max_clicks=options.clicks)
+        few = protocol.replace(max_clicks=min(options.slow_clicks, options.clicks))
         probe = probe_of(one, protocol, device)
-        dataset = evaluation_datasets(options, protocol)[0]
-        rows.append(_measure_case(one, probe, dataset, protocol, options, device))
+        row = _measure(
+            probe, {"slow": few, "fast": protocol}, evaluation_datasets(options, protocol)[0], options, device
+        )
+        rows.append({"case": str(one), "target": TARGETS.get(one), **row})
         print(evaluation_table(rows[-1:]).splitlines()[-1], flush=True)
     return rows
 
 
-def _measure_case(
-    one: Case,
+def measure_recorded(options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
+    """The same of recorded models, which are small but trained: crops change, and every click can be compared."""
+    rows = []
+    for path in sorted((options.parity / "end_to_end").glob("*.safetensors")):
+        model = read_reference(path)
+        protocol = reference_protocol(model).replace(max_clicks=options.clicks)
+        probe, dataset = assemble_reference(model).to(device), evaluation_datasets(options, protocol)[0]
+        row = _measure(probe, dict.fromkeys(WAYS, protocol), dataset, options, device)
+        rows.append({"case": path.stem, "target": None, **row})
+        print(evaluation_table(rows[-1:]).splitlines()[-1], flush=True)
+    return rows
+
+
+def _measure(
     probe: Probe,
+    protocols: dict[str, Protocol],
     dataset: ObjectDataset,
-    protocol: Protocol,
     options: argparse.Namespace,
     device: torch.device,
 ) -> dict[str, Any]:
-    protocols = {"slow": protocol.replace(max_clicks=min(options.slow_clicks, options.clicks)), "fast": protocol}
-    conv = UnavoidableConv(probe, options.image_size, device)
+    """Values of every round, by both ways, each under its own protocol."""
+    protocol = protocols["fast"]
+    conv = UnavoidableConv(probe, protocol.image_size, device)
     conv.direct(), conv.winograd()
     for way in WAYS:
         evaluated(probe, SomeObjects(dataset, 0, 1), protocol.replace(max_clicks=1), SPEEDS[way])
     row: dict[str, Any] = {
-        "case": str(one),
-        "target": TARGETS.get(one),
         "data": dataset.name,
         "clicks": {way: protocols[way].max_clicks for way in WAYS},
-        **{key: [] for key in (*WAYS, "crops", "outside_network", "clicker", "direct", "winograd", "agreement")},
+        **{
+            key: [] for key in (*WAYS, "crops", "crop", "outside_network", "clicker", "direct", "winograd", "agreement")
+        },
     }
     for turn in range(options.rounds):
         objects = SomeObjects(dataset, turn * options.objects_per_round, options.objects_per_round)
@@ -81,6 +99,7 @@ def _measure_case(
             row[way].append(found[way].per_click)
             if way == "fast":
                 row["crops"].append(watch.counts["encode"] / len(objects.objects))
+                row["crop"].append(watch.seconds["encode"] / watch.counts["encode"])
                 row["outside_network"].append(1 - watch.seconds.total() / found[way].seconds)
                 row["clicker"].append(found[way].times.clicking / found[way].seconds)
         row["direct"].append(seconds(conv.direct, device))
@@ -139,7 +158,7 @@ def _agreement(slow: Evaluated, fast: Evaluated) -> list[dict[str, Any]]:
 
 def evaluation_table(rows: Sequence[dict[str, Any]]) -> str:
     """How many times sooner, in Markdown."""
-    head = ["upsampler, injection", "slow, s/click", "fast, s/click", "ratio", "target", "crops per object"]
+    head = ["upsampler, injection", "slow, s/click", "fast, s/click", "ratio", "target", "crops per object", "s/crop"]
     return table([*head, "outside the network, % (≤ 5)", "of it clicker and IoU"], [_cells(row) for row in rows])
 
 
@@ -157,6 +176,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{ratio(row['slow'], row['fast']):.2f}",
         "–" if row["target"] is None else f"≥ {row['target']}",
         spread(row["crops"]),
+        spread(row["crop"]),
         spread(row["outside_network"], 100),
         spread(row["clicker"], 100),
     ]

@@ -16,11 +16,11 @@ from typing import Any
 
 from cases import case, finish, parser, started
 from ratio_early_stop import STOPS, early_stop_table, measure_early_stop
-from ratio_evaluation import TARGETS, bound_table, evaluation_table, measure_evaluation
+from ratio_evaluation import TARGETS, bound_table, evaluation_table, measure_evaluation, measure_recorded
 from ratio_training import TARGETS as TRAINING_TARGETS
 from ratio_training import measure_training, training_table
 
-PARTS = ("evaluation", "training", "early_stop")
+PARTS = ("evaluation", "recorded", "training", "early_stop")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--training-cases", nargs="+", type=case, default=list(TRAINING_TARGETS), metavar="U:I")
     made.add_argument("--batch-size", type=int, default=2, help="of the training steps (default 2)")
     made.add_argument(
-        "--parity", type=Path, help="recorded models in end_to_end/, for early_stop; without it, left out"
+        "--parity", type=Path, help="recorded models in end_to_end/; without it, parts that need them are left out"
     )
     made.add_argument("--objects", type=int, default=10, help="per data set, for early_stop (default 10)")
     made.add_argument(
@@ -60,6 +60,12 @@ def markdown(results: dict[str, Any]) -> str:
             f"{rows[0]['data']}.\n\n{evaluation_table(rows)}\n\nOf both convolutions at image size one is needed for "
             "every click: how much of a click it takes by either algorithm (bilinear is meant to come to 0.85), and "
             f"whether both ways agree.\n\n{bound_table(rows)}"
+        )
+    if rows := results.get("recorded"):
+        clicks = rows[0]["clicks"]["fast"]
+        parts.append(
+            "### Recorded models, seconds per click\n\nSmall networks, but trained: the crop follows the prediction, and "
+            f"both ways place all {clicks} clicks.\n\n{evaluation_table(rows)}\n\n{bound_table(rows)}"
         )
     if rows := results.get("training"):
         parts.append(
@@ -82,11 +88,11 @@ def main(argv: list[str] | None = None) -> None:
         results["evaluation"] = measure_evaluation(options, device)
     if "training" in options.parts:
         results["training"] = measure_training(options, device)
-    if "early_stop" in options.parts:
-        if options.parity:
-            results["early_stop"] = measure_early_stop(options, device)
-        else:
-            print("early_stop left out: it needs --parity")
+    for part, measure in (("recorded", measure_recorded), ("early_stop", measure_early_stop)):
+        if part in options.parts and options.parity:
+            results[part] = measure(options, device)
+        elif part in options.parts:
+            print(f"{part} left out: it needs --parity")
     print(f"\n{markdown(results)}")
     finish(results, options)
 

@@ -80,6 +80,13 @@ class TwoSteps(Upsampler):
         return self.upsample(features, self.encode_guidance(image))
 
 
+class Strips(TwoSteps):
+    def upsample_strips(self, features, guidance):
+        cells = self.upsample(features, guidance).permute(0, 2, 3, 1)
+        for top in range(0, cells.shape[1], 4):
+            yield top, cells[:, top : top + 4]
+
+
 class WholeModel(nn.Module):
     def __init__(self):
         super().__init__()
@@ -126,6 +133,10 @@ def unnamed():
 
 def features_first():
     return FeaturesFirst()
+
+
+def strips():
+    return Strips()
 
 
 def two_steps():

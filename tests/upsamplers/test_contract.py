@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -198,6 +199,38 @@ def test_two_steps_must_equal_the_call() -> None:
     check(TwoSteps(1))
     with pytest.raises(ContractError, match=r"encode_guidance\(image\)\) returned .* differs by 1.0e\+00"):
         check(TwoSteps(2))
+
+
+class Strips(TwoSteps):
+    """To the size of the image, three rows at a time."""
+
+    def __init__(self, factor: float = 1, rows: int | None = None, skipped: int = 0) -> None:
+        super().__init__(factor)
+        self.rows, self.skipped = rows, skipped
+
+    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
+        return functional.interpolate(features, image.shape[-2:])
+
+    def encode_guidance(self, image: Tensor) -> Any:
+        return image
+
+    def upsample(self, features: Tensor, guidance: Any) -> Tensor:
+        return self(features, guidance)
+
+    def upsample_strips(self, features: Tensor, guidance: Tensor) -> Iterator[tuple[int, Tensor]]:
+        cells = self(features, guidance).permute(0, 2, 3, 1)[:, : self.rows] * self.factor
+        for top in range(0, cells.shape[1], 3):
+            yield top + self.skipped, cells[:, top : top + 3]
+
+
+def test_strips_must_equal_the_call() -> None:
+    check(Strips())
+    with pytest.raises(ContractError, match=r"upsample_strips\(\) gave .* differs by 1.0e\+00 .* or rename it"):
+        check(Strips(factor=2))
+    with pytest.raises(ContractError, match="which is not of the image's size"):
+        check(Strips(rows=-1))
+    with pytest.raises(ContractError, match="gave rows from 1 on where 0 was to come next"):
+        check(Strips(skipped=1))
 
 
 class Brighter(Bilinear):

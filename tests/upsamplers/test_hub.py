@@ -14,7 +14,14 @@ from torch import nn
 from upsamplers.hub_repositories import write_repository, zip_repository
 
 from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchWarning, WeightsError
-from vfm_isbench.upsamplers import LoadOptions, TwoStepUpsampler, check_upsampler, find_module, identity_of
+from vfm_isbench.upsamplers import (
+    LoadOptions,
+    StripwiseUpsampler,
+    TwoStepUpsampler,
+    check_upsampler,
+    find_module,
+    identity_of,
+)
 from vfm_isbench.upsamplers.base import Upsampler
 from vfm_isbench.upsamplers.hub import load_from_hub
 
@@ -88,8 +95,17 @@ def test_two_steps_and_declarations_are_passed_on(folder: Path) -> None:
     assert isinstance(upsampler, TwoStepUpsampler)
     guidance = upsampler.encode_guidance(IMAGE)
     assert torch.equal(upsampler.upsample(FEATURES, guidance), upsampler(FEATURES, IMAGE))
+    assert not isinstance(upsampler, StripwiseUpsampler)
     assert not isinstance(load_from_hub(f"{folder}:anyup", CONSENT), TwoStepUpsampler)
     assert not load_from_hub(f"{folder}:anyup", CONSENT).keeps_patch_resolution  # type: ignore[attr-defined]
+
+
+def test_strips_are_passed_on(folder: Path) -> None:
+    upsampler = load_from_hub(f"{folder}:strips", CONSENT)
+    assert isinstance(upsampler, StripwiseUpsampler)
+    tops, strips = zip(*upsampler.upsample_strips(FEATURES, upsampler.encode_guidance(IMAGE)), strict=True)
+    assert tops == tuple(range(0, IMAGE.shape[-2], 4))
+    assert torch.equal(torch.cat(strips, dim=1).permute(0, 3, 1, 2), upsampler(FEATURES, IMAGE))
 
 
 def test_the_source_is_recorded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +268,11 @@ class Up:
         from src.second import FACTOR
         return guidance * FACTOR * features
 
+    def upsample_strips(self, features, guidance):
+        for row in range(features.shape[2]):
+            from src.second import FACTOR
+            yield row, guidance * FACTOR * features[:, :, row : row + 1].permute(0, 2, 3, 1)
+
     def __call__(self, features, image):
         return self.upsample(features, self.encode_guidance(image))
 """
@@ -275,6 +296,10 @@ def test_what_a_repository_imports_only_while_it_computes_is_its_own(
             assert isinstance(upsampler, TwoStepUpsampler)
             guidance = upsampler.encode_guidance(IMAGE)
             assert torch.equal(upsampler.upsample(FEATURES, guidance), factor**2 * FEATURES)
+            assert isinstance(upsampler, StripwiseUpsampler)
+            for row, strip in upsampler.upsample_strips(FEATURES, guidance):
+                assert sys.modules["src"] is mine, "between two strips, others run"
+                assert torch.equal(strip[:, 0].mT, factor**2 * FEATURES[:, :, row])
     assert sys.modules["src"] is mine and "src.first" not in sys.modules
     assert sys.path == path
 

@@ -27,7 +27,7 @@ An upsampler *may* declare, as attributes:
 * ``upsampler_source: Mapping[str, JSON value]``: where code and weights came from (repository, commit, SHA-256 of the
   weights file, attention backend, …); kept with every result.
 
-and it may offer the two steps of :class:`TwoStepUpsampler`.
+and it may offer the two steps of :class:`TwoStepUpsampler`, and the strips of :class:`StripwiseUpsampler`.
 """
 
 
@@ -60,12 +60,15 @@ class TwoStepUpsampler(Protocol):
 class StripwiseUpsampler(TwoStepUpsampler, Protocol):
     """An upsampler in two steps, the second of which can be taken strip by strip.
 
-    Evaluation uses it on CPUs where features change with every click: a map of the head's width at the size of the
-    image need then never be in memory as a whole.
+    Evaluation uses it on CPUs where features change with every click: a map of features at the size of the image need
+    then never be in memory as a whole.
     """
 
     def upsample_strips(self, features: Tensor, guidance: Any, /) -> Strips:
-        """Make what ``upsample`` returns strip by strip; it must be of the size of the image."""
+        """Give what ``upsample`` returns strip by strip, from the top: first row, and B×rows×W×C.
+
+        Together they must be of the image's size.
+        """
         ...
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vfm_isbench.errors import ContractError, VfmIsbenchWarning
-from vfm_isbench.upsamplers.base import TwoStepUpsampler, Upsampler, interpolation_of
+from vfm_isbench.upsamplers.base import StripwiseUpsampler, TwoStepUpsampler, Upsampler, interpolation_of
 from vfm_isbench.upsamplers.freezing import count_parameters, freeze
 from vfm_isbench.upsamplers.violations import call_checked, check_callable, check_gradient, shape_of
 
@@ -85,9 +85,9 @@ def check_upsampler(
 
     Raises:
         ContractError: if it is not callable, raises, changes its inputs, passes no gradient where it must, has two
-            steps that do not equal the call, is not the interpolation that it declares to be, or returns anything but
-            finite floating-point features B×C×H'×W' on the device, H'×W' at least h×w. Non-determinism and dependence
-            on the rest of the batch warn (``VfmIsbenchWarning``) and are recorded instead.
+            steps or strips that do not equal the call, is not the interpolation that it declares to be, or returns
+            anything but finite floating-point features B×C×H'×W' on the device, H'×W' at least h×w. Non-determinism and
+            dependence on the rest of the batch warn (``VfmIsbenchWarning``) and are recorded instead.
     """
     check_callable(upsampler)
     freeze(upsampler)
@@ -109,7 +109,10 @@ def check_upsampler(
         check_gradient(upsampler, features, image, generator)
     repeat_deviation = _deviation(again, output)
     if isinstance(upsampler, TwoStepUpsampler):
-        _check_two_steps(upsampler, features, image, output, max(BATCH_TOLERANCE, 2 * repeat_deviation))
+        tolerance = max(BATCH_TOLERANCE, 2 * repeat_deviation)
+        _check_two_steps(upsampler, features, image, output, tolerance)
+        if isinstance(upsampler, StripwiseUpsampler):
+            _check_strips(upsampler, features, image, output, tolerance)
     _check_interpolation(upsampler, features, image, output)
     batch_deviation = _deviation(torch.cat(alone), output)
     notes = []
@@ -173,6 +176,31 @@ def _check_two_steps(
             f"upsample(features, encode_guidance(image)) returned {shape_of(composed)}, which differs by "
             f"{deviation:.1e} of the largest output from the {shape_of(output)} that calling the upsampler returned; "
             "both must be equal: mend the two steps, or leave them out or rename them"
+        )
+
+
+def _check_strips(
+    upsampler: StripwiseUpsampler, features: Tensor, image: Tensor, output: Tensor, tolerance: float
+) -> None:
+    def put_together(features: Tensor, image: Tensor) -> Tensor:
+        strips = [*upsampler.upsample_strips(features, upsampler.encode_guidance(image))]
+        next_row = 0
+        for top, strip in strips:
+            if top != next_row:
+                raise ValueError(f"upsample_strips() gave rows from {top} on where {next_row} was to come next")
+            next_row += strip.shape[1]
+        return torch.cat([strip for _, strip in strips], dim=1).permute(0, 3, 1, 2)
+
+    with torch.no_grad():
+        whole = call_checked(put_together, features, image)
+    advice = "mend upsample_strips(), or leave it out or rename it"
+    if whole.shape[-2:] != image.shape[-2:]:
+        raise ContractError(f"upsample_strips() gave {shape_of(whole)}, which is not of the image's size: {advice}")
+    deviation = _deviation(whole, output) if whole.shape == output.shape else float("inf")
+    if deviation > tolerance:
+        raise ContractError(
+            f"upsample_strips() gave {shape_of(whole)} in all, which differs by {deviation:.1e} of the largest output "
+            f"from the {shape_of(output)} that calling the upsampler returned: {advice}"
         )
 
 

@@ -18,8 +18,15 @@ from torch import Tensor, nn
 
 from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.registry import unknown_name
+from vfm_isbench.strips import Strips
 from vfm_isbench.upsamplers.adapters import Style, adapt, detect_style
-from vfm_isbench.upsamplers.base import TwoStepUpsampler, Upsampler, interpolation_of, keeps_patch_resolution
+from vfm_isbench.upsamplers.base import (
+    StripwiseUpsampler,
+    TwoStepUpsampler,
+    Upsampler,
+    interpolation_of,
+    keeps_patch_resolution,
+)
 from vfm_isbench.upsamplers.freezing import find_module
 from vfm_isbench.upsamplers.specs import LoadOptions
 
@@ -115,6 +122,36 @@ class TwoStepSourced(Sourced):
         """The upsampler's second step."""
         with in_place(self.modules):
             return self.upsampler.upsample(features, guidance)
+
+
+@dataclass(frozen=True)
+class StripwiseSourced(TwoStepSourced):
+    """The same for an upsampler whose second step can be taken strip by strip."""
+
+    upsampler: StripwiseUpsampler
+
+    def upsample_strips(self, features: Tensor, guidance: Any) -> Strips:
+        """The upsampler's second step, strip by strip."""
+        # Between two strips, other code runs, with modules of its own.
+        with in_place(self.modules):
+            strips = iter(self.upsampler.upsample_strips(features, guidance))
+        while True:
+            with in_place(self.modules):
+                following = next(strips, None)
+            if following is None:
+                return
+            yield following
+
+
+def sourced(
+    upsampler: Upsampler, name: str, source: Mapping[str, Any], modules: RepositoryModules | None = None
+) -> Sourced:
+    """Declare name and source of an upsampler of other people; what it offers beyond a call stays."""
+    if isinstance(upsampler, StripwiseUpsampler):
+        return StripwiseSourced(upsampler, name, source, modules)
+    if isinstance(upsampler, TwoStepUpsampler):
+        return TwoStepSourced(upsampler, name, source, modules)
+    return Sourced(upsampler, name, source, modules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +286,7 @@ def with_source(
         "style": style,
         "attention": attention_backend(found),
     }
-    if isinstance(upsampler, TwoStepUpsampler):
-        return TwoStepSourced(upsampler, name, complete, modules)
-    return Sourced(upsampler, name, complete, modules)
+    return sourced(upsampler, name, complete, modules)
 
 
 def attention_backend(upsampler: object) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError
 from vfm_isbench.plugins import Plugin, Plugins
 from vfm_isbench.registry import unknown_name
 from vfm_isbench.upsamplers.adapters import FEATURE_NAMES, IMAGE_NAMES, detect_style, to_contract
-from vfm_isbench.upsamplers.base import UPSAMPLERS, TwoStepUpsampler, Upsampler
+from vfm_isbench.upsamplers.base import UPSAMPLERS, Upsampler
 from vfm_isbench.upsamplers.featup import FeatUpJBU
-from vfm_isbench.upsamplers.foreign_code import Sourced, TwoStepSourced
+from vfm_isbench.upsamplers.foreign_code import sourced
 from vfm_isbench.upsamplers.specs import LOADERS, OWN_LOADERS, LoadOptions
 from vfm_isbench.upsamplers.violations import check_callable
 
@@ -98,8 +98,7 @@ def _from_plugin(plugin: Plugin) -> Upsampler:
     if isinstance(made, FeatUpJBU):  # not wrapped, for the protocol decides about its channel norm
         made.upsampler_name, cast(Any, made).upsampler_source = plugin.name, source
         return plugin.mark(made)
-    wrap = TwoStepSourced if isinstance(made, TwoStepUpsampler) else Sourced
-    return plugin.mark(wrap(made, plugin.name, source))
+    return plugin.mark(sourced(made, plugin.name, source))
 
 
 def _make(spec: str, found: Any) -> Any:
