@@ -168,6 +168,12 @@ def bound_table(rows: Sequence[dict[str, Any]]) -> str:
     return table([*head, "objects with the same clicks", "largest IoU difference"], [_bound(row) for row in rows])
 
 
+def agreement_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Whether both ways agree, in Markdown."""
+    head = ["model", "objects with the same clicks", "largest IoU difference"]
+    return table(head, [[row["case"], *_agreed(row)] for row in rows])
+
+
 def _cells(row: dict[str, Any]) -> list[str]:
     return [
         row["case"],
@@ -183,13 +189,17 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _bound(row: dict[str, Any]) -> list[str]:
-    agreement = row["agreement"]
     return [
         row["case"],
         spread(row["direct"]),
         spread(row["winograd"]),
         f"{ratio(row['direct'], row['fast']):.2f}",
         f"{ratio(row['winograd'], row['fast']):.2f}",
-        f"{sum(found['same_clicks'] for found in agreement)} of {len(agreement)}",
-        f"{max(found['iou_difference'] for found in agreement):.0e}",
+        *_agreed(row),
     ]
+
+
+def _agreed(row: dict[str, Any]) -> list[str]:
+    found = row["agreement"]
+    same = sum(one["same_clicks"] for one in found)
+    return [f"{same} of {len(found)}", f"{max(one['iou_difference'] for one in found):.0e}"]

@@ -16,7 +16,14 @@ from typing import Any
 
 from cases import case, finish, parser, started
 from ratio_early_stop import STOPS, early_stop_table, measure_early_stop
-from ratio_evaluation import TARGETS, bound_table, evaluation_table, measure_evaluation, measure_recorded
+from ratio_evaluation import (
+    TARGETS,
+    agreement_table,
+    bound_table,
+    evaluation_table,
+    measure_evaluation,
+    measure_recorded,
+)
 from ratio_training import TARGETS as TRAINING_TARGETS
 from ratio_training import measure_training, training_table
 
@@ -64,8 +71,8 @@ def markdown(results: dict[str, Any]) -> str:
     if rows := results.get("recorded"):
         clicks = rows[0]["clicks"]["fast"]
         parts.append(
-            "### Recorded models, seconds per click\n\nSmall networks, but trained: the crop follows the prediction, and "
-            f"both ways place all {clicks} clicks.\n\n{evaluation_table(rows)}\n\n{bound_table(rows)}"
+            "### Recorded models, seconds per click\n\nSmall networks, but trained: the crop follows the prediction. Both "
+            f"ways place all {clicks} clicks.\n\n{evaluation_table(rows)}\n\n{agreement_table(rows)}"
         )
     if rows := results.get("training"):
         parts.append(
