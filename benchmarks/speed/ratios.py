@@ -71,8 +71,8 @@ def markdown(results: dict[str, Any]) -> str:
     if rows := results.get("recorded"):
         clicks = rows[0]["clicks"]["fast"]
         parts.append(
-            "### Recorded models, seconds per click\n\nSmall networks, but trained: the crop follows the prediction. Both "
-            f"ways place all {clicks} clicks.\n\n{evaluation_table(rows)}\n\n{agreement_table(rows)}"
+            "### Recorded models, seconds per click\n\nSmall networks, but trained: the crop follows the prediction. "
+            f"Both ways place all {clicks} clicks.\n\n{evaluation_table(rows)}\n\n{agreement_table(rows)}"
         )
     if rows := results.get("training"):
         parts.append(
