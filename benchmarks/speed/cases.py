@@ -70,7 +70,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--backbone", default=_DEFAULT_BACKBONE, help="any timm backbone, random weights; 'fake': tiny")
     made.add_argument("--image-size", type=int, default=224)
-    made.add_argument("--rounds", type=int, default=5, help="every figure is a median over as many (default 5)")
+    made.add_argument("--rounds", type=int, default=5, help="every figure is a median over as many")
     made.add_argument("--device", default="auto")
     made.add_argument("--data-root", type=Path, help="holds GrabCut/, Berkeley/, …; without it, the embedded scenes")
     made.add_argument("--json", type=Path, metavar="FILE", help="write all measured values there")

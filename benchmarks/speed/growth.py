@@ -59,11 +59,11 @@ class Axis:
 
 
 AXES = {
-    "objects": Axis("objects", (1, 2, 4, 8), 1, "each is clicked by itself"),
-    "clicks": Axis("clicks per object", (2, 5, 10, 20), 1, "and a first crop, which weighs more with few clicks"),
-    "size": Axis("image side, px", (112, 168, 224, 336, 448), 2, "linear in pixels", WAYS),
-    "width": Axis("feature width", (96, 192, 384, 768), 2, "convolutions are products of channels", WAYS),
-    "batch": Axis("images per training step", (1, 2, 4, 8), 1, "each is computed by itself"),
+    "objects": Axis("objects", (1, 2, 4), 1, "each is clicked by itself"),
+    "clicks": Axis("clicks per object", (2, 5, 10), 1, "and a first crop, which weighs more with few clicks"),
+    "size": Axis("image side, px", (112, 224, 336), 2, "linear in pixels", WAYS),
+    "width": Axis("feature width", (96, 192, 384), 2, "convolutions are products of channels", WAYS),
+    "batch": Axis("images per training step", (1, 2, 4), 1, "each is computed by itself"),
 }
 
 
