@@ -25,6 +25,7 @@ BASE = {
     "weights",
     "downloads",
     "inert_pickle",
+    "strips",
     "winograd",
     "speed",
 }
@@ -39,7 +40,8 @@ ALLOWED: dict[str, set[str]] = {
     "protocol_checks": {"errors", "registry"},
     "protocol": {"errors", "registry", "protocol_checks"},
     "inert_pickle": {"errors"},
-    "winograd": {"types"},
+    "strips": set(),
+    "winograd": {"types", "strips"},
     "speed": {"errors"},
     "weights": {"errors", "inert_pickle"},
     "downloads": {"errors"},
