@@ -144,7 +144,7 @@ class Winograd:
         for top, bottom in tiling.spans():
             tiling.into_tiles(gradients[:, top:bottom], tiles)
             tiling.transform(self._to_output.T, tiles, to=products)
-            windows = tiling.windows(lambda first, last: cells[:, first:last], top, bottom, rectify=False)
+            windows = tiling.windows(rows_of(maps), top, bottom, rectify=False)
             tiling.transform(self._to_input, windows, to=transformed)
             of_weight.baddbmm_(tiling.by_place(transformed).transpose(1, 2), tiling.by_place(products))
             if of_cells is not None:
@@ -264,7 +264,7 @@ class _Tiling:
 def _along_both(matrix: Tensor, values: Tensor, *, between: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """Apply a matrix n×m along both of the first axes of m×m×K values, which change places: n×n×K.
 
-    Two thin products take half the time of one with the matrix for both axes at once.
+    With two thin products a whole convolution takes a tenth less time than with one by the matrix for both axes.
 
     Args:
         matrix: n×m.
