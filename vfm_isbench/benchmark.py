@@ -11,18 +11,17 @@ from typing import Any
 
 import torch
 
+from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.backbones import Backbone, load_backbone
-from vfm_isbench.build import build_probe, check_combination
 from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.datasets import ObjectDataset, open_dataset, training_weights
 from vfm_isbench.errors import RunError
-from vfm_isbench.measurement import EvidenceOf, measure
-from vfm_isbench.plugins import plugin_origins
-from vfm_isbench.probe import Probe
+from vfm_isbench.probe import Probe, build_probe, check_combination
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
-from vfm_isbench.run_folder import RunFolder, weights_sha256
-from vfm_isbench.speed import Speed
+from vfm_isbench.runs.measure import EvidenceOf, measure
+from vfm_isbench.runs.run_folder import RunFolder, weights_sha256
 from vfm_isbench.training import EpochRecord, TrainingSamples, train
 from vfm_isbench.upsamplers import (
     ContractReport,

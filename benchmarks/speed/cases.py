@@ -20,12 +20,11 @@ from vfm_isbench import Protocol, Speed
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.backbones.timm_models import ViTBackbone
 from vfm_isbench.benchmark import choose_device
-from vfm_isbench.build import build_probe
 from vfm_isbench.datasets import ObjectDataset, open_dataset
 from vfm_isbench.evaluation import EvaluationTimes, evaluate_dataset
-from vfm_isbench.fakes import FakeBackbone
-from vfm_isbench.probe import Probe
-from vfm_isbench.protocol_checks import Injection
+from vfm_isbench.probe import Probe, build_probe
+from vfm_isbench.protocol.validation import Injection
+from vfm_isbench.testing.fakes import FakeBackbone
 from vfm_isbench.training import TrainingSamples, normalized_focal_loss
 from vfm_isbench.training.loop import predict_batch
 from vfm_isbench.training.samples import Batch, collate

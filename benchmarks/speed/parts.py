@@ -36,15 +36,16 @@ from charts import draw_parts
 from stopwatch import Stopwatch
 from timing import spread, turned
 
+from vfm_isbench.acceleration.cached_probe import QuickProbe
+from vfm_isbench.acceleration.strip_head import HeadByStrips
 from vfm_isbench.evaluation import loop as evaluation_loop
-from vfm_isbench.heads import ConvHead, HeadByStrips
-from vfm_isbench.heads.resized import EnlargedConv
+from vfm_isbench.heads import ConvHead
+from vfm_isbench.kernels.resized_conv import EnlargedConv
+from vfm_isbench.kernels.row_strips import RowsOfStrips
 from vfm_isbench.probe import Probe
-from vfm_isbench.shortcut import QuickProbe
-from vfm_isbench.strips import RowsOfStrips
 from vfm_isbench.training import loop as training_loop
 from vfm_isbench.upsamplers import TwoStepUpsampler
-from vfm_isbench.upsamplers.loftup import LoftUp
+from vfm_isbench.upsamplers.published.loftup import LoftUp
 
 BACKBONE, IMAGE, FEATURES = "backbone", "upsampler: image", "upsampler: features"
 FIRST, SECOND, ENCODER = "first convolution", "second convolution, classifier", "click encoder"

@@ -19,10 +19,10 @@ from cases import Evaluated, evaluated, finish, parser, started, table
 from timing import figure, ratio, turned
 
 from vfm_isbench import Speed
-from vfm_isbench.checkpoint_evaluation import LoadedCheckpoint, load_trained
+from vfm_isbench.acceleration.speed import Precision
 from vfm_isbench.datasets import open_dataset
 from vfm_isbench.metrics import number_of_clicks
-from vfm_isbench.speed import Precision
+from vfm_isbench.runs.checkpoints import LoadedCheckpoint, load_trained
 from vfm_isbench.types import Array
 
 THRESHOLDS = (80, 85, 90)

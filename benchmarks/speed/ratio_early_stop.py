@@ -13,8 +13,8 @@ from cases import SPEEDS, Evaluated, evaluated, evaluation_datasets, table
 from timing import ratio, spread, turned
 
 from vfm_isbench import Protocol
+from vfm_isbench.isegprobe import assemble_reference, read_reference
 from vfm_isbench.metrics import number_of_clicks
-from vfm_isbench.reference import assemble_reference, read_reference
 from vfm_isbench.types import Array, ObjectEvidence
 
 TARGET = 1.5

@@ -23,13 +23,13 @@ from stopwatch import Stopwatch
 from timing import ratio, seconds, spread, turned
 from torch import Tensor, nn
 
+from vfm_isbench.acceleration.cached_probe import QuickProbe, WholeProbe
 from vfm_isbench.datasets import ObjectDataset
+from vfm_isbench.isegprobe import assemble_reference, read_reference
+from vfm_isbench.isegprobe import protocol_of as reference_protocol
+from vfm_isbench.kernels.winograd import Winograd
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.reference import assemble_reference, read_reference
-from vfm_isbench.reference import protocol_of as reference_protocol
-from vfm_isbench.shortcut import QuickProbe, WholeProbe
-from vfm_isbench.winograd import Winograd
 
 TARGETS = {
     Case("bilinear", "late"): 1.9,

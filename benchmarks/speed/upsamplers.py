@@ -24,9 +24,9 @@ from timing import seconds
 
 from vfm_isbench.benchmark import choose_device
 from vfm_isbench.upsamplers import TwoStepUpsampler, Upsampler, count_parameters, find_module, freeze, load_upsampler
-from vfm_isbench.upsamplers.featup import FeatUpJBU
-from vfm_isbench.upsamplers.lift import LiFT
-from vfm_isbench.upsamplers.loftup import LoftUp
+from vfm_isbench.upsamplers.published.featup import FeatUpJBU
+from vfm_isbench.upsamplers.published.lift import LiFT
+from vfm_isbench.upsamplers.published.loftup import LoftUp
 
 LEARNED: dict[str, Callable[[int], Upsampler]] = {"lift": LiFT, "featup": FeatUpJBU, "loftup": LoftUp}
 NAMES = ("nearest", "bilinear", "bicubic", "jbu", *LEARNED)

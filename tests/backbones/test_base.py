@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vfm_isbench.errors import ProtocolError
-from vfm_isbench.fakes import FakeBackbone
+from vfm_isbench.testing.fakes import FakeBackbone
 
 
 def test_the_grid_has_a_cell_per_patch() -> None:

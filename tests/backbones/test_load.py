@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from vfm_isbench import weights as weights_module
 from vfm_isbench.backbones import list_backbones, load_backbone
 from vfm_isbench.errors import ProtocolError, UnknownNameError, WeightsError
+from vfm_isbench.storage import weights as weights_module
 
 NO_HUB = "no hub in tests"
 

@@ -7,16 +7,16 @@ import pytest
 import torch
 from small import SMALL, CallCounter, small_probe
 
-from vfm_isbench import winograd
+from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.clicks import next_click
 from vfm_isbench.errors import DataError
 from vfm_isbench.evaluation import EvaluationTimes, ObjectPredictor, evaluate_dataset, evaluate_objects
 from vfm_isbench.evaluation.predictor import ImageCrops
-from vfm_isbench.fakes import FakeDataset, FakeUpsampler
+from vfm_isbench.kernels import winograd
 from vfm_isbench.metrics import intersection_over_union, number_of_clicks
 from vfm_isbench.probe import EncodedImage, Probe
-from vfm_isbench.protocol_checks import Injection
-from vfm_isbench.speed import Speed
+from vfm_isbench.protocol.validation import Injection
+from vfm_isbench.testing.fakes import FakeDataset, FakeUpsampler
 from vfm_isbench.types import AnnotatedImage, ObjectEvidence, ObjectId
 from vfm_isbench.upsamplers import Bilinear, Upsampler
 

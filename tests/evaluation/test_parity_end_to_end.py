@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from parity_models import Deviation, recorded_dataset, recorded_probe
 
-from vfm_isbench import winograd
 from vfm_isbench.evaluation import evaluate_dataset
+from vfm_isbench.kernels import winograd
 from vfm_isbench.metrics import mean_iou_at, not_reached, number_of_clicks
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import ObjectEvidence

@@ -14,9 +14,9 @@ from torch.nn import functional
 from vfm_isbench.clicks import click_maps, points_tensor
 from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
 from vfm_isbench.evaluation.zoom_in import Box
-from vfm_isbench.fakes import FakeDataset
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.testing.fakes import FakeDataset
 from vfm_isbench.types import Array, Click
 
 WHOLE = SMALL.replace(zoom_in=False)

@@ -461,7 +461,7 @@ def test_reading_runs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     for place in ("os.system", "subprocess.Popen", "builtins.eval", "pickle.loads", "pickle.load", "torch.load"):
         monkeypatch.setattr(place, refuse)
-    monkeypatch.setattr("vfm_isbench.upsamplers.hub.load_from_hub", refuse)
+    monkeypatch.setattr("vfm_isbench.upsamplers.loading.hub.load_from_hub", refuse)
     assert found(path, folder) == []
 
 

@@ -14,11 +14,11 @@ from scipy import stats
 from small import SMALL, CallCounter, small_probe
 from torch import Tensor, nn
 
+from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.errors import ProtocolError, VfmIsbenchWarning
-from vfm_isbench.fakes import FakeDataset, FakeUpsampler
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.speed import Speed
+from vfm_isbench.testing.fakes import FakeDataset, FakeUpsampler
 from vfm_isbench.training import (
     Checkpoint,
     EpochRecord,

@@ -11,8 +11,8 @@ import pytest
 from parity_models import Deviation, recorded_probe
 from scipy import stats
 
-from vfm_isbench.build import build_probe
 from vfm_isbench.datasets.sbd import SbdDataset
+from vfm_isbench.probe import build_probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.training import TrainingSamples, train
 from vfm_isbench.types import Array

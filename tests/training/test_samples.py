@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.datasets.augmentation import AugmentationConfig
-from vfm_isbench.fakes import FakeDataset
+from vfm_isbench.testing.fakes import FakeDataset
 from vfm_isbench.training.samples import (
     TrainingSample,
     TrainingSamples,

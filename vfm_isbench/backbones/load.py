@@ -15,9 +15,9 @@ from vfm_isbench.backbones.base import Backbone
 from vfm_isbench.backbones.dinov2 import PositionEmbedding, build_dinov2
 from vfm_isbench.backbones.timm_models import FeatureMapBackbone, ViTBackbone
 from vfm_isbench.errors import ProtocolError, UnknownNameError, WeightsError
-from vfm_isbench.plugins import Plugin, Plugins
-from vfm_isbench.registry import unknown_name
-from vfm_isbench.weights import find_weights, read_state_dict
+from vfm_isbench.registry.plugins import Plugin, Plugins
+from vfm_isbench.registry.registry import unknown_name
+from vfm_isbench.storage.weights import find_weights, read_state_dict
 
 _DINOV2_SIZES = {"s": "small", "b": "base", "l": "large"}
 DINOV2 = [f"dinov2_vit{size}14{registers}" for size in _DINOV2_SIZES for registers in ("", "_reg")]

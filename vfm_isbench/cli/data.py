@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 from vfm_isbench.cli.options import Subparsers, say
-from vfm_isbench.datasets.fetch import download_dataset
-from vfm_isbench.datasets.sources import SOURCES, DatasetSource, source_of
-from vfm_isbench.datasets.verify import verify_dataset
+from vfm_isbench.datasets.download.fetch import download_dataset
+from vfm_isbench.datasets.download.sources import SOURCES, DatasetSource, source_of
+from vfm_isbench.datasets.download.verify import verify_dataset
 from vfm_isbench.errors import DataError
 
 DATA_ROOT = Path("data")

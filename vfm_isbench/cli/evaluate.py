@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vfm_isbench.checkpoint_evaluation import evaluate_checkpoint, load_trained
 from vfm_isbench.cli.options import (
     UPSAMPLER_HELP,
     Subparsers,
@@ -16,7 +15,8 @@ from vfm_isbench.cli.options import (
     say,
     speed_from,
 )
-from vfm_isbench.reference import export_reference
+from vfm_isbench.isegprobe import export_reference
+from vfm_isbench.runs.checkpoints import evaluate_checkpoint, load_trained
 
 
 def add_eval(commands: Subparsers) -> None:

@@ -10,7 +10,7 @@ from vfm_isbench.backbones import load_backbone
 from vfm_isbench.benchmark import choose_device
 from vfm_isbench.cli.options import UPSAMPLER_HELP, Subparsers, add_device_option, add_loading_options, load_options
 from vfm_isbench.cli.plot import add_output_options, save
-from vfm_isbench.datasets.scenes import ScenesDataset
+from vfm_isbench.datasets.scenes.dataset import ScenesDataset
 from vfm_isbench.errors import PictureError
 from vfm_isbench.protocol import PRESETS
 from vfm_isbench.upsamplers import LOADERS, prepare_upsampler
@@ -54,7 +54,7 @@ def add_features(commands: Subparsers) -> None:
 def features_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench features``."""
     # Here, not above: matplotlib is an optional package, and no other command needs it.
-    from vfm_isbench.feature_maps import read_square_image, square_image, upsampled_features
+    from vfm_isbench.inspection.feature_maps import read_square_image, square_image, upsampled_features
     from vfm_isbench.viz import feature_table
 
     names, files = split_words(arguments.words)

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
+from vfm_isbench.acceleration.speed import Precision, Speed
 from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.leaderboard.board import ENTRIES
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES
-from vfm_isbench.speed import Precision, Speed
 from vfm_isbench.upsamplers import LoadOptions
 
 UPSAMPLER_HELP = (

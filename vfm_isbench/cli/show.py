@@ -6,13 +6,13 @@ import argparse
 import re
 from pathlib import Path
 
-from vfm_isbench.checkpoint_evaluation import LoadedCheckpoint, load_trained
 from vfm_isbench.cli.options import UPSAMPLER_HELP, Subparsers, add_device_option, add_loading_options, load_options
 from vfm_isbench.cli.plot import add_output_options, save
 from vfm_isbench.datasets import open_dataset
 from vfm_isbench.errors import PictureError
-from vfm_isbench.registry import unknown_name
+from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.results import Result, load_result
+from vfm_isbench.runs.checkpoints import LoadedCheckpoint, load_trained
 
 _WORST = 8
 
@@ -50,7 +50,7 @@ def add_show(commands: Subparsers) -> None:
 def show_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench show``."""
     # Here, not above: matplotlib is an optional package, and no other command needs it.
-    from vfm_isbench.replay import shown_objects
+    from vfm_isbench.inspection.replay import shown_objects
     from vfm_isbench.viz import best_objects, contact_sheet, find_objects, worst_objects
 
     result = load_result(arguments.result)

@@ -10,9 +10,9 @@ from torch import nn
 
 from vfm_isbench.click_encoders.patch_embedding import PatchEmbedding
 from vfm_isbench.click_encoders.simple_vit import SimpleViT
-from vfm_isbench.plugins import Plugins
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.registry import Registry
+from vfm_isbench.registry.plugins import Plugins
+from vfm_isbench.registry.registry import Registry
 
 Builder: TypeAlias = Callable[[int, int, Protocol], nn.Module]
 """Called with the width of the tokens, the patch size in pixels, and the protocol."""

@@ -10,12 +10,12 @@ from typing import Literal
 
 from vfm_isbench.datasets.base import ObjectDataset
 from vfm_isbench.datasets.sbd import SbdDataset, is_published_sample_weights, read_sample_weights
-from vfm_isbench.datasets.scenes import ScenesDataset
+from vfm_isbench.datasets.scenes.dataset import ScenesDataset
 from vfm_isbench.datasets.single_object import BerkeleyDataset, DavisDataset, GrabCutDataset
 from vfm_isbench.errors import DataError, VfmIsbenchWarning
-from vfm_isbench.plugins import Plugins
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.registry import Registry
+from vfm_isbench.registry.plugins import Plugins
+from vfm_isbench.registry.registry import Registry
 from vfm_isbench.types import Array
 
 Role = Literal["train", "validation", "test"]

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from vfm_isbench.acceleration.cached_probe import Network, WholeProbe, logits_of_several, quickest
+from vfm_isbench.acceleration.feature_cache import cached_features
+from vfm_isbench.acceleration.speed import Speed, arithmetic
 from vfm_isbench.clicks import next_click
 from vfm_isbench.datasets.base import ObjectDataset
 from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
-from vfm_isbench.feature_cache import cached_features
 from vfm_isbench.metrics import intersection_over_union, number_of_clicks, stopping_click
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.shortcut import Network, WholeProbe, logits_of_several, quickest
-from vfm_isbench.speed import Speed, arithmetic
 from vfm_isbench.types import AnnotatedImage, Array, Click, ObjectEvidence, ObjectId
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vfm_isbench.acceleration.cached_probe import Network
 from vfm_isbench.clicks import click_maps, points_tensor
 from vfm_isbench.evaluation.zoom_in import Box, choose_crop
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.shortcut import Network
 from vfm_isbench.types import Array, Click
 
 

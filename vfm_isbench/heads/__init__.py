@@ -1,6 +1,5 @@
 """Segmentation heads: from features to one logit per pixel."""
 
-from vfm_isbench.heads.by_strips import HeadByStrips
 from vfm_isbench.heads.conv import ConvBlock, ConvHead, LinearHead
 
-__all__ = ["ConvBlock", "ConvHead", "HeadByStrips", "LinearHead"]
+__all__ = ["ConvBlock", "ConvHead", "LinearHead"]

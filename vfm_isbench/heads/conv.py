@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vfm_isbench.winograd import convolve
+from vfm_isbench.kernels.winograd import convolve
 
 
 class ConvBlock(nn.Module):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from vfm_isbench.datasets.scenes import ScenesDataset
-from vfm_isbench.datasets.sources import SOURCES
-from vfm_isbench.measurement import content_sha256
+from vfm_isbench.datasets.download.sources import SOURCES
+from vfm_isbench.datasets.scenes.dataset import ScenesDataset
+from vfm_isbench.runs.measure import content_sha256
 from vfm_isbench.types import ObjectId
 
 

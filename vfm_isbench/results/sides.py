@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from vfm_isbench.errors import ComparisonError, IncomparableError, ResultError
-from vfm_isbench.registry import unknown_name
+from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES, Estimate, estimate_difference
 from vfm_isbench.results.comparability import unchecked, why_incomparable
 from vfm_isbench.results.object_scores import Metric, object_scores

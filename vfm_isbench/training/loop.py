@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from vfm_isbench.acceleration.cached_probe import WholeProbe, quickest
+from vfm_isbench.acceleration.feature_cache import cached_features
+from vfm_isbench.acceleration.speed import Speed, arithmetic, tf32
 from vfm_isbench.clicks import add_click, click_maps, next_training_click, points_tensor
 from vfm_isbench.errors import ProtocolError
-from vfm_isbench.feature_cache import cached_features
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.shortcut import WholeProbe, quickest
-from vfm_isbench.speed import Speed, arithmetic, tf32
 from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture
 from vfm_isbench.training.loss import normalized_focal_loss
 from vfm_isbench.training.samples import Batch, TrainingSamples, collate, items_per_epoch

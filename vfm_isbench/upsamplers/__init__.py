@@ -1,6 +1,5 @@
 """Upsamplers: the contract they keep, the built-in ones, and how those of others are found, adapted and told apart."""
 
-from vfm_isbench.upsamplers.adapters import STYLES, Adapted, Style, adapt, detect_style, to_contract
 from vfm_isbench.upsamplers.base import (
     UPSAMPLERS,
     StripwiseUpsampler,
@@ -9,31 +8,32 @@ from vfm_isbench.upsamplers.base import (
     interpolation_of,
     keeps_patch_resolution,
 )
-from vfm_isbench.upsamplers.channel_norm import follow_channel_norm
+from vfm_isbench.upsamplers.builtin.interpolation import Bicubic, Bilinear, Identity, Nearest
+from vfm_isbench.upsamplers.builtin.jbu import JointBilateralGuidance, JointBilateralUpsampler
 from vfm_isbench.upsamplers.contract import ContractReport, check_upsampler
-from vfm_isbench.upsamplers.featup import FeatUpJBU, featup_from_state_dict
 from vfm_isbench.upsamplers.freezing import count_parameters, find_module, freeze
-from vfm_isbench.upsamplers.hub import load_from_hub
-from vfm_isbench.upsamplers.hub_mixin import load_from_hf
 from vfm_isbench.upsamplers.identity import UpsamplerIdentity, identity_of
-from vfm_isbench.upsamplers.interpolation import Bicubic, Bilinear, Identity, Nearest
-from vfm_isbench.upsamplers.jbu import JointBilateralGuidance, JointBilateralUpsampler
-from vfm_isbench.upsamplers.lift import LiFT, lift_from_state_dict
-from vfm_isbench.upsamplers.loftup import LoftUp, loftup_from_state_dict
-from vfm_isbench.upsamplers.pretrained import (
-    describe_loaders,
-    load_pretrained_featup,
-    load_pretrained_lift,
-    load_pretrained_loftup,
-)
-from vfm_isbench.upsamplers.resolve import (
+from vfm_isbench.upsamplers.loading.adapters import STYLES, Adapted, Style, adapt, detect_style, to_contract
+from vfm_isbench.upsamplers.loading.hub import load_from_hub
+from vfm_isbench.upsamplers.loading.hub_mixin import load_from_hf
+from vfm_isbench.upsamplers.loading.resolve import (
     UPSAMPLER_PLUGINS,
     is_own,
     list_upsamplers,
     load_upsampler,
     prepare_upsampler,
 )
-from vfm_isbench.upsamplers.specs import LOADERS, Loader, LoadOptions
+from vfm_isbench.upsamplers.loading.specs import LOADERS, Loader, LoadOptions
+from vfm_isbench.upsamplers.published.channel_norm import follow_channel_norm
+from vfm_isbench.upsamplers.published.featup import FeatUpJBU, featup_from_state_dict
+from vfm_isbench.upsamplers.published.lift import LiFT, lift_from_state_dict
+from vfm_isbench.upsamplers.published.loftup import LoftUp, loftup_from_state_dict
+from vfm_isbench.upsamplers.published.pretrained import (
+    describe_loaders,
+    load_pretrained_featup,
+    load_pretrained_lift,
+    load_pretrained_loftup,
+)
 
 __all__ = [
     "Adapted",

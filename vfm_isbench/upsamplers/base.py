@@ -7,8 +7,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-from vfm_isbench.registry import Registry
-from vfm_isbench.strips import Strips
+from vfm_isbench.kernels.row_strips import Strips
+from vfm_isbench.registry.registry import Registry
 
 Upsampler: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Any callable ``(features B×C×h×w, image B×3×H×W) -> features B×C×H'×W'``.

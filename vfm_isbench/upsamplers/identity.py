@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vfm_isbench.upsamplers.adapters import Adapted
 from vfm_isbench.upsamplers.freezing import closed_over, find_module, used_globals
+from vfm_isbench.upsamplers.loading.adapters import Adapted
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, enum.Enum, torch.dtype, torch.device, torch.Size)
 _LIBRARIES = frozenset({"torch", "torchvision", "numpy", "scipy", "timm", "vfm_isbench"}) | sys.stdlib_module_names - {

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from vfm_isbench.errors import ContractError
-from vfm_isbench.upsamplers.adapters import STYLES
 from vfm_isbench.upsamplers.base import Upsampler
+from vfm_isbench.upsamplers.loading.adapters import STYLES
 
 
 def check_callable(upsampler: object) -> None:

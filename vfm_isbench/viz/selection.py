@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vfm_isbench.errors import PictureError
-from vfm_isbench.registry import unknown_name
+from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.results import DatasetResult
 from vfm_isbench.types import ObjectEvidence
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vfm_isbench.backbones import Backbone
-from vfm_isbench.weights import read_state_dict
+from vfm_isbench.storage.weights import read_state_dict
 
 
 class Stem(Backbone):

@@ -1,0 +1,218 @@
+"""The protocol: validation, serialisation, and a fingerprint that misses nothing."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vfm_isbench.errors import ProtocolError, UnknownNameError
+from vfm_isbench.protocol import PRESETS, Protocol
+
+FIELDS = [field.name for field in dataclasses.fields(Protocol)]
+LABELS = {"name", "seed", "test_datasets"}
+"""Fields that do not tell protocols apart."""
+
+OTHER_CHOICE: dict[str, Any] = {
+    "position_embedding": "timm",
+    "click_encoder": "patch_embedding",
+    "injection": "early",
+    "head": "linear",
+    "flip": "horizontal",
+    "sample_weights": "uniform",
+    "samples_per_epoch": 100,
+    "object_limit": 3,
+    "adam_betas": (0.8, 0.999),
+    "milestones": (16,),
+    "resize_range": (0.5, 1.25),
+    "contrast_limit": (-0.15, 0.3),
+    "negative_shares": (0.2, 0.3, 0.5),
+    "test_datasets": ("davis",),
+}
+
+
+def another_value(field: str) -> Any:
+    """A valid value other than the paper's."""
+    if field in OTHER_CHOICE:
+        return OTHER_CHOICE[field]
+    value = getattr(Protocol(), field)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    return value * 0.9 if isinstance(value, float) else value + "2"
+
+
+paper = Protocol.preset("paper")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_the_fingerprint_covers_every_field_but_the_labels(field: str) -> None:
+    changed = paper.replace(**{field: another_value(field)})
+    assert changed != paper
+    assert (changed.fingerprint() != paper.fingerprint()) == (field not in LABELS)
+    assert changed.changed_fields() == ([] if field in LABELS else [field])
+
+
+def test_all_these_fingerprints_differ_from_one_another() -> None:
+    changed = [paper.replace(**{field: another_value(field)}) for field in FIELDS if field not in LABELS]
+    assert len({protocol.fingerprint() for protocol in changed}) == len(changed)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_equal_protocols_have_equal_fingerprints(field: str) -> None:
+    """A whole number given for a float, and a list for a tuple, mean the same."""
+    value = another_value(field)
+    one = paper.replace(**{field: list(value) if isinstance(value, tuple) else value})
+    assert one == paper.replace(**{field: value})
+    assert hash(one) == hash(paper.replace(**{field: value}))
+    for whole, same in ((1, 1.0), (0, 0.0)):
+        if isinstance(getattr(paper, field), float) and (whole == 1 or field not in POSITIVE):
+            assert paper.replace(**{field: whole}).fingerprint() == paper.replace(**{field: same}).fingerprint()
+    shifted = paper.replace(resize_range=[1, 2], adam_betas=(0, 0.5))
+    assert shifted.fingerprint() == paper.replace(resize_range=(1.0, 2.0), adam_betas=(0.0, 0.5)).fingerprint()
+
+
+POSITIVE = {"disk_radius", "learning_rate", "adam_epsilon", "decay", "zoom_expansion"}
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_field_survives_json(preset: str) -> None:
+    for field in FIELDS:
+        protocol = Protocol.preset(preset).replace(**{field: another_value(field)})
+        again = Protocol.from_dict(json.loads(json.dumps(protocol.to_dict())))
+        assert again == protocol
+        assert again.fingerprint() == protocol.fingerprint()
+
+
+NEVER_VALID = [object(), math.nan, -1, "", "no such choice", (), (1,), {}, b"x"]
+ALLOWED_THERE: dict[str, list[Any]] = {
+    **{field: ["no such choice"] for field in ("name", "backbone", "train_dataset", "validation_dataset")},
+    "milestones": [(), (1,)],
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_invalid_values_are_refused_by_the_name_of_their_field(field: str) -> None:
+    for value in NEVER_VALID:
+        if value in ALLOWED_THERE.get(field, []):
+            continue
+        with pytest.raises(ProtocolError, match=f"protocol field {field} is .*; expected"):
+            paper.replace(**{field: value})
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("image_size", 224.0), ("image_size", True), ("image_size", 8), ("epochs", 0), ("batch_size", None),
+    ("max_clicks", 0), ("object_limit", 0), ("samples_per_epoch", 0), ("flip_test", 1), ("zoom_in", None),
+    ("flip_probability", 1.1), ("training_threshold", math.inf), ("learning_rate", 0), ("disk_radius", -5.0),
+    ("adam_betas", (0.9, 1.0)), ("adam_betas", (0.9,)), ("resize_range", (1.2, 0.8)), ("resize_range", (0, 1)),
+    ("contrast_limit", (0.4, -0.1)), ("contrast_limit", ("a", "b")), ("negative_shares", (0.5, 0.5, 0.5)),
+    ("negative_shares", (-0.5, 0.5, 1.0)), ("milestones", ("17",)), ("milestones", (1.5,)), ("milestones", (-1,)),
+    ("test_datasets", ()), ("test_datasets", ("davis", "davis")), ("test_datasets", "davis"), ("test_datasets", ("",)),
+    ("injection", "after_backbone"), ("rotate_limit", -1.0), ("loss_gamma", True),
+])  # fmt: skip
+def test_values_just_outside_are_refused(field: str, value: Any) -> None:
+    with pytest.raises(ProtocolError, match=f"protocol field {field} is "):
+        paper.replace(**{field: value})
+
+
+def test_an_unknown_field_gets_a_suggestion() -> None:
+    with pytest.raises(ProtocolError, match="protocol field 'learning_rte'. Did you mean 'learning_rate'"):
+        paper.replace(learning_rte=1e-3)
+
+
+def test_missing_and_unknown_fields_of_a_file_are_refused() -> None:
+    fields = paper.to_dict()
+    with pytest.raises(ProtocolError, match="unknown protocol field 'colour'"):
+        Protocol.from_dict({**fields, "colour": 1})
+    del fields["zoom_in"], fields["epochs"]
+    with pytest.raises(ProtocolError, match="lacks the fields epochs, zoom_in"):
+        Protocol.from_dict(fields)
+
+
+def test_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        paper.epochs = 3  # type: ignore[misc]
+    assert not hasattr(paper, "__dict__")
+
+
+def test_every_field_is_documented() -> None:
+    assert Protocol.__doc__ is not None
+    missing = [field for field in FIELDS if f"\n        {field}: " not in Protocol.__doc__]
+    assert missing == []
+
+
+def test_presets_carry_their_own_name_and_are_unchanged() -> None:
+    for name, protocol in PRESETS.items():
+        assert Protocol.preset(name) is protocol
+        assert protocol.name == name
+        assert protocol.changed_fields() == []
+    assert len({protocol.fingerprint() for protocol in PRESETS.values()}) == len(PRESETS)
+
+
+def test_the_presets_of_the_paper() -> None:
+    assert (paper.click_encoder, paper.injection) == ("simple_vit", "late")
+    early, reference = Protocol.preset("paper-early"), Protocol.preset("reference")
+    assert (early.click_encoder, early.injection) == ("patch_embedding", "early")
+    assert (reference.click_encoder, reference.injection) == ("simple_vit", "pre_upsampler")
+
+
+def test_an_unknown_preset_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownNameError, match="unknown protocol 'papr'. Did you mean 'paper'"):
+        Protocol.preset("papr")
+
+
+def test_the_fingerprints_of_the_presets_stay() -> None:
+    """Results of earlier versions belong to them."""
+    assert {name: protocol.fingerprint()[:12] for name, protocol in PRESETS.items()} == {
+        "paper": "ec8bb4a08f67",
+        "paper-early": "fbe81e25cf6d",
+        "reference": "681a6fc185da",
+        "demo": "d995a32dccc5",
+    }
+
+
+@pytest.mark.parametrize("name", ["patch_embedding", "of_a_plugin", "sam2.1-clicks"])
+def test_a_click_encoder_need_not_be_installed_for_its_protocol_to_be_read(name: str) -> None:
+    protocol = paper.replace(click_encoder=name)
+    assert Protocol.from_dict(protocol.to_dict()) == protocol
+    assert f"|enc:{name}|" in protocol.signature()
+
+
+@pytest.mark.parametrize("name", ["a|b", "<b>", "../up", "a b", "x.py", ""])
+def test_the_name_of_a_click_encoder_is_a_plain_one(name: str) -> None:
+    with pytest.raises(ProtocolError, match="protocol field click_encoder is .*; expected a name: letters, digits"):
+        paper.replace(click_encoder=name)
+
+
+def test_the_signature_tells_what_differs() -> None:
+    changed = paper.replace(seed=3, epochs=1, head="linear", flip_test=False, max_clicks=5)
+    assert changed.signature() == (
+        "bb:dinov2_vits14|enc:simple_vit|inj:late|head:linear|px:224|clicks:ritm5|flip:no|seed:3|proto:paper@1+changed"
+    )
+
+
+@given(st.integers(0, 10**9))
+def test_protocols_of_all_seeds_belong_together(seed: int) -> None:
+    assert paper.replace(seed=seed).fingerprint() == paper.fingerprint()
+
+
+def test_a_field_of_a_later_version_leaves_earlier_results_readable_and_comparable() -> None:
+    paper = Protocol.preset("paper")
+    earlier = {key: value for key, value in paper.to_dict().items() if key != "featup_channel_norm"}
+    assert Protocol.from_dict(earlier) == paper
+    assert Protocol.from_dict(earlier).fingerprint() == paper.fingerprint()
+    assert paper.replace(featup_channel_norm=False).fingerprint() != paper.fingerprint()
+
+
+def test_the_demo_has_the_fingerprint_of_the_leaderboard() -> None:
+    with Path(__file__).parents[2].joinpath("leaderboard.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["protocol"] == "demo"]
+    assert {row["fingerprint"][:12] for row in rows} == {Protocol.preset("demo").fingerprint()[:12]}

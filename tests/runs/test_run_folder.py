@@ -1,0 +1,218 @@
+"""The folder of a run: whose it is, and what of it is taken over."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small import SMALL, small_probe
+from torch import nn
+
+from vfm_isbench.errors import RunError, VfmIsbenchWarning
+from vfm_isbench.runs.run_folder import RunFolder, weights_sha256
+from vfm_isbench.training import Checkpoint, EpochRecord
+from vfm_isbench.training.checkpoint import capture
+from vfm_isbench.types import Click, ObjectEvidence, ObjectId
+
+MINE: dict[str, Any] = {
+    "protocol": SMALL.to_dict(),
+    "upsampler": {"name": "bilinear", "sha256": "ab"},
+    "backbone_sha256": "cd",
+}
+OTHER: dict[str, Any] = {**MINE, "protocol": {**MINE["protocol"], "epochs": 7}, "backbone_sha256": "xy"}
+
+FIRST = ObjectEvidence(ObjectId("bear"), (Click(1, 2, True), Click(3, 4, False)), (0.5, 0.75))
+SECOND = ObjectEvidence(ObjectId("swan", 2), (Click(5, 6, True), Click(7, 8, True)), (0.1, 0.2))
+
+
+def checkpoint() -> Checkpoint:
+    probe = small_probe()
+    optimizer = torch.optim.Adam(probe.trainable().parameters())
+    return Checkpoint(
+        SMALL, {"name": "bilinear"}, (EpochRecord(0, 0.5, 0.5, None, 1.0),), capture(probe.trainable(), optimizer)
+    )
+
+
+def filled(path: Path) -> RunFolder:
+    folder = RunFolder(path, MINE)
+    folder.save_checkpoint(checkpoint())
+    _, keep = folder.evidence("davis", "weights")
+    keep(FIRST)
+    keep(SECOND)
+    folder.result_path().write_text("{}")
+    return folder
+
+
+def evidence_file(path: Path) -> Path:
+    return path / "evidence" / "davis.jsonl"
+
+
+def test_a_new_folder_is_empty(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "first", MINE)
+    assert folder.load_checkpoint() is None
+    assert folder.evidence("davis", "weights")[0] == {}
+
+
+def test_the_same_run_finds_its_work_again(tmp_path: Path) -> None:
+    filled(tmp_path)
+    again = RunFolder(tmp_path, json.loads(json.dumps(MINE)))
+    found = again.load_checkpoint()
+    assert found is not None and found.protocol == SMALL and len(found.history) == 1
+    done, _ = again.evidence("davis", "weights")
+    assert done == {FIRST.object_id: FIRST, SECOND.object_id: SECOND}
+    assert again.result_path().is_file()
+
+
+def test_tuples_and_lists_are_the_same_run(tmp_path: Path) -> None:
+    RunFolder(tmp_path, {"protocol": {"milestones": (1, 2)}})
+    RunFolder(tmp_path, {"protocol": {"milestones": [1, 2]}})
+
+
+def test_another_run_is_refused_with_what_differs_and_left_alone(tmp_path: Path) -> None:
+    filled(tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(RunError) as caught:
+        RunFolder(tmp_path, OTHER)
+    message = str(caught.value)
+    assert "protocol.epochs: 3 there, 7 now" in message
+    assert "backbone_sha256: 'cd' there, 'xy' now" in message
+    assert "upsampler" not in message
+    assert "--overwrite" in message and str(tmp_path) in message
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["result.json", "checkpoint.safetensors", "evidence/davis.jsonl"])
+def test_files_of_an_unknown_run_are_not_deleted_unasked(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("somebody's")
+    with pytest.raises(RunError, match=rf"{file.name} but no run\.json.*--overwrite"):
+        RunFolder(tmp_path, MINE)
+    assert file.read_text() == "somebody's"
+    RunFolder(tmp_path, MINE, overwrite=True)
+    assert not file.exists()
+
+
+def test_overwriting_gives_the_work_up(tmp_path: Path) -> None:
+    filled(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    folder = RunFolder(tmp_path, OTHER, overwrite=True)
+    assert folder.load_checkpoint() is None
+    assert folder.evidence("davis", "weights")[0] == {}
+    assert not folder.result_path().exists()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    RunFolder(tmp_path, OTHER)
+    with pytest.raises(RunError, match="another run"):
+        RunFolder(tmp_path, MINE)
+
+
+def test_overwriting_the_same_run_starts_anew(tmp_path: Path) -> None:
+    filled(tmp_path)
+    assert RunFolder(tmp_path, MINE, overwrite=True).load_checkpoint() is None
+
+
+@pytest.mark.parametrize("cut", [1, 10, 60])
+def test_a_half_written_last_line_is_dropped(tmp_path: Path, cut: int) -> None:
+    filled(tmp_path)
+    path = evidence_file(tmp_path)
+    path.write_bytes(path.read_bytes()[: -1 - cut])
+    done, keep = RunFolder(tmp_path, MINE).evidence("davis", "weights")
+    assert done == {FIRST.object_id: FIRST}
+    keep(SECOND)
+    assert RunFolder(tmp_path, MINE).evidence("davis", "weights")[0] == {
+        FIRST.object_id: FIRST,
+        SECOND.object_id: SECOND,
+    }
+
+
+def test_a_missing_last_line_break_loses_nothing(tmp_path: Path) -> None:
+    filled(tmp_path)
+    path = evidence_file(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    done, keep = RunFolder(tmp_path, MINE).evidence("davis", "weights")
+    assert len(done) == 2
+    third = ObjectEvidence(ObjectId("elk"), FIRST.clicks, FIRST.ious)
+    keep(third)
+    assert list(RunFolder(tmp_path, MINE).evidence("davis", "weights")[0].values()) == [FIRST, SECOND, third]
+
+
+@pytest.mark.parametrize(
+    "line", ['{"image": "bear"}', "3", '{"image": "a", "instance": null, "clicks": [], "iou": []}']
+)
+def test_evidence_of_another_form_is_done_again(tmp_path: Path, line: str) -> None:
+    filled(tmp_path)
+    with evidence_file(tmp_path).open("a") as file:
+        file.write(line + "\n")
+    assert len(RunFolder(tmp_path, MINE).evidence("davis", "weights")[0]) == 2
+
+
+def test_evidence_of_other_weights_is_dropped(tmp_path: Path) -> None:
+    folder = filled(tmp_path)
+    done, keep = folder.evidence("davis", "other weights")
+    assert done == {}
+    keep(SECOND)
+    assert list(folder.evidence("davis", "other weights")[0]) == [SECOND.object_id]
+    assert folder.evidence("davis", "weights")[0] == {}
+
+
+def test_data_sets_do_not_mix(tmp_path: Path) -> None:
+    folder = filled(tmp_path)
+    assert folder.evidence("sbd", "weights")[0] == {}
+    assert len(folder.evidence("davis", "weights")[0]) == 2
+
+
+def test_a_broken_manifest_is_an_error_unless_overwritten(tmp_path: Path) -> None:
+    filled(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RunError, match=r"run\.json is broken"):
+        RunFolder(tmp_path, MINE)
+    RunFolder(tmp_path, MINE, overwrite=True)
+    RunFolder(tmp_path, MINE)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="file/folder cannot be written"):
+        RunFolder(tmp_path / "file" / "folder", MINE)
+
+
+def test_resuming_a_callable_whose_code_is_unknown_warns(tmp_path: Path) -> None:
+    unknown = {**MINE, "upsampler": {"name": "mine", "sha256": None}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folder = RunFolder(tmp_path, unknown)
+    folder.save_checkpoint(checkpoint())
+    with pytest.warns(VfmIsbenchWarning, match="same name"):
+        RunFolder(tmp_path, unknown)
+
+
+def test_the_hash_of_weights_covers_names_values_shapes_and_buffers() -> None:
+    def norm() -> nn.BatchNorm1d:
+        return nn.BatchNorm1d(4)
+
+    changed_weight, changed_buffer, other_type = norm(), norm(), norm().double()
+    changed_weight.weight.data[2] += 1e-6
+    assert changed_buffer.running_mean is not None
+    changed_buffer.running_mean[0] = 0.5
+    renamed, wider = nn.ModuleDict({"a": norm()}), nn.BatchNorm1d(5)
+    modules = [norm(), changed_weight, changed_buffer, other_type, renamed, wider]
+    assert weights_sha256(norm()) == weights_sha256(norm())
+    assert len({weights_sha256(module) for module in modules}) == len(modules)
+
+
+def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    filled(tmp_path)
+    manifest = tmp_path / "run.json"
+    content = json.loads(manifest.read_text())
+    del content["protocol"]["featup_channel_norm"]
+    manifest.write_text(json.dumps(content))
+    assert RunFolder(tmp_path, MINE).load_checkpoint() is not None
+
+
+def test_weights_of_any_type_are_hashed() -> None:
+    layer = nn.Linear(2, 3)
+    assert len({weights_sha256(layer.to(kind)) for kind in (torch.float32, torch.bfloat16, torch.float16)}) == 3

@@ -1,0 +1,298 @@
+"""Downloads against a local server that breaks off, lies, forgets and changes its files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+from archive_server import Answer, ArchiveServer
+
+from vfm_isbench.errors import DataError
+from vfm_isbench.storage import downloads
+from vfm_isbench.storage.downloads import download
+
+CONTENT = np.random.default_rng(0).bytes(300_000)
+OTHER = np.random.default_rng(1).bytes(300_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+NO_WAIT = (0.0, 0.0)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ArchiveServer() as server:
+        yield server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "file.zip"
+
+
+def fetch(urls: str | list[str], path: Path, **options: object) -> Path:
+    urls = [urls] if isinstance(urls, str) else urls
+    return download(urls, path, **{"progress": False, "backoff": NO_WAIT, **options})  # type: ignore[arg-type]
+
+
+def test_a_file_arrives_checked_and_alone(server, path):
+    url = server.serve("/a", Answer(content=CONTENT))
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    assert fetch(url, path, sha256=SHA256.upper(), md5=md5, size=len(CONTENT)) == path
+    assert path.read_bytes() == CONTENT
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.zip"]
+    assert server.requests[0][1]["User-Agent"].startswith("vfm-isbench")
+
+
+def test_a_file_that_is_there_needs_no_network(server, path):
+    url = server.serve("/a", Answer(content=CONTENT))
+    fetch(url, path)
+    assert fetch(url, path, sha256=SHA256) == path
+    assert fetch(url, path) == path
+    assert len(server.requests) == 1
+
+
+def test_another_file_in_its_place_is_not_replaced(server, path):
+    path.parent.mkdir()
+    path.write_bytes(OTHER)
+    with pytest.raises(DataError, match=f"(?s)file.zip is there.*{SHA256}.*{hashlib.sha256(OTHER).hexdigest()}"):
+        fetch(server.serve("/a", Answer(content=CONTENT)), path, sha256=SHA256)
+    assert path.read_bytes() == OTHER
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("validator", [{}, {"etag": None, "last_modified": "Mon, 02 Nov 2020 10:00:00 GMT"}])
+def test_a_broken_connection_is_taken_up_where_it_broke(server, path, validator):
+    url = server.serve("/a", Answer(content=CONTENT, cut=60_000, **validator))
+    fetch(url, path, sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+    # Attempts that gain bytes do not use up the two that are allowed.
+    assert server.ranges == [None, "bytes=60000-", "bytes=120000-", "bytes=180000-", "bytes=240000-"]
+    assert server.sent == len(CONTENT)
+
+
+def test_a_later_call_goes_on_where_an_earlier_one_gave_up(server, path):
+    url = server.serve("/a", Answer(content=CONTENT, cut=123_456), Answer(status=503))
+    with pytest.raises(DataError, match=r"503.*3 attempts.*\n.*123456 bytes.*kept"):
+        fetch(url, path)
+    assert not path.exists()
+    assert len(server.requests) == 3
+    server.serve("/a", Answer(content=CONTENT))
+    assert fetch(url, path).read_bytes() == CONTENT
+    assert server.ranges[-1] == "bytes=123456-"
+    assert server.requests[-1][1]["If-Range"] == '"1"'
+    assert server.sent == len(CONTENT)
+
+
+def test_the_last_byte_having_arrived_nothing_more_is_asked_for(server, path, monkeypatch):
+    url = server.serve("/a", Answer(content=CONTENT))
+    with monkeypatch.context() as patch:
+        patch.setattr(downloads, "_what_is_wrong", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            fetch(url, path)
+    assert fetch(url, path).read_bytes() == CONTENT
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        Answer(content=CONTENT, etag='"2"'),
+        Answer(content=CONTENT, etag='"2"', heeds_if_range=False),
+        Answer(content=CONTENT[:50_000], etag='"2"', heeds_if_range=False),
+        Answer(content=CONTENT, heeds_range=False),
+        Answer(content=CONTENT, etag=None),
+    ],
+    ids=["changed", "changed, If-Range ignored", "now shorter, If-Range ignored", "Range ignored", "no validator"],
+)
+def test_parts_of_different_versions_are_never_glued(server, path, second):
+    url = server.serve("/a", Answer(content=OTHER, cut=100_000), second)
+    fetch(url, path)
+    assert path.read_bytes() == second.content
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"1"'])
+def test_without_a_strong_validator_the_same_length_is_enough_to_go_on(server, path, etag):
+    url = server.serve("/a", Answer(content=CONTENT, etag=etag, cut=60_000))
+    fetch(url, path, sha256=SHA256)
+    assert server.ranges == [None, "bytes=60000-", "bytes=120000-", "bytes=180000-", "bytes=240000-"]
+    assert "If-Range" not in server.requests[-1][1]
+    assert server.sent == len(CONTENT)
+
+
+def test_without_a_strong_validator_another_length_starts_over(server, path):
+    first = Answer(content=OTHER, etag=None, cut=100_000)
+    url = server.serve("/a", first, Answer(content=CONTENT[:250_000], etag=None))
+    fetch(url, path)
+    assert path.read_bytes() == CONTENT[:250_000]
+
+
+def test_parts_that_a_checksum_tells_not_to_belong_together_are_fetched_anew_once(server, path):
+    first = Answer(content=OTHER, etag=None, cut=100_000)
+    url = server.serve("/a", first, Answer(content=CONTENT, etag=None))
+    fetch(url, path, sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=100000-", None]
+    path.unlink()
+    server.serve("/a", first, Answer(content=OTHER, etag=None))
+    with pytest.raises(DataError, match="(?s)wrong bytes.*wrong bytes"):
+        fetch(url, path, sha256=SHA256)
+    assert server.ranges[3:] == [None, "bytes=100000-", None]
+
+
+def test_without_a_checksum_a_part_from_one_mirror_is_kept_but_not_continued_from_another(server, path):
+    first = server.serve("/a", Answer(content=CONTENT, cut=100_000), Answer(status=503))
+    second = server.serve("/b", Answer(content=CONTENT, cut=1_000), Answer(status=503))
+    for _ in range(2):
+        with pytest.raises(DataError, match="101000 bytes that have arrived are kept"):
+            fetch([first, second], path)
+    assert {headers.get("Range") for place, headers in server.requests if place == "/b"} == {None, "bytes=1000-"}
+    server.serve("/a", Answer(content=CONTENT))
+    fetch([second, first], path)
+    assert path.read_bytes() == CONTENT
+    assert server.ranges[-1] == "bytes=100000-"
+    assert server.sent == len(CONTENT) + 1_000
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.zip"]
+
+
+@pytest.mark.parametrize("same_call", [True, False])
+def test_with_a_checksum_another_mirror_goes_on_where_one_stopped(server, path, same_call):
+    first = server.serve("/a", Answer(content=CONTENT, cut=100_000), Answer(status=503))
+    second = server.serve("/b", Answer(content=CONTENT, etag='"other"'))
+    if not same_call:
+        with pytest.raises(DataError):
+            fetch(first, path, sha256=SHA256)
+    fetch([first, second], path, sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+    assert server.requests[-1][0] == "/b"
+    assert server.sent == len(CONTENT)
+
+
+@pytest.mark.parametrize("page", [b"<html>Sign in</html>", b"<html>" + b" " * 200_000])
+def test_a_mirror_with_something_else_does_not_cost_what_has_arrived(server, path, page):
+    first = server.serve("/a", Answer(content=CONTENT, cut=100_000), Answer(status=503))
+    page_url = server.serve("/page", Answer(content=page, heeds_range=len(page) > 100))
+    with pytest.raises(DataError, match=r"/page: does not go on where .*/a stopped, after 100000 of 300000 bytes"):
+        fetch([first, page_url], path, sha256=SHA256)
+    server.serve("/a", Answer(content=CONTENT))
+    fetch([page_url, first], path, sha256=SHA256)
+    assert server.ranges[-1] == "bytes=100000-"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/a", "http://no-such-host.invalid/a"])
+def test_what_cannot_be_reached_is_told_at_once(path, monkeypatch, url):
+    def waits(seconds):
+        raise AssertionError("waited to try again")
+
+    monkeypatch.setattr(downloads.time, "sleep", waits)
+    with pytest.raises(DataError, match="could not be downloaded"):
+        fetch(url, path, backoff=(5.0,))
+
+
+def test_a_server_that_goes_away_in_the_middle_is_waited_for(server, path, monkeypatch):
+    url = server.serve("/a", Answer(content=CONTENT, cut=100_000), Answer(content=CONTENT))
+    really_open = downloads.urllib.request.urlopen
+
+    def refuse(*_, **__):
+        raise URLError(ConnectionRefusedError())
+
+    answers = iter([really_open, refuse])
+    monkeypatch.setattr(
+        downloads.urllib.request, "urlopen", lambda *args, **options: next(answers, really_open)(*args, **options)
+    )
+    fetch(url, path, sha256=SHA256)
+    assert server.ranges == [None, "bytes=100000-"]
+
+
+@pytest.mark.parametrize("check", ["sha256", "md5"])
+def test_wrong_bytes_are_dropped_and_the_next_mirror_tried(server, path, check):
+    expected = hashlib.new(check, CONTENT).hexdigest()
+    wrong = server.serve("/wrong", Answer(content=OTHER))
+    with pytest.raises(DataError) as caught:
+        fetch(wrong, path, **{check: expected})
+    assert expected in str(caught.value)
+    assert hashlib.new(check, OTHER).hexdigest() in str(caught.value)
+    assert list(path.parent.iterdir()) == []
+    fetch([wrong, server.serve("/right", Answer(content=CONTENT))], path, **{check: expected})
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_wrong_size_is_noticed_before_the_bytes_are_fetched(server, path):
+    with pytest.raises(DataError, match=r"has 300000 bytes, expected 12"):
+        fetch(server.serve("/a", Answer(content=CONTENT)), path, size=12)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_the_error_names_every_url_what_it_said_and_what_to_do(server, path):
+    gone = server.serve("/gone", Answer(status=410))
+    with pytest.raises(DataError) as caught:
+        fetch(
+            [server.url + "/none", gone, "gopher://old/file", "http://127.0.0.1:1/", "http://[bad", "http://a b/"], path
+        )
+    message = str(caught.value)
+    for part in (
+        "/none: HTTP 404",
+        "/gone: HTTP 410",
+        "gopher://old/file: expected a URL that begins",
+        "127.0.0.1:1/: ",
+        "[bad: no usable",
+        "a b/: no usable",
+    ):
+        assert part in message
+    assert f"put the file at {path} yourself" in message
+    # What is not there is not asked for again.
+    assert [request for request, _ in server.requests] == ["/none", "/gone"]
+
+
+def test_passing_errors_are_tried_again_after_the_waits(server, path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(downloads.time, "sleep", waits.append)
+    url = server.serve("/a", Answer(status=503), Answer(status=429), Answer(content=CONTENT))
+    fetch(url, path, backoff=(1.5, 7.0))
+    assert waits == [1.5, 7.0]
+
+
+def test_no_url_at_all(path):
+    with pytest.raises(DataError, match="no URL at all"):
+        fetch([], path)
+
+
+def test_file_urls(tmp_path, path):
+    source = tmp_path / "local file.zip"
+    source.write_bytes(CONTENT)
+    with pytest.raises(DataError, match="No such file"):
+        fetch((tmp_path / "none").as_uri(), path)
+    assert fetch(source.as_uri(), path, sha256=SHA256).read_bytes() == CONTENT
+
+
+def test_a_folder_that_cannot_be_written(server, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataError, match="cannot be written"):
+        fetch(server.serve("/a", Answer(content=CONTENT)), tmp_path / "file" / "a.zip")
+
+
+def test_a_full_disk_is_told_at_once_and_keeps_what_is_there(server, path):
+    resource = pytest.importorskip("resource")
+    url = server.serve("/a", Answer(content=CONTENT))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(DataError, match=r"cannot be written.*File too large.*goes on from there"):
+            fetch(url, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(server.requests) == 1
+    fetch(url, path)
+    assert server.ranges[-1] == "bytes=100000-"
+    assert path.read_bytes() == CONTENT
+
+
+def test_the_progress_bar_counts_bytes_on_stderr(server, path, capsys):
+    fetch(server.serve("/a", Answer(content=CONTENT)), path, progress=True)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "file.zip: 100%" in printed.err
+    assert "293k" in printed.err

@@ -1,0 +1,33 @@
+"""A protocol that runs end to end in seconds: everything real, only small."""
+
+from vfm_isbench import Protocol
+
+TINY = Protocol.preset("paper").replace(
+    name="tiny",
+    backbone="efficientnet_lite0@16",
+    image_size=64,
+    simple_vit_depth=1,
+    simple_vit_heads=2,
+    simple_vit_head_width=16,
+    simple_vit_hidden=32,
+    train_dataset="scenes",
+    validation_dataset="scenes",
+    validation_samples=4,
+    epochs=2,
+    samples_per_epoch=8,
+    batch_size=4,
+    learning_rate=1e-3,
+    test_datasets=("scenes",),
+    max_clicks=3,
+    object_limit=3,
+)
+
+UPSAMPLER = """import torch
+from torch.nn import functional
+
+
+class Upsampler(torch.nn.Module):
+    def forward(self, features, image):
+        return functional.interpolate(features, image.shape[-2:], mode="bilinear")
+"""
+"""An upsampler in a file of its own."""

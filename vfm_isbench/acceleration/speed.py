@@ -1,0 +1,136 @@
+"""Settings of speed: they say how a number is computed, never which one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+
+from vfm_isbench.errors import SpeedError
+
+Precision: TypeAlias = Literal["float32", "tf32", "bfloat16"]
+
+_OBJECTS_AT_ONCE_ON_CUDA = 8
+_CHANGES_NUMBERS = ("early_stop", "precision")
+"""Settings that a result must tell: some scores are then missing, or lie within a stated tolerance."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed:
+    """How fast, at which tolerance. No part of the protocol: with the defaults, results are equal up to rounding.
+
+    Attributes:
+        early_stop: IoUs in percent. An object is given no more clicks once it has reached all of them: NoC up to the
+            highest of them and IoU@1 stay exactly the same, the IoUs of clicks that were not placed are missing. Such
+            results are not ranked. None places all clicks.
+        precision: Arithmetic of the network. "float32" is the benchmark's. "tf32" rounds the factors of products to 10
+            bits on CUDA devices that can; "bfloat16" runs products in bfloat16 (autocast). Both are for a quick look,
+            and are not ranked.
+        objects_at_once: Objects that are clicked in lockstep, each with its own clicks and crop, through one pass of
+            the network; None for 1 on CPUs, where more gain nothing, and 8 elsewhere.
+        read_ahead: Whether the next image is read while the present one is clicked.
+        shortcut: Do what does not depend on the clicks once per crop or batch; False runs the whole network for every
+            click, which is the measure that the shortcut is tested against.
+        feature_cache: Folder for backbone features, to be used by the next runs with the same backbone, for sweeps over
+            many upsamplers; None keeps none. See :class:`vfm_isbench.acceleration.feature_cache.FeatureCache`.
+
+    Raises:
+        SpeedError: if a value is out of range.
+    """
+
+    early_stop: tuple[int, ...] | None = None
+    precision: Precision = "float32"
+    objects_at_once: int | None = None
+    read_ahead: bool = True
+    shortcut: bool = True
+    feature_cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.early_stop is not None:
+            is_list = isinstance(self.early_stop, tuple | list)
+            percents = tuple(sorted(set(self.early_stop))) if is_list else ()
+            if not percents or not all(isinstance(percent, int) and 0 < percent <= 100 for percent in percents):
+                raise SpeedError(
+                    f"early_stop takes IoUs in percent, whole numbers from 1 to 100, such as (80, 85, 90); got "
+                    f"{self.early_stop!r}"
+                )
+            object.__setattr__(self, "early_stop", percents)
+        if self.precision not in get_args(Precision):
+            raise SpeedError(f"precision {self.precision!r} is none of {', '.join(get_args(Precision))}")
+        if self.objects_at_once is not None and self.objects_at_once < 1:
+            raise SpeedError(f"objects_at_once must be at least 1, got {self.objects_at_once}")
+        if self.feature_cache is not None:
+            if self.precision != "float32" or not self.shortcut:
+                raise SpeedError("feature_cache keeps features in float32, for the shortcut: leave one of them out")
+            object.__setattr__(self, "feature_cache", Path(self.feature_cache))
+
+    def lockstep(self, device: torch.device) -> int:
+        """Objects clicked at once on a device."""
+        return self.objects_at_once or (1 if device.type == "cpu" else _OBJECTS_AT_ONCE_ON_CUDA)
+
+    def to_record(self) -> dict[str, Any]:
+        """What a result must tell of these settings: those that leave scores missing or less exact, JSON-ready."""
+        changed = {
+            name: getattr(self, name) for name in _CHANGES_NUMBERS if getattr(self, name) != getattr(_DEFAULT, name)
+        }
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
+
+    def label(self) -> str:
+        """For names of files: what :meth:`to_record` tells, and whether the shortcut is checked; empty by default.
+
+        So that what one setting computed is never taken for the work of another.
+        """
+        stop = "" if self.early_stop is None else f"-stop{max(self.early_stop)}"
+        precision = "" if self.precision == _DEFAULT.precision else f"-{self.precision}"
+        return stop + precision + ("" if self.shortcut else "-whole")
+
+    def notes(self) -> list[str]:
+        """Remarks a reader of the numbers should see."""
+        notes = []
+        if self.early_stop is not None:
+            notes.append(
+                f"objects were left once they had reached an IoU of {max(self.early_stop)} %: scores that would need "
+                "their further clicks are missing"
+            )
+        if self.precision != _DEFAULT.precision:
+            notes.append(f"computed in {self.precision}, not in float32: not for the leaderboard")
+        return notes
+
+
+_DEFAULT = Speed()
+
+
+@contextmanager
+def tf32(is_allowed: bool) -> Iterator[None]:
+    """Allow or forbid TF32 inside a ``with`` block; PyTorch's settings are put back afterwards.
+
+    PyTorch allows it for convolutions unless told otherwise.
+    """
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = is_allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@contextmanager
+def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Run networks on a device in a precision, see :class:`Speed`, inside a ``with`` block.
+
+    Raises:
+        SpeedError: if the device does not have it.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise SpeedError(f"precision 'tf32' is for CUDA devices; on {device.type!r} leave it out")
+    # Without the cache of casts: some versions of PyTorch fill it without gradients in passes that need none, and a
+    # training pass that follows would then leave weights without gradients.
+    half = (
+        torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if precision == "bfloat16" else nullcontext()
+    )
+    with tf32(precision == "tf32"), half:
+        yield

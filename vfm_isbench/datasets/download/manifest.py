@@ -1,0 +1,93 @@
+"""The record of a download, kept in the data root beside the data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vfm_isbench.datasets.download.sources import Counts, DatasetSource
+from vfm_isbench.datasets.files import list_entries
+from vfm_isbench.errors import DataError
+from vfm_isbench.storage.downloads import hash_file
+
+STATE_FOLDER = ".vfm_isbench"
+"""In the data root: downloads, and a record of each of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What was downloaded, recorded when it was: archives without a published hash are trusted on first use.
+
+    Attributes:
+        urls: Addresses that were tried, in order.
+        sha256: Of the archive.
+        size: Of the archive, in bytes.
+        date: ISO 8601, UTC.
+        content_sha256: Of the unpacked files, see :func:`hash_content`.
+        counts: Split to the numbers found.
+    """
+
+    urls: tuple[str, ...]
+    sha256: str
+    size: int
+    date: str
+    content_sha256: str
+    counts: Mapping[str, Counts]
+
+
+def manifest_path(name: str, data_root: Path) -> Path:
+    """Where the record of a download lies."""
+    return data_root / STATE_FOLDER / f"{name}.json"
+
+
+def archive_path(source: DatasetSource, data_root: Path) -> Path:
+    """Where the archive of a data set is downloaded to."""
+    return data_root / STATE_FOLDER / "downloads" / source.archive.file_name
+
+
+def hash_content(source: DatasetSource, root: Path) -> str:
+    """SHA-256 over names and bytes of all files that the layout of a data set asks for.
+
+    Raises:
+        OSError: if a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    listed = [path for folder in source.folders for path in list_entries(root / folder) if path.is_file()]
+    for path in [*listed, *(root / name for name in source.files)]:
+        digest.update(f"{path.relative_to(root).as_posix()}\0{hash_file(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def write_manifest(name: str, data_root: Path, manifest: Manifest) -> None:
+    """Record a download, replacing an earlier record as a whole.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    path = manifest_path(name, data_root)
+    draft = path.with_name(path.name + ".partial")
+    draft.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def read_manifest(name: str, data_root: Path) -> Manifest | None:
+    """The record of a download; None where there is none.
+
+    Raises:
+        DataError: if it is broken.
+    """
+    path = manifest_path(name, data_root)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        counts = {split: Counts(**numbers) for split, numbers in content.pop("counts").items()}
+        return Manifest(**{**content, "urls": tuple(content["urls"])}, counts=counts)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{path}: no readable record of a download ({type(error).__name__}: {error}). Delete it; the data set "
+            "stays usable, only its archive's hash is forgotten."
+        ) from error

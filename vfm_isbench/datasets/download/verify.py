@@ -1,0 +1,196 @@
+"""Is a data set on disk the published one: its layout, its numbers of images and objects, every file readable?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from vfm_isbench.datasets.base import ObjectDataset
+from vfm_isbench.datasets.download.manifest import archive_path, hash_content, read_manifest
+from vfm_isbench.datasets.download.sources import Counts, DatasetSource, source_of
+from vfm_isbench.datasets.files import check_layout
+from vfm_isbench.datasets.single_object import SingleObjectDataset
+from vfm_isbench.errors import DataError, VfmIsbenchWarning
+from vfm_isbench.storage.downloads import hash_file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitReport:
+    """What one split holds.
+
+    Attributes:
+        expected: The published numbers.
+        images: Photographs found; None where the split cannot be opened.
+        objects: Objects found; None where they were not counted, or not all of them could be.
+    """
+
+    expected: Counts
+    images: int | None = None
+    objects: int | None = None
+
+    def __str__(self) -> str:
+        parts = []
+        for what in ("images", "objects"):
+            found = getattr(self, what)
+            expected = getattr(self.expected, what)
+            parts.append(f"{what} not counted" if found is None else f"{found} of {expected} {what}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyReport:
+    """What was found in a data set's folder.
+
+    Attributes:
+        name: Name of the data set.
+        root: Its folder.
+        is_deep: Whether every file was opened.
+        splits: Split to what it holds.
+        unreadable: What keeps the data set from being used, a sentence each; names the file.
+        differing: In what it is not the published data set, a sentence each.
+        notes: What is odd, but harmless.
+    """
+
+    name: str
+    root: Path
+    is_deep: bool
+    splits: Mapping[str, SplitReport]
+    unreadable: tuple[str, ...]
+    differing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it can be used, though maybe not for published numbers."""
+        return not self.unreadable
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is the published data set, as far as was looked at."""
+        return not self.problems
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Everything that is wrong."""
+        return self.unreadable + self.differing
+
+    @property
+    def state(self) -> Literal["complete", "incomplete", "unreadable", "absent"]:
+        """The verdict in one word."""
+        if self.is_complete:
+            return "complete"
+        if self.is_readable:
+            return "incomplete"
+        return "unreadable" if self.root.exists() else "absent"
+
+    def __str__(self) -> str:
+        looked = "every file opened" if self.is_deep else "files listed, not opened"
+        lines = [f"{self.name}: {self.state} ({self.root}; {looked})"]
+        lines += [f"  {split}: {found}" for split, found in self.splits.items()]
+        lines += [f"  problem: {problem}" for problem in self.problems]
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def verify_dataset(name: str, data_root: Path, *, deep: bool = False, progress: bool = True) -> VerifyReport:
+    """Compare a data set on disk with what was published, and with the record of its download.
+
+    Args:
+        name: Name of the data set.
+        data_root: The folder that holds its folder.
+        deep: Open every image and every mask, and compare all files with the record. Otherwise files are only listed,
+            and instances of SBD, which are numbered inside its files, are not counted.
+        progress: Whether a deep look shows progress bars on stderr.
+
+    Raises:
+        UnknownNameError: if there is no such data set.
+    """
+    source = source_of(name)
+    report = verify_folder(source, data_root / source.folder, deep=deep, progress=progress)
+    if not deep or not report.is_readable:
+        return report
+    try:
+        differing = _against_manifest(source, data_root)
+    except (DataError, OSError) as error:
+        differing = [str(error)]
+    return replace(report, differing=(*report.differing, *differing))
+
+
+def verify_folder(source: DatasetSource, root: Path, *, deep: bool = False, progress: bool = True) -> VerifyReport:
+    """Compare a folder with what was published; as :func:`verify_dataset`, but for a folder anywhere."""
+    splits = {split: SplitReport(expected=expected) for split, expected in source.counts.items()}
+    unreadable: list[str] = []
+    differing: list[str] = []
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", VfmIsbenchWarning)
+        try:
+            # Once for all splits, whose own checks would each say the same.
+            check_layout(root, folders=source.folders, files=source.files)
+            datasets = {split: source.open_split(root, split) for split in splits}
+        except DataError as error:
+            unreadable.append(str(error))
+            datasets = {}
+        for split, dataset in datasets.items():
+            images = len({source.photograph(image_id) for image_id in dataset.image_ids})
+            objects: int | None = None
+            if deep:
+                objects, broken = _open_all(dataset, f"{source.name} {split}", progress)
+                unreadable += broken
+            elif isinstance(dataset, SingleObjectDataset):  # known without opening a file
+                objects = len(dataset.objects)
+            splits[split] = replace(splits[split], images=images, objects=objects)
+            found = _differences(split, splits[split])
+            if source.photograph is not str and objects == source.counts[split].objects:
+                # Which files show one photograph is told by their names alone: no reason to refuse a complete set.
+                notes += found
+            else:
+                differing += found
+    return VerifyReport(
+        name=source.name,
+        root=root,
+        is_deep=deep,
+        splits=splits,
+        unreadable=tuple(unreadable),
+        differing=tuple(differing),
+        notes=tuple(dict.fromkeys([*(str(warning.message) for warning in caught), *notes])),
+    )
+
+
+def _open_all(dataset: ObjectDataset, title: str, progress: bool) -> tuple[int | None, list[str]]:
+    """Read every image with its labels: the number of objects, unknown if something could not be read; and that."""
+    objects, broken = 0, []
+    for image_id in tqdm(dataset.image_ids, desc=f"reading {title}", unit="image", leave=False, disable=not progress):
+        try:
+            objects += len(dataset.read(image_id).instance_ids())
+        except DataError as error:
+            broken.append(str(error))
+    return None if broken else objects, broken
+
+
+def _differences(split: str, found: SplitReport) -> list[str]:
+    differing = []
+    for what in ("images", "objects"):
+        number, expected = getattr(found, what), getattr(found.expected, what)
+        if number is not None and number != expected:
+            differing.append(f"{split} has {number} {what}, the published data set has {expected}")
+    return differing
+
+
+def _against_manifest(source: DatasetSource, data_root: Path) -> list[str]:
+    manifest = read_manifest(source.name, data_root)
+    if manifest is None:
+        return []
+    root = data_root / source.folder
+    differing = []
+    if hash_content(source, root) != manifest.content_sha256:
+        differing.append(f"the files in {root} are not those downloaded on {manifest.date}: changed, added or removed")
+    archive = archive_path(source, data_root)
+    if archive.is_file() and hash_file(archive) != manifest.sha256:
+        differing.append(f"{archive} is not the archive downloaded on {manifest.date}, sha256 {manifest.sha256}")
+    return differing

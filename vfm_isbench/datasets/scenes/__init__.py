@@ -1,0 +1,1 @@
+"""The embedded data set: scenes drawn on demand, with exact masks and no files."""

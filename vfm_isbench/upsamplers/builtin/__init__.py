@@ -1,0 +1,1 @@
+"""The upsamplers of this library: interpolations, and joint bilateral upsampling."""

@@ -1,0 +1,145 @@
+"""Upsamplers that are called otherwise than ``(features, image)``, as other repositories do, made to fit."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from torch import Tensor, nn
+
+from vfm_isbench.registry.registry import unknown_name
+from vfm_isbench.upsamplers.base import Upsampler, keeps_patch_resolution
+
+Style: TypeAlias = Literal[
+    "features_image",
+    "source_guidance",
+    "lr_feats_img",
+    "hr_image_lr_features",
+    "image_features",
+    "image_features_size",
+    "features_image_size",
+]
+"""How an upsampler is called: ours; as FeatUp, LoftUp, others by keywords, LiFT, AnyUp and JAFAR; ours with a size."""
+
+STYLES: tuple[Style, ...] = get_args(Style)
+
+_KEYWORDS: dict[Style, tuple[str, str]] = {
+    "source_guidance": ("source", "guidance"),
+    "lr_feats_img": ("lr_feats", "img"),
+    "hr_image_lr_features": ("lr_features", "hr_image"),
+}
+"""Keyword styles: the names of the features and of the image."""
+
+IMAGE_NAMES = frozenset({"image", "images", "img", "imgs", "hr_image", "guidance", "guide", "guidance_image", "rgb"})
+FEATURE_NAMES = frozenset(
+    {"features", "feature", "feats", "feat", "lr_feats", "lr_feat", "lr_features", "source", "hidden_states"}
+)
+_SIZE_NAMES = frozenset({"output_size", "out_size", "outsize", "size", "target_size"})
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """An upsampler of another calling style, as ``(features, image)``.
+
+    Args:
+        upsampler: The original callable.
+        style: How it is called.
+    """
+
+    upsampler: Callable[..., Any]
+    style: Style
+
+    @property
+    def keeps_patch_resolution(self) -> bool:
+        """What the original declares."""
+        return keeps_patch_resolution(self.upsampler)
+
+    @property
+    def upsampler_source(self) -> Any:
+        """What the original declares, and None if it declares nothing."""
+        return getattr(self.upsampler, "upsampler_source", None)
+
+    def __call__(self, features: Tensor, image: Tensor) -> Any:
+        """Call the original with ``features`` B×C×h×w and ``image`` B×3×H×W in its own way."""
+        if self.style in _KEYWORDS:
+            features_name, image_name = _KEYWORDS[self.style]
+            return self.upsampler(**{features_name: features, image_name: image})
+        if self.style == "image_features":
+            return self.upsampler(image, features)
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        if self.style == "features_image_size":
+            return self.upsampler(features, image, size)
+        return self.upsampler(image, features, size)
+
+
+def adapt(upsampler: Callable[..., Any], style: Style) -> Upsampler:
+    """Turn an upsampler called in another style into one called ``(features, image)``.
+
+    Args:
+        upsampler: The callable.
+        style: ``source_guidance``, ``lr_feats_img`` and ``hr_image_lr_features`` call it with these keywords;
+            ``image_features`` with the image first, by position; ``image_features_size`` with image, features and the
+            image's size (H, W); ``features_image_size`` with features, image and that size; ``features_image`` is our
+            own and returns it as it is.
+
+    Raises:
+        UnknownNameError: if there is no such style.
+
+    Example:
+        >>> import torch
+        >>> def doubled(image, features):
+        ...     return features.repeat_interleave(2, -1).repeat_interleave(2, -2)
+        >>> adapt(doubled, "image_features")(torch.rand(1, 5, 4, 4), torch.rand(1, 3, 64, 64)).shape
+        torch.Size([1, 5, 8, 8])
+    """
+    if style not in STYLES:
+        raise unknown_name("calling style", style, list(STYLES))
+    return upsampler if style == "features_image" else Adapted(upsampler, style)
+
+
+def detect_style(upsampler: Callable[..., Any]) -> Style:
+    """Tell from the names of its parameters how an upsampler is called.
+
+    The known pairs of keywords are recognised in either order; otherwise an image-like name in the first place means
+    image first, with the image's size where the third parameter is an output size that must be given or is None by
+    default, as AnyUp's and UPLiFT's. A size with another default is the author's or the user's choice, and stays.
+    Features first, then an image, and an output size that must be given: called in that order. Anything else is taken
+    to be called ``(features, image)``: names say nothing then, and the contract check will tell.
+    """
+    parameters = _parameters(upsampler)
+    by_keyword = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for style, names in _KEYWORDS.items():
+        if by_keyword.issuperset(names):
+            return style
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(places) < 2:
+        return "features_image"
+    size = places[2] if len(places) > 2 and places[2].name in _SIZE_NAMES else None
+    must_have_size = size is not None and size.default is size.empty
+    image_places = [place.name in IMAGE_NAMES for place in places[:2]]
+    if image_places == [True, False]:
+        takes_size = must_have_size or (size is not None and size.default is None)
+        return "image_features_size" if takes_size else "image_features"
+    return "features_image_size" if image_places == [False, True] and must_have_size else "features_image"
+
+
+def to_contract(upsampler: Callable[..., Any]) -> Upsampler:
+    """Adapt an upsampler by what :func:`detect_style` finds, and say so in the log if anything was changed."""
+    style = detect_style(upsampler)
+    if style != "features_image":
+        _log.info("calling %r in the style %r, judging by its parameters' names", upsampler, style)
+    return adapt(upsampler, style)
+
+
+def _parameters(upsampler: Callable[..., Any]) -> list[inspect.Parameter]:
+    # A module's own __call__ is (*args, **kwargs); the names are on forward.
+    target = upsampler.forward if isinstance(upsampler, nn.Module) else upsampler
+    try:
+        return list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        return []

@@ -1,0 +1,197 @@
+"""``hub:OWNER/REPO[@COMMIT]:ENTRY[?key=value]``: upsamplers from repositories made for ``torch.hub``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vfm_isbench.errors import ContractError, UnknownNameError
+from vfm_isbench.registry.plugins import code_sha256
+from vfm_isbench.registry.registry import unknown_name
+from vfm_isbench.storage.downloads import hash_file
+from vfm_isbench.storage.weights import read_state_dict
+from vfm_isbench.upsamplers.base import Upsampler
+from vfm_isbench.upsamplers.loading.foreign_code import (
+    RepositoryModules,
+    in_place,
+    pick,
+    read_settings,
+    require_consent,
+    running,
+    warn_unpinned,
+    with_source,
+)
+from vfm_isbench.upsamplers.loading.specs import LOADERS, LoadOptions, split_query
+from vfm_isbench.upsamplers.published.checkpoint_keys import load_exactly
+
+GITHUB = "https://github.com"
+COMMIT = re.compile(r"[0-9a-f]{40}")
+DEFAULT_REF = "HEAD"
+"""What GitHub calls the newest commit of the default branch."""
+
+_COMMIT_FILE = "vfm_isbench_commit.txt"
+_PLACE = re.compile(r"([\w.-]+)/([\w.-]+?)(?:@([\w./-]+))?")
+_TAKEN = frozenset(inspect.signature(torch.hub.load).parameters) - {"args", "kwargs"}
+
+
+def load_from_hub(text: str, options: LoadOptions) -> Upsampler:
+    """Load what an entry of a repository's ``hubconf.py`` makes.
+
+    Args:
+        text: ``OWNER/REPO@COMMIT:ENTRY?key=value`` for GitHub, or ``path/to/folder:ENTRY?key=value`` for a folder that
+            holds a ``hubconf.py``; a folder that exists comes first. Keys are handed to the entry, values as JSON where
+            they are, otherwise as text; but ``attribute`` (dotted) says where the upsampler is in what the entry
+            returns, and ``style`` how it is called (``vfm_isbench.upsamplers.STYLES``) where the names of its
+            parameters do not tell.
+        options: Consent is needed to fetch or run anything. ``weights`` is a state dict loaded into the upsampler.
+
+    Returns:
+        The upsampler as ``(features, image)``. Its ``upsampler_source`` has repository, commit (where it is known),
+        entry, arguments, ``code_sha256`` of all the Python files, style, attention backend and warnings.
+
+    Raises:
+        ContractError: without consent; if what is fetched is not the pinned commit; if the repository's code fails; or
+            if it returns nothing that can be called.
+        UnknownNameError: if the repository cannot be fetched, or has no such entry, attribute or style.
+        WeightsError: if ``options.weights`` cannot be read, or does not fit.
+    """
+    spec = f"hub:{text}"
+    name, values = split_query(text)
+    query = text[len(name) :]
+    place, _, entry = name.rpartition(":")
+    if not place or not entry.isidentifier():
+        raise UnknownNameError(
+            f"upsampler {spec!r}: expected hub:OWNER/REPO@COMMIT:ENTRY or hub:path/to/folder:ENTRY, ENTRY being a "
+            "function of the repository's hubconf.py"
+        )
+    settings = read_settings(spec, values, _TAKEN)
+    folder = Path(place).expanduser()
+    ref = commit = None
+    if folder.is_dir():
+        # Its name alone: results travel, and say nothing of the machine's folders.
+        repository = folder.resolve().name
+        require_consent(spec, f"{entry}() of {folder / 'hubconf.py'}", options)
+    else:
+        owner, project, ref = _parse_place(spec, place)
+        repository = f"{owner}/{project}"
+        from_where = f"{GITHUB}/{repository}, {ref or 'the newest commit of its default branch'}"
+        require_consent(spec, f"{entry}() of hubconf.py from {from_where}", options)
+        folder, commit = _fetch(owner, project, ref)
+        if ref is None or not COMMIT.fullmatch(ref):
+            warn_unpinned(spec, f"hub:{repository}@{commit or 'COMMIT'}:{entry}{query}")
+    if not (folder / "hubconf.py").is_file():
+        raise UnknownNameError(f"upsampler {spec!r}: there is no hubconf.py in {folder}, which torch.hub needs")
+    source: dict[str, Any] = {"kind": "torch.hub", "repository": repository, "ref": ref, "commit": commit}
+    source |= {"entry": entry, "code_sha256": code_sha256(folder)}
+    modules = RepositoryModules(folder)
+    made, source["warnings"] = _call(spec, folder, modules, entry, settings.arguments)
+    with in_place(modules):
+        found = pick(spec, made, settings.attribute)
+        if options.weights is not None:
+            source["weights_sha256"] = _load_weights(spec, found, options.weights)
+    return with_source(found, f"hub:{repository}:{entry}{query}", settings, source, modules)
+
+
+def _parse_place(spec: str, place: str) -> tuple[str, str, str | None]:
+    match = _PLACE.fullmatch(place)
+    if match is None or place.startswith("."):
+        raise UnknownNameError(
+            f"upsampler {spec!r}: {place!r} is neither OWNER/REPO or OWNER/REPO@COMMIT on GitHub, nor a folder here "
+            f"(seen from {Path.cwd()})"
+        )
+    owner, project, ref = match.groups()
+    return owner, project, ref
+
+
+def _fetch(owner: str, project: str, ref: str | None) -> tuple[Path, str | None]:
+    """Folder of a repository in torch.hub's cache, fetched if it is not there, and its commit if that is known.
+
+    ``torch.hub`` itself fetches, runs and prints in one step, and forgets the commit; folders are named as it does.
+    """
+    hub = Path(torch.hub.get_dir())
+    # Without a ref, torch.hub names the folder after the default branch.
+    cached = [ref] if ref is not None else [DEFAULT_REF, "main", "master"]
+    for name in cached:
+        folder = hub / f"{owner}_{project}_{name.replace('/', '_')}"
+        if folder.is_dir():
+            return folder, _commit_of(folder, folder, ref)
+    wanted = ref or DEFAULT_REF
+    folder = hub / f"{owner}_{project}_{wanted.replace('/', '_')}"
+    url = f"{GITHUB}/{owner}/{project}/archive/{wanted}.zip"
+    hub.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=hub) as temporary:
+            archive, content = Path(temporary) / "repository.zip", Path(temporary) / "content"
+            torch.hub.download_url_to_file(url, str(archive), progress=False)
+            with zipfile.ZipFile(archive) as zipped:
+                zipped.extractall(content)
+                comment = zipped.comment.decode(errors="replace")  # git writes the commit there
+            (top,) = content.iterdir()
+            (top / _COMMIT_FILE).write_text(comment)
+            commit = _commit_of(top, url, ref)
+            top.rename(folder)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise UnknownNameError(
+            f"{url} could not be fetched ({type(error).__name__}: {error}). Check the repository's name and commit. "
+            f"Without a network, put a copy of it at {folder}, or give its folder: hub:path/to/folder:ENTRY"
+        ) from error
+    return folder, commit
+
+
+def _commit_of(folder: Path, origin: Path | str, ref: str | None) -> str | None:
+    """What the archive said of its commit; of a folder that came otherwise, what it was put there as."""
+    pinned = ref if ref is not None and COMMIT.fullmatch(ref) else None
+    noted = folder / _COMMIT_FILE
+    if not noted.is_file():
+        return pinned
+    said = noted.read_text().strip()
+    commit = said if COMMIT.fullmatch(said) else None
+    if None not in (pinned, commit) and commit != pinned:
+        raise ContractError(
+            f"{origin} is not commit {pinned}, but says that it is {commit}. Nothing of it was run; check the commit, "
+            "and who serves that address. A folder in the cache of torch.hub can be deleted and fetched again"
+        )
+    return commit
+
+
+def _call(
+    spec: str, folder: Path, modules: RepositoryModules, entry: str, arguments: dict[str, Any]
+) -> tuple[Any, list[str]]:
+    with running(f"loading upsampler {spec!r}") as warned, in_place(modules):
+        try:
+            made = torch.hub.load(str(folder), entry, source="local", **arguments)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if "Cannot find callable" not in str(error):
+                raise
+            raise unknown_name(f"entry of {folder / 'hubconf.py'}", entry, _entries(folder) or ["none"]) from error
+    return made, warned
+
+
+def _entries(folder: Path) -> list[str]:
+    """Public functions that a repository's ``hubconf.py`` defines or imports by name, read without running it."""
+    names = []
+    for node in ast.parse((folder / "hubconf.py").read_bytes()).body:
+        if isinstance(node, ast.FunctionDef):
+            names.append(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            names += [alias.asname or alias.name for alias in node.names]
+    return [name for name in names if not name.startswith("_")]
+
+
+def _load_weights(spec: str, found: Any, path: Path) -> str:
+    """Load a weights file into the upsampler, and return the file's SHA-256."""
+    if not isinstance(found, nn.Module):
+        raise ContractError(f"{spec!r} loads no module but a {type(found).__name__}, so no weights can be put into it")
+    load_exactly(found, read_state_dict(path), str(path), "the module's own state dict")
+    return hash_file(path)
+
+
+LOADERS.add("hub", load_from_hub)

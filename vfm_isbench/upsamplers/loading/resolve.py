@@ -1,0 +1,232 @@
+"""From what a user writes to an upsampler: a built-in name, ``package.module:attribute`` or ``file.py:attribute``."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from torch import nn
+
+from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError
+from vfm_isbench.registry.plugins import Plugin, Plugins
+from vfm_isbench.registry.registry import unknown_name
+from vfm_isbench.upsamplers.base import UPSAMPLERS, Upsampler
+from vfm_isbench.upsamplers.loading.adapters import FEATURE_NAMES, IMAGE_NAMES, detect_style, to_contract
+from vfm_isbench.upsamplers.loading.foreign_code import sourced
+from vfm_isbench.upsamplers.loading.specs import LOADERS, OWN_LOADERS, LoadOptions
+from vfm_isbench.upsamplers.published.featup import FeatUpJBU
+from vfm_isbench.upsamplers.violations import check_callable
+
+UPSAMPLER_PLUGINS = Plugins(
+    "upsampler",
+    "vfm_isbench.upsamplers",
+    "an upsampler (features, image), or a class or function that makes one when called without arguments",
+    lambda: [*UPSAMPLERS, *LOADERS],
+)
+
+
+def load_upsampler(spec: str, options: LoadOptions | None = None) -> Upsampler:
+    """Find an upsampler by what was written for it.
+
+    Args:
+        spec: A built-in name ("bilinear"), or that of an installed plugin; one with a loader's name before the colon,
+            as ``loftup:dinov2s`` or ``hub:OWNER/REPO:ENTRY``; ``package.module:attribute``; or
+            ``path/to/file.py:attribute``. The attribute, dotted if need be, is an upsampler (function, module, any
+            callable), or a class or a function that makes one when called without arguments. A function counts as a
+            maker if it can be called without arguments, and not with two or with names that say nothing of features
+            or images.
+        options: What loaders need besides; by default no weights of one's own, and no code of others.
+
+    Returns:
+        The upsampler, adapted to ``(features, image)`` where its parameters' names show another style.
+
+    Raises:
+        UnknownNameError: if there is no such built-in, module, file or attribute.
+        ContractError: if importing or making it fails, or if it cannot be called as an upsampler.
+        PluginError: likewise for a plugin, or if packages do not agree on what the name means.
+    """
+    kind, colon, rest = spec.partition(":")
+    if colon and kind in LOADERS:
+        return LOADERS.get(kind)(rest, options or LoadOptions())
+    if options is not None and options.weights is not None:
+        raise UnknownNameError(
+            f"upsampler {spec!r} takes no weights from elsewhere: leave out {options.weights}, or name an upsampler "
+            f"of a kind that does: {', '.join(LOADERS)}"
+        )
+    if spec in LOADERS:
+        raise UnknownNameError(f"{spec!r} is a kind of upsampler: write {spec}:NAME, see vfm-isbench list upsamplers")
+    if colon and (meant := difflib.get_close_matches(kind, list(LOADERS), n=1)) and "." not in kind:
+        raise UnknownNameError(f"there is no kind of upsampler {kind!r}; did you mean {meant[0]}:{rest}?")
+    source, colon, attribute = spec.rpartition(":")
+    if not colon or not source or not attribute:
+        if spec.removesuffix(":").endswith(".py"):
+            raise UnknownNameError(
+                f"{spec!r} names a file but nothing in it; write {spec.removesuffix(':')}:attribute, "
+                "the attribute being the upsampler"
+            )
+        if spec not in UPSAMPLERS:
+            return _from_plugin(UPSAMPLER_PLUGINS.find(spec, UPSAMPLERS.hint))
+        UPSAMPLER_PLUGINS.warn_if_refused(spec)
+        return UPSAMPLERS.get(spec)()
+    module = module_from_file(spec, Path(source)) if source.endswith(".py") else module_by_name(spec, source)
+    found: Any = module
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            names = [known for known in dir(found) if not known.startswith("_")]
+            raise unknown_name(f"attribute of {source} in upsampler {spec!r}:", name, names or ["nothing public"])
+        found = getattr(found, name)
+    return to_contract(_make(spec, found))
+
+
+def _from_plugin(plugin: Plugin) -> Upsampler:
+    """The upsampler of a plugin, with the name it is used by and where it came from."""
+    found = plugin.load()
+    try:
+        made: Any = to_contract(_make(plugin.name, found))
+    except ContractError as error:
+        raise plugin.error(f"is no upsampler: {error}") from error
+    declared = getattr(made, "upsampler_source", None)
+    source = {"kind": "plugin", **(declared if isinstance(declared, Mapping) else {}), "plugin": plugin.origin()}
+    if isinstance(made, FeatUpJBU):  # not wrapped, for the protocol decides about its channel norm
+        made.upsampler_name, cast(Any, made).upsampler_source = plugin.name, source
+        return plugin.mark(made)
+    return plugin.mark(sourced(made, plugin.name, source))
+
+
+def _make(spec: str, found: Any) -> Any:
+    """Turn a class or a factory into what it makes; leave an upsampler as it is."""
+    if not callable(found):
+        raise ContractError(
+            f"upsampler {spec!r} is of type {type(found).__name__}, which cannot be called; name a callable "
+            "(features, image), or a class or function that makes one"
+        )
+    if not _is_maker(spec, found):
+        return found
+    try:
+        made = found()
+    except VfmIsbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ContractError(f"making upsampler {spec!r} failed with {type(error).__name__}: {error}") from error
+    if not callable(made):
+        raise ContractError(
+            f"{spec!r}, called without arguments, made something of type {type(made).__name__}, which cannot be "
+            "called as an upsampler (features, image)"
+        )
+    return made
+
+
+def _is_maker(spec: str, found: Any) -> bool:
+    if isinstance(found, nn.Module):
+        return False
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):
+        return isinstance(found, type)
+    if isinstance(found, type):
+        if not _binds(signature, 0):
+            raise ContractError(
+                f"upsampler {spec!r} is a class that needs arguments {signature}; write a function without parameters "
+                "that returns a ready instance, and name that"
+            )
+        return True
+    if detect_style(found) != "features_image":
+        return False
+    if _binds(signature, 0):
+        named = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        takes_any = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
+        takes_two = takes_any or (len(named) >= 2 and named[0].name in FEATURE_NAMES | IMAGE_NAMES)
+        return not takes_two
+    if not _binds(signature, 2):
+        raise ContractError(
+            f"upsampler {spec!r} has the parameters {signature}; expected (features, image), or none for a function "
+            "that makes an upsampler. For other styles see vfm_isbench.upsamplers.adapt"
+        )
+    return False
+
+
+def _binds(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def module_by_name(spec: str, name: str) -> ModuleType:
+    """Import a module that the upsampler ``spec`` names; errors say what to do."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(f"{missing}."):
+            raise UnknownNameError(
+                f"upsampler {spec!r}: there is no module {missing!r} on Python's path; install it, set PYTHONPATH to "
+                "its folder, or give the file as path/to/file.py:attribute"
+            ) from error
+        raise _import_failed(spec, name, error) from error
+    except Exception as error:
+        raise _import_failed(spec, name, error) from error
+
+
+def module_from_file(spec: str, path: Path) -> ModuleType:
+    """Import the file that the upsampler ``spec`` names, once per content; errors say what to do."""
+    try:
+        path = path.expanduser().resolve()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    except OSError as error:
+        raise UnknownNameError(
+            f"upsampler {spec!r}: cannot read the file {path} ({error.strerror}); check the path, which is taken from "
+            f"{Path.cwd()}"
+        ) from error
+    # Pickle and dataclasses look modules up in sys.modules. "@" is in no importable name, so this one hides no other;
+    # and the content's digest, unlike the path, is the same on every machine.
+    name = f"{path.stem}@{digest}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+        return loaded
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    assert module_spec is not None and module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _import_failed(spec, str(path), error) from error
+    return module
+
+
+def _import_failed(spec: str, source: str, error: Exception) -> ContractError:
+    hint = "; modules beside it are found when PYTHONPATH holds their folder" if isinstance(error, ImportError) else ""
+    return ContractError(f"upsampler {spec!r}: importing {source} failed with {type(error).__name__}: {error}{hint}")
+
+
+def is_own(spec: str) -> bool:
+    """Whether a name means an upsampler of this library, so that loading it runs no other code; a plugin's does not."""
+    return spec in UPSAMPLERS or spec.partition(":")[0] in OWN_LOADERS
+
+
+def prepare_upsampler(upsampler: Upsampler | str, options: LoadOptions | None = None) -> Upsampler:
+    """Take what a user hands in, a callable or what :func:`load_upsampler` understands, to the common call style.
+
+    Raises:
+        UnknownNameError, ContractError: see :func:`load_upsampler`; also if it cannot be called at all.
+    """
+    if isinstance(upsampler, str):
+        return load_upsampler(upsampler, options)
+    check_callable(upsampler)
+    return to_contract(upsampler)
+
+
+def list_upsamplers() -> dict[str, str]:
+    """Names of the built-in upsamplers, each with the first sentence of its description."""
+    return {name: (inspect.getdoc(UPSAMPLERS.get(name)()) or "").splitlines()[0] for name in UPSAMPLERS}

@@ -1,0 +1,1 @@
+"""Learned upsamplers that other people published, and their weights."""
