@@ -92,10 +92,10 @@ def test_run_interrupted_in_evaluation_goes_on(result, tmp_path, monkeypatch):
 
 def test_an_evaluation_that_stops_early_leaves_the_whole_one_alone(result, tmp_path):
     plain = Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False).run(upsample)
-    speed = Speed(early_stop=(1, 2))
+    speed = Speed(stop_at_iou=(1, 2))
     stopped = Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False, speed=speed).run(upsample)
     found = stopped.datasets["scenes"]
-    assert stopped.speed == {"early_stop": [1, 2]} and found.early_stop == (1, 2)
+    assert stopped.speed == {"early_stop": [1, 2]} and found.stop_at_iou == (1, 2)
     assert found.iou_at(1) == plain.datasets["scenes"].iou_at(1)
     assert (found.clicks_to(2) == number_of_clicks(plain.datasets["scenes"].ious, 0.02)).all()
     assert any("are missing" in note for note in stopped.notes)

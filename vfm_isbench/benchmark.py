@@ -21,7 +21,8 @@ from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
 from vfm_isbench.runs.measure import EvidenceOf, measure
-from vfm_isbench.runs.run_folder import RunFolder, weights_sha256
+from vfm_isbench.runs.run_folder import RunFolder
+from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import EpochRecord, TrainingSamples, train
 from vfm_isbench.upsamplers import (
     ContractReport,

@@ -36,7 +36,7 @@ from charts import draw_parts
 from stopwatch import Stopwatch
 from timing import spread, turned
 
-from vfm_isbench.acceleration.cached_probe import QuickProbe
+from vfm_isbench.acceleration.cached_probe import CachedProbe
 from vfm_isbench.acceleration.strip_head import HeadByStrips
 from vfm_isbench.evaluation import loop as evaluation_loop
 from vfm_isbench.heads import ConvHead
@@ -85,8 +85,8 @@ def watch_parts(probe: Probe, device: torch.device) -> Stopwatch:
     head: Any = probe.head
     watch.watch(head, "forward", SECOND)
     watch.watch(head.convs[0].conv, "forward", FIRST)
-    watch.watch(QuickProbe, "_first", FIRST)
-    watch.watch(QuickProbe, "_enlarged", FIRST)
+    watch.watch(CachedProbe, "_first", FIRST)
+    watch.watch(CachedProbe, "_enlarged", FIRST)
     watch.watch(EnlargedConv, "rows", FIRST)
     watch.watch(RowsOfStrips, "__call__", FIRST)  # what the second convolution asks for
     watch.watch(ConvHead, "after_first", SECOND)

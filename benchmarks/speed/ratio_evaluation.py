@@ -23,7 +23,7 @@ from stopwatch import Stopwatch
 from timing import ratio, seconds, spread, turned
 from torch import Tensor, nn
 
-from vfm_isbench.acceleration.cached_probe import QuickProbe, WholeProbe
+from vfm_isbench.acceleration.cached_probe import CachedProbe, UncachedProbe
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.isegprobe import assemble_reference, read_reference
 from vfm_isbench.isegprobe import protocol_of as reference_protocol
@@ -111,7 +111,7 @@ def _measure(
 def _network_watch(device: torch.device, views: int) -> Stopwatch:
     """Seconds inside the network, and how many crops were encoded; the slow way's encoding does nothing."""
     watch = Stopwatch(device)
-    for kind in (QuickProbe, WholeProbe):
+    for kind in (CachedProbe, UncachedProbe):
         watch.watch(kind, "encode", "encode", lambda _probe, image, *_: len(image) // views)
         watch.watch(kind, "logits", "logits")
     return watch

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from cases import case, finish, parser, started
-from ratio_early_stop import STOPS, early_stop_table, measure_early_stop
 from ratio_evaluation import (
     TARGETS,
     agreement_table,
@@ -24,10 +23,11 @@ from ratio_evaluation import (
     measure_evaluation,
     measure_recorded,
 )
+from ratio_stop_at_iou import STOPS, early_stop_table, measure_early_stop
 from ratio_training import TARGETS as TRAINING_TARGETS
 from ratio_training import measure_training, training_table
 
-PARTS = ("evaluation", "recorded", "training", "early_stop")
+PARTS = ("evaluation", "recorded", "training", "stop_at_iou")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -49,7 +49,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument(
         "--parity", type=Path, help="recorded models in end_to_end/; without it, parts that need them are left out"
     )
-    made.add_argument("--objects", type=int, default=10, help="per data set, for early_stop (default 10)")
+    made.add_argument("--objects", type=int, default=10, help="per data set, for stop_at_iou (default 10)")
     made.add_argument(
         "--stop-at", nargs="+", type=int, default=list(STOPS), metavar="IOU", help="in percent, for early_stop"
     )
@@ -79,7 +79,7 @@ def markdown(results: dict[str, Any]) -> str:
             "### Training, seconds per step\n\nMean of steps with every number of iterative clicks, 0 to 3: 1.5 click "
             f"passes and one step.\n\n{training_table(rows)}"
         )
-    if rows := results.get("early_stop"):
+    if rows := results.get("stop_at_iou"):
         parts.append(
             "### Early stop\n\nSeconds for all objects, fast way. What is saved is the clicks that are not placed: it "
             f"takes a model that reaches the IoU to stop at.\n\n{early_stop_table(rows)}"
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
         results["evaluation"] = measure_evaluation(options, device)
     if "training" in options.parts:
         results["training"] = measure_training(options, device)
-    for part, measure in (("recorded", measure_recorded), ("early_stop", measure_early_stop)):
+    for part, measure in (("recorded", measure_recorded), ("stop_at_iou", measure_early_stop)):
         if part in options.parts and options.parity:
             results[part] = measure(options, device)
         elif part in options.parts:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small import SMALL, CallCounter, small_probe
 
-from vfm_isbench.acceleration.cached_probe import QuickProbe
+from vfm_isbench.acceleration.cached_probe import CachedProbe
 from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.evaluation import evaluate_dataset
 from vfm_isbench.heads import ConvHead
@@ -63,7 +63,7 @@ def test_logits_are_those_of_the_probe(
 ) -> None:
     protocol = SMALL.replace(injection=injection, head=head, align_corners=align_corners)
     probe = small_probe(protocol, upsampler).eval()
-    quick, images = QuickProbe(probe), seeded(2, 3, *size, seed=0)
+    quick, images = CachedProbe(probe), seeded(2, 3, *size, seed=0)
     encoded = quick.encode(images)
     for seed in (1, 2):
         click_maps = seeded(2, 3, *size, seed=seed)
@@ -73,7 +73,7 @@ def test_logits_are_those_of_the_probe(
 def test_the_first_convolution_is_done_once_per_crop() -> None:
     probe = small_probe(SMALL.replace(injection="late"), FakeUpsampler()).eval()
     assert isinstance(probe.head, ConvHead)
-    counter, quick = CallCounter(probe.head.convs[0].get_submodule("conv")), QuickProbe(probe)
+    counter, quick = CallCounter(probe.head.convs[0].get_submodule("conv")), CachedProbe(probe)
     encoded = quick.encode(seeded(2, 3, 28, 28, seed=0))
     for seed in (1, 2, 3):
         quick.logits(encoded, seeded(2, 3, 28, 28, seed=seed))
@@ -93,7 +93,7 @@ def test_upsamplers_that_look_at_the_image(
         torch.manual_seed(seed)
         probe = small_probe(SMALL.replace(injection=injection), make(8)).eval()
     images, click_maps = (seeded(batch, 3, 14 * rows, 14 * cols, seed=seed + more) for more in (0, 1))
-    quick = QuickProbe(probe)
+    quick = CachedProbe(probe)
     with torch.no_grad():
         found = quick.logits(quick.encode(images), click_maps)
         torch.testing.assert_close(found, probe(images, click_maps), rtol=1e-4, atol=1e-4)
@@ -104,7 +104,7 @@ def test_upsamplers_that_look_at_the_image(
 def test_heads_of_any_depth(layers: int) -> None:
     probe = small_probe(SMALL.replace(head_layers=layers), FakeUpsampler()).eval()
     images, click_maps = seeded(2, 3, 28, 42, seed=0), seeded(2, 3, 28, 42, seed=1)
-    quick = QuickProbe(probe)
+    quick = CachedProbe(probe)
     with torch.no_grad():
         found = quick.logits(quick.encode(images), click_maps)
         torch.testing.assert_close(found, probe(images, click_maps), rtol=0, atol=1e-5)

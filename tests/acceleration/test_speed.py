@@ -15,10 +15,10 @@ from vfm_isbench.errors import SpeedError
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"early_stop": ()}, "whole numbers from 1 to 100"),
-        ({"early_stop": (0.9,)}, "whole numbers"),
-        ({"early_stop": (101,)}, "whole numbers"),
-        ({"early_stop": 90}, "such as"),
+        ({"stop_at_iou": ()}, "whole numbers from 1 to 100"),
+        ({"stop_at_iou": (0.9,)}, "whole numbers"),
+        ({"stop_at_iou": (101,)}, "whole numbers"),
+        ({"stop_at_iou": 90}, "such as"),
         ({"precision": "float16"}, "float32, tf32, bfloat16"),
         ({"objects_at_once": 0}, "at least 1"),
         ({"feature_cache": "cache", "precision": "bfloat16"}, "leave one"),
@@ -34,7 +34,7 @@ def test_a_result_tells_only_what_changes_numbers() -> None:
     assert Speed(objects_at_once=3, read_ahead=False, feature_cache=Path("x")).to_record() == {}
     assert Speed(shortcut=False).label() == "-whole" and Speed().label() == ""
     assert Speed().notes() == []
-    stopping = Speed(early_stop=(90, 80, 80), precision="bfloat16")
+    stopping = Speed(stop_at_iou=(90, 80, 80), precision="bfloat16")
     assert stopping.to_record() == {"early_stop": [80, 90], "precision": "bfloat16"}
     assert stopping.label() == "-stop90-bfloat16"
     assert len(stopping.notes()) == 2

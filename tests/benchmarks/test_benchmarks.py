@@ -119,7 +119,7 @@ def test_recorded_models(parity_root: Path, real_root: Path, tmp_path: Path) -> 
     data.mkdir()
     (data / "GrabCut").symlink_to(real_root / "GrabCut")
     load("ratios").main(
-        [*TINY, "--rounds", "1", "--parts", "recorded", "early_stop"]
+        [*TINY, "--rounds", "1", "--parts", "recorded", "stop_at_iou"]
         + ["--parity", str(tmp_path), "--data-root", str(data)]
         + ["--objects", "2", "--clicks", "6", "--stop-at", "40", "90", "--json", str(tmp_path / "ratios.json")]
     )
@@ -127,7 +127,7 @@ def test_recorded_models(parity_root: Path, real_root: Path, tmp_path: Path) -> 
     assert row["clicks"] == {"slow": 6, "fast": 6}
     assert 1 < row["crops"][0] <= 6, "the crop follows what is predicted"
     assert all(found["same_clicks"] and found["iou_difference"] < 1e-4 for found in row["agreement"])
-    low, high = results(tmp_path, "ratios")["early_stop"]
+    low, high = results(tmp_path, "ratios")["stop_at_iou"]
     assert low["equal"] and high["equal"]
     assert low["objects"] == high["objects"] == 2
     assert low["clicks"]["stop"] < high["clicks"]["stop"] <= high["clicks"]["all"] == 12
@@ -137,7 +137,7 @@ def test_early_stop_scores_differ_where_a_click_does() -> None:
     def evidence(*ious: float) -> list[Any]:
         return [SimpleNamespace(ious=ious)]
 
-    scores = load("ratio_early_stop")._scores
+    scores = load("ratio_stop_at_iou")._scores
     assert scores(evidence(0.5, 0.95, 0.97), 3, 90) == scores(evidence(0.5, 0.95), 3, 90)
     assert scores(evidence(0.5, 0.95, 0.97), 3, 90) != scores(evidence(0.5, 0.86, 0.97), 3, 90)
     assert scores(evidence(0.5, 0.95, 0.97), 3, 90) != scores(evidence(0.6, 0.95), 3, 90)
@@ -145,7 +145,7 @@ def test_early_stop_scores_differ_where_a_click_does() -> None:
 
 
 def test_early_stop_needs_recorded_models(capsys: pytest.CaptureFixture[str]) -> None:
-    load("ratios").main([*TINY, "--parts", "early_stop"])
+    load("ratios").main([*TINY, "--parts", "stop_at_iou"])
     assert "needs --parity" in capsys.readouterr().out
 
 

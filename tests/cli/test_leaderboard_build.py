@@ -27,7 +27,7 @@ def entries(tmp_path_factory):
     synthetic_entry("bilinear").save(folder)
     synthetic_entry("mine", name="Mine v1", skill=0.6).save(folder)
     synthetic_entry("other", name=AWKWARD, skill=0.2).save(folder)
-    synthetic_entry("early", name="Early", early_stop=(80, 85, 90)).save(folder)
+    synthetic_entry("early", name="Early", stop_at_iou=(80, 85, 90)).save(folder)
     return folder
 
 

@@ -30,15 +30,15 @@ def test_settings_of_speed_are_taken_and_said(tiny_preset, tmp_path, capsys):
     output = tmp_path / "out"
     arguments = ["run", "nearest", "--protocol", "tiny", "--device", "cpu", "--epochs", "1", "--limit", "2", "--quiet"]
     arguments += ["--output", str(output), "--feature-cache", str(tmp_path / "features"), "--objects-at-once", "2"]
-    assert cli.main([*arguments, "--early-stop"]) == 0
+    assert cli.main([*arguments, "--stop-at-iou"]) == 0
     assert f"saved: {output / 'result-stop90.json'}" in capsys.readouterr().out
-    assert Result.load(output / "result-stop90.json").datasets["scenes"].early_stop == (80, 85, 90)
+    assert Result.load(output / "result-stop90.json").datasets["scenes"].stop_at_iou == (80, 85, 90)
     assert list((tmp_path / "features").rglob("*.safetensors"))
-    assert cli.main([*arguments, "--early-stop", "190"]) == 2
+    assert cli.main([*arguments, "--stop-at-iou", "190"]) == 2
     assert "whole numbers from 1 to 100" in capsys.readouterr().err
     again = ["eval", str(output), "--quiet", "--device", "cpu", "--output", str(tmp_path / "r.json"), "--no-shortcut"]
-    assert cli.main([*again, "--early-stop", "80"]) == 0
-    assert Result.load(tmp_path / "r.json").datasets["scenes"].early_stop == (80,)
+    assert cli.main([*again, "--stop-at-iou", "80"]) == 0
+    assert Result.load(tmp_path / "r.json").datasets["scenes"].stop_at_iou == (80,)
 
 
 def test_run_of_a_file_attribute(tiny_preset, tmp_path, capsys):

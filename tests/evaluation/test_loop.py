@@ -174,7 +174,7 @@ def test_an_object_is_left_once_it_has_reached_the_iou(at_once: int) -> None:
     whole, _ = evaluate_dataset(probe, dataset, protocol, progress=False)
     reached = sorted(max(found.ious) for found in whole)
     percent = max(1, int(100 * reached[len(reached) // 2]))
-    speed = Speed(early_stop=(1, percent), objects_at_once=at_once)
+    speed = Speed(stop_at_iou=(1, percent), objects_at_once=at_once)
     stopped, times = evaluate_dataset(probe, dataset, protocol, speed=speed, progress=False)
     lengths = [number_of_clicks(np.array([found.ious]), percent / 100)[0] for found in whole]
     assert min(lengths) < protocol.max_clicks, "the test would show nothing"

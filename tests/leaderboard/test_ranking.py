@@ -162,7 +162,7 @@ def test_scores_are_means_over_seeds_with_the_interval_of_the_library() -> None:
 
 def test_what_an_early_stop_leaves_unknown_is_missing() -> None:
     """Never zero, never the mean of what is there."""
-    entry = synthetic_entry("good", skill=0.5, early_stop=(80, 85))
+    entry = synthetic_entry("good", skill=0.5, stop_at_iou=(80, 85))
     assert score(entry, "scenes", "noc85") == score(GOOD, "scenes", "noc85")
     assert score(entry, "scenes", "iou_at_1") == score(GOOD, "scenes", "iou_at_1")
     assert score(entry, "scenes", "noc90") is None

@@ -137,7 +137,7 @@ def other_content(content: Content) -> None:
 
 
 def early_stop_claimed(content: Content) -> None:
-    scenes(content).update(early_stop=[80], max_clicks=20)
+    scenes(content).update(stop_at_iou=[80], max_clicks=20)
 
 
 def changed_fingerprint(content: Content) -> None:

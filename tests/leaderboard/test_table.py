@@ -71,7 +71,7 @@ def test_the_table_does_not_depend_on_the_order_of_entries(board: Board) -> None
 
 
 def test_a_missing_score_is_an_empty_cell() -> None:
-    (row,) = rows_of(Board((synthetic_entry("mine", early_stop=(85,)),)))
+    (row,) = rows_of(Board((synthetic_entry("mine", stop_at_iou=(85,)),)))
     assert row["scenes_noc85"] != ""
     assert row["scenes_noc90"] == row["scenes_noc90_low"] == ""
 
@@ -129,7 +129,7 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
 
 
 def test_early_stop_leaves_gaps_on_the_page() -> None:
-    entry = synthetic_entry("mine", early_stop=(85,))
+    entry = synthetic_entry("mine", stop_at_iou=(85,))
     data = page_data(Board((entry,)), version="1")["entries"][0]
     scenes = data["scores"]["scenes"]
     assert scenes["noc90"] is None and scenes["not_reached90"] is None

@@ -17,8 +17,9 @@ from vfm_isbench.click_encoders import CLICK_ENCODER_PLUGINS, list_click_encoder
 from vfm_isbench.datasets import DATASET_PLUGINS, list_datasets, open_dataset
 from vfm_isbench.errors import DataError, PluginError, UnknownNameError, VfmIsbenchWarning
 from vfm_isbench.probe import build_probe
-from vfm_isbench.registry.plugins import Plugins, code_sha256, plugin_origins
+from vfm_isbench.registry.plugins import Plugins, plugin_origins
 from vfm_isbench.registry.registry import is_plain_name
+from vfm_isbench.storage.hashing import code_sha256
 from vfm_isbench.testing.fakes import FakeBackbone
 from vfm_isbench.upsamplers import LOADERS, UPSAMPLER_PLUGINS, UPSAMPLERS, Bilinear, load_upsampler
 

@@ -167,7 +167,7 @@ def test_nothing_to_compare_is_an_error_with_every_reason() -> None:
 def test_missing_scores_stay_missing() -> None:
     ious = np.array([[0.5, 0.95, np.nan], [0.2, 0.3, 0.4], [0.91, np.nan, np.nan], [0.5, 0.6, 0.92]])
     protocol = PROTOCOL.replace(max_clicks=3)
-    early = made_result(made_dataset(ious, early_stop=(80, 85, 90)), name="jbu", sha256="1" * 64, protocol=protocol)
+    early = made_result(made_dataset(ious, stop_at_iou=(80, 85, 90)), name="jbu", sha256="1" * 64, protocol=protocol)
     comparison = vfm_isbench.compare(FIRST, early)
     noc90, mean = one(comparison, "noc90"), one(comparison, "mean_iou")
     assert noc90.second_value == 2.25

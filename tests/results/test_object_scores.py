@@ -12,7 +12,7 @@ from vfm_isbench.errors import ComparisonError
 from vfm_isbench.results.object_scores import Metric, object_scores
 
 NAN = math.nan
-STOPPED = made_dataset([[0.5, 0.92, NAN, NAN], [0.91, NAN, NAN, NAN], [0.2, 0.3, 0.4, 0.5]], early_stop=(80, 85, 90))
+STOPPED = made_dataset([[0.5, 0.92, NAN, NAN], [0.91, NAN, NAN, NAN], [0.2, 0.3, 0.4, 0.5]], stop_at_iou=(80, 85, 90))
 
 
 @pytest.mark.parametrize("name", ["noc80", "noc85", "noc90", "noc95", "iou_at_1", "iou_at_5", "mean_iou"])

@@ -345,7 +345,7 @@ STOPPED = (evidence("bear", None, 0.5, 0.7, 0.82, 0.91), evidence("swan", None, 
 
 
 def stopped() -> DatasetResult:
-    return DatasetResult("davis", STOPPED, early_stop=(80, 90), click_cap=CLICKS)
+    return DatasetResult("davis", STOPPED, stop_at_iou=(80, 90), click_cap=CLICKS)
 
 
 def test_scores_of_clicks_that_were_not_placed_are_missing() -> None:
@@ -378,7 +378,7 @@ def test_evidence_that_does_not_end_where_it_should_is_refused(
     result: Result, ious: tuple[float, ...], problem: str
 ) -> None:
     broken = DatasetResult(
-        "davis", (evidence("bear", None, *ious),), early_stop=(90,), click_cap=max(CLICKS, len(ious))
+        "davis", (evidence("bear", None, *ious),), stop_at_iou=(90,), click_cap=max(CLICKS, len(ious))
     )
     content = dataclasses.replace(result, datasets={"davis": broken}).to_dict()
     content["datasets"]["davis"]["max_clicks"] = CLICKS

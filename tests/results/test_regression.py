@@ -183,7 +183,7 @@ def test_a_metric_with_missing_values_is_refused(metric: str) -> None:
     ious = random_ious(1)
     ious[0, 3:] = np.nan
     ious[0, 2] = 0.93
-    early = made_result(made_dataset(ious, early_stop=(80, 85, 90)), name="mine")
+    early = made_result(made_dataset(ious, stop_at_iou=(80, 85, 90)), name="mine")
     base = made_result(made_dataset(random_ious(1)))
     for new, old in ((early, base), (base, early)):
         with pytest.raises(ComparisonError, match=f"{metric} needs clicks that were not placed.*without early stop"):

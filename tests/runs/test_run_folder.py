@@ -13,7 +13,8 @@ from small import SMALL, small_probe
 from torch import nn
 
 from vfm_isbench.errors import RunError, VfmIsbenchWarning
-from vfm_isbench.runs.run_folder import RunFolder, weights_sha256
+from vfm_isbench.runs.run_folder import RunFolder
+from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, EpochRecord
 from vfm_isbench.training.checkpoint import capture
 from vfm_isbench.types import Click, ObjectEvidence, ObjectId

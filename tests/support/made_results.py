@@ -20,7 +20,7 @@ def made_dataset(
     name: str = "davis",
     per_image: int = 2,
     content: str | None = "c0ffee" * 8,
-    early_stop: tuple[int, ...] | None = None,
+    stop_at_iou: tuple[int, ...] | None = None,
 ) -> DatasetResult:
     """N objects with the IoUs of their rows, ``per_image`` to an image; NaN: a click that was not placed."""
     objects = []
@@ -28,8 +28,8 @@ def made_dataset(
         placed = tuple(float(iou) for iou in row if not np.isnan(iou))
         object_id = ObjectId(f"image{number // per_image:04d}", number % per_image + 1)
         objects.append(ObjectEvidence(object_id, tuple(Click(0, k, True) for k in range(len(placed))), placed))
-    cap = len(ious[0]) if early_stop else None
-    return DatasetResult(name, tuple(objects), 0.1, content, early_stop, cap)
+    cap = len(ious[0]) if stop_at_iou else None
+    return DatasetResult(name, tuple(objects), 0.1, content, stop_at_iou, cap)
 
 
 def made_result(
@@ -81,4 +81,4 @@ def stopping_early(run: Result) -> Result:
     for row in ious:
         reached = np.flatnonzero(row >= 0.9)
         row[reached[0] + 1 if len(reached) else len(row) :] = np.nan
-    return dataclasses.replace(run, datasets={"davis": made_dataset(ious, early_stop=(80, 85, 90))})
+    return dataclasses.replace(run, datasets={"davis": made_dataset(ious, stop_at_iou=(80, 85, 90))})

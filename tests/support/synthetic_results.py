@@ -64,7 +64,7 @@ def synthetic_result(
     skill: float = 0.0,
     noise: float = 0.1,
     protocol: Protocol | str = "demo",
-    early_stop: tuple[int, ...] | None = None,
+    stop_at_iou: tuple[int, ...] | None = None,
 ) -> Result:
     """One made-up result.
 
@@ -74,11 +74,11 @@ def synthetic_result(
         skill: 0 is like bilinear; 1 reaches an IoU in e times fewer clicks.
         noise: How much objects differ from what their difficulty says.
         protocol: Name of a preset, or a protocol.
-        early_stop: IoUs in percent after which objects were left.
+        stop_at_iou: IoUs in percent after which objects were left.
     """
     protocol = (Protocol.preset(protocol) if isinstance(protocol, str) else protocol).replace(seed=seed)
     datasets = {
-        name: _dataset(name, protocol, upsampler, seed, skill, noise, early_stop) for name in protocol.test_datasets
+        name: _dataset(name, protocol, upsampler, seed, skill, noise, stop_at_iou) for name in protocol.test_datasets
     }
     if upsampler in list_upsamplers():
         sha256 = identity_of(load_upsampler(upsampler)).sha256
@@ -112,7 +112,7 @@ def _dataset(
     seed: int,
     skill: float,
     noise: float,
-    early_stop: tuple[int, ...] | None,
+    stop_at_iou: tuple[int, ...] | None,
 ) -> DatasetResult:
     objects = object_ids(name)[: protocol.object_limit]
     cap = protocol.max_clicks
@@ -122,13 +122,13 @@ def _dataset(
     for object_id, ious, where in zip(
         objects, ious_of(objects, cap, upsampler, seed, skill, noise).tolist(), places, strict=True
     ):
-        count = cap if early_stop is None else stopping_click(ious, early_stop, cap)
+        count = cap if stop_at_iou is None else stopping_click(ious, stop_at_iou, cap)
         clicks = tuple(Click(row, col, number % 3 == 0) for number, (row, col) in enumerate(where[:count]))
         evidence.append(ObjectEvidence(object_id, clicks, tuple(ious[:count])))
     manifest = manifest_of(name)
     known = None if manifest is None else manifest.content_sha256(len(objects))
     content = known or hashlib.sha256(f"{name} {len(objects)}".encode()).hexdigest()
-    return DatasetResult(name, tuple(evidence), 0.05, content, early_stop, None if early_stop is None else cap)
+    return DatasetResult(name, tuple(evidence), 0.05, content, stop_at_iou, None if stop_at_iou is None else cap)
 
 
 def synthetic_entry(
@@ -139,12 +139,12 @@ def synthetic_entry(
     skill: float = 0.0,
     noise: float = 0.1,
     protocol: Protocol | str = "demo",
-    early_stop: tuple[int, ...] | None = None,
+    stop_at_iou: tuple[int, ...] | None = None,
     date: str = "2026-11-25",
 ) -> Entry:
     """One made-up entry, by default of three seeds."""
     results = [
-        synthetic_result(upsampler, seed=seed, skill=skill, noise=noise, protocol=protocol, early_stop=early_stop)
+        synthetic_result(upsampler, seed=seed, skill=skill, noise=noise, protocol=protocol, stop_at_iou=stop_at_iou)
         for seed in seeds
     ]
     return make_entry(results, name=name or upsampler, code=CODE, date=date)

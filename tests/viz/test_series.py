@@ -100,7 +100,7 @@ def test_evidence_of_an_evaluation_that_stopped_early() -> None:
         dataclasses.replace(one, clicks=one.clicks[:placed], ious=one.ious[:placed])
         for one, placed in zip(whole.datasets["scenes"].objects, (2, 1), strict=True)
     )
-    stopped = DatasetResult("scenes", objects, content_sha256="content", early_stop=(80, 90), click_cap=3)
+    stopped = DatasetResult("scenes", objects, content_sha256="content", stop_at_iou=(80, 90), click_cap=3)
     (series,) = group_by_seed([dataclasses.replace(whole, datasets={"scenes": stopped})])
     np.testing.assert_array_equal(series.ious("scenes"), [[[0.5, 0.9, NAN], [0.9, NAN, NAN]]])
     np.testing.assert_array_equal(series.clicks_needed("scenes", 90), [[2, 1]])

@@ -5,8 +5,8 @@ image features and enlarged click tokens it is the sum of both convolved: the fi
 second, like that of any map that was enlarged by interpolation, is worked out on the patch grid
 (:mod:`vfm_isbench.kernels.resized_conv`). What remains of the head runs on CPUs by :mod:`vfm_isbench.kernels.winograd`.
 
-:class:`WholeProbe` does all of it for every click, as the protocol says it, and is the measure: results are equal up to
-rounding.
+:class:`UncachedProbe` runs the whole network for every click, as the protocol says, and is the reference: results are
+equal up to rounding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vfm_isbench.probe import EncodedImage, Probe
 from vfm_isbench.upsamplers import StripwiseUpsampler, interpolation_of
 
 
-class WholeProbe:
+class UncachedProbe:
     """A probe in two steps of which the first does nothing: the whole network runs for every click.
 
     Args:
@@ -52,8 +52,8 @@ class WholeProbe:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class QuickImage:
-    """A crop, encoded for :class:`QuickProbe`.
+class CachedImage:
+    """A crop, encoded for :class:`CachedProbe`.
 
     Attributes:
         encoded: What the probe keeps of it. With late injection its features are those of the patch grid where they
@@ -66,7 +66,7 @@ class QuickImage:
     convolved: Tensor | None
 
 
-class QuickProbe:
+class CachedProbe:
     """A probe by the shortcut, with the same two steps. Gradients of the trained parts flow as through the probe.
 
     Args:
@@ -93,20 +93,20 @@ class QuickProbe:
     def _encode(self, image: Tensor) -> EncodedImage:
         return self.probe.encode(image, upsample=self._head is None or self._interpolation is None)
 
-    def encode(self, image: Tensor) -> QuickImage:
+    def encode(self, image: Tensor) -> CachedImage:
         """Compute what does not depend on clicks of B×3×H×W in [0, 1], see :meth:`Probe.encode`."""
         encoded = self._encode(image)
         if self._head is None or self.probe.injection != "late" or self._sums_on_grid:
-            return QuickImage(encoded, None)
+            return CachedImage(encoded, None)
         features = cast(Tensor, encoded.features)
         if self._interpolation is None:
             convolved = self._first(features)
         else:
             convolved = self._enlarged(features, image.shape[-2:], *self._interpolation).whole()
         # Features and guidance have done their work; a guidance may be larger than all else.
-        return QuickImage(EncodedImage(encoded.image, None, None), convolved)
+        return CachedImage(EncodedImage(encoded.image, None, None), convolved)
 
-    def logits(self, image: QuickImage, click_map: Tensor) -> Tensor:
+    def logits(self, image: CachedImage, click_map: Tensor) -> Tensor:
         """Segment an encoded crop under click maps B×3×H×W, see :meth:`Probe.logits`."""
         probe, encoded, size = self.probe, image.encoded, click_map.shape[-2:]
         if self._head is None:
@@ -129,7 +129,7 @@ class QuickProbe:
             return by_strips.logits(rows, (batch, *size, channels))
         return probe.resize(self._rest(self._first(probe.upsample(small, encoded.guidance, size))), size)
 
-    def join(self, images: Sequence[QuickImage]) -> QuickImage | None:
+    def join(self, images: Sequence[CachedImage]) -> CachedImage | None:
         """One batch of several encoded crops; None where an upsampler is still to run, which batches might change."""
         if self._head is None or (images[0].convolved is None and self._interpolation is None):
             return None
@@ -138,7 +138,7 @@ class QuickProbe:
         if images[0].encoded.features is not None:
             features = torch.cat([cast(Tensor, one.encoded.features) for one in images])
         image = torch.cat([one.encoded.image for one in images])
-        return QuickImage(EncodedImage(image, None, features), convolved)
+        return CachedImage(EncodedImage(image, None, features), convolved)
 
     @property
     def _first_conv(self) -> nn.Conv2d:
@@ -196,14 +196,14 @@ class Network(Protocol):
         ...
 
 
-def quickest(probe: Probe) -> Network:
+def fastest_network(probe: Probe) -> Network:
     """The shortcut; or a probe of another class as it is, for it may compute its logits otherwise."""
-    return QuickProbe(probe) if type(probe) is Probe else cast(Network, probe)
+    return CachedProbe(probe) if type(probe) is Probe else cast(Network, probe)
 
 
 def logits_of_several(network: Network, views: Sequence[tuple[Any, Tensor]]) -> list[Tensor]:
     """Logits of several encoded crops, each under its own click map, in one pass where that changes nothing."""
-    joined = network.join([encoded for encoded, _ in views]) if isinstance(network, QuickProbe) and views[1:] else None
+    joined = network.join([encoded for encoded, _ in views]) if isinstance(network, CachedProbe) and views[1:] else None
     if joined is None:
         return [network.logits(*view) for view in views]
     sizes = [len(click_map) for _, click_map in views]

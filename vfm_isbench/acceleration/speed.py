@@ -15,8 +15,8 @@ from vfm_isbench.errors import SpeedError
 Precision: TypeAlias = Literal["float32", "tf32", "bfloat16"]
 
 _OBJECTS_AT_ONCE_ON_CUDA = 8
-_CHANGES_NUMBERS = ("early_stop", "precision")
-"""Settings that a result must tell: some scores are then missing, or lie within a stated tolerance."""
+_CHANGES_NUMBERS = {"stop_at_iou": "early_stop", "precision": "precision"}
+"""Settings that a result must state, because scores are then missing or less exact, and their names in files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +24,7 @@ class Speed:
     """How fast, at which tolerance. No part of the protocol: with the defaults, results are equal up to rounding.
 
     Attributes:
-        early_stop: IoUs in percent. An object is given no more clicks once it has reached all of them: NoC up to the
+        stop_at_iou: IoUs in percent. An object is given no more clicks once it has reached all of them: NoC up to the
             highest of them and IoU@1 stay exactly the same, the IoUs of clicks that were not placed are missing. Such
             results are not ranked. None places all clicks.
         precision: Arithmetic of the network. "float32" is the benchmark's. "tf32" rounds the factors of products to 10
@@ -42,7 +42,7 @@ class Speed:
         SpeedError: if a value is out of range.
     """
 
-    early_stop: tuple[int, ...] | None = None
+    stop_at_iou: tuple[int, ...] | None = None
     precision: Precision = "float32"
     objects_at_once: int | None = None
     read_ahead: bool = True
@@ -50,15 +50,15 @@ class Speed:
     feature_cache: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.early_stop is not None:
-            is_list = isinstance(self.early_stop, tuple | list)
-            percents = tuple(sorted(set(self.early_stop))) if is_list else ()
+        if self.stop_at_iou is not None:
+            is_list = isinstance(self.stop_at_iou, tuple | list)
+            percents = tuple(sorted(set(self.stop_at_iou))) if is_list else ()
             if not percents or not all(isinstance(percent, int) and 0 < percent <= 100 for percent in percents):
                 raise SpeedError(
-                    f"early_stop takes IoUs in percent, whole numbers from 1 to 100, such as (80, 85, 90); got "
-                    f"{self.early_stop!r}"
+                    f"stop_at_iou takes IoUs in percent, whole numbers from 1 to 100, such as (80, 85, 90); got "
+                    f"{self.stop_at_iou!r}"
                 )
-            object.__setattr__(self, "early_stop", percents)
+            object.__setattr__(self, "stop_at_iou", percents)
         if self.precision not in get_args(Precision):
             raise SpeedError(f"precision {self.precision!r} is none of {', '.join(get_args(Precision))}")
         if self.objects_at_once is not None and self.objects_at_once < 1:
@@ -75,7 +75,9 @@ class Speed:
     def to_record(self) -> dict[str, Any]:
         """What a result must tell of these settings: those that leave scores missing or less exact, JSON-ready."""
         changed = {
-            name: getattr(self, name) for name in _CHANGES_NUMBERS if getattr(self, name) != getattr(_DEFAULT, name)
+            written_as: getattr(self, name)
+            for name, written_as in _CHANGES_NUMBERS.items()
+            if getattr(self, name) != getattr(_DEFAULT, name)
         }
         return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
 
@@ -84,16 +86,16 @@ class Speed:
 
         So that what one setting computed is never taken for the work of another.
         """
-        stop = "" if self.early_stop is None else f"-stop{max(self.early_stop)}"
+        stop = "" if self.stop_at_iou is None else f"-stop{max(self.stop_at_iou)}"
         precision = "" if self.precision == _DEFAULT.precision else f"-{self.precision}"
         return stop + precision + ("" if self.shortcut else "-whole")
 
     def notes(self) -> list[str]:
         """Remarks a reader of the numbers should see."""
         notes = []
-        if self.early_stop is not None:
+        if self.stop_at_iou is not None:
             notes.append(
-                f"objects were left once they had reached an IoU of {max(self.early_stop)} %: scores that would need "
+                f"objects were left once they had reached an IoU of {max(self.stop_at_iou)} %: scores that would need "
                 "their further clicks are missing"
             )
         if self.precision != _DEFAULT.precision:

@@ -24,7 +24,7 @@ OK, BAD_INPUT, INCOMPARABLE, INTERRUPTED = 0, 2, 3, 130
 """Exit codes of all commands; ``regress`` has two more for its verdicts."""
 
 EARLY_STOP = (80, 85, 90)
-"""IoUs in percent of ``--early-stop`` alone: those of the standard table."""
+"""IoUs in percent of ``--stop-at-iou`` alone: those of the standard table."""
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -94,7 +94,8 @@ def add_speed_options(parser: argparse.ArgumentParser) -> None:
     """What :func:`speed_from` reads."""
     group = parser.add_argument_group("speed", "how a number is computed, never which one")
     group.add_argument(
-        "--early-stop",
+        "--stop-at-iou",
+        "--early-stop",  # its name until 0.3
         type=int,
         nargs="*",
         metavar="IOU",
@@ -120,9 +121,9 @@ def add_speed_options(parser: argparse.ArgumentParser) -> None:
 
 def speed_from(arguments: argparse.Namespace) -> Speed:
     """The speed settings."""
-    stop = arguments.early_stop
+    stop = arguments.stop_at_iou
     return Speed(
-        early_stop=None if stop is None else tuple(stop) or EARLY_STOP,
+        stop_at_iou=None if stop is None else tuple(stop) or EARLY_STOP,
         precision=arguments.precision,
         objects_at_once=arguments.objects_at_once,
         feature_cache=arguments.feature_cache,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vfm_isbench.acceleration.cached_probe import Network, WholeProbe, logits_of_several, quickest
+from vfm_isbench.acceleration.cached_probe import Network, UncachedProbe, fastest_network, logits_of_several
 from vfm_isbench.acceleration.feature_cache import cached_features
 from vfm_isbench.acceleration.speed import Speed, arithmetic
 from vfm_isbench.clicks import next_click
@@ -81,10 +81,10 @@ class _Object:
         self.predicted = probability > threshold
         self.ious.append(intersection_over_union(self.ground_truth, self.predicted))
 
-    def is_done(self, protocol: Protocol, early_stop: tuple[int, ...] | None) -> bool:
-        if early_stop is None:
+    def is_done(self, protocol: Protocol, stop_at_iou: tuple[int, ...] | None) -> bool:
+        if stop_at_iou is None:
             return len(self.clicks) == protocol.max_clicks
-        return stopping_click(self.ious, early_stop, protocol.max_clicks) is not None
+        return stopping_click(self.ious, stop_at_iou, protocol.max_clicks) is not None
 
 
 def evaluate_objects(
@@ -92,7 +92,7 @@ def evaluate_objects(
     objects: Sequence[tuple[ImageCrops, Array]],
     protocol: Protocol,
     *,
-    early_stop: tuple[int, ...] | None = None,
+    stop_at_iou: tuple[int, ...] | None = None,
     times: EvaluationTimes | None = None,
 ) -> list[tuple[list[Click], list[float]]]:
     """Click objects in lockstep: each has its own clicks and crop, and the network sees all of them at once.
@@ -101,7 +101,7 @@ def evaluate_objects(
         network: The trained network, in eval mode.
         objects: Of each object its image, and its ground truth H×W: 1 object, 0 ground, -1 ignore.
         protocol: Number of clicks, thresholds, zoom-in.
-        early_stop: IoUs in percent after which an object is left, see :class:`vfm_isbench.Speed`.
+        stop_at_iou: IoUs in percent after which an object is left, see :class:`vfm_isbench.Speed`.
         times: Timings are added here.
 
     Returns:
@@ -123,7 +123,7 @@ def evaluate_objects(
         for one, probability in zip(active, probabilities, strict=True):
             one.measure(probability, protocol.prediction_threshold)
         times.clicks += len(active)
-        active = [one for one in active if not one.is_done(protocol, early_stop)]
+        active = [one for one in active if not one.is_done(protocol, stop_at_iou)]
         times.predicting += after - before
         times.clicking += time.perf_counter() - after + before - start
     return [(one.clicks, one.ious) for one in started]
@@ -154,7 +154,7 @@ def evaluate_dataset(
         The evidence, object by object, and the timings of what was evaluated now.
     """
     speed = speed or Speed()
-    network = quickest(probe.eval()) if speed.shortcut else WholeProbe(probe.eval())
+    network = fastest_network(probe.eval()) if speed.shortcut else UncachedProbe(probe.eval())
     device = next(probe.head.parameters()).device
     objects = dataset.objects[: protocol.object_limit]
     found = {object_id: done[object_id] for object_id in objects if object_id in done} if done else {}
@@ -171,7 +171,7 @@ def evaluate_dataset(
             running.add(earlier)
         for ids in _groups(missing, speed.lockstep(device)):
             group = [next(opened) for _ in ids]
-            outcome = evaluate_objects(network, group, protocol, early_stop=speed.early_stop, times=times)
+            outcome = evaluate_objects(network, group, protocol, stop_at_iou=speed.stop_at_iou, times=times)
             for object_id, (clicks, ious) in zip(ids, outcome, strict=True):
                 found[object_id] = ObjectEvidence(object_id, tuple(clicks), tuple(ious))
                 if keep is not None:

@@ -104,12 +104,12 @@ def _check_datasets(datasets: Mapping[str, Any], protocol: Protocol, path: str, 
 
 def _check_dataset(name: str, content: Mapping[str, Any], protocol: Protocol, path: str, report: Report) -> None:
     objects = [_dict(one) for one in _list(content.get("objects"))]
-    early_stop = [percent for percent in _list(content.get("early_stop")) if type(percent) is int]
+    stop_at_iou = [percent for percent in _list(content.get("early_stop")) if type(percent) is int]
     cap = content.get("max_clicks")
-    if (early_stop and cap is None) or (cap is not None and cap != protocol.max_clicks):
+    if (stop_at_iou and cap is None) or (cap is not None and cap != protocol.max_clicks):
         report.add(f"{path}.max_clicks", f"{quote(cap)} is not that of the protocol, {protocol.max_clicks}")
     for index, one in enumerate(objects):
-        _check_object(one, protocol.max_clicks, early_stop, f"{path}.objects[{index}]", report)
+        _check_object(one, protocol.max_clicks, stop_at_iou, f"{path}.objects[{index}]", report)
     ids = [_object_id(one) for one in objects]
     if None not in ids:
         known_ids = [object_id for object_id in ids if object_id is not None]
@@ -130,7 +130,7 @@ def _object_id(one: Mapping[str, Any]) -> ObjectId | None:
 
 
 def _check_object(
-    one: Mapping[str, Any], max_clicks: int, early_stop: Sequence[int], path: str, report: Report
+    one: Mapping[str, Any], max_clicks: int, stop_at_iou: Sequence[int], path: str, report: Report
 ) -> None:
     """As many clicks as IoUs, and as many as the protocol says, or fewer where the evaluation stopped early."""
     clicks, ious = _list(one.get("clicks")), _list(one.get("iou"))
@@ -138,10 +138,10 @@ def _check_object(
         return  # told by the schema
     if len(clicks) != len(ious):
         report.add(f"{path}.clicks", f"has {len(clicks)} clicks for {len(ious)} IoUs")
-    if not early_stop and len(ious) != max_clicks:
+    if not stop_at_iou and len(ious) != max_clicks:
         report.add(f"{path}.iou", f"has {len(ious)} IoUs; the protocol places {max_clicks} clicks")
-    elif early_stop and all(map(is_number, ious)) and stopping_click(ious, early_stop, max_clicks) != len(ious):
-        where = f"{max(early_stop)} % or {max_clicks} clicks"
+    elif stop_at_iou and all(map(is_number, ious)) and stopping_click(ious, stop_at_iou, max_clicks) != len(ious):
+        where = f"{max(stop_at_iou)} % or {max_clicks} clicks"
         report.add(f"{path}.iou", f"ends after {len(ious)} clicks; an early stop ends as soon as {where} are reached")
     if _list(clicks[0])[2:] == [0]:
         report.add(f"{path}.clicks[0]", "is negative; the first click always lies on the object")
@@ -209,12 +209,12 @@ def _check_order_of_scores(scores: Mapping[str, Any], path: str, report: Report)
 def _check_scores(name: str, content: Mapping[str, Any], max_clicks: int, path: str, report: Report) -> None:
     """Every aggregate against what the evidence gives."""
     objects = tuple(evidence_from_dict(one) for one in content["objects"])
-    early_stop = content.get("early_stop")
+    stop_at_iou = content.get("early_stop")
     derived = DatasetResult(
         name,
         objects,
-        early_stop=None if early_stop is None else tuple(early_stop),
-        click_cap=None if early_stop is None else max_clicks,
+        stop_at_iou=None if stop_at_iou is None else tuple(stop_at_iou),
+        click_cap=None if stop_at_iou is None else max_clicks,
     ).scores()
     for key in REQUIRED_SCORES:
         if key not in content["scores"]:

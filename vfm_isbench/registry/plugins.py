@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 
 from vfm_isbench.errors import PluginError, VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.registry.registry import NAME_RULE, is_plain_name, unknown_name
+from vfm_isbench.storage.hashing import code_sha256
 
 T = TypeVar("T")
 
@@ -218,17 +218,6 @@ def plugin_origins(*made: object) -> list[dict[str, str | None]]:
     found = [getattr(one, _ORIGIN) for one in made if hasattr(one, _ORIGIN)]
     different = {(origin["kind"], origin["name"]): origin for origin in found}
     return [different[key] for key in sorted(different)]
-
-
-def code_sha256(path: Path) -> str:
-    """Hexadecimal hash of a Python file, or of all those in a folder: their paths and contents, sorted by path."""
-    files: Iterable[Path] = [path] if path.is_file() else path.rglob("*.py")
-    top = path.parent if path.is_file() else path
-    digest = hashlib.sha256()
-    for file in sorted(files, key=lambda file: file.relative_to(top).as_posix()):
-        for part in (file.relative_to(top).as_posix().encode(), file.read_bytes()):
-            digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()
 
 
 def _code_of(name: str) -> Path | None:

@@ -35,20 +35,20 @@ class DatasetResult:
         objects: Evidence per object, in the order of evaluation.
         seconds_per_click: Mean wall time per click; None where nothing was timed.
         content_sha256: Hash over the evaluated objects' ids, images and masks in order; None where it was not computed.
-        early_stop: IoUs in percent; an object was left as soon as it had reached all of them. None: all clicks placed.
-        click_cap: The protocol's clicks per object; only needed with ``early_stop``.
+        stop_at_iou: IoUs in percent; an object was left as soon as it had reached all of them. None: all clicks placed.
+        click_cap: The protocol's clicks per object; only needed with ``stop_at_iou``.
     """
 
     name: str
     objects: tuple[ObjectEvidence, ...]
     seconds_per_click: float | None = None
     content_sha256: str | None = None
-    early_stop: tuple[int, ...] | None = None
+    stop_at_iou: tuple[int, ...] | None = None
     click_cap: int | None = None
 
     @cached_property
     def ious(self) -> Array:
-        """N×K float64: IoU of N objects after click 1 … K; NaN for clicks that ``early_stop`` spared."""
+        """N×K float64: IoU of N objects after click 1 … K; NaN for clicks that ``stop_at_iou`` spared."""
         ious = np.full((len(self.objects), self.max_clicks), np.nan)
         for row, evidence in zip(ious, self.objects, strict=True):
             row[: len(evidence.ious)] = evidence.ious
@@ -62,9 +62,9 @@ class DatasetResult:
     def clicks_to(self, percent: int) -> Array | None:
         """Clicks each of the N objects needs to reach an IoU given in percent, the cap where it is not reached.
 
-        None where ``early_stop`` left objects before that could be known.
+        None where ``stop_at_iou`` left objects before that could be known.
         """
-        if self.early_stop is not None and percent > max(self.early_stop):
+        if self.stop_at_iou is not None and percent > max(self.stop_at_iou):
             return None
         return number_of_clicks(self.ious, percent / 100)
 
@@ -78,7 +78,7 @@ class DatasetResult:
         return mean_iou_at(self.ious, clicks) if clicks <= self.max_clicks else math.nan
 
     def scores(self) -> dict[str, float]:
-        """All scores of the data set by name; NaN for those that ``early_stop`` leaves unknown."""
+        """All scores of the data set by name; NaN for those that ``stop_at_iou`` leaves unknown."""
         scores: dict[str, float] = {"objects": len(self.objects)}
         for percent in THRESHOLDS:
             counts = self.clicks_to(percent)
@@ -242,7 +242,9 @@ class Result:
 
 
 def _dataset_to_dict(found: DatasetResult) -> dict[str, Any]:
-    stopped = {} if found.early_stop is None else {"early_stop": list(found.early_stop), "max_clicks": found.max_clicks}
+    stopped = (
+        {} if found.stop_at_iou is None else {"early_stop": list(found.stop_at_iou), "max_clicks": found.max_clicks}
+    )
     return {
         **stopped,
         "scores": {name: None if math.isnan(value) else value for name, value in found.scores().items()},
@@ -295,18 +297,18 @@ def evidence_from_dict(content: Mapping[str, Any]) -> ObjectEvidence:
 def _dataset_from_dict(name: str, content: Mapping[str, Any]) -> DatasetResult:
     where = f"datasets.{name}."
     objects = tuple(evidence_from_dict(one) for one in form.sequence(content, "objects", where))
-    early_stop, cap = content.get("early_stop"), content.get("max_clicks")
-    if not objects or (early_stop is None and len({len(evidence.ious) for evidence in objects}) != 1):
+    stop_at_iou, cap = content.get("early_stop"), content.get("max_clicks")
+    if not objects or (stop_at_iou is None and len({len(evidence.ious) for evidence in objects}) != 1):
         raise ResultError(f"data set {name!r} needs at least one object, and as many clicks for each of them")
-    if early_stop is not None:
-        early_stop = tuple(early_stop)
-        if not early_stop or not isinstance(cap, int):
+    if stop_at_iou is not None:
+        stop_at_iou = tuple(stop_at_iou)
+        if not stop_at_iou or not isinstance(cap, int):
             raise ResultError(f"data set {name!r} was stopped early, but does not say at which IoU or at which cap")
         for evidence in objects:
-            if len(evidence.ious) != stopping_click(evidence.ious, early_stop, cap):
+            if len(evidence.ious) != stopping_click(evidence.ious, stop_at_iou, cap):
                 raise ResultError(
                     f"data set {name!r}: object {evidence.object_id} has {len(evidence.ious)} clicks, which is not "
-                    f"where an evaluation stopped at IoU {early_stop} % would leave it"
+                    f"where an evaluation stopped at IoU {stop_at_iou} % would leave it"
                 )
     if len({evidence.object_id for evidence in objects}) != len(objects):
         raise ResultError(f"data set {name!r}: an object occurs twice")
@@ -317,8 +319,8 @@ def _dataset_from_dict(name: str, content: Mapping[str, Any]) -> DatasetResult:
         objects,
         form.optional_number(content, "seconds_per_click", where),
         form.optional_text(content, "content_sha256", where),
-        early_stop,
-        cap if early_stop else None,
+        stop_at_iou,
+        cap if stop_at_iou else None,
     )
     scores = form.mapping(content, "scores", where)
     for key, value in found.scores().items():

@@ -24,7 +24,8 @@ from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.isegprobe import assemble_reference, is_reference, protocol_of, read_reference
 from vfm_isbench.results import Result
-from vfm_isbench.runs.run_folder import KeptEvidence, keep_evidence, weights_sha256
+from vfm_isbench.runs.run_folder import KeptEvidence, keep_evidence
+from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.training import Checkpoint, load_checkpoint
 from vfm_isbench.upsamplers import LoadOptions, Upsampler, identity_of, is_own, prepare_upsampler

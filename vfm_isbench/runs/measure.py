@@ -15,7 +15,8 @@ from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import DatasetResult, Result, describe_environment
-from vfm_isbench.runs.run_folder import KeptEvidence, weights_sha256
+from vfm_isbench.runs.run_folder import KeptEvidence
+from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.types import ObjectId
 
@@ -67,8 +68,8 @@ def measure(
             tuple(evidence),
             times.seconds_per_click if times.clicks else None,
             content,
-            speed.early_stop,
-            None if speed.early_stop is None else protocol.max_clicks,
+            speed.stop_at_iou,
+            None if speed.stop_at_iou is None else protocol.max_clicks,
         )
         seconds[f"predicting.{dataset.name}"] = times.predicting
         seconds[f"clicking.{dataset.name}"] = times.clicking

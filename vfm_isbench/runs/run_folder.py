@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
-
-import torch
-from torch import nn
 
 from vfm_isbench.errors import ProtocolError, ResultError, RunError, VfmIsbenchWarning
 from vfm_isbench.protocol import Protocol
@@ -20,16 +16,6 @@ from vfm_isbench.types import ObjectEvidence, ObjectId
 
 KeptEvidence: TypeAlias = tuple[dict[ObjectId, ObjectEvidence], Callable[[ObjectEvidence], None]]
 """Evidence found on disk, and the function that appends more."""
-
-
-def weights_sha256(module: nn.Module) -> str:
-    """Hash over the names and values of a module's parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name}:{tuple(value.shape)}:{value.dtype}".encode())
-        # As bytes, for NumPy does not know all of PyTorch's types.
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 class RunFolder:

@@ -20,6 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from vfm_isbench.errors import DataError
+from vfm_isbench.storage.hashing import hash_file
 
 USER_AGENT = "vfm-isbench (Python urllib)"
 TIMEOUT = 30.0
@@ -330,17 +331,3 @@ def _what_is_wrong(path: Path, sha256: str | None, md5: str | None, size: int | 
             if got != expected.lower():
                 return f"expected {algorithm} {expected.lower()}, got {got}"
     return ""
-
-
-def hash_file(path: Path, algorithm: str = "sha256") -> str:
-    """Hexadecimal hash of a file, read in pieces.
-
-    Raises:
-        OSError: if the file cannot be read.
-    """
-    # MD5 here only recognises files that were published with it; nothing rests on it being hard to forge.
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from vfm_isbench.acceleration.cached_probe import WholeProbe, quickest
+from vfm_isbench.acceleration.cached_probe import UncachedProbe, fastest_network
 from vfm_isbench.acceleration.feature_cache import cached_features
 from vfm_isbench.acceleration.speed import Speed, arithmetic, tf32
 from vfm_isbench.clicks import add_click, click_maps, next_training_click, points_tensor
@@ -161,7 +161,7 @@ def predict_batch(
     speed = speed or Speed()
     device = next(probe.head.parameters()).device
     images, targets = (tensor.to(device, non_blocking=True) for tensor in (batch.images, batch.targets))
-    network = quickest(probe) if speed.shortcut else WholeProbe(probe)  # made anew: weights have changed
+    network = fastest_network(probe) if speed.shortcut else UncachedProbe(probe)  # made anew: weights have changed
     previous = torch.zeros_like(targets)
     clicks = batch.clicks
     with arithmetic(speed.precision, device):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vfm_isbench.errors import UnknownNameError, WeightsError
 from vfm_isbench.storage import weights as weights_module
-from vfm_isbench.storage.downloads import hash_file
+from vfm_isbench.storage.hashing import hash_file
 from vfm_isbench.upsamplers import LOADERS, LoadOptions, identity_of, load_upsampler
 from vfm_isbench.upsamplers.published import pretrained
 from vfm_isbench.upsamplers.published.featup import FeatUpJBU

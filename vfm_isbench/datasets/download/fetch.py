@@ -24,7 +24,8 @@ from vfm_isbench.datasets.download.unpack import unpack
 from vfm_isbench.datasets.download.verify import VerifyReport, verify_dataset, verify_folder
 from vfm_isbench.datasets.files import check_layout, list_entries, some_names
 from vfm_isbench.errors import DataError, VfmIsbenchWarning
-from vfm_isbench.storage.downloads import BACKOFF, download, hash_file
+from vfm_isbench.storage.downloads import BACKOFF, download
+from vfm_isbench.storage.hashing import hash_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

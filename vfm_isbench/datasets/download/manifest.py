@@ -11,7 +11,7 @@ from pathlib import Path
 from vfm_isbench.datasets.download.sources import Counts, DatasetSource
 from vfm_isbench.datasets.files import list_entries
 from vfm_isbench.errors import DataError
-from vfm_isbench.storage.downloads import hash_file
+from vfm_isbench.storage.hashing import hash_file
 
 STATE_FOLDER = ".vfm_isbench"
 """In the data root: downloads, and a record of each of them."""

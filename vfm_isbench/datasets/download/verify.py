@@ -16,7 +16,7 @@ from vfm_isbench.datasets.download.sources import Counts, DatasetSource, source_
 from vfm_isbench.datasets.files import check_layout
 from vfm_isbench.datasets.single_object import SingleObjectDataset
 from vfm_isbench.errors import DataError, VfmIsbenchWarning
-from vfm_isbench.storage.downloads import hash_file
+from vfm_isbench.storage.hashing import hash_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,9 +22,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vfm_isbench.errors import ContractError, UnknownNameError, WeightsError
-from vfm_isbench.registry.plugins import code_sha256
 from vfm_isbench.registry.registry import unknown_name
-from vfm_isbench.storage.downloads import hash_file
+from vfm_isbench.storage.hashing import code_sha256, hash_file
 from vfm_isbench.storage.weights import is_hub_out_of_reach, read_state_dict
 from vfm_isbench.upsamplers.base import Upsampler
 from vfm_isbench.upsamplers.loading.foreign_code import (

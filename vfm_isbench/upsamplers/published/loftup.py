@@ -230,7 +230,7 @@ class LoftUp(nn.Module):
         return max(int(gib * 2**30 / (n_values * like.element_size())), 1)
 
     def _first_layers(self, is_quick: bool) -> list[Callable[[Tensor], Tensor]]:
-        """The modules of ``first_conv``, convolutions in their quickest form if asked for."""
+        """The modules of ``first_conv``, convolutions in their fastest_network form if asked for."""
         modules: list[Any] = list(self.first_conv)
         if not is_quick:
             return modules

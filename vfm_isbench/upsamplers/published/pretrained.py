@@ -14,7 +14,8 @@ from torch import Tensor
 
 from vfm_isbench.errors import DataError, UnknownNameError, WeightsError
 from vfm_isbench.registry.registry import unknown_name
-from vfm_isbench.storage.downloads import download, hash_file
+from vfm_isbench.storage.downloads import download
+from vfm_isbench.storage.hashing import hash_file
 from vfm_isbench.storage.weights import find_weights, read_state_dict
 from vfm_isbench.upsamplers.loading.hub import COMMIT
 from vfm_isbench.upsamplers.loading.specs import LOADERS, LoadOptions, split_query

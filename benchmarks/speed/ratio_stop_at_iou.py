@@ -29,7 +29,7 @@ def measure_early_stop(options: argparse.Namespace, device: torch.device) -> lis
     """Rows of the table, by recorded model and IoU to stop at: seconds for all objects of all data sets."""
     protocol = Protocol.preset("reference").replace(object_limit=options.objects, max_clicks=options.clicks)
     datasets = evaluation_datasets(options, protocol)
-    speeds = {_ALL: SPEEDS["fast"]} | {stop: replace(SPEEDS["fast"], early_stop=(stop,)) for stop in options.stop_at}
+    speeds = {_ALL: SPEEDS["fast"]} | {stop: replace(SPEEDS["fast"], stop_at_iou=(stop,)) for stop in options.stop_at}
     rows = []
     for path in sorted((options.parity / "end_to_end").glob("*.safetensors")):
         probe = assemble_reference(read_reference(path)).to(device)
