@@ -15,7 +15,7 @@ class Stem(Backbone):
     """One convolution with random weights that are always the same."""
 
     def __init__(self) -> None:
-        super().__init__("example_stem", width=16, patch_size=8, takes_click_tokens=True)
+        super().__init__("example_stem", channels=16, patch_size=8, takes_click_tokens=True)
         self.patches = nn.Conv2d(3, 16, 8, stride=8)
         generator = torch.Generator().manual_seed(0)
         for parameter in self.parameters():

@@ -12,16 +12,16 @@ class Pooled(nn.Module):
     """The mean of the click map over each patch, then one linear map; trained by the benchmark.
 
     Args:
-        width: Channels of the tokens, those of the backbone.
+        channels: Channels of the tokens, those of the backbone.
         patch_size: Patch side in pixels, that of the backbone.
         protocol: The protocol of the run, not needed here.
     """
 
-    def __init__(self, width: int, patch_size: int, protocol: Protocol) -> None:
+    def __init__(self, channels: int, patch_size: int, protocol: Protocol) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.mix = nn.Conv2d(3, width, 1)
+        self.mix = nn.Conv2d(3, channels, 1)
 
     def forward(self, click_map: Tensor) -> Tensor:
-        """Turn the click map B×3×H×W into tokens B×width×(H/patch)×(W/patch)."""
+        """Turn the click map B×3×H×W into tokens B×channels×(H/patch)×(W/patch)."""
         return self.mix(functional.avg_pool2d(click_map, self.patch_size))
