@@ -259,7 +259,7 @@ def check_on_device(
     side = backbone.grid(protocol.image_size)
     return check_upsampler(
         upsampler,
-        channels=backbone.width,
+        channels=backbone.channels,
         grid=(side, side),
         image_size=(protocol.image_size, protocol.image_size),
         device=device,

@@ -128,7 +128,7 @@ def probe_of(one: Case, protocol: Protocol, device: torch.device, width: int | N
     torch.manual_seed(0)
     backbone = backbone_of(protocol.backbone, protocol.image_size, width)
     learned = LEARNED.get(one.upsampler)
-    upsampler = load_upsampler(one.upsampler) if learned is None else learned(backbone.width)
+    upsampler = load_upsampler(one.upsampler) if learned is None else learned(backbone.channels)
     return build_probe(protocol, backbone, upsampler).to(device).eval()
 
 

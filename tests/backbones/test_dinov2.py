@@ -1,4 +1,4 @@
-"""DINOv2's position grid, and the layouts its weights come in."""
+"""DINOv2's position grid, and the layouts of its weights."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def seeded(shape: tuple[int, ...], seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def official_state(registers: int = 0, side: int = 5, width: int = 64) -> dict[str, Tensor]:
+def official_state(registers: int = 0, side: int = 5, channels: int = 64) -> dict[str, Tensor]:
     """A transformer of one block in the official layout."""
     model = VisionTransformer(
-        img_size=side * 14, patch_size=14, embed_dim=width, depth=1, num_heads=1, num_classes=0, init_values=1.0,
+        img_size=side * 14, patch_size=14, embed_dim=channels, depth=1, num_heads=1, num_classes=0, init_values=1.0,
         reg_tokens=registers, no_embed_class=True, global_pool="",
     )  # fmt: skip
     state = {key: 0.2 * seeded(tuple(value.shape), i) for i, (key, value) in enumerate(model.state_dict().items())}
-    state["pos_embed"] = seeded((1, side**2 + 1, width), 99)
-    state["mask_token"] = torch.zeros(1, width)
+    state["pos_embed"] = seeded((1, side**2 + 1, channels), 99)
+    state["mask_token"] = torch.zeros(1, channels)
     if registers:
         state["register_tokens"] = state.pop("reg_token")
     return state
@@ -89,9 +89,9 @@ def test_official_and_timm_layout_give_the_same_features(registers: int) -> None
     torch.testing.assert_close(one, other)
 
 
-def test_width_depth_and_patch_size_are_read_off_the_weights() -> None:
-    backbone = build_dinov2("x", official_state(width=128), (28, 28))
-    assert (backbone.width, backbone.patch_size) == (128, 14)
+def test_the_weights_determine_channels_depth_and_patch_size() -> None:
+    backbone = build_dinov2("x", official_state(channels=128), (28, 28))
+    assert (backbone.channels, backbone.patch_size) == (128, 14)
     assert len(backbone.model.blocks) == 1  # type: ignore[arg-type]
     assert backbone.model.blocks[0].attn.num_heads == 2  # type: ignore[index, union-attr]
 

@@ -39,10 +39,10 @@ def flat_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm, "create_model", create_flat)
 
 
-def dinov2_file(folder: Path, name: str, width: int = 384, registers: int = 0) -> Path:
+def dinov2_file(folder: Path, name: str, channels: int = 384, registers: int = 0) -> Path:
     """Random weights of one block, in timm's layout, as safetensors."""
     model = timm.models.vision_transformer.VisionTransformer(
-        img_size=70, patch_size=14, embed_dim=width, depth=1, num_heads=1, num_classes=0, init_values=1.0,
+        img_size=70, patch_size=14, embed_dim=channels, depth=1, num_heads=1, num_classes=0, init_values=1.0,
         reg_tokens=registers, no_embed_class=registers > 0, global_pool="",
     )  # fmt: skip
     save_file(model.state_dict(), folder / name)
@@ -60,36 +60,36 @@ def test_every_listed_name_has_a_description() -> None:
 def test_dinov2_from_a_file_or_folder(tmp_path: Path, name: str, registers: int, by: str) -> None:
     path = dinov2_file(tmp_path, f"{name}.safetensors", registers=registers)
     backbone = load_backbone(name, 56, weights=path if by == "file" else tmp_path)
-    assert (backbone.name, backbone.width, backbone.patch_size) == (name, 384, 14)
+    assert (backbone.name, backbone.channels, backbone.patch_size) == (name, 384, 14)
     assert backbone.takes_click_tokens
     with torch.no_grad():
         assert backbone.eval()(torch.zeros(2, 3, 56, 56)).shape == (2, 384, 4, 4)
 
 
-@pytest.mark.parametrize("width", [192, 32])
-def test_dinov2_of_another_width_is_refused(tmp_path: Path, width: int) -> None:
-    path = dinov2_file(tmp_path, "weights.safetensors", width)
-    with pytest.raises(WeightsError, match=f"width {width}.*'dinov2_vits14'"):
+@pytest.mark.parametrize("channels", [192, 32])
+def test_dinov2_with_other_channels_is_refused(tmp_path: Path, channels: int) -> None:
+    path = dinov2_file(tmp_path, "weights.safetensors", channels)
+    with pytest.raises(WeightsError, match=f"with {channels} channels.*'dinov2_vits14'"):
         load_backbone("dinov2_vits14", 56, weights=path)
 
 
-def test_without_hub_and_weights_the_error_says_how_to_go_on() -> None:
+def test_without_hub_and_weights_the_error_says_what_to_do() -> None:
     with pytest.raises(WeightsError, match=f"'dinov2_vits14'.*{NO_HUB}.*backbone_weights"):
         load_backbone("dinov2_vits14", 224)
 
 
-@pytest.mark.parametrize(("name", "stride", "width"), [
+@pytest.mark.parametrize(("name", "stride", "channels"), [
     ("efficientnet_lite0", 16, 112), ("efficientnet_lite0@8", 8, 40), ("efficientnet_lite0@32", 32, 320),
 ])  # fmt: skip
-def test_efficientnet_lite0_needs_no_hub(name: str, stride: int, width: int) -> None:
+def test_efficientnet_lite0_needs_no_hub(name: str, stride: int, channels: int) -> None:
     backbone = load_backbone(name, 96)
-    assert (backbone.width, backbone.patch_size, backbone.takes_click_tokens) == (width, stride, False)
+    assert (backbone.channels, backbone.patch_size, backbone.takes_click_tokens) == (channels, stride, False)
     with torch.no_grad():
-        assert backbone.eval()(torch.zeros(1, 3, 96, 96)).shape == (1, width, 96 // stride, 96 // stride)
+        assert backbone.eval()(torch.zeros(1, 3, 96, 96)).shape == (1, channels, 96 // stride, 96 // stride)
 
 
 def test_efficientnet_lite0_knows_objects(real_root: Path) -> None:
-    """Features of the object are more alike than those of object and ground.
+    """Features of the object are more alike than those of object and background.
 
     By 0.17 to 0.49 in cosine on these photographs; by 0.03 to 0.06 with random weights.
     """
@@ -115,7 +115,7 @@ def test_efficientnet_lite0_from_other_weights_is_refused(tmp_path: Path) -> Non
 @pytest.mark.usefixtures("flat_transformers")
 def test_any_timm_transformer_by_name() -> None:
     backbone = load_backbone("timm:vit_tiny_patch16_224", 96, pretrained=False)
-    assert (backbone.width, backbone.patch_size, backbone.takes_click_tokens) == (192, 16, True)
+    assert (backbone.channels, backbone.patch_size, backbone.takes_click_tokens) == (192, 16, True)
     with torch.no_grad():
         assert backbone.eval()(torch.zeros(1, 3, 96, 96)).shape == (1, 192, 6, 6)
 
@@ -124,7 +124,7 @@ def test_any_timm_network_at_a_stride() -> None:
     backbone = load_backbone("timm:test_efficientnet@16", 96, pretrained=False)
     assert (backbone.patch_size, backbone.takes_click_tokens) == (16, False)
     with torch.no_grad():
-        assert backbone.eval()(torch.zeros(1, 3, 96, 96)).shape == (1, backbone.width, 6, 6)
+        assert backbone.eval()(torch.zeros(1, 3, 96, 96)).shape == (1, backbone.channels, 6, 6)
 
 
 def test_a_timm_network_from_a_local_file(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_timm_network_from_a_local_file(tmp_path: Path) -> None:
     backbone = load_backbone("timm:test_efficientnet@8", 96, weights=tmp_path / "weights.safetensors")
     stem = backbone.state_dict()["model.conv_stem.weight"]
     torch.testing.assert_close(stem, model.state_dict()["conv_stem.weight"], rtol=0, atol=0)
-    with pytest.raises(WeightsError, match="for timm models give a file"):
+    with pytest.raises(WeightsError, match="timm models need a file"):
         load_backbone("timm:test_efficientnet@8", 96, weights=tmp_path)
 
 

@@ -36,7 +36,7 @@ def test_gives_normalised_patch_tokens_without_class_and_register_tokens(options
     image = seeded((2, 3, 28, 28))
     with torch.no_grad():
         features, tokens = backbone(image), model.forward_features(image)
-    assert (backbone.width, backbone.patch_size, backbone.takes_click_tokens) == (12, 7, True)
+    assert (backbone.channels, backbone.patch_size, backbone.takes_click_tokens) == (12, 7, True)
     assert (backbone.mean, backbone.std) == (MEAN, STD)
     assert features.shape == (2, 12, 4, 4)
     for row in range(4):
@@ -91,7 +91,7 @@ def test_feature_maps_are_those_of_the_network_standardised_in_every_cell() -> N
     with torch.no_grad():
         features = backbone(image)
         torch.testing.assert_close(features, standardised(model(image)[0]))
-    assert features.shape == (2, backbone.width, 32 // backbone.patch_size, 48 // backbone.patch_size)
+    assert features.shape == (2, backbone.channels, 32 // backbone.patch_size, 48 // backbone.patch_size)
 
 
 def test_channels_last_feature_maps_are_turned() -> None:
@@ -112,4 +112,4 @@ def test_a_network_without_patch_embedding_refuses_click_tokens() -> None:
     backbone = FeatureMapBackbone("tiny", model, MEAN, STD)
     assert not backbone.takes_click_tokens
     with pytest.raises(ProtocolError, match="'tiny' has no patch embedding.*'late' or 'pre_upsampler'"):
-        backbone(torch.zeros(1, 3, 32, 32), torch.zeros(1, backbone.width, 4, 4))
+        backbone(torch.zeros(1, 3, 32, 32), torch.zeros(1, backbone.channels, 4, 4))

@@ -8,7 +8,7 @@ from vfm_isbench.click_encoders import PatchEmbedding
 
 
 def test_every_token_is_a_linear_map_of_its_patch() -> None:
-    encoder = PatchEmbedding(width=6, patch_size=4)
+    encoder = PatchEmbedding(channels=6, patch_size=4)
     click_map = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
     tokens = encoder(click_map)
     assert tokens.shape == (2, 6, 2, 3)

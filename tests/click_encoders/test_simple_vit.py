@@ -37,7 +37,7 @@ def test_positions_value_by_value(height: int, width: int, channels: int) -> Non
 
 
 @pytest.mark.parametrize("channels", [4, 10, 0])
-def test_a_width_without_positions_is_refused(channels: int) -> None:
+def test_channels_without_positions_are_refused(channels: int) -> None:
     with pytest.raises(ValueError, match=f"multiple of 4.*got {channels}"):
         sincos_positions(2, 2, channels)
 
@@ -101,12 +101,12 @@ def test_equals_a_plain_second_implementation() -> None:
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index))
     click_maps = seeded((2, 3, 4, 6))
     with torch.no_grad():
-        expected = torch.stack([by_hand(encoder.state_dict(), one) for one in click_maps])
+        expected = torch.stack([by_hand(encoder.state_dict(), click_map) for click_map in click_maps])
         torch.testing.assert_close(encoder(click_maps), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_paper_size() -> None:
-    """Six blocks of eight heads of 64, MLP 2048, width 384, with biases where the protocol has them."""
+    """Six blocks of eight heads of 64, MLP 2048, 384 channels, with biases where the protocol has them."""
     encoder = SimpleViT(384, 14)
     attention = 2 * 384 + 3 * 384 * 512 + 512 * 384
     feed_forward = 2 * 384 + (384 * 2048 + 2048) + (2048 * 384 + 384)

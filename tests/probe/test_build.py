@@ -25,7 +25,7 @@ def weights(protocol: Protocol) -> dict[str, torch.Tensor]:
 
 
 def test_click_encoders_fit_the_backbone() -> None:
-    backbone = FakeBackbone(width=12, patch_size=7)
+    backbone = FakeBackbone(channels=12, patch_size=7)
     click_map = torch.zeros(1, 3, 28, 35)
     for name, kind in (("patch_embedding", PatchEmbedding), ("simple_vit", SimpleViT)):
         encoder = build_click_encoder(SMALL.replace(click_encoder=name), backbone)

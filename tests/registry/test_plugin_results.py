@@ -25,8 +25,8 @@ class Scenes(ScenesDataset):
 def scenes(role, data_root, protocol):
     return Scenes(split="val" if role == "validation" else role)
 
-def encoder(width, patch_size, protocol):
-    return PatchEmbedding(width, patch_size)
+def encoder(channels, patch_size, protocol):
+    return PatchEmbedding(channels, patch_size)
 
 def resize(features, image):
     return functional.interpolate(features, image.shape[-2:])

@@ -63,9 +63,9 @@ def dataset(role, data_root, protocol):
     made.told = (role, data_root, protocol)
     return made
 
-def click_encoder(width, patch_size, protocol):
-    made = PatchEmbedding(width, patch_size)
-    made.told = (width, patch_size, protocol)
+def click_encoder(channels, patch_size, protocol):
+    made = PatchEmbedding(channels, patch_size)
+    made.told = (channels, patch_size, protocol)
     return made
 """
 ATTRIBUTES = {"upsampler": "upsampler", "backbone": "backbone", "data set": "dataset", "click encoder": "click_encoder"}
@@ -303,7 +303,7 @@ WRONG: Mapping[str, tuple[str, str, str]] = {
     ),
     "tokens of another size": (
         "click encoder",
-        "from torch import nn\ndef it(width, patch_size, protocol): return nn.Conv2d(3, width, 7, stride=7)",
+        "from torch import nn\ndef it(channels, patch_size, protocol): return nn.Conv2d(3, channels, 7, stride=7)",
         r"gave \(1, 8, 4, 4\) for 1×3×28×28 zeros, where \(1, 8, 2, 2\) is needed",
     ),
     "tokens in a tuple": (
@@ -314,14 +314,26 @@ WRONG: Mapping[str, tuple[str, str, str]] = {
     ),
     "fails when used": (
         "click encoder",
-        "from torch import nn\ndef it(width, patch_size, protocol): return nn.Conv2d(4, width, 7)",
+        "from torch import nn\ndef it(channels, patch_size, protocol): return nn.Conv2d(4, channels, 7)",
         "failed on 1×3×28×28 zeros with RuntimeError",
     ),
-    "features of another width": (
+    "features with another number of channels": (
         "backbone",
         "from vfm_isbench.testing.fakes import FakeBackbone\ndef it(image_size, *, weights, pretrained):\n"
-        "  made = FakeBackbone()\n  made.name, made.width = 'wrong', 9\n  return made",
+        "  made = FakeBackbone()\n  made.name, made.channels = 'wrong', 9\n  return made",
         r"gave \(1, 8, 2, 2\) for 1×3×28×28 zeros, where \(1, 9, 2, 2\) is needed",
+    ),
+    "a backbone that passes width": (
+        "backbone",
+        "from vfm_isbench.backbones import Backbone\ndef it(image_size, *, weights, pretrained):\n"
+        "  return type('Old', (Backbone,), {'forward': None})('wrong', width=8, patch_size=14, takes_click_tokens=True)",
+        "passes `width` to Backbone: .* is called `channels` since vfm_isbench 0.4",
+    ),
+    "a backbone with only a width": (
+        "backbone",
+        "from vfm_isbench.testing.fakes import FakeBackbone\ndef it(image_size, *, weights, pretrained):\n"
+        "  made = FakeBackbone()\n  made.name, made.width = 'wrong', 8\n  del made.channels\n  return made",
+        "without `channels`: .* is called `channels` since vfm_isbench 0.4",
     ),
 }
 
@@ -343,9 +355,9 @@ from vfm_isbench.click_encoders import PatchEmbedding
 
 class Noisy(PatchEmbedding):
     noise = 0.0
-    def __init__(self, width, patch_size, protocol):
-        super().__init__(width, patch_size)
-        self.norm = nn.BatchNorm2d(width)
+    def __init__(self, channels, patch_size, protocol):
+        super().__init__(channels, patch_size)
+        self.norm = nn.BatchNorm2d(channels)
     def forward(self, click_map):
         return self.norm(super().forward(click_map + torch.rand(())))
 """

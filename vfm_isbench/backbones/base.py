@@ -1,4 +1,4 @@
-"""What a backbone declares, and the one thing it does."""
+"""The interface of backbones: what each one declares, and its forward pass."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class Backbone(nn.Module, ABC):
     """A vision foundation model that turns an image into a grid of features.
 
     Attributes:
-        name: Name it was asked for by.
-        width: Channels C of its features.
-        patch_size: Image pixels per feature cell and side: the patch size of a ViT, the output stride of a CNN.
+        name: Name under which it was requested.
+        channels: Number of feature channels C.
+        patch_size: Side of a feature cell in image pixels: the patch size of a ViT, the output stride of a CNN.
         takes_click_tokens: Whether click tokens can be added right after its patch embedding (early injection).
-        mean: Mean per colour channel its input is normalised with, for values in [0, 1].
-        std: Standard deviation, likewise.
+        mean: Mean of each colour channel, for normalising input in [0, 1].
+        std: Standard deviation of each colour channel.
     """
 
     def __init__(
         self,
         name: str,
         *,
-        width: int,
+        channels: int,
         patch_size: int,
         takes_click_tokens: bool,
         mean: tuple[float, ...] = IMAGENET_MEAN,
@@ -36,7 +36,7 @@ class Backbone(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.name = name
-        self.width = width
+        self.channels = channels
         self.patch_size = patch_size
         self.takes_click_tokens = takes_click_tokens
         self.mean = mean
@@ -58,7 +58,7 @@ class Backbone(nn.Module, ABC):
         """Feature cells per side of a square image.
 
         Raises:
-            ProtocolError: if the image is no whole number of patches.
+            ProtocolError: if ``image_size`` is not a multiple of the patch size.
         """
         if image_size % self.patch_size:
             lower = image_size // self.patch_size * self.patch_size

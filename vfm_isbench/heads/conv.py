@@ -13,9 +13,9 @@ from vfm_isbench.kernels.winograd import convolve
 class ConvBlock(nn.Module):
     """3×3 convolution and ReLU, size and channels kept."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, kernel_size=3, padding=1)
+        self.conv = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(cast(Tensor, self.conv.bias))
 
@@ -28,7 +28,7 @@ class ConvHead(nn.Module):
     """(3×3 convolution, ReLU) ``layers`` times, then a 1×1 convolution to one logit.
 
     Args:
-        width: Channels C of the features.
+        channels: Channels C of the features.
         layers: Number of 3×3 convolutions.
 
     The 3×3 convolutions start Kaiming-normal (fan-out, ReLU gain) with zero bias; the classifier starts as PyTorch
@@ -38,10 +38,10 @@ class ConvHead(nn.Module):
     Source: paper, figure of the architecture; protocol section 1.7.
     """
 
-    def __init__(self, width: int, layers: int = 2) -> None:
+    def __init__(self, channels: int, layers: int = 2) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(ConvBlock(width) for _ in range(layers))
-        self.classifier = nn.Conv2d(width, 1, kernel_size=1)
+        self.convs = nn.ModuleList(ConvBlock(channels) for _ in range(layers))
+        self.classifier = nn.Conv2d(channels, 1, kernel_size=1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features B×C×H×W to logits B×1×H×W."""
@@ -64,5 +64,5 @@ class ConvHead(nn.Module):
 class LinearHead(ConvHead):
     """The classifier alone: one 1×1 convolution, the strictest probe of the features."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width, layers=0)
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, layers=0)

@@ -86,9 +86,9 @@ def _backbone(checkpoint: ReferenceCheckpoint, weights: Path | None) -> Backbone
             + (f"; {weights} is no file" if weights is not None else "")
             + ". Give its weights as a file: backbone_weights=… (command line: --backbone-weights)"
         )
-    if (backbone.width, backbone.patch_size) != (model.width, model.patch_size):
+    if (backbone.channels, backbone.patch_size) != (model.width, model.patch_size):
         raise WeightsError(
-            f"{source if own else weights} holds a backbone of width {backbone.width} and patch size "
+            f"{source if own else weights} holds a backbone of width {backbone.channels} and patch size "
             f"{backbone.patch_size}; {source} was trained on one of width {model.width} and patch size "
             f"{model.patch_size}"
         )

@@ -59,7 +59,7 @@ def export_reference(probe: Probe, protocol: Protocol, path: Path, *, include_fr
     """
     _check(probe, protocol)
     backbone = cast(ViTBackbone, probe.backbone)
-    sizes = (backbone.width, backbone.patch_size)
+    sizes = (backbone.channels, backbone.patch_size)
     upsampler, upsampler_state = _upsampler(probe.upsampler, *sizes)
     states = {"click_encoder": probe.click_encoder.state_dict(), "head": probe.head.state_dict()}
     if include_frozen:
@@ -68,7 +68,7 @@ def export_reference(probe: Probe, protocol: Protocol, path: Path, *, include_fr
     parameters = {
         "backbone_cfg": {"type": "dinov2", "params": {"feats_injection_mode": _name_of(probe.injection, INJECTIONS)}},
         "embed_coords_cfg": _click_encoder(protocol, *sizes),
-        "head_cfg": _head(protocol, backbone.width),
+        "head_cfg": _head(protocol, backbone.channels),
         "upsampler_cfg": upsampler,
         "neck_cfg": None,
         "save_cfg": {"embed_coords": True, "backbone": include_frozen, "upsampler": include_frozen, "head": True},
@@ -123,7 +123,7 @@ def _check(probe: Probe, protocol: Protocol) -> None:
             "tokens before the upsampler, which is 'pre_upsampler' here. Only probes trained with injection 'early' or "
             "'pre_upsampler' can be exported"
         )
-    if protocol.backbone != backbone_name(probe.backbone.width):
+    if protocol.backbone != backbone_name(probe.backbone.channels):
         raise RunError(
             f"backbone {protocol.backbone!r} has no counterpart in iSegProbe, whose DINOv2 is {BACKBONE!r} only"
         )

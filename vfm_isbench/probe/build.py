@@ -18,12 +18,12 @@ from vfm_isbench.upsamplers import Upsampler
 
 def build_click_encoder(protocol: Protocol, backbone: Backbone) -> nn.Module:
     """Build the click encoder for a backbone's width and patch size."""
-    return make_click_encoder(backbone.width, backbone.patch_size, protocol)
+    return make_click_encoder(backbone.channels, backbone.patch_size, protocol)
 
 
-def build_head(protocol: Protocol, width: int) -> nn.Module:
-    """Build the segmentation head for features of ``width`` channels."""
-    return LinearHead(width) if protocol.head == "linear" else ConvHead(width, protocol.head_layers)
+def build_head(protocol: Protocol, channels: int) -> nn.Module:
+    """Build the segmentation head for features with ``channels`` channels."""
+    return LinearHead(channels) if protocol.head == "linear" else ConvHead(channels, protocol.head_layers)
 
 
 def check_combination(protocol: Protocol, backbone: Backbone) -> None:
@@ -55,7 +55,7 @@ def build_probe(protocol: Protocol, backbone: Backbone, upsampler: Upsampler) ->
         torch.manual_seed(protocol.seed)
         click_encoder = build_click_encoder(protocol, backbone)
         # The order of channels in memory in which 3×3 convolutions run fastest, on CPUs up to twice as fast.
-        head = build_head(protocol, backbone.width).to(memory_format=torch.channels_last)
+        head = build_head(protocol, backbone.channels).to(memory_format=torch.channels_last)
     return Probe(
         backbone,
         upsampler,

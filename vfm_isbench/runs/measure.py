@@ -84,7 +84,7 @@ def measure(
         upsampler=upsampler,
         backbone={
             "name": backbone.name,
-            "width": backbone.width,
+            "width": backbone.channels,
             "patch_size": backbone.patch_size,
             "sha256": weights_sha256(backbone),
         },

@@ -27,7 +27,7 @@ class FakeBackbone(Backbone):
     It holds a BatchNorm, so that a test notices if somebody puts it in training mode.
 
     Args:
-        width: Channels C of its features.
+        channels: Channels C of its features.
         patch_size: Patch side in pixels.
         seed: Seed of its weights.
 
@@ -35,12 +35,12 @@ class FakeBackbone(Backbone):
     torch.Size([2, 8, 2, 3])
     """
 
-    def __init__(self, width: int = 8, patch_size: int = 14, seed: int = 0) -> None:
-        super().__init__("fake", width=width, patch_size=patch_size, takes_click_tokens=True)
+    def __init__(self, channels: int = 8, patch_size: int = 14, seed: int = 0) -> None:
+        super().__init__("fake", channels=channels, patch_size=patch_size, takes_click_tokens=True)
         with _own_random_numbers(seed):
-            self.patch_embed = nn.Conv2d(3, width, patch_size, stride=patch_size)
-            self.norm = nn.BatchNorm2d(width)
-            self.mix = nn.Conv2d(width, width, 3, padding=1)
+            self.patch_embed = nn.Conv2d(3, channels, patch_size, stride=patch_size)
+            self.norm = nn.BatchNorm2d(channels)
+            self.mix = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, image: Tensor, click_tokens: Tensor | None = None) -> Tensor:
         """See :meth:`vfm_isbench.backbones.Backbone.forward`."""
@@ -55,15 +55,15 @@ class FakeUpsampler(nn.Module):
     """An upsampler with weights, BatchNorm and dropout, in two steps (the image first, then the features).
 
     Args:
-        width: Channels C of the features.
+        channels: Channels C of the features.
         seed: Seed of its weights.
     """
 
-    def __init__(self, width: int = 8, seed: int = 0) -> None:
+    def __init__(self, channels: int = 8, seed: int = 0) -> None:
         super().__init__()
         with _own_random_numbers(seed):
-            self.guide = nn.Conv2d(3, width, 1)
-            self.norm = nn.BatchNorm2d(width)
+            self.guide = nn.Conv2d(3, channels, 1)
+            self.norm = nn.BatchNorm2d(channels)
             self.dropout = nn.Dropout(0.5)
 
     def encode_guidance(self, image: Tensor) -> Tensor:
