@@ -1,163 +1,341 @@
-"""Imports point down only: every part of the package may import what is listed here, and nothing else of ours."""
+"""Imports point down: no circle among the files, and each room imports only the rooms it may know.
+
+A room is a folder of the package, or a module at its top. Every import counts, wherever in a file it stands: in a
+function or for type checking only too. ``python tests/test_import_direction.py [PACKAGE]`` prints the numbers.
+"""
 
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import vfm_isbench
-
-PACKAGE = Path(vfm_isbench.__file__).parent
-NAME = PACKAGE.name
+PACKAGE = Path(__file__).resolve().parents[1] / "vfm_isbench"
 LONGEST = 400
 """Lines of a module."""
 
-BASE = {
-    "errors",
-    "types",
-    "registry",
-    "plugins",
-    "protocol",
-    "protocol_checks",
-    "weights",
-    "downloads",
-    "inert_pickle",
-    "strips",
-    "winograd",
-    "speed",
-}
-COMPONENTS = {"backbones", "upsamplers", "click_encoders", "heads"}
+Graph = dict[str, set[str]]
+"""What each file or room imports."""
 
-ALLOWED: dict[str, set[str]] = {
-    # The bottom.
+BASE = {"errors", "types", "storage", "registry", "protocol"}
+COMPONENTS = {"backbones", "click_encoders", "heads", "upsamplers"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    # The ground floor.
     "errors": set(),
     "types": {"errors"},
-    "registry": {"errors"},
-    "plugins": {"errors", "registry"},
-    "protocol_checks": {"errors", "registry"},
-    "protocol": {"errors", "registry", "protocol_checks"},
-    "inert_pickle": {"errors"},
-    "strips": set(),
-    "winograd": {"types", "strips"},
-    "speed": {"errors"},
-    "weights": {"errors", "inert_pickle"},
-    "downloads": {"errors"},
-    # Parts that know the bottom, and never each other.
+    "storage": {"errors", "types"},
+    "registry": {"errors", "storage"},
+    "protocol": {"errors", "registry", "storage"},
+    "kernels": {"errors", "types"},
+    # What a benchmark is made of. These rooms never import each other.
     "metrics": BASE,
     "clicks": BASE,
     "datasets": BASE,
-    **{component: BASE for component in COMPONENTS},
-    # Assembly.
-    "probe": BASE | {"backbones", "upsamplers"},
-    "build": BASE | COMPONENTS | {"probe"},
-    "feature_cache": BASE | {"backbones", "probe", "upsamplers"},
-    "shortcut": BASE | {"heads", "probe", "upsamplers"},
-    # Use of the assembled probe; training and evaluation do not know each other.
-    "training": BASE | {"clicks", "datasets", "probe", "build", "shortcut", "feature_cache"},
-    "evaluation": BASE | {"clicks", "datasets", "metrics", "probe", "build", "shortcut", "feature_cache"},
-    "reference": BASE | COMPONENTS | {"build", "probe"},
-    # Results know neither training nor evaluation.
+    "backbones": BASE,
+    "click_encoders": BASE,
+    "heads": BASE | {"kernels"},
+    "upsamplers": BASE | {"kernels"},
+    # The probe, and what makes it fast.
+    "probe": BASE | COMPONENTS,
+    "acceleration": BASE | COMPONENTS | {"kernels", "probe"},
+    "isegprobe": BASE | COMPONENTS | {"probe"},
+    # The stages. Training and evaluation do not know each other; results and viz know neither.
+    "training": BASE | {"acceleration", "clicks", "datasets", "probe"},
+    "evaluation": BASE | {"acceleration", "clicks", "datasets", "metrics", "probe"},
     "results": BASE | {"metrics"},
-    "leaderboard_page": BASE | {"results"},
     "viz": BASE | {"metrics", "results"},
-    # Only what needs a probe to make pictures lies above them.
-    "replay": BASE | {"datasets", "evaluation", "metrics", "probe", "viz"},
-    "feature_maps": BASE | {"backbones", "benchmark", "probe", "upsamplers", "viz"},
-    "fakes": BASE | {"backbones", "datasets"},
-    "run_folder": BASE | {"results", "training"},
-    "measurement": BASE | {"datasets", "evaluation", "probe", "results", "run_folder"},
-    # Entries are data: the leaderboard runs nothing, and what reruns an entry is handed in.
-    "leaderboard": BASE | {"datasets", "measurement", "metrics", "results", "upsamplers"},
+    "runs": BASE | COMPONENTS | {"acceleration", "datasets", "evaluation", "isegprobe", "probe", "results", "training"},
+    # The leaderboard runs nothing: whoever checks an entry hands in the function that reruns it.
+    "leaderboard": BASE | {"datasets", "metrics", "results", "runs", "upsamplers"},
+    "testing": BASE | {"backbones", "datasets"},
     # The top.
-    "benchmark": BASE | COMPONENTS | {"build", "datasets", "measurement", "probe", "results", "run_folder", "training"},
-    "checkpoint_evaluation": BASE
+    "benchmark": BASE | COMPONENTS | {"acceleration", "datasets", "probe", "results", "runs", "training"},
+    "inspection": BASE
     | COMPONENTS
-    | {"benchmark", "build", "datasets", "measurement", "probe", "reference", "results", "run_folder", "training"},
+    | {"acceleration", "benchmark", "datasets", "evaluation", "metrics", "probe", "viz"},
+    "__init__": BASE | COMPONENTS | {"acceleration", "benchmark", "datasets", "probe", "results", "runs"},
     "cli": BASE
     | COMPONENTS
-    | {"__init__", "benchmark", "checkpoint_evaluation", "datasets", "leaderboard", "leaderboard_page", "reference"}
-    | {"feature_maps", "replay", "results", "viz"},
+    | {"__init__", "acceleration", "benchmark", "datasets", "inspection", "isegprobe", "leaderboard", "results"}
+    | {"runs", "viz"},
     "__main__": {"cli"},
-    "__init__": BASE | COMPONENTS | {"benchmark", "checkpoint_evaluation", "datasets", "metrics", "probe", "results"},
 }
-MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def part_of(module: Path) -> str:
-    """The first name below the package: a folder, or a module of the package itself."""
-    first = module.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
-
-
-def imported_parts(module: Path) -> Iterator[tuple[int, str]]:
-    """Line and part of everything of ours that a module imports, wherever in the file that is."""
-    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+def imports(file: Path, package: Path) -> Iterator[tuple[int, str]]:
+    """Line and path below the package of every file of the package that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            targets = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}:{node.lineno}: relative imports hide where they point"
-            # "from vfm_isbench import x" imports the module x if there is one, otherwise a name of __init__.
-            names = (
-                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == NAME else [node.module or ""]
-            )
+            assert node.level == 0, f"{file}:{node.lineno}: write out where a relative import points"
+            targets = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        for name in names:
-            first, _, rest = name.partition(".")
-            if first != NAME:
-                continue
-            part = rest.partition(".")[0]
-            exists = (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").is_file()
-            yield node.lineno, part if part and exists else "__init__"
+        for target in targets:
+            if target.split(".")[0] == package.name:
+                yield node.lineno, _file_of(target.split(".")[1:], package)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_what_lies_below_it(module: Path) -> None:
-    part = part_of(module)
-    assert part in ALLOWED, f"{part} has no place in the order of imports: give it one in {Path(__file__).name}"
-    wrong = [
-        f"line {line} imports {imported}"
-        for line, imported in imported_parts(module)
-        if imported != part and imported not in ALLOWED[part]
-    ]
-    assert not wrong, f"{module.relative_to(PACKAGE)}: {'; '.join(wrong)}"
+def _file_of(names: list[str], package: Path) -> str:
+    """The file of a module, or the file of the module that an imported name is taken from."""
+    for length in range(len(names), -1, -1):
+        path = package.joinpath(*names[:length])
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if file.is_file():
+                return file.relative_to(package).as_posix()
+    raise AssertionError(f"{package} has no module for {'.'.join(names)}")
 
 
-def test_the_order_of_imports_has_no_circle() -> None:
-    """What a part may import must, as a whole, lie below it."""
-    placed: set[str] = set()
-    waiting = {part: allowed - {part} for part, allowed in ALLOWED.items()}
-    # The version in __init__ is shown by the command line, which __init__ does not import.
-    while waiting:
-        ready = {part for part, allowed in waiting.items() if allowed <= placed}
-        assert ready, f"a circle among {sorted(waiting)}"
-        placed |= ready
-        waiting = {part: allowed for part, allowed in waiting.items() if part not in ready}
-
-
-def test_nothing_but_the_main_module_imports_the_command_line() -> None:
-    assert [part for part, allowed in ALLOWED.items() if "cli" in allowed] == ["__main__"]
-    assert "cli" not in {
-        imported
-        for path in MODULES
-        if part_of(path) != "__main__"
-        for _, imported in imported_parts(path)
-        if part_of(path) != "cli"
+def file_graph(package: Path) -> Graph:
+    """Which files of the package each of its files imports."""
+    return {
+        file.relative_to(package).as_posix(): {target for _, target in imports(file, package)}
+        for file in sorted(package.rglob("*.py"))
     }
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_module_is_too_long(module: Path) -> None:
-    assert len(module.read_text(encoding="utf-8").splitlines()) <= LONGEST
+def room_of(file: str) -> str:
+    return file.split("/")[0].removesuffix(".py")
+
+
+def room_graph(files: Graph) -> Graph:
+    """Which other rooms each room imports."""
+    rooms: Graph = {room_of(file): set() for file in files}
+    for file, targets in files.items():
+        rooms[room_of(file)] |= {room_of(target) for target in targets} - {room_of(file)}
+    return rooms
+
+
+def circles(graph: Graph) -> list[str]:
+    """For every group of nodes that all reach each other, one way round: "a -> b -> a"."""
+    ways = {node: way for node in graph if (way := _way_round(node, graph))}
+    found: list[str] = []
+    while ways:
+        node, way = next(iter(ways.items()))
+        found.append(" -> ".join(way))
+        reached = _reachable(node, graph)
+        ways = {n: w for n, w in ways.items() if n not in reached or node not in _reachable(n, graph)}
+    return found
+
+
+def _reachable(start: str, graph: Graph) -> dict[str, str]:
+    """Every node that imports lead to from the start, with the node before it on a shortest way."""
+    before: dict[str, str] = {}
+    waiting = [start]
+    for node in waiting:
+        for target in sorted(graph[node] - before.keys()):
+            before[target] = node
+            waiting.append(target)
+    return before
+
+
+def _way_round(start: str, graph: Graph) -> list[str]:
+    """A shortest way from a node back to itself; empty if none leads back."""
+    before = _reachable(start, graph)
+    if start not in before:
+        return []
+    way = [start, before[start]]
+    while way[-1] != start:
+        way.append(before[way[-1]])
+    return way[::-1]
+
+
+def floors(graph: Graph) -> int:
+    """The number of nodes on the longest chain of imports in a graph without a circle."""
+    levels: dict[str, int] = {}
+    while len(levels) < len(graph):
+        ready = [node for node in graph if node not in levels and graph[node] <= levels.keys()]
+        assert ready, f"no floor for a circle: {circles(graph)}"
+        levels |= {node: 1 + max((levels[target] for target in graph[node]), default=0) for node in ready}
+    return max(levels.values(), default=0)
+
+
+def arrows(graph: Graph) -> int:
+    return sum(map(len, graph.values()))
+
+
+def summary(package: Path) -> str:
+    files = file_graph(package)
+    rooms = room_graph(files)
+    lines = [
+        f"{len(rooms)} rooms ({len([room for room in rooms if (package / room).is_dir()])} of them folders)",
+        "floors: endless" if circles(rooms) else f"{floors(rooms)} floors",
+        f"{arrows(rooms)} arrows between rooms, {arrows(files)} between {len(files)} files",
+        f"{len(circles(rooms))} circles of rooms, {len(circles(files))} of files",
+    ]
+    return "\n".join([*lines, *(f"  {circle}" for circle in circles(rooms) + circles(files))])
+
+
+def not_allowed(files: Graph) -> list[str]:
+    """Every import between rooms that the table does not list."""
+    return [
+        f"{file} imports {target}"
+        for file, targets in files.items()
+        for target in sorted(targets)
+        if room_of(target) not in MAY_IMPORT[room_of(file)] | {room_of(file)}
+    ]
+
+
+FILES = file_graph(PACKAGE)
+
+
+def test_every_room_has_a_place_in_the_table() -> None:
+    assert room_graph(FILES).keys() == MAY_IMPORT.keys()
+
+
+def test_no_import_leads_round_in_a_circle() -> None:
+    assert circles(FILES) == []
+    assert circles(room_graph(FILES)) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_imports_only_rooms_that_its_room_may_know(file: str) -> None:
+    assert not_allowed({file: FILES[file]}) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_does_not_import_the_init_of_its_own_room(file: str) -> None:
+    own = {f"{folder.as_posix()}/__init__.py" for folder in Path(file).parents if folder != Path()}
+    assert not own & FILES[file]
+
+
+def test_the_table_has_no_circle() -> None:
+    assert circles(MAY_IMPORT) == []
+
+
+def test_only_the_main_module_imports_the_command_line() -> None:
+    assert [room for room, rooms in MAY_IMPORT.items() if "cli" in rooms] == ["__main__"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_module_is_too_long(file: str) -> None:
+    assert len((PACKAGE / file).read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+def test_the_public_names_stay() -> None:
+    import vfm_isbench
+
+    assert vfm_isbench.__all__ == [
+        "Benchmark",
+        "Comparison",
+        "LoadOptions",
+        "Protocol",
+        "Regression",
+        "Result",
+        "Speed",
+        "TrainedProbe",
+        "VfmIsbenchError",
+        "VfmIsbenchWarning",
+        "__version__",
+        "compare",
+        "evaluate",
+        "evaluate_checkpoint",
+        "regress",
+    ]
+    assert all(hasattr(vfm_isbench, name) for name in vfm_isbench.__all__)
+
+
+def made_up(folder: Path, sources: dict[str, str]) -> Path:
+    """A package of the given files."""
+    package = folder / "house"
+    for name, source in {"__init__": "", **sources}.items():
+        file = package / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source)
+    return package
 
 
 def test_every_form_of_import_is_seen(tmp_path: Path) -> None:
-    module = tmp_path / "module.py"
-    module.write_text(
-        "import vfm_isbench.cli\nfrom vfm_isbench import metrics, __version__\nimport numpy, vfm_isbench.types as t\n"
-        "from vfm_isbench_extra import cli\ndef f():\n    from vfm_isbench.training.loss import normalized_focal_loss\n"
+    package = made_up(
+        tmp_path,
+        {
+            "errors": "",
+            "cellar/wine": "",
+            "cellar/__init__": "",
+            "attic": "import house.errors\nfrom house import cellar, version\nimport os, house.cellar.wine as w\n"
+            "from house_of_cards import ace\ndef f():\n    from house.cellar import wine, BARREL\n"
+            "if TYPE_CHECKING:\n    from house.errors import HouseError\n",
+        },
     )
-    assert list(imported_parts(module)) == [(1, "cli"), (2, "metrics"), (2, "__init__"), (3, "types"), (6, "training")]
+    assert list(imports(package / "attic.py", package)) == [
+        (1, "errors.py"),
+        (2, "cellar/__init__.py"),
+        (2, "__init__.py"),
+        (3, "cellar/wine.py"),
+        (6, "cellar/wine.py"),
+        (6, "cellar/__init__.py"),
+        (8, "errors.py"),
+    ]
+
+
+def test_relative_imports_are_refused(tmp_path: Path) -> None:
+    package = made_up(tmp_path, {"attic": "from . import roof\n"})
+    with pytest.raises(AssertionError, match=r"attic\.py:1: write out where a relative import points"):
+        file_graph(package)
+
+
+@pytest.mark.parametrize(
+    "closing",
+    [
+        "from house.hall.door import Door",
+        "def f():\n    import house.hall.door",
+        "if TYPE_CHECKING:\n    from house.hall import door",
+    ],
+)
+def test_a_circle_is_found_and_named(tmp_path: Path, closing: str) -> None:
+    package = made_up(
+        tmp_path,
+        {
+            "hall/door": "from house.hall.lock import Lock",
+            "hall/lock": "from house.hall import key",
+            "hall/key": closing,
+            "hall/__init__": "from house.hall.door import Door",
+        },
+    )
+    files = file_graph(package)
+    assert circles(files) == ["hall/door.py -> hall/lock.py -> hall/key.py -> hall/door.py"]
+    assert circles(room_graph(files)) == []
+    assert "1 of files\n  hall/door.py -> hall/lock.py" in summary(package)
+
+
+def test_a_circle_through_the_init_of_a_room_is_found(tmp_path: Path) -> None:
+    package = made_up(
+        tmp_path, {"hall/__init__": "from house.hall.door import Door", "hall/door": "from house.hall import Lock"}
+    )
+    assert circles(file_graph(package)) == ["hall/__init__.py -> hall/door.py -> hall/__init__.py"]
+
+
+def test_a_circle_of_rooms_without_a_circle_of_files_is_found(tmp_path: Path) -> None:
+    package = made_up(
+        tmp_path,
+        {
+            "hall/door": "import house.attic.roof",
+            "attic/roof": "",
+            "attic/beam": "import house.hall.key",
+            "hall/key": "",
+        },
+    )
+    assert circles(file_graph(package)) == []
+    assert circles(room_graph(file_graph(package))) == ["attic -> hall -> attic"]
+    assert "floors: endless" in summary(package)
+
+
+def test_an_import_against_the_table_is_named() -> None:
+    assert not_allowed({"metrics/iou.py": {"types.py", "clicks/clicker.py", "metrics/noc.py"}}) == [
+        "metrics/iou.py imports clicks/clicker.py"
+    ]
+
+
+def test_the_numbers_of_a_house() -> None:
+    graph = {"roof": {"wall"}, "wall": {"floor", "door"}, "door": {"floor"}, "floor": set()}
+    assert circles(graph) == []
+    assert floors(graph) == 4
+
+
+if __name__ == "__main__":
+    sys.stdout.write(summary(Path(sys.argv[1]).resolve() if sys.argv[1:] else PACKAGE) + "\n")
