@@ -12,7 +12,7 @@ import pytest
 from archive_server import Answer, ArchiveServer
 
 from vfm_isbench.errors import DataError
-from vfm_isbench.storage import downloads
+from vfm_isbench.storage import connection, downloads
 from vfm_isbench.storage.downloads import download
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -47,7 +47,7 @@ def test_a_file_arrives_checked_and_alone(server, path):
     assert server.requests[0][1]["User-Agent"].startswith("vfm-isbench")
 
 
-def test_a_file_that_is_there_needs_no_network(server, path):
+def test_an_existing_file_needs_no_network(server, path):
     url = server.serve("/a", Answer(content=CONTENT))
     fetch(url, path)
     assert fetch(url, path, sha256=SHA256) == path
@@ -55,17 +55,17 @@ def test_a_file_that_is_there_needs_no_network(server, path):
     assert len(server.requests) == 1
 
 
-def test_another_file_in_its_place_is_not_replaced(server, path):
+def test_a_different_file_in_its_place_is_not_replaced(server, path):
     path.parent.mkdir()
     path.write_bytes(OTHER)
-    with pytest.raises(DataError, match=f"(?s)file.zip is there.*{SHA256}.*{hashlib.sha256(OTHER).hexdigest()}"):
+    with pytest.raises(DataError, match=f"(?s)file.zip exists, but.*{SHA256}.*{hashlib.sha256(OTHER).hexdigest()}"):
         fetch(server.serve("/a", Answer(content=CONTENT)), path, sha256=SHA256)
     assert path.read_bytes() == OTHER
     assert server.requests == []
 
 
 @pytest.mark.parametrize("validator", [{}, {"etag": None, "last_modified": "Mon, 02 Nov 2020 10:00:00 GMT"}])
-def test_a_broken_connection_is_taken_up_where_it_broke(server, path, validator):
+def test_a_broken_download_resumes_where_it_broke(server, path, validator):
     url = server.serve("/a", Answer(content=CONTENT, cut=60_000, **validator))
     fetch(url, path, sha256=SHA256)
     assert path.read_bytes() == CONTENT
@@ -74,7 +74,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(server, path, validator)
     assert server.sent == len(CONTENT)
 
 
-def test_a_later_call_goes_on_where_an_earlier_one_gave_up(server, path):
+def test_a_later_call_continues_where_an_earlier_one_gave_up(server, path):
     url = server.serve("/a", Answer(content=CONTENT, cut=123_456), Answer(status=503))
     with pytest.raises(DataError, match=r"503.*3 attempts.*\n.*123456 bytes.*kept"):
         fetch(url, path)
@@ -87,10 +87,10 @@ def test_a_later_call_goes_on_where_an_earlier_one_gave_up(server, path):
     assert server.sent == len(CONTENT)
 
 
-def test_the_last_byte_having_arrived_nothing_more_is_asked_for(server, path, monkeypatch):
+def test_nothing_more_is_requested_once_the_last_byte_has_arrived(server, path, monkeypatch):
     url = server.serve("/a", Answer(content=CONTENT))
     with monkeypatch.context() as patch:
-        patch.setattr(downloads, "_what_is_wrong", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(downloads, "_mismatch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             fetch(url, path)
     assert fetch(url, path).read_bytes() == CONTENT
@@ -115,7 +115,7 @@ def test_parts_of_different_versions_are_never_glued(server, path, second):
 
 
 @pytest.mark.parametrize("etag", [None, 'W/"1"'])
-def test_without_a_strong_validator_the_same_length_is_enough_to_go_on(server, path, etag):
+def test_without_a_strong_validator_the_same_length_is_enough_to_continue(server, path, etag):
     url = server.serve("/a", Answer(content=CONTENT, etag=etag, cut=60_000))
     fetch(url, path, sha256=SHA256)
     assert server.ranges == [None, "bytes=60000-", "bytes=120000-", "bytes=180000-", "bytes=240000-"]
@@ -130,7 +130,7 @@ def test_without_a_strong_validator_another_length_starts_over(server, path):
     assert path.read_bytes() == CONTENT[:250_000]
 
 
-def test_parts_that_a_checksum_tells_not_to_belong_together_are_fetched_anew_once(server, path):
+def test_parts_whose_joined_checksum_is_wrong_are_fetched_once_more_from_the_start(server, path):
     first = Answer(content=OTHER, etag=None, cut=100_000)
     url = server.serve("/a", first, Answer(content=CONTENT, etag=None))
     fetch(url, path, sha256=SHA256)
@@ -147,7 +147,7 @@ def test_without_a_checksum_a_part_from_one_mirror_is_kept_but_not_continued_fro
     first = server.serve("/a", Answer(content=CONTENT, cut=100_000), Answer(status=503))
     second = server.serve("/b", Answer(content=CONTENT, cut=1_000), Answer(status=503))
     for _ in range(2):
-        with pytest.raises(DataError, match="101000 bytes that have arrived are kept"):
+        with pytest.raises(DataError, match="101000 bytes received so far are kept"):
             fetch([first, second], path)
     assert {headers.get("Range") for place, headers in server.requests if place == "/b"} == {None, "bytes=1000-"}
     server.serve("/a", Answer(content=CONTENT))
@@ -159,7 +159,7 @@ def test_without_a_checksum_a_part_from_one_mirror_is_kept_but_not_continued_fro
 
 
 @pytest.mark.parametrize("same_call", [True, False])
-def test_with_a_checksum_another_mirror_goes_on_where_one_stopped(server, path, same_call):
+def test_with_a_checksum_another_mirror_continues_where_the_first_stopped(server, path, same_call):
     first = server.serve("/a", Answer(content=CONTENT, cut=100_000), Answer(status=503))
     second = server.serve("/b", Answer(content=CONTENT, etag='"other"'))
     if not same_call:
@@ -172,10 +172,10 @@ def test_with_a_checksum_another_mirror_goes_on_where_one_stopped(server, path, 
 
 
 @pytest.mark.parametrize("page", [b"<html>Sign in</html>", b"<html>" + b" " * 200_000])
-def test_a_mirror_with_something_else_does_not_cost_what_has_arrived(server, path, page):
+def test_a_mirror_with_another_file_does_not_discard_the_received_bytes(server, path, page):
     first = server.serve("/a", Answer(content=CONTENT, cut=100_000), Answer(status=503))
     page_url = server.serve("/page", Answer(content=page, heeds_range=len(page) > 100))
-    with pytest.raises(DataError, match=r"/page: does not go on where .*/a stopped, after 100000 of 300000 bytes"):
+    with pytest.raises(DataError, match=r"/page: cannot continue where .*/a stopped, after 100000 of 300000 bytes"):
         fetch([first, page_url], path, sha256=SHA256)
     server.serve("/a", Answer(content=CONTENT))
     fetch([page_url, first], path, sha256=SHA256)
@@ -183,7 +183,7 @@ def test_a_mirror_with_something_else_does_not_cost_what_has_arrived(server, pat
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/a", "http://no-such-host.invalid/a"])
-def test_what_cannot_be_reached_is_told_at_once(path, monkeypatch, url):
+def test_an_unreachable_host_is_reported_without_waiting(path, monkeypatch, url):
     def waits(seconds):
         raise AssertionError("waited to try again")
 
@@ -192,16 +192,16 @@ def test_what_cannot_be_reached_is_told_at_once(path, monkeypatch, url):
         fetch(url, path, backoff=(5.0,))
 
 
-def test_a_server_that_goes_away_in_the_middle_is_waited_for(server, path, monkeypatch):
+def test_a_server_that_disappears_midway_is_retried(server, path, monkeypatch):
     url = server.serve("/a", Answer(content=CONTENT, cut=100_000), Answer(content=CONTENT))
-    really_open = downloads.urllib.request.urlopen
+    really_open = connection.urllib.request.urlopen
 
     def refuse(*_, **__):
         raise URLError(ConnectionRefusedError())
 
     answers = iter([really_open, refuse])
     monkeypatch.setattr(
-        downloads.urllib.request, "urlopen", lambda *args, **options: next(answers, really_open)(*args, **options)
+        connection.urllib.request, "urlopen", lambda *args, **options: next(answers, really_open)(*args, **options)
     )
     fetch(url, path, sha256=SHA256)
     assert server.ranges == [None, "bytes=100000-"]
@@ -226,7 +226,7 @@ def test_a_wrong_size_is_noticed_before_the_bytes_are_fetched(server, path):
     assert list(path.parent.iterdir()) == []
 
 
-def test_the_error_names_every_url_what_it_said_and_what_to_do(server, path):
+def test_the_error_says_why_each_url_failed_and_what_to_do(server, path):
     gone = server.serve("/gone", Answer(status=410))
     with pytest.raises(DataError) as caught:
         fetch(
@@ -238,16 +238,16 @@ def test_the_error_names_every_url_what_it_said_and_what_to_do(server, path):
         "/gone: HTTP 410",
         "gopher://old/file: expected a URL that begins",
         "127.0.0.1:1/: ",
-        "[bad: no usable",
-        "a b/: no usable",
+        "[bad: not a usable",
+        "a b/: not a usable",
     ):
         assert part in message
     assert f"put the file at {path} yourself" in message
-    # What is not there is not asked for again.
+    # A missing file is not requested again.
     assert [request for request, _ in server.requests] == ["/none", "/gone"]
 
 
-def test_passing_errors_are_tried_again_after_the_waits(server, path, monkeypatch):
+def test_temporary_errors_are_retried_after_the_waits(server, path, monkeypatch):
     waits = []
     monkeypatch.setattr(downloads.time, "sleep", waits.append)
     url = server.serve("/a", Answer(status=503), Answer(status=429), Answer(content=CONTENT))
@@ -274,13 +274,13 @@ def test_a_folder_that_cannot_be_written(server, tmp_path):
         fetch(server.serve("/a", Answer(content=CONTENT)), tmp_path / "file" / "a.zip")
 
 
-def test_a_full_disk_is_told_at_once_and_keeps_what_is_there(server, path):
+def test_a_full_disk_is_reported_immediately_and_keeps_the_received_bytes(server, path):
     resource = pytest.importorskip("resource")
     url = server.serve("/a", Answer(content=CONTENT))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(DataError, match=r"cannot be written.*File too large.*goes on from there"):
+        with pytest.raises(DataError, match=r"cannot be written.*File too large.*continues from there"):
             fetch(url, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
