@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,11 @@ Array: TypeAlias = npt.NDArray[Any]
 
 IGNORE = -1
 """Label of pixels that count neither for nor against a prediction."""
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite number; True and False are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from vfm_isbench.errors import ProtocolError, UnknownNameError
 from vfm_isbench.protocol import PRESETS, Protocol
+from vfm_isbench.protocol.validation import RULES
 
 FIELDS = [field.name for field in dataclasses.fields(Protocol)]
 LABELS = {"name", "seed", "test_datasets"}
@@ -99,6 +101,10 @@ ALLOWED_THERE: dict[str, list[Any]] = {
 }
 
 
+def test_every_field_has_a_rule() -> None:
+    assert list(RULES) == FIELDS
+
+
 @pytest.mark.parametrize("field", FIELDS)
 def test_invalid_values_are_refused_by_the_name_of_their_field(field: str) -> None:
     for value in NEVER_VALID:
@@ -147,6 +153,14 @@ def test_every_field_is_documented() -> None:
     assert Protocol.__doc__ is not None
     missing = [field for field in FIELDS if f"\n        {field}: " not in Protocol.__doc__]
     assert missing == []
+
+
+def test_the_sections_named_in_the_docstring_exist() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "protocol.md").read_text(encoding="utf-8")
+    assert Protocol.__doc__ is not None
+    named = set(re.findall(r"\((\d\.\d)\)", Protocol.__doc__))
+    assert len(named) > 10
+    assert named <= set(re.findall(r"^### (\d\.\d) ", page, re.MULTILINE))
 
 
 def test_presets_carry_their_own_name_and_are_unchanged() -> None:
@@ -204,12 +218,14 @@ def test_protocols_of_all_seeds_belong_together(seed: int) -> None:
     assert paper.replace(seed=seed).fingerprint() == paper.fingerprint()
 
 
-def test_a_field_of_a_later_version_leaves_earlier_results_readable_and_comparable() -> None:
-    paper = Protocol.preset("paper")
-    earlier = {key: value for key, value in paper.to_dict().items() if key != "featup_channel_norm"}
-    assert Protocol.from_dict(earlier) == paper
-    assert Protocol.from_dict(earlier).fingerprint() == paper.fingerprint()
-    assert paper.replace(featup_channel_norm=False).fingerprint() != paper.fingerprint()
+@pytest.mark.parametrize(("field", "then"), [("featup_channel_norm", True), ("shuffled", False)])
+def test_results_written_before_a_field_was_added_stay_readable_and_comparable(field: str, then: bool) -> None:
+    """The field gets the value that describes what earlier versions did, whatever its default is now."""
+    now = paper.replace(**{field: then})
+    earlier = {key: value for key, value in now.to_dict().items() if key != field}
+    assert Protocol.from_dict(earlier) == now
+    assert Protocol.from_dict(earlier).fingerprint() == now.fingerprint()
+    assert paper.replace(**{field: not then}).fingerprint() != now.fingerprint()
 
 
 def test_the_demo_has_the_fingerprint_of_the_leaderboard() -> None:

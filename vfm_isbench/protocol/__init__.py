@@ -1,4 +1,4 @@
-"""The protocol: everything that changes a number, the presets, and the check of every field."""
+"""The protocol (everything that changes a number), its presets, and the rules for its fields."""
 
 from vfm_isbench.protocol import presets as _presets  # noqa: F401 - fills PRESETS
 from vfm_isbench.protocol.protocol import PRESETS, PROTOCOL_REVISION, Protocol

@@ -1,4 +1,4 @@
-"""The named protocols."""
+"""The protocol presets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PRESETS["paper-early"] = _PAPER.replace(name="paper-early", click_encoder="patch
 PRESETS["reference"] = _PAPER.replace(
     name="reference", injection="pre_upsampler", featup_channel_norm=False, shuffled=True
 )
-# Small enough for two CPU cores and three minutes; how it was tuned is in docs/decisions/0008.
+# Sized for three minutes on two CPU cores; docs/decisions/0008 says how it was tuned.
 PRESETS["demo"] = _PAPER.replace(
     name="demo",
     backbone="efficientnet_lite0@16",

@@ -1,6 +1,6 @@
-"""Protocol: everything that changes a number, and only that, as one frozen description.
+"""Protocol: one frozen description of everything that changes a number, and of nothing else.
 
-Speed settings (device, workers, folders) are not here: they must not change a result.
+Speed settings (device, workers, folders) are not part of it: they must not change a result.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from vfm_isbench.protocol.validation import HeadName, Injection, check_protocol
 from vfm_isbench.registry.registry import unknown_name
 
 PROTOCOL_REVISION = 1
-"""Raised when code changes a number that no field describes; part of every fingerprint."""
+"""Increased when the code changes a number that no field describes; part of every fingerprint."""
 
 _NOT_IN_FINGERPRINT = ("name", "seed", "test_datasets")
 _ADDED_LATER: Mapping[str, Any] = {"featup_channel_norm": True, "shuffled": False}
-"""Fields that earlier versions did not have, with what those versions did: so older results stay readable, and
-keep their fingerprint."""
+"""Fields that earlier versions lacked, with the value that describes what those versions did. Older results thus stay
+readable and keep their fingerprint."""
 
 PRESETS: dict[str, Protocol] = {}
 """Protocols by name, filled by :mod:`vfm_isbench.protocol.presets`."""
@@ -30,84 +30,84 @@ PRESETS: dict[str, Protocol] = {}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
-    """What is measured, exactly. Defaults are the paper's; section numbers refer to the documentation's protocol page.
+    """Exactly what is measured. Defaults are the paper's; numbers in parentheses are sections of ``docs/protocol.md``.
 
-    Change fields with :meth:`replace`, start from a named one with :meth:`preset`.
+    Start from a preset with :meth:`preset`, change fields with :meth:`replace`.
 
     Attributes:
         name: Preset this protocol started from; a label only.
-        backbone: Name of the frozen vision foundation model, see ``vfm-isbench list backbones``.
-        position_embedding: How DINOv2's position grid is resized: "official" as in its own code (bicubic, no
+        backbone: Name of the frozen vision foundation model (1.2), see ``vfm-isbench list backbones``.
+        position_embedding: How to resize DINOv2's position grid (1.2): "official" as in its own code (bicubic, no
             antialiasing, 0.1 offset; register variants antialiased without offset), "timm" as timm does.
         image_size: Side H = W of the network input in pixels.
-        click_encoder: "patch_embedding", "simple_vit", or one of another package, see ``vfm-isbench list
+        click_encoder: "patch_embedding", "simple_vit", or the name of a plugin (1.4), see ``vfm-isbench list
             click_encoders``.
-        simple_vit_depth: Blocks of SimpleViT.
-        simple_vit_heads: Attention heads of SimpleViT.
-        simple_vit_head_width: Channels per head of SimpleViT.
-        simple_vit_hidden: Hidden channels of SimpleViT's MLPs.
-        injection: Where click tokens join the image features: "early" (after the patch embedding), "late" (after the
-            upsampler), "pre_upsampler" (after the backbone).
-        head: "conv" or "linear".
-        head_layers: 3×3 convolutions of the conv head.
+        simple_vit_depth: Blocks of SimpleViT (1.4).
+        simple_vit_heads: Attention heads of SimpleViT (1.4).
+        simple_vit_head_width: Channels per head of SimpleViT (1.4).
+        simple_vit_hidden: Hidden channels of SimpleViT's MLPs (1.4).
+        injection: Where click tokens join the image features (1.5): "early" (after the patch embedding), "late" (after
+            the upsampler), "pre_upsampler" (after the backbone).
+        head: "conv" or "linear" (1.7).
+        head_layers: 3×3 convolutions of the conv head (1.7).
         align_corners: Convention of every bilinear resize inside the benchmark (features, click tokens, logits, crops).
-        featup_channel_norm: Whether FeatUp's JBU gets features normalised over channels, as its published weights were
-            trained ("reference" leaves it out, as the paper's code does); no other upsampler looks at this.
-        disk_radius: Radius of click disks in pixels at network resolution.
-        train_dataset: Data set trained on.
-        validation_dataset: Data set of the validation after each epoch.
-        validation_samples: Samples drawn for each validation; 0 leaves validation out.
-        epochs: Epochs of training.
-        samples_per_epoch: Samples drawn per epoch; None means as many as the training set has images.
-        batch_size: Samples per step.
-        learning_rate: Adam's learning rate.
-        adam_betas: Adam's β.
-        adam_epsilon: Adam's ε.
-        warmup_steps: Steps over which the learning rate rises linearly from zero (0 in the paper).
-        milestones: Epochs after which the learning rate is multiplied by ``decay``.
-        decay: That factor.
-        sample_weights: "ritm" draws training images by RITM's score file, "uniform" evenly. Where the file is missing,
-            a run warns, and its result carries "uniform".
-        shuffled: With "uniform": whether every image comes once before any comes again, as in the reference code;
-            otherwise each is drawn independently.
-        sample_weight_gamma: Exponent on (1 − score).
-        min_fill_ratio: SBD instances below this area / bounding-box area are dropped as broken.
-        min_object_area: Instances with fewer pixels after augmentation are dropped.
-        background_probability: Probability that a crop without any object is kept instead of redrawn.
-        merge_probability: Probability that the target is the union of two instances.
-        resize_range: Range of the uniform resize factor.
-        resize_to_fit: Raise the factor so that the resized image holds the crop.
-        flip: Flips drawn: "any" (horizontal, vertical, both), "horizontal", "none".
-        flip_probability: Probability of a flip.
-        rotate90_probability: Probability of a rotation by a random multiple of 90°.
-        affine_probability: Probability of a small shift and rotation.
-        shift_limit: Largest shift, as a share of the side.
-        rotate_limit: Largest rotation in degrees.
-        brightness_contrast_probability: Probability of a change of brightness and contrast.
-        brightness_limit: Largest brightness change, as a share of 255.
-        contrast_limit: Range of the contrast change.
-        rgb_shift_probability: Probability of a shift per colour channel.
-        rgb_shift_limit: Largest such shift, in levels of 255.
-        max_first_clicks: Most simulated first clicks of each sign.
-        first_click_decay: Number of clicks k is drawn with p ∝ decay^k.
-        erode_probability: Probability that positive first clicks keep away from the object's border.
-        erode_iterations: Erosions by 3×3 in that case.
-        negative_shares: Shares of negative first clicks anywhere outside, on other objects, in the border band.
-        border_ratio: Width of the border band relative to √area.
-        max_iterative_clicks: Iterative clicks per step are uniform in 0 … this number.
-        training_threshold: Probability that separates object from ground for iterative clicks (RITM: 0.49).
-        loss_alpha: α of the normalised focal loss.
-        loss_gamma: γ of the normalised focal loss.
-        seed: Seed of initial weights and of every random draw in training.
-        test_datasets: Data sets evaluated.
-        max_clicks: Clicks per object, the cap of NoC.
-        flip_test: Average the logits with those of the mirrored crop.
-        prediction_threshold: Probability above which a pixel is predicted as object.
-        zoom_in: Crop around the object; False always sees the whole image.
-        zoom_threshold: Probability above which a pixel counts for the crop.
-        zoom_expansion: Enlargement of the box around its centre.
-        zoom_min_size: Least side of the crop in image pixels.
-        zoom_recompute_iou: The crop is replaced when its box IoU with the new box falls below this.
+        featup_channel_norm: Whether FeatUp's JBU gets features normalised over channels (1.6), as in the training of
+            its published weights ("reference" omits this, like the paper's code); other upsamplers ignore this field.
+        disk_radius: Radius of click disks in pixels at network resolution (1.3).
+        train_dataset: Data set for training (2.1).
+        validation_dataset: Data set for the validation after each epoch (2.6).
+        validation_samples: Samples drawn for each validation (2.6); 0 turns validation off.
+        epochs: Epochs of training (2.5).
+        samples_per_epoch: Samples drawn per epoch (2.1); None means as many as the training set has images.
+        batch_size: Samples per step (2.5).
+        learning_rate: Adam's learning rate (2.5).
+        adam_betas: Adam's β (2.5).
+        adam_epsilon: Adam's ε (2.5).
+        warmup_steps: Steps over which the learning rate rises linearly from zero (2.5); 0 in the paper.
+        milestones: Epochs after which the learning rate is multiplied by ``decay`` (2.5).
+        decay: The factor applied at each milestone (2.5).
+        sample_weights: "ritm" draws training images by RITM's score file, "uniform" evenly (2.1). If the file is
+            missing, a run warns, and its result says "uniform".
+        shuffled: With "uniform": whether every image appears once before any appears again, as in the reference code;
+            otherwise each is drawn independently (2.1).
+        sample_weight_gamma: Exponent on (1 − score) (2.1).
+        min_fill_ratio: SBD instances below this area / bounding-box area are dropped as broken (2.1).
+        min_object_area: Instances with fewer pixels after augmentation are dropped (2.1).
+        background_probability: Probability that a crop without any object is kept instead of redrawn (2.1).
+        merge_probability: Probability that the target is the union of two instances (2.1).
+        resize_range: Range of the uniform resize factor (2.2).
+        resize_to_fit: Raise the factor if needed so that the crop fits into the resized image (2.2).
+        flip: Flips drawn (2.2): "any" (horizontal, vertical, both), "horizontal", "none".
+        flip_probability: Probability of a flip (2.2).
+        rotate90_probability: Probability of a rotation by a random multiple of 90° (2.2).
+        affine_probability: Probability of a small shift and rotation (2.2).
+        shift_limit: Largest shift, as a share of the side (2.2).
+        rotate_limit: Largest rotation in degrees (2.2).
+        brightness_contrast_probability: Probability of a change of brightness and contrast (2.2).
+        brightness_limit: Largest brightness change, as a share of 255 (2.2).
+        contrast_limit: Range of the contrast change (2.2).
+        rgb_shift_probability: Probability of a shift per colour channel (2.2).
+        rgb_shift_limit: Largest such shift, in levels of 255 (2.2).
+        max_first_clicks: Maximum number of first clicks of each sign (2.3).
+        first_click_decay: The number of clicks k has probability ∝ decay^k (2.3).
+        erode_probability: Probability that positive first clicks keep away from the object's border (2.3).
+        erode_iterations: Number of 3×3 erosions in that case (2.3).
+        negative_shares: Shares of negative first clicks anywhere outside, on other objects, in the border band (2.3).
+        border_ratio: Width of the border band relative to √area (2.3).
+        max_iterative_clicks: The number of iterative clicks per step is uniform in 0 … this number (2.4).
+        training_threshold: Probability that separates object from background for iterative clicks (2.4); 0.49 in RITM.
+        loss_alpha: α of the normalised focal loss (2.5).
+        loss_gamma: γ of the normalised focal loss (2.5).
+        seed: Seed of the initial weights and of every random draw in training.
+        test_datasets: Data sets to evaluate on.
+        max_clicks: Clicks per object, the cap of NoC (3.6).
+        flip_test: Average the logits with those of the mirrored crop (3.3).
+        prediction_threshold: Probability above which a pixel is predicted as object (3.4).
+        zoom_in: Crop around the object; False always uses the whole image (3.2).
+        zoom_threshold: Probability above which a pixel counts for the crop (3.2).
+        zoom_expansion: Enlargement of the box around its centre (3.2).
+        zoom_min_size: Minimum side of the crop in image pixels (3.2).
+        zoom_recompute_iou: The crop is replaced when its box IoU with the new box falls below this (3.2).
         object_limit: Evaluate only the first objects of each data set; None means all. Such runs are never ranked.
     """
 
@@ -200,7 +200,7 @@ class Protocol:
         return PRESETS[name]
 
     def replace(self, **changes: Any) -> Protocol:
-        """A copy with some fields changed, validated anew.
+        """A validated copy with some fields changed.
 
         Raises:
             ProtocolError: if a field does not exist or a value is out of range.
@@ -220,7 +220,7 @@ class Protocol:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Protocol:
-        """The inverse of :meth:`to_dict`.
+        """The inverse of :meth:`to_dict`; fields added since a file was written get the value its version used.
 
         Raises:
             ProtocolError: if a field is unknown, missing or out of range.
@@ -236,9 +236,9 @@ class Protocol:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over every field that changes a score, and over the revision of the code's own rules.
 
-        A field added in a later version counts only where it differs from what earlier versions did. Left out are
-        ``name`` (a label), ``seed`` (seeds of one protocol belong together) and ``test_datasets`` (each score names its
-        own data set).
+        A field added in a later version counts only if it differs from what earlier versions did. The fingerprint
+        leaves out ``name`` (a label), ``seed`` (seeds of one protocol belong together) and ``test_datasets`` (each
+        score names its own data set).
         """
         fields = {key: value for key, value in self.to_dict().items() if key not in _NOT_IN_FINGERPRINT}
         fields = {key: value for key, value in fields.items() if key not in _ADDED_LATER or value != _ADDED_LATER[key]}
@@ -246,7 +246,7 @@ class Protocol:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def changed_fields(self) -> list[str]:
-        """Fields of the fingerprint in which this protocol differs from the preset it is named after."""
+        """Fingerprint fields in which this protocol differs from the preset it is named after."""
         base = PRESETS.get(self.name)
         if base is None:
             return []
@@ -254,10 +254,10 @@ class Protocol:
         return [key for key in mine if key not in _NOT_IN_FINGERPRINT and mine[key] != theirs[key]]
 
     def signature(self, seeds: Sequence[int] | None = None) -> str:
-        """One readable line, in the manner of sacreBLEU's, that tells protocols apart.
+        """One readable line that tells protocols apart, in the style of sacreBLEU.
 
         Args:
-            seeds: Seeds to name, where results of several stand together; None names the protocol's own.
+            seeds: Seeds to show when results of several are combined; None shows the protocol's own.
 
         >>> Protocol.preset("paper").signature()
         'bb:dinov2_vits14|enc:simple_vit|inj:late|head:conv2|px:224|clicks:ritm20|flip:yes|seed:0|proto:paper@1'
@@ -278,7 +278,7 @@ class Protocol:
 
 
 def _normal_form(value: Any, default: Any) -> Any:
-    """Tuples for lists, floats for whole numbers where the default is such: equal protocols must be written alike."""
+    """Turn lists into tuples, and whole numbers into floats if the default is a float: equal protocols look equal."""
     if isinstance(default, tuple) and isinstance(value, list | tuple):
         return tuple(_normal_form(part, default[0]) for part in value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):

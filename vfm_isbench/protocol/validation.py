@@ -1,119 +1,158 @@
-"""The ranges of a protocol's fields."""
+"""The permitted values of a protocol's fields."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from vfm_isbench.errors import ProtocolError
 from vfm_isbench.registry.registry import NAME_RULE, is_plain_name
+from vfm_isbench.types import is_number
 
 Injection = Literal["early", "late", "pre_upsampler"]
 ClickEncoderName = Literal["patch_embedding", "simple_vit"]
-"""The built-in ones. A protocol may name others, of packages that need not be installed where a result is read."""
+"""The built-in click encoders. A protocol may name a plugin's, which need not be installed to read a result."""
 HeadName = Literal["conv", "linear"]
 
 
 def check_protocol(protocol: Any) -> None:
-    """Raise :class:`ProtocolError` for the first field of a protocol that is out of range.
+    """Raise :class:`ProtocolError` for the first field of a protocol that has an invalid value.
 
     Args:
-        protocol: A :class:`vfm_isbench.Protocol`, which is defined above this module and so cannot be named here.
+        protocol: A :class:`vfm_isbench.Protocol`; not annotated as such, because that class imports this module.
+    """
+    for field, rule in RULES.items():
+        value = getattr(protocol, field)
+        if not rule.accepts(value):
+            raise ProtocolError(f"protocol field {field} is {value!r}; expected {rule.expected}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The values that a field accepts.
+
+    Attributes:
+        expected: These values in words, for error messages.
+        accepts: Whether a value is one of them.
     """
 
-    def need(holds: bool, field: str, expected: str) -> None:
-        if not holds:
-            raise ProtocolError(f"protocol field {field} is {getattr(protocol, field)!r}; expected {expected}")
-
-    def is_number(value: object) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-    for field, choices in _CHOICES.items():
-        need(getattr(protocol, field) in choices, field, f"one of {', '.join(choices)}")
-    for field in ("align_corners", "featup_channel_norm", "shuffled", "flip_test", "zoom_in", "resize_to_fit"):
-        need(isinstance(getattr(protocol, field), bool), field, "True or False")
-    for field in ("name", "backbone", "train_dataset", "validation_dataset"):
-        value = getattr(protocol, field)
-        need(isinstance(value, str) and value != "", field, "a name")
-    need(is_plain_name(protocol.click_encoder), "click_encoder", f"a name: {NAME_RULE}")
-    for field, least in _WHOLE_NUMBERS.items():
-        value = getattr(protocol, field)
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        optional = field in ("samples_per_epoch", "object_limit")
-        need(whole or (optional and value is None), field, f"a whole number, at least {least}")
-    for field in _PROBABILITIES:
-        value = getattr(protocol, field)
-        need(is_number(value) and 0 <= value <= 1, field, "a number in [0, 1]")
-    for field in _POSITIVE:
-        value = getattr(protocol, field)
-        need(is_number(value) and value > 0, field, "a number above 0")
-    for field in _NOT_NEGATIVE:
-        value = getattr(protocol, field)
-        need(is_number(value) and value >= 0, field, "a number, 0 or more")
-    for field, count in (("adam_betas", 2), ("resize_range", 2), ("contrast_limit", 2), ("negative_shares", 3)):
-        value = getattr(protocol, field)
-        need(isinstance(value, tuple) and len(value) == count and all(map(is_number, value)), field, f"{count} numbers")
-    need(0 < protocol.resize_range[0] <= protocol.resize_range[1], "resize_range", "0 < low ≤ high")
-    need(all(0 <= beta < 1 for beta in protocol.adam_betas), "adam_betas", "two numbers in [0, 1)")
-    shares = protocol.negative_shares
-    need(min(shares) >= 0 and math.isclose(sum(shares), 1), "negative_shares", "shares that add up to 1")
-    need(protocol.contrast_limit[0] <= protocol.contrast_limit[1], "contrast_limit", "low ≤ high")
-    milestones = protocol.milestones
-    is_epochs = isinstance(milestones, tuple) and all(type(epoch) is int and epoch >= 0 for epoch in milestones)
-    need(is_epochs, "milestones", "a tuple of epochs")
-    datasets = protocol.test_datasets
-    is_names = (
-        isinstance(datasets, tuple) and len(datasets) > 0 and all(type(name) is str and name for name in datasets)
-    )
-    need(is_names and len(set(datasets)) == len(datasets), "test_datasets", "a tuple of distinct data-set names")
+    expected: str
+    accepts: Callable[[Any], bool]
 
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "position_embedding": ("official", "timm"),
-    "injection": get_args(Injection),
-    "head": get_args(HeadName),
-    "flip": ("any", "horizontal", "none"),
-    "sample_weights": ("ritm", "uniform"),
+def _one_of(choices: tuple[str, ...]) -> Rule:
+    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
+
+
+def _whole(least: int) -> Rule:
+    def accepts(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+    return Rule(f"a whole number, at least {least}", accepts)
+
+
+def _or_none(rule: Rule) -> Rule:
+    return Rule(f"{rule.expected}, or None", lambda value: value is None or rule.accepts(value))
+
+
+def _number(expected: str, accepts: Callable[[float], bool]) -> Rule:
+    return Rule(f"a number{expected}", lambda value: is_number(value) and accepts(value))
+
+
+def _numbers(count: int, expected: str, accepts: Callable[[tuple[float, ...]], bool]) -> Rule:
+    def accepts_tuple(value: Any) -> bool:
+        return isinstance(value, tuple) and len(value) == count and all(map(is_number, value)) and accepts(value)
+
+    return Rule(f"{count} numbers{expected}", accepts_tuple)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+_FLAG = Rule("True or False", lambda value: isinstance(value, bool))
+_NAME = Rule("a name", _is_name)
+_PROBABILITY = _number(" in [0, 1]", lambda value: 0 <= value <= 1)
+_POSITIVE = _number(" above 0", lambda value: value > 0)
+_NOT_NEGATIVE = _number(", 0 or more", lambda value: value >= 0)
+
+RULES: dict[str, Rule] = {
+    "name": _NAME,
+    "backbone": _NAME,
+    "position_embedding": _one_of(("official", "timm")),
+    "image_size": _whole(16),
+    "click_encoder": Rule(f"a name: {NAME_RULE}", is_plain_name),
+    "simple_vit_depth": _whole(1),
+    "simple_vit_heads": _whole(1),
+    "simple_vit_head_width": _whole(1),
+    "simple_vit_hidden": _whole(1),
+    "injection": _one_of(get_args(Injection)),
+    "head": _one_of(get_args(HeadName)),
+    "head_layers": _whole(1),
+    "align_corners": _FLAG,
+    "featup_channel_norm": _FLAG,
+    "disk_radius": _POSITIVE,
+    "train_dataset": _NAME,
+    "validation_dataset": _NAME,
+    "validation_samples": _whole(0),
+    "epochs": _whole(1),
+    "samples_per_epoch": _or_none(_whole(1)),
+    "batch_size": _whole(1),
+    "learning_rate": _POSITIVE,
+    "adam_betas": _numbers(2, " in [0, 1)", lambda betas: all(0 <= beta < 1 for beta in betas)),
+    "adam_epsilon": _POSITIVE,
+    "warmup_steps": _whole(0),
+    "milestones": Rule(
+        "a tuple of epochs",
+        lambda epochs: isinstance(epochs, tuple) and all(type(epoch) is int and epoch >= 0 for epoch in epochs),
+    ),
+    "decay": _POSITIVE,
+    "sample_weights": _one_of(("ritm", "uniform")),
+    "shuffled": _FLAG,
+    "sample_weight_gamma": _NOT_NEGATIVE,
+    "min_fill_ratio": _PROBABILITY,
+    "min_object_area": _whole(0),
+    "background_probability": _PROBABILITY,
+    "merge_probability": _PROBABILITY,
+    "resize_range": _numbers(2, ", 0 < low ≤ high", lambda limits: 0 < limits[0] <= limits[1]),
+    "resize_to_fit": _FLAG,
+    "flip": _one_of(("any", "horizontal", "none")),
+    "flip_probability": _PROBABILITY,
+    "rotate90_probability": _PROBABILITY,
+    "affine_probability": _PROBABILITY,
+    "shift_limit": _PROBABILITY,
+    "rotate_limit": _NOT_NEGATIVE,
+    "brightness_contrast_probability": _PROBABILITY,
+    "brightness_limit": _PROBABILITY,
+    "contrast_limit": _numbers(2, ", low ≤ high", lambda limits: limits[0] <= limits[1]),
+    "rgb_shift_probability": _PROBABILITY,
+    "rgb_shift_limit": _NOT_NEGATIVE,
+    "max_first_clicks": _whole(1),
+    "first_click_decay": _PROBABILITY,
+    "erode_probability": _PROBABILITY,
+    "erode_iterations": _whole(1),
+    "negative_shares": _numbers(
+        3, ", shares that add up to 1", lambda shares: min(shares) >= 0 and math.isclose(sum(shares), 1)
+    ),
+    "border_ratio": _NOT_NEGATIVE,
+    "max_iterative_clicks": _whole(0),
+    "training_threshold": _PROBABILITY,
+    "loss_alpha": _PROBABILITY,
+    "loss_gamma": _NOT_NEGATIVE,
+    "seed": _whole(0),
+    "test_datasets": Rule(
+        "a tuple of distinct data-set names",
+        lambda names: isinstance(names, tuple) and all(map(_is_name, names)) and 0 < len(names) == len(set(names)),
+    ),
+    "max_clicks": _whole(1),
+    "flip_test": _FLAG,
+    "prediction_threshold": _PROBABILITY,
+    "zoom_in": _FLAG,
+    "zoom_threshold": _PROBABILITY,
+    "zoom_expansion": _POSITIVE,
+    "zoom_min_size": _whole(1),
+    "zoom_recompute_iou": _PROBABILITY,
+    "object_limit": _or_none(_whole(1)),
 }
-_WHOLE_NUMBERS = {
-    "image_size": 16,
-    "simple_vit_depth": 1,
-    "simple_vit_heads": 1,
-    "simple_vit_head_width": 1,
-    "simple_vit_hidden": 1,
-    "head_layers": 1,
-    "validation_samples": 0,
-    "epochs": 1,
-    "samples_per_epoch": 1,
-    "batch_size": 1,
-    "warmup_steps": 0,
-    "min_object_area": 0,
-    "max_first_clicks": 1,
-    "erode_iterations": 1,
-    "max_iterative_clicks": 0,
-    "seed": 0,
-    "max_clicks": 1,
-    "zoom_min_size": 1,
-    "object_limit": 1,
-}
-_PROBABILITIES = (
-    "min_fill_ratio",
-    "background_probability",
-    "merge_probability",
-    "flip_probability",
-    "rotate90_probability",
-    "affine_probability",
-    "brightness_contrast_probability",
-    "rgb_shift_probability",
-    "first_click_decay",
-    "erode_probability",
-    "training_threshold",
-    "loss_alpha",
-    "prediction_threshold",
-    "zoom_threshold",
-    "zoom_recompute_iou",
-    "shift_limit",
-    "brightness_limit",
-)
-_POSITIVE = ("disk_radius", "learning_rate", "adam_epsilon", "decay", "zoom_expansion")
-_NOT_NEGATIVE = ("sample_weight_gamma", "rotate_limit", "rgb_shift_limit", "border_ratio", "loss_gamma")
