@@ -1,8 +1,9 @@
-"""The one way to write a file: at any moment it is either the old one or the new one, whole."""
+"""The only way to write a file here: at any moment, readers find the complete old file or the complete new one."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,20 +11,20 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Write a file under a temporary name; when the block ends without an error, it takes its place.
+    """Write a file under a temporary name, and move it into place if the block ends without an error.
 
     Args:
         path: The file; its folder must exist.
-        durable: Wait until the file is on the disk, so that it survives a power failure. Only caches leave this out.
+        durable: Wait until the file is on disk, so that it survives a power failure. Only caches turn this off.
 
     Yields:
-        The temporary path, in the same folder, to be written in the block. If the block fails, it is removed and the
-        old file stays.
+        The temporary path, in the same folder, for the block to write. If the block fails, the temporary file is
+        removed and the old file stays.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
     try:
         yield partial
         if durable:
@@ -44,7 +45,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write text in UTF-8 with the line ends it has, see :func:`replacing`."""
+    """Write text in UTF-8 without changing its line ends, see :func:`replacing`."""
     write_bytes(path, content.encode("utf-8"))
 
 

@@ -120,7 +120,7 @@ def test_an_interruption_after_the_download_does_not_lose_the_archive(where, ser
         patch.setattr(fetch, where, interrupted)
         with pytest.raises(KeyboardInterrupt):
             get("grabcut", tmp_path)
-    assert files_below(tmp_path) == [".vfm_isbench/storage/downloads/GrabCut.zip"]
+    assert files_below(tmp_path) == [".vfm_isbench/downloads/GrabCut.zip"]
     assert [entry.name for entry in (tmp_path / ".vfm_isbench").iterdir()] == ["downloads"]
     get("grabcut", tmp_path)
     assert len(server.requests) == 1
@@ -218,7 +218,7 @@ def test_what_is_not_the_data_set_is_never_put_in_place(case, serve, server, tmp
     serve("grabcut", Answer(content=content))
     with pytest.raises(DataError, match=message):
         get("grabcut", tmp_path)
-    assert files_below(tmp_path) == [".vfm_isbench/storage/downloads/GrabCut.zip.rejected"]
+    assert files_below(tmp_path) == [".vfm_isbench/downloads/GrabCut.zip.rejected"]
     # The wrong archive is not taken again, even though there is no checksum to tell.
     serve("grabcut")
     assert get("grabcut", tmp_path).verified.is_complete
@@ -262,7 +262,7 @@ def test_an_archive_that_leads_out_of_its_folder_writes_nothing(serve, tmp_path)
     serve("grabcut", Answer(content=zipped({**GRABCUT, "../../../../escaped": b"x"})))
     with pytest.raises(DataError, match="leads out of the folder"):
         get("grabcut", root)
-    assert files_below(tmp_path) == ["a/data/.vfm_isbench/storage/downloads/GrabCut.zip.rejected"]
+    assert files_below(tmp_path) == ["a/data/.vfm_isbench/downloads/GrabCut.zip.rejected"]
 
 
 @pytest.mark.parametrize("prefix", ["", "GrabCut/", "a/b/c/d/"])

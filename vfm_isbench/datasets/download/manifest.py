@@ -11,6 +11,7 @@ from pathlib import Path
 from vfm_isbench.datasets.download.sources import Counts, DatasetSource
 from vfm_isbench.datasets.files import list_entries
 from vfm_isbench.errors import DataError
+from vfm_isbench.storage.atomic import write_text
 from vfm_isbench.storage.hashing import hash_file
 
 STATE_FOLDER = ".vfm_isbench"
@@ -67,10 +68,7 @@ def write_manifest(name: str, data_root: Path, manifest: Manifest) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    path = manifest_path(name, data_root)
-    draft = path.with_name(path.name + ".partial")
-    draft.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_text(manifest_path(name, data_root), json.dumps(asdict(manifest), indent=2) + "\n")
 
 
 def read_manifest(name: str, data_root: Path) -> Manifest | None:
