@@ -1,4 +1,4 @@
-"""Checkpoints with foreign objects are read, and nothing that they name is ever imported, run or altered."""
+"""Checkpoints with foreign objects are read, and nothing they name is ever imported, run or altered."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Attributes:
 
 
 class Items(dict[str, Any]):
-    """Pickles as ``easydict.EasyDict`` does: items, and the same once more as attributes."""
+    """Pickled like ``easydict.EasyDict``: items, and the same again as attributes."""
 
     def __init__(self, **values: Any) -> None:
         super().__init__(values)
@@ -104,7 +104,7 @@ TRAPS: dict[str, bytes] = {
 
 @pytest.fixture
 def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that a trap leaves in the current folder when it is sprung."""
+    """The file that a sprung trap leaves in the current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path / TRACE
 
@@ -233,13 +233,13 @@ def test_tensors_equal_those_that_torch_reads(content: list[Tensor], tmp_path_fa
 
 @pytest.mark.parametrize("shape", [(10**6, 10**6), (2,)])
 def test_views_that_repeat_elements_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    """A file of one number would be a tensor of terabytes to whoever copies it."""
+    """Otherwise a file with one number could become a tensor of terabytes when copied."""
     torch.save({"a": torch.ones(1).expand(shape)}, tmp_path / "bomb.pth")
     with pytest.raises(WeightsError, match=r"bomb\.pth .* more elements than its storage"):
         read_torch_file(tmp_path / "bomb.pth")
 
 
-def test_views_that_overlap_are_refused_where_they_are_larger_than_their_storage(tmp_path: Path) -> None:
+def test_overlapping_views_larger_than_their_storage_are_refused(tmp_path: Path) -> None:
     torch.save(torch.arange(6.0).as_strided((3, 4), (1, 1)), tmp_path / "a.pth")
     with pytest.raises(WeightsError, match="more elements than its storage"):
         read_torch_file(tmp_path / "a.pth")
@@ -248,7 +248,7 @@ def test_views_that_overlap_are_refused_where_they_are_larger_than_their_storage
 
 
 def test_parameters_and_tensors_with_attributes_are_read(tmp_path: Path) -> None:
-    """As optimisers and Lightning mark them, in files that hold foreign objects too."""
+    """Optimisers and Lightning write such tensors, into files that also hold foreign objects."""
     parameter, tensor = torch.nn.Parameter(torch.arange(4.0).reshape(2, 2)), torch.arange(3)
     parameter.is_shared_, tensor.note = True, "x"  # type: ignore[attr-defined]
     content = {"parameter": parameter, "tensor": tensor, "plain": torch.nn.Parameter(torch.ones(1)), "o": Items(a=1)}
@@ -277,7 +277,7 @@ def test_a_state_dict_of_a_module_is_read(tmp_path: Path) -> None:
 
 @pytest.fixture
 def records(tmp_path: Path) -> dict[str, bytes]:
-    """The records of a sound file, to be tampered with."""
+    """The records of an intact file, for tampering."""
     torch.save({"a": torch.arange(6.0).reshape(2, 3)}, tmp_path / "sound.pth")
     with zipfile.ZipFile(tmp_path / "sound.pth") as file:
         return {name.partition("/")[2]: file.read(name) for name in file.namelist()}
@@ -309,7 +309,7 @@ def test_tensors_that_do_not_fit_their_storage_are_refused(
 ) -> None:
     assert old in records["data.pkl"]
     path = archive(tmp_path / "bad.pth", {**records, "data.pkl": records["data.pkl"].replace(old, new)})
-    with pytest.raises(WeightsError, match=r"bad\.pth could not be read as a checkpoint, it is broken"):
+    with pytest.raises(WeightsError, match=r"bad\.pth could not be read as a checkpoint because it is broken"):
         read_torch_file(path)
 
 
@@ -346,13 +346,13 @@ def test_damaged_files_are_refused(tmp_path: Path, records: dict[str, bytes], da
 def test_deeply_nested_tuples_as_keys_are_refused(tmp_path: Path) -> None:
     """Hashing them would overflow the stack of the process."""
     program = pickle.EMPTY_DICT + pickle.EMPTY_TUPLE + pickle.TUPLE1 * 10**5 + pickle.NONE + pickle.SETITEM + b"."
-    with pytest.raises(WeightsError, match="nested tuple as key"):
+    with pytest.raises(WeightsError, match="nested tuple as a key"):
         read_torch_file(program_file(tmp_path, program))
 
 
 @given(seed=st.integers(0, 10**6))
 def test_garbled_programs_are_read_or_refused(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No other error than ours, however the program is mutilated."""
+    """However the program is mutilated, only our own error is raised."""
     draw = random.Random(seed)
     program = bytearray(
         pickle.dumps({"a": Attributes(b=[1, (2, 3)]), "c": Items(d=b"xyz"), "e": {1}}, draw.choice([0, 2, 4]))

@@ -21,7 +21,7 @@ HUB = [("someone/model", "model.safetensors"), ("mirror/model", "model.safetenso
 
 
 class Trap:
-    """Would run on unpickling."""
+    """Would run when unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("trap-was-sprung"),))
@@ -33,7 +33,7 @@ class HyperParameters(dict[str, Any]):
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "teacher"])
 @pytest.mark.parametrize("suffix", [".pth", ".bin", ".safetensors"])
-def test_reads_every_form(tmp_path: Path, suffix: str, wrapper: str | None) -> None:
+def test_reads_every_format(tmp_path: Path, suffix: str, wrapper: str | None) -> None:
     path = tmp_path / f"weights{suffix}"
     if suffix == ".safetensors":
         save_file(STATE, path)
@@ -56,7 +56,7 @@ def test_runs_nothing_stored_in_a_pickle(tmp_path: Path, monkeypatch: pytest.Mon
     assert not Path("trap-was-sprung").exists()
 
 
-def test_foreign_objects_may_stand_beside_the_state_dict(tmp_path: Path) -> None:
+def test_foreign_objects_beside_the_state_dict_are_accepted(tmp_path: Path) -> None:
     """As in a Lightning file."""
     path = tmp_path / "lightning.ckpt"
     torch.save({"epoch": 3, "hyper_parameters": HyperParameters(lr=1e-3), "trap": Trap(), "state_dict": STATE}, path)
@@ -68,7 +68,7 @@ def test_foreign_objects_may_stand_beside_the_state_dict(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, torch.zeros(2), HyperParameters(lr=1)])
-def test_refuses_what_is_no_state_dict(tmp_path: Path, content: object) -> None:
+def test_refuses_anything_but_a_state_dict(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(WeightsError, match="weights.pth holds no state dict"):
         read_state_dict(tmp_path / "weights.pth")
@@ -83,7 +83,7 @@ def test_refuses_missing_and_broken_files(tmp_path: Path, name: str) -> None:
         read_state_dict(tmp_path / name)
 
 
-def test_a_file_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_file_is_used_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "any-name.pth"
     path.touch()
     assert find_weights("x", path, ["model.safetensors"], HUB) == path
@@ -96,14 +96,14 @@ def test_a_folder_is_searched_in_order(tmp_path: Path) -> None:
     assert find_weights("x", tmp_path, ["first.pth", "second.pth"], HUB) == tmp_path / "first.pth"
 
 
-def test_a_folder_without_them_says_which_names_would_do(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"no weights of 'x' in the folder .*expected one of a\.pth, b\.pth"):
+def test_the_error_for_a_folder_without_weights_lists_the_expected_names(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no weights for 'x' in the folder .*expected one of a\.pth, b\.pth"):
         find_weights("x", tmp_path, ["a.pth", "b.pth"], HUB)
-    with pytest.raises(WeightsError, match="neither a file nor a folder"):
+    with pytest.raises(WeightsError, match="no such file or folder"):
         find_weights("x", tmp_path / "absent", ["a.pth"], HUB)
 
 
-def test_the_hub_is_asked_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_repositories_are_tried_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def download(repository: str, name: str, **_: object) -> str:
@@ -117,7 +117,7 @@ def test_the_hub_is_asked_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == ["someone/model", "mirror/model"]
 
 
-def test_without_a_hub_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_hub_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def download(repository: str, name: str, **_: object) -> str:
         raise ConnectionError("no route\nto host")
 
@@ -130,7 +130,7 @@ def test_without_a_hub_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPat
     assert "to host" not in message
 
 
-def test_without_a_network_only_the_hub_s_cache_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_only_the_hubs_cache_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_such_host(*_: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -144,7 +144,9 @@ def test_without_a_network_only_the_hub_s_cache_is_asked(tmp_path: Path, monkeyp
     monkeypatch.setattr(module.socket, "getaddrinfo", no_such_host)
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited to try again"))
     assert find_weights("x", None, ["a.pth"], HUB) == snapshot / "model.safetensors"
-    with pytest.raises(WeightsError, match="https://huggingface.co is not known here, and its cache does not hold"):
+    with pytest.raises(
+        WeightsError, match="https://huggingface.co cannot be resolved, and the hub.s cache does not hold"
+    ):
         find_weights("x", None, ["a.pth"], HUB[1:])
     monkeypatch.setattr(module, "getproxies", lambda: {"https": "http://proxy"})
     assert not module.is_hub_out_of_reach()

@@ -1,1 +1,1 @@
-"""Files: fetched, read without running anything, hashed, and written so that none is ever half there."""
+"""Files: downloading, reading without running anything, hashing, and writing whole files only."""

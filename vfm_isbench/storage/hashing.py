@@ -1,4 +1,4 @@
-"""SHA-256 of files, of code, and of a module's weights."""
+"""SHA-256 of files, code and weights."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import nn
 
 
 def hash_file(path: Path, algorithm: str = "sha256") -> str:
-    """Hexadecimal hash of a file, read in pieces.
+    """Hexadecimal hash of a file, read in chunks.
 
     Raises:
         OSError: if the file cannot be read.
     """
-    # MD5 here only recognises files that were published with it; nothing rests on it being hard to forge.
+    # MD5 only recognises files that were published with it; nothing depends on it being hard to forge.
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -25,7 +25,7 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
 
 
 def code_sha256(path: Path) -> str:
-    """Hexadecimal hash of a Python file, or of all those in a folder: their paths and contents, sorted by path."""
+    """Hexadecimal hash of a Python file, or of all Python files in a folder: paths and contents, sorted by path."""
     files: Iterable[Path] = [path] if path.is_file() else path.rglob("*.py")
     top = path.parent if path.is_file() else path
     digest = hashlib.sha256()
@@ -40,6 +40,6 @@ def weights_sha256(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name}:{tuple(value.shape)}:{value.dtype}".encode())
-        # As bytes, for NumPy does not know all of PyTorch's types.
+        # As bytes, because NumPy lacks some of PyTorch's types.
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -1,11 +1,10 @@
 """Reads PyTorch checkpoints that hold objects of unknown classes, without importing or running anything they name.
 
-A pickle is a program for a small stack machine, and Python's unpickler imports and calls what the program says. Here
-the program is read by :func:`pickletools.genops`, which only decodes it, and interpreted by a machine of our own in
-which a name stays a name: there is no import, no attribute look-up and no call of anything found in the file. The two
-other ways were left aside: an ``Unpickler`` with its own ``find_class`` still has live functions on its stack, which
-opcodes can alter or call otherwise, and ``torch.load`` around it has further entries (TorchScript, registered
-extensions, ``__setstate__``).
+A pickle is a program for a small stack machine, and Python's unpickler imports and calls whatever the program names.
+Here :func:`pickletools.genops` only decodes the program, and a machine of our own interprets it. In that machine a name
+stays a name: nothing found in the file is imported, looked up or called. Two alternatives are less safe: an
+``Unpickler`` with a custom ``find_class`` keeps live functions on its stack, which opcodes can alter or call in other
+ways, and ``torch.load`` around it has further entry points (TorchScript, registered extensions, ``__setstate__``).
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from vfm_isbench.errors import WeightsError
 
 @dataclass(eq=False, slots=True, repr=False)
 class Placeholder:
-    """Stands for what the file names and this library does not know: a class, a function, or an object made by them.
+    """Stands for a class or function that the file names and this library does not know, or for an object it made.
 
     Attributes:
-        path: Module and name, as ``core.utils.model_builder.ModelBuilder``.
-        args: What it was called with; None for the bare name.
-        state: What the object was given as its state, usually its attributes by name.
-        items: Items of an object that is a dictionary, such as ``easydict.EasyDict``.
-        values: Elements of an object that is a list or a set.
+        path: Module and name, such as ``core.utils.model_builder.ModelBuilder``.
+        args: Arguments it was called with; None for the bare name.
+        state: State the object was given, usually its attributes by name.
+        items: Items, if the object is a dictionary such as ``easydict.EasyDict``.
+        values: Elements, if the object is a list or a set.
     """
 
     path: str
@@ -48,20 +47,20 @@ class Placeholder:
 
 
 def read_torch_file(path: Path) -> Any:
-    """Read what ``torch.save`` wrote (``.pth``, ``.ckpt``, ``.bin``), with inert stand-ins for foreign objects.
+    """Read what ``torch.save`` wrote (``.pth``, ``.ckpt``, ``.bin``), with inert placeholders for foreign objects.
 
     Args:
-        path: The file; a zip archive, as PyTorch has written since version 1.6.
+        path: The file, a zip archive as written by PyTorch since version 1.6.
 
     Returns:
-        The saved object: tensors on the CPU without gradients, plain Python values, dictionaries also for ordered ones
-        (without their attributes), and a :class:`Placeholder` for everything else.
+        The saved object: tensors on the CPU without gradients, plain Python values, plain dictionaries in place of
+        ordered ones (without their attributes), and a :class:`Placeholder` for everything else.
 
     Raises:
         WeightsError: if the file is missing, broken, or of another kind.
     """
     if not path.is_file():
-        raise WeightsError(f"no file at {path}; give a checkpoint written by torch.save")
+        raise WeightsError(f"no file at {path}; expected a checkpoint written by torch.save")
     try:
         with zipfile.ZipFile(path) as archive:
             folder = _folder(archive, path)
@@ -70,17 +69,17 @@ def read_torch_file(path: Path) -> Any:
         raise
     except zipfile.BadZipFile as error:
         raise WeightsError(
-            f"{path} could not be read as a checkpoint: {error}. Expected the zip archive that PyTorch has written "
-            "since version 1.6; a file of an older one must be loaded and saved anew where it is trusted"
+            f"{path} could not be read as a checkpoint: {error}. Expected a zip archive as written by PyTorch since "
+            "version 1.6; if you trust a file from an older version, load it with PyTorch and save it again"
         ) from error
     except Exception as error:  # a broken program can fail in any instruction, in many ways
         raise WeightsError(
-            f"{path} could not be read as a checkpoint, it is broken: {type(error).__name__}: {error}"
+            f"{path} could not be read as a checkpoint because it is broken: {type(error).__name__}: {error}"
         ) from error
 
 
 def _folder(archive: zipfile.ZipFile, path: Path) -> str:
-    """Name of the one folder in the archive, after the refusal of what is no checkpoint."""
+    """Name of the only folder in the archive; raises an error if the archive is not a checkpoint."""
     names = archive.namelist()
     folders = {name.removesuffix("/data.pkl") for name in names if name.endswith("/data.pkl") and name.count("/") == 1}
     if len(folders) != 1:
@@ -88,17 +87,17 @@ def _folder(archive: zipfile.ZipFile, path: Path) -> str:
     (folder,) = folders
     if f"{folder}/constants.pkl" in names:
         raise WeightsError(f"{path} is a TorchScript program, which is never loaded; give a state dict instead")
-    # PyTorch compresses nothing; an archive that unpacks to more than its size is made to fill the memory.
+    # PyTorch does not compress; an archive that unpacks to more than its size was built to exhaust the memory.
     if sum(record.file_size for record in archive.infolist()) > path.stat().st_size:
         raise WeightsError(f"{path} could not be read as a checkpoint: its records are compressed, or overlap")
     order = archive.read(f"{folder}/byteorder").decode() if f"{folder}/byteorder" in names else "little"
     if order != sys.byteorder:
-        raise WeightsError(f"{path} was written on a machine of another byte order ({order}); convert it there")
+        raise WeightsError(f"{path} was written on a machine with another byte order ({order}); convert it there")
     return folder
 
 
 class _Storages:
-    """The archive's records of numbers, each read once, so that views of one storage share it."""
+    """The archive's number records, each read only once so that views of one storage share it."""
 
     def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
         self._archive = archive
@@ -110,7 +109,7 @@ class _Storages:
             content = bytearray(self._archive.read(f"{self._folder}/data/{key}"))
             self._read[key, dtype] = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
         numbers = self._read[key, dtype]
-        _require(type(count) is int and count == numbers.numel(), f"storage {key} has another size than is said")
+        _require(type(count) is int and count == numbers.numel(), f"storage {key} is not of the declared size")
         return numbers
 
 
@@ -136,11 +135,11 @@ _DTYPES: dict[str, torch.dtype] = {
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_ignored: Any) -> Tensor:
-    """A view of a storage; hooks and the gradient flag are left out."""
-    _require(isinstance(storage, _Storage) and type(size) is tuple and type(stride) is tuple, "a tensor of other form")
+    """A view of a storage; hooks and the gradient flag are ignored."""
+    _require(isinstance(storage, _Storage) and type(size) is tuple and type(stride) is tuple, "a malformed tensor")
     numbers = (offset, *size, *stride)
-    _require(len(size) == len(stride) and all(type(n) is int and n >= 0 for n in numbers), "a tensor of other form")
-    # Views may overlap, down to strides of 0: without this a file of one number could be a tensor of any size.
+    _require(len(size) == len(stride) and all(type(n) is int and n >= 0 for n in numbers), "a malformed tensor")
+    # Views may overlap, even with strides of 0: without this check, a single number could become a tensor of any size.
     _require(math.prod(size) <= storage.numbers.numel(), "a tensor with more elements than its storage has")
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     _require(0 in size or last < storage.numbers.numel(), "a tensor that reaches beyond its storage")
@@ -149,13 +148,13 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_ignored: Any) -
 
 
 def _parameter(data: Any, *_ignored: Any) -> Tensor:
-    _require(isinstance(data, Tensor), "a parameter that is no tensor")
+    _require(isinstance(data, Tensor), "a parameter that is not a tensor")
     tensor: Tensor = data
     return tensor
 
 
 def _typed(function: Any, _type: Any, arguments: Any, _state: Any) -> Any:
-    """A tensor of a subclass, or with attributes: it is what the function makes; type and attributes are left out."""
+    """A tensor of a subclass or with attributes: what the function makes, without its type and attributes."""
     return _call(function, arguments)
 
 
@@ -173,7 +172,7 @@ _KNOWN: dict[str, Callable[..., Any]] = {
     "torch._tensor._rebuild_from_type_v2": _typed,
     "collections.OrderedDict": _ordered,
 }
-"""The only names whose calls mean anything: each is answered by a function of this module."""
+"""The only names whose calls have an effect: each is handled by a function of this module."""
 
 
 def _require(holds: bool, otherwise: str) -> None:
@@ -182,8 +181,8 @@ def _require(holds: bool, otherwise: str) -> None:
 
 
 def _hashable(key: Any) -> Any:
-    # Python hashes nested tuples by recursion without a limit: deep ones would end the process.
-    _require(not isinstance(key, tuple) or not any(isinstance(part, tuple) for part in key), "a nested tuple as key")
+    # Python hashes nested tuples by unlimited recursion: deeply nested ones would crash the process.
+    _require(not isinstance(key, tuple) or not any(isinstance(part, tuple) for part in key), "a nested tuple as a key")
     return key
 
 
@@ -205,7 +204,7 @@ _MARK = object()
 
 
 class _Machine:
-    """Interprets the instructions of one pickle; those it does not know end the reading."""
+    """Interprets the instructions of one pickle, and stops with an error at any that it does not know."""
 
     def __init__(self, storages: _Storages) -> None:
         self._storages = storages
@@ -265,13 +264,13 @@ class _Machine:
             self._make(name, argument)
 
     def _make(self, name: str, argument: Any) -> None:
-        """Names, the objects made by calling them, and their state."""
+        """Handle names, the objects made by calling them, and their state."""
         stack = self._stack
         if name == "GLOBAL":
             stack.append(Placeholder(argument.replace(" ", ".", 1)))
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
-            _require(isinstance(attribute, str) and isinstance(module, str), "a name that is no text")
+            _require(isinstance(attribute, str) and isinstance(module, str), "a name that is not text")
             stack.append(Placeholder(f"{module}.{attribute}"))
         elif name in ("REDUCE", "NEWOBJ"):
             arguments = stack.pop()
@@ -286,11 +285,11 @@ class _Machine:
             stack.append(_call(called, tuple(arguments)))
         elif name == "BUILD":
             state = stack.pop()
-            # Attributes of what is known, as the _metadata of a state dict, are no data.
+            # Attributes of known objects, such as a state dict's _metadata, are not data.
             if isinstance(stack[-1], Placeholder):
                 stack[-1].state = state
         else:
-            raise ValueError(f"the instruction {name}, which no checkpoint needs")
+            raise ValueError(f"instruction {name}, which no checkpoint needs")
 
     def _pop_to_mark(self) -> list[Any]:
         values = []
@@ -301,13 +300,13 @@ class _Machine:
     def _storage(self, identifier: Any) -> _Storage:
         kind, storage_type, key, _, count = identifier
         _require(kind == "storage" and isinstance(storage_type, Placeholder) and isinstance(key, str), "no storage")
-        _require(storage_type.path in _DTYPES, f"numbers of the unknown kind {storage_type.path}")
+        _require(storage_type.path in _DTYPES, f"numbers of unknown type {storage_type.path}")
         return _Storage(self._storages.get(_DTYPES[storage_type.path], key, count))
 
 
 def _call(called: Any, arguments: Any) -> Any:
-    """What stands for the result of a call: of a known name its meaning, of anything else a placeholder."""
-    _require(isinstance(called, Placeholder) and isinstance(arguments, tuple), "a call of what cannot be called")
+    """Result of a call: computed for a known name, a placeholder for anything else."""
+    _require(isinstance(called, Placeholder) and isinstance(arguments, tuple), "a call of something not callable")
     if called.args is None and called.path in _KNOWN:
         return _KNOWN[called.path](*arguments)
     return Placeholder(called.path, arguments)
@@ -322,11 +321,11 @@ def _add_values(target: Any, values: list[Any]) -> None:
         target.update(map(_hashable, values))
     else:
         container = target.values if isinstance(target, Placeholder) else target
-        _require(isinstance(container, list), "elements for what is no list")
+        _require(isinstance(container, list), "elements for something other than a list")
         container.extend(values)
 
 
 def _add_items(target: Any, items: dict[Any, Any]) -> None:
     container = target.items if isinstance(target, Placeholder) else target
-    _require(isinstance(container, dict), "items for what is no dictionary")
+    _require(isinstance(container, dict), "items for something other than a dictionary")
     container.update(items)

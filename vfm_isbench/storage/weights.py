@@ -1,4 +1,4 @@
-"""Where weights come from: a local file, a folder for offline use, or the Hugging Face hub with its cache."""
+"""Finds and reads weights: from a local file, a folder for offline use, or the Hugging Face hub with its cache."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _WRAPPERS = ("state_dict", "model", "teacher")
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state dict from ``.safetensors``, or from a PyTorch file without running anything stored in it.
 
-    Objects of foreign classes may stand beside the state dict, as the hyper-parameters in a Lightning file; they are
-    read as inert placeholders, see :mod:`vfm_isbench.storage.inert_pickle`.
+    The file may also hold objects of foreign classes, such as the hyper-parameters in a Lightning file; they become
+    inert placeholders, see :mod:`vfm_isbench.storage.inert_pickle`.
 
     Raises:
-        WeightsError: if the file is missing, broken, or its state dict holds anything but tensors.
+        WeightsError: if the file is missing or broken, or its state dict holds anything but tensors.
     """
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}; give the path of a .safetensors, .pth or .bin file")
@@ -38,18 +38,18 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             return tensors
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:  # foreign objects; PyTorch refuses the whole file
+        except pickle.UnpicklingError:  # foreign objects, because of which PyTorch refuses the whole file
             content = read_torch_file(path)
     except WeightsError:
         raise
-    except Exception as error:  # broken files make torch and safetensors raise errors of many kinds
+    except Exception as error:  # torch and safetensors raise many kinds of errors for broken files
         raise WeightsError(f"{path} could not be read as weights: {error}") from error
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
         raise WeightsError(
-            f"{path} holds no state dict: expected a mapping of names to tensors, got {_kind_of(content)}"
+            f"{path} holds no state dict: expected a mapping from names to tensors, got {_kind_of(content)}"
         )
     for key, value in content.items():
         if not isinstance(value, Tensor):
@@ -71,23 +71,23 @@ def find_weights(
     """Locate the weights of a backbone or an upsampler.
 
     Args:
-        name: What they belong to, for messages.
-        weights: A file (taken as it is), a folder (searched for ``file_names``), or None for the hub.
+        name: Name of the backbone or upsampler, for messages.
+        weights: A file (used as it is), a folder (searched for ``file_names``), or None for the hub.
         file_names: Names the file may have in a folder.
-        hub: (repository, file) on the Hugging Face hub, tried in order; its cache is used when offline.
-        option: How a user gives ``weights``, for messages.
+        hub: (repository, file) pairs on the Hugging Face hub, tried in order; offline, only the hub's cache is used.
+        option: How a user passes ``weights``, for messages.
 
     Raises:
-        WeightsError: if nothing is found; the message says how to go on without a hub.
+        WeightsError: if nothing is found; the message says what to do without access to the hub.
     """
     if weights is not None and weights.is_dir():
         for file_name in file_names:
             if (weights / file_name).is_file():
                 return weights / file_name
-        raise WeightsError(f"no weights of {name!r} in the folder {weights}; expected one of {', '.join(file_names)}")
+        raise WeightsError(f"no weights for {name!r} in the folder {weights}; expected one of {', '.join(file_names)}")
     if weights is not None:
         if not weights.is_file():
-            raise WeightsError(f"no weights of {name!r} at {weights}: there is neither a file nor a folder")
+            raise WeightsError(f"no weights for {name!r} at {weights}: no such file or folder")
         return weights
     failures = []
     no_network = is_hub_out_of_reach()
@@ -97,24 +97,24 @@ def find_weights(
         except LocalEntryNotFoundError as error:
             if not no_network:
                 failures.append(f"{repository}/{file_name}: {str(error).splitlines()[0][:160]}")
-        except Exception as error:  # the hub's client raises its own errors and those of its transport alike
+        except Exception as error:  # the hub's client raises errors of its own and of its transport
             failures.append(f"{repository}/{file_name}: {type(error).__name__}: {str(error).splitlines()[0][:160]}")
     if no_network:
-        failures.insert(0, f"its address {constants.ENDPOINT} is not known here, and its cache does not hold them")
+        failures.insert(0, f"{constants.ENDPOINT} cannot be resolved, and the hub's cache does not hold them")
     pages = " or ".join(dict.fromkeys(f"{constants.ENDPOINT}/{repository}" for repository, _ in hub))
     raise WeightsError(
         f"the weights of {name!r} could not be fetched from the Hugging Face hub ({'; '.join(failures)}). "
-        f"Without a hub, download one of {', '.join(file_names)} elsewhere, from {pages}, and give the file, or a "
-        f"folder that holds it, as {option}; or fill the hub's cache and set HF_HOME."
+        f"Without access to the hub, download one of {', '.join(file_names)} from {pages} on another machine, and pass "
+        f"the file, or a folder that holds it, as {option}; or fill the hub's cache and set HF_HOME."
     )
 
 
 def is_hub_out_of_reach() -> bool:
-    """Whether the Hugging Face hub has no address here, as without a network.
+    """Whether the Hugging Face hub's address cannot be resolved, for example without a network.
 
-    The hub's client would try again for half a minute before it looks into its own cache.
+    The hub's client would retry for half a minute before it falls back to its cache.
     """
-    if getproxies():  # a proxy looks addresses up itself
+    if getproxies():  # a proxy resolves addresses itself
         return False
     try:
         socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None)
