@@ -69,7 +69,7 @@ def test_compare_refuses_what_it_cannot_read_with_code_2(capsys: pytest.CaptureF
     bilinear = saved(seeds_of("bilinear", [0]), "bilinear")
     Path("broken.json").write_text("{", encoding="utf-8")
     assert cli.main(["compare", *bilinear, "broken.json"]) == 2
-    assert "broken.json is no JSON" in capsys.readouterr().err
+    assert "broken.json is not a JSON" in capsys.readouterr().err
     assert cli.main(["compare", *bilinear, *saved(seeds_of("jbu", [0]), "jbu"), "--confidence", "95"]) == 2
     assert "confidence between 0 and 1" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from synthetic_results import synthetic_entry
 
 from vfm_isbench.leaderboard.board import Board, group_id
-from vfm_isbench.leaderboard.ranking import is_separable, paired_difference, rank_entries, ranks_with_ties
+from vfm_isbench.leaderboard.ranking import paired_difference, rank_entries, ranks_with_ties
 from vfm_isbench.leaderboard.scores import at_the_cap, curve, images_of, per_object, score
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results.bootstrap import Estimate, estimate_mean
@@ -110,12 +110,12 @@ def test_standings_do_not_depend_on_the_order_of_entries(entries: list) -> None:
 
 
 def test_separable_means_that_the_interval_leaves_out_zero() -> None:
-    assert is_separable(Estimate(1.0, 0.1, 2.0, 0.5, None))
-    assert is_separable(Estimate(-1.0, -2.0, -0.1, 0.5, None))
-    assert not is_separable(Estimate(1.0, -0.1, 2.0, 0.5, None))
-    assert not is_separable(Estimate(1.0, float("nan"), float("nan"), float("nan"), None))
-    assert is_separable(paired_difference(BASELINE, FAR, "scenes"))
-    assert not is_separable(paired_difference(GOOD, ALIKE, "scenes"))
+    assert Estimate(1.0, 0.1, 2.0, 0.5, None).excludes_zero
+    assert Estimate(-1.0, -2.0, -0.1, 0.5, None).excludes_zero
+    assert not Estimate(1.0, -0.1, 2.0, 0.5, None).excludes_zero
+    assert not Estimate(1.0, float("nan"), float("nan"), float("nan"), None).excludes_zero
+    assert paired_difference(BASELINE, FAR, "scenes").excludes_zero
+    assert not paired_difference(GOOD, ALIKE, "scenes").excludes_zero
     assert paired_difference(BASELINE, FAR, "scenes").value < 0
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from vfm_isbench.results.bootstrap import Estimate, estimate_difference, estimate_mean
+from vfm_isbench.results.bootstrap import Estimate, Resampling, estimate_difference, estimate_mean
 
 IMAGES = ["a", "a", "b", "c", "c", "c", "d", "e"]
 SCORES = np.random.default_rng(3).uniform(1, 20, (3, len(IMAGES)))
@@ -41,7 +41,7 @@ def test_intervals_of_95_percent_hold_the_truth_about_as_often(
     hits = 0
     for trial in range(300):
         scores, of_image = simulate(rng, seeds, images, between_images, between_seeds)
-        estimate = estimate_mean(scores, of_image, resamples=400, seed=trial)
+        estimate = estimate_mean(scores, of_image, resampling=Resampling(resamples=400, seed=trial))
         hits += estimate.low <= 0 <= estimate.high
     assert least <= hits / 300 <= 0.999
 
@@ -52,10 +52,14 @@ def test_intervals_without_clusters_or_without_seeds_would_hold_it_too_rarely() 
     without_clusters = without_seeds = 0
     for trial in range(200):
         scores, of_image = simulate(rng, 3, 30, 1.0, 0.5)
-        alone = estimate_mean(scores[:1] * 0 + scores.mean(axis=0), of_image, resamples=300, seed=trial)
+        alone = estimate_mean(
+            scores[:1] * 0 + scores.mean(axis=0), of_image, resampling=Resampling(resamples=300, seed=trial)
+        )
         without_seeds += alone.low <= 0 <= alone.high
         scores, of_image = simulate(rng, 1, 30, 1.0, 0.0, most=6)
-        free = estimate_mean(scores, [str(number) for number in range(len(of_image))], resamples=300, seed=trial)
+        free = estimate_mean(
+            scores, [str(number) for number in range(len(of_image))], resampling=Resampling(resamples=300, seed=trial)
+        )
         without_clusters += free.low <= 0 <= free.high
     assert without_seeds / 200 < 0.85
     assert without_clusters / 200 < 0.85
@@ -67,7 +71,9 @@ def test_differences_of_unpaired_seeds_hold_the_truth_about_as_often() -> None:
     for trial in range(300):
         scores, of_image = simulate(rng, 7, 20, 1.0, 0.3)
         for paired, first, second in ((False, scores[:3], scores[3:]), (True, scores[:3], scores[3:6])):
-            estimate = estimate_difference(first, second, of_image, paired_seeds=paired, resamples=400, seed=trial)
+            estimate = estimate_difference(
+                first, second, of_image, paired_seeds=paired, resampling=Resampling(resamples=400, seed=trial)
+            )
             hits[paired] += estimate.low <= 0 <= estimate.high
     assert all(0.92 <= hit / 300 <= 0.999 for hit in hits.values()), hits
 
@@ -125,17 +131,19 @@ def numbers(estimate: Estimate) -> list[float]:
 def test_order_does_not_matter_and_units_carry_through(
     objects: list[int], seeds: list[int], shift: float, factor: float, is_mirrored: bool
 ) -> None:
-    plain = numbers(estimate_mean(SCORES, IMAGES, resamples=200))
+    plain = numbers(estimate_mean(SCORES, IMAGES, resampling=Resampling(resamples=200)))
     shuffled = SCORES[seeds][:, objects]
     names = [IMAGES[place] for place in objects]
-    assert numbers(estimate_mean(shuffled, names, resamples=200)) == pytest.approx(plain)
-    moved = numbers(estimate_mean(factor * shuffled + shift, names, resamples=200))
+    assert numbers(estimate_mean(shuffled, names, resampling=Resampling(resamples=200))) == pytest.approx(plain)
+    moved = numbers(estimate_mean(factor * shuffled + shift, names, resampling=Resampling(resamples=200)))
     expected = [factor * number + shift for number in plain[:3]] + [factor * number for number in plain[3:]]
     assert moved == pytest.approx(expected)
     # The difference to something that never varies is the mean itself.
     constant = np.full((1, len(IMAGES)), shift)
-    apart = estimate_mean(SCORES - shift, IMAGES, resamples=200)
-    paired = estimate_difference(np.repeat(constant, 3, axis=0), SCORES, IMAGES, paired_seeds=True, resamples=200)
+    apart = estimate_mean(SCORES - shift, IMAGES, resampling=Resampling(resamples=200))
+    paired = estimate_difference(
+        np.repeat(constant, 3, axis=0), SCORES, IMAGES, paired_seeds=True, resampling=Resampling(resamples=200)
+    )
     assert numbers(paired) == pytest.approx(numbers(apart))
 
 
@@ -143,15 +151,20 @@ def test_order_does_not_matter_and_units_carry_through(
 @given(st.integers(0, 10**6), st.floats(0.5, 0.94), st.integers(1, 4))
 def test_more_confidence_never_narrows(seed: int, confidence: float, seeds: int) -> None:
     scores = np.random.default_rng(seed).normal(size=(seeds, len(IMAGES)))
-    wide = estimate_mean(scores, IMAGES, confidence=0.95, resamples=200, seed=seed)
-    narrow = estimate_mean(scores, IMAGES, confidence=confidence, resamples=200, seed=seed)
+    wide = estimate_mean(scores, IMAGES, resampling=Resampling(confidence=0.95, resamples=200, seed=seed))
+    narrow = estimate_mean(scores, IMAGES, resampling=Resampling(confidence=confidence, resamples=200, seed=seed))
     assert wide.low <= narrow.low <= narrow.high <= wide.high
     assert wide.objects_error == narrow.objects_error
 
 
 def test_repeats_with_its_seed_and_only_with_it() -> None:
-    assert estimate_mean(SCORES, IMAGES, seed=5) == estimate_mean(SCORES, IMAGES, seed=5)
-    assert estimate_mean(SCORES, IMAGES, seed=5).low != estimate_mean(SCORES, IMAGES, seed=6).low
+    assert estimate_mean(SCORES, IMAGES, resampling=Resampling(seed=5)) == estimate_mean(
+        SCORES, IMAGES, resampling=Resampling(seed=5)
+    )
+    assert (
+        estimate_mean(SCORES, IMAGES, resampling=Resampling(seed=5)).low
+        != estimate_mean(SCORES, IMAGES, resampling=Resampling(seed=6)).low
+    )
 
 
 def test_no_global_random_numbers_are_touched() -> None:
@@ -188,7 +201,7 @@ def test_a_set_as_large_as_sbd_takes_seconds() -> None:
     images = [f"{number:05d}" for number in np.sort(np.append(np.arange(2857), rng.integers(0, 2857, 6671 - 2857)))]
     scores = rng.uniform(1, 20, (3, 6671))
     start = time.process_time()
-    estimate = estimate_mean(scores, images, resamples=10_000)
+    estimate = estimate_mean(scores, images, resampling=Resampling(resamples=10_000))
     assert time.process_time() - start < 10
     assert estimate.low < scores.mean() < estimate.high
 
@@ -207,7 +220,7 @@ def test_a_set_as_large_as_sbd_takes_seconds() -> None:
 )
 def test_what_makes_no_sense_is_refused(scores: np.ndarray, images: list[str], more: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected"):
-        estimate_mean(scores, images, **more)
+        estimate_mean(scores, images, Resampling(**more))
 
 
 def test_unequal_numbers_of_seeds_cannot_be_paired() -> None:

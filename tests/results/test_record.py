@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from vfm_isbench.errors import ResultError
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import DatasetResult, Result
-from vfm_isbench.results.record import evidence_from_dict, evidence_to_dict
+from vfm_isbench.results.dataset_result import evidence_from_dict, evidence_to_dict
 from vfm_isbench.types import Click, ObjectEvidence, ObjectId
 
 CLICKS = 5
@@ -98,14 +98,16 @@ def test_a_broken_write_leaves_the_old_file(result: Result, tmp_path: Path, monk
     path = result.save(tmp_path / "result.json")
     before = path.read_bytes()
 
-    def half(self: Path, _text: str, **_options: Any) -> int:
-        self.write_bytes(b"half")
+    def half(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:4])
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(ResultError, match="no space"):
         result.save(path)
     assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
 @settings(deadline=None)
@@ -222,22 +224,22 @@ def set_datasets_to_list(content: dict[str, Any]) -> None:
     (set_score, "'davis'.*noc90 is written as 1.0, but its evidence gives 4.5"),
     (set_iou, "'davis'.* is written as .* but its evidence gives"),
     (set_iou_beyond, r"bear: an IoU lies outside \[0, 1\]"),
-    (set_iou_to_text, "wrong form.*high"),
+    (set_iou_to_text, "wrong type.*high"),
     (drop_click, "bear: 4 clicks but 5 IoUs"),
-    (shorten_click, "wrong form"),
+    (shorten_click, "wrong type"),
     (repeat_object, "'davis': an object occurs twice"),
     (drop_object, "'davis'.* is written as .* but its evidence gives"),
     (drop_all_objects, "'davis' needs at least one object"),
     (shorten_object, "'davis'.* as many clicks for each"),
     (shorten_all, "'davis'.* 4 clicks.* protocol.* 5"),
-    (set_fingerprint, "fingerprint does not belong to the protocol"),
-    (set_protocol, "fingerprint does not belong to the protocol"),
+    (set_fingerprint, "fingerprint does not match the protocol"),
+    (set_protocol, "fingerprint does not match the protocol"),
     (set_protocol_to_nonsense, "epochs is 'many'"),
     (drop_protocol_field, "lacks the fields epochs"),
     (drop_score, "mean_iou is written as None"),
     (drop_backbone, "the field 'backbone' is missing"),
     (set_schema, "schema version 1: found 2"),
-    (set_datasets_to_list, "wrong form"),
+    (set_datasets_to_list, "wrong type"),
 ])  # fmt: skip
 def test_a_tampered_file_is_refused_with_the_reason(
     result: Result, tmp_path: Path, change: Change, reason: str
@@ -279,7 +281,7 @@ def test_a_field_of_another_type_is_named(result: Result, place: str, value: obj
     for key in parents:
         parent = parent[key]
     parent[last] = value
-    with pytest.raises(ResultError, match=f"the field '{place.replace('.', '[.]')}.*' has the wrong form"):
+    with pytest.raises(ResultError, match=f"the field '{place.replace('.', '[.]')}.*' has the wrong type"):
         Result.from_dict(content)
 
 
@@ -308,7 +310,7 @@ def test_evidence_of_another_type_is_named(key: str, value: object, said: str) -
 def test_json_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text("[" * 200_000 + "]" * 200_000)
-    with pytest.raises(ResultError, match="result.json is no result: its JSON is nested too deeply"):
+    with pytest.raises(ResultError, match="result.json is not a result: its JSON is nested too deeply"):
         Result.load(path)
 
 
@@ -317,7 +319,7 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="result.json could not be read"):
         Result.load(path)
     path.write_text("{")
-    with pytest.raises(ResultError, match="result.json is no JSON file"):
+    with pytest.raises(ResultError, match="result.json is not a JSON file"):
         Result.load(path)
     for content in ("[]", "{}", "3"):
         path.write_text(content)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_up import NAN, made_up
 
-from vfm_isbench.results.bootstrap import estimate_mean
+from vfm_isbench.results.bootstrap import Resampling, estimate_mean
 from vfm_isbench.viz import iou_curves
 from vfm_isbench.viz.canvas import caption_of
 
@@ -32,7 +32,7 @@ def test_lines_are_the_means_and_bands_their_intervals() -> None:
     np.testing.assert_allclose(line(panel, "b")[:, 1], 100 * np.mean(B, axis=0))
     vertices = panel.collections[0].get_paths()[0].vertices
     for click in (1, 2, 3):
-        estimate = estimate_mean(np.array([A])[:, :, click - 1], IMAGES, resamples=2_000)
+        estimate = estimate_mean(np.array([A])[:, :, click - 1], IMAGES, Resampling(resamples=2_000))
         drawn = vertices[vertices[:, 0] == click, 1]
         np.testing.assert_allclose([drawn.min(), drawn.max()], [100 * estimate.low, 100 * estimate.high])
     assert panel.get_xlabel() == "clicks per object" and panel.get_ylabel() == "mean IoU (%)"

@@ -18,7 +18,7 @@ from vfm_isbench.leaderboard.entry_schema import SCHEMA_VERSION
 from vfm_isbench.leaderboard.gzip_json import to_bytes
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import DatasetResult, Result
-from vfm_isbench.results.record import evidence_to_dict
+from vfm_isbench.results.dataset_result import evidence_to_dict
 from vfm_isbench.results.signature import signature
 
 ENDING = ".json.gz"

@@ -1,4 +1,4 @@
-"""The form of an entry: which fields there are, of which types, how long. What they say is checked elsewhere."""
+"""The schema of an entry: its fields, their types and lengths. Their content is checked elsewhere."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from vfm_isbench.leaderboard.schema import (
     Record,
     Text,
     Url,
-    is_number,
 )
+from vfm_isbench.types import is_number
 from vfm_isbench.upsamplers import ContractReport, UpsamplerIdentity
 
 SCHEMA_VERSION = 1
@@ -30,18 +30,17 @@ MOST_DATASETS = 20
 MOST_OBJECTS = 50_000
 MOST_CLICKS = 200
 
-DATE = Text(10, form=re.compile(r"\d{4}-\d{2}-\d{2}"), expected="a date as 2026-11-25")
-SHA256 = Text(64, form=HEX, expected="a SHA-256: 64 digits 0-9 a-f")
+DATE = Text(10, pattern=re.compile(r"\d{4}-\d{2}-\d{2}"), expected="a date as 2026-11-25")
+SHA256 = Text(64, pattern=HEX, expected="a SHA-256: 64 digits 0-9 a-f")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Name:
-    """What people call an upsampler or themselves: short, visible, and neither a path nor markup."""
+    """The name of an upsampler or a person: short, visible, and neither a path nor markup."""
 
     longest: int = 80
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """See :class:`vfm_isbench.leaderboard.schema.Check`."""
         if not Text(self.longest)(value, path, report):
             return False
         problem = name_problem(value)
@@ -51,15 +50,15 @@ class Name:
 
 
 def name_problem(name: str) -> str | None:
-    """What is wrong with a name; None if nothing is."""
+    """What is wrong with a name, or None."""
     if not name or name != " ".join(name.split()):
-        return "is empty, or has blanks at an end or several in a row"
+        return "is empty, starts or ends with a blank, or has several blanks in a row"
     if unicodedata.normalize("NFC", name) != name:
-        return "is not in Unicode's normal form NFC, so that equal names may look different"
+        return "is not in Unicode's normal form NFC, so names that look equal could differ"
     if any(char in name for char in "/\\") or name.startswith("."):
-        return "reads like a path: a name has no / and no \\ in it and does not begin with a dot"
+        return "looks like a path: a name must not contain / or \\ or begin with a dot"
     if any(char in name for char in '<>&"`'):
-        return 'has one of < > & " ` in it, which are for markup'
+        return 'contains one of < > & " `, which are reserved for markup'
     return None
 
 
@@ -68,8 +67,7 @@ class Ious:
     """IoUs in [0, 1], one per click."""
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """See :class:`vfm_isbench.leaderboard.schema.Check`."""
-        # Millions of numbers: looked at one by one only where something is wrong.
+        # Millions of numbers: check them one by one only if something is wrong.
         usable = isinstance(value, list) and 0 < len(value) <= MOST_CLICKS
         if usable and all(type(iou) in (int, float) and 0 <= iou <= 1 for iou in value):
             return True
@@ -81,7 +79,6 @@ class Clicks:
     """Clicks as [row, column, 1 or 0]."""
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """See :class:`vfm_isbench.leaderboard.schema.Check`."""
         if not isinstance(value, list) or not 0 < len(value) <= MOST_CLICKS:
             return ListOf(Plain(), 1, MOST_CLICKS)(value, path, report)
         good = True
@@ -92,7 +89,7 @@ class Clicks:
                 and all(is_number(part) and 0 <= part <= 100_000 for part in click)
                 and click[2] in (0, 1)
             ):
-                report.add(f"{path}[{index}]", "is no click: expected [row, column, 1 or 0], in pixels")
+                report.add(f"{path}[{index}]", "is not a click: expected [row, column, 1 or 0], in pixels")
                 good = False
         return good
 
@@ -113,7 +110,7 @@ DATASET = Record(
         "max_clicks": Optional(Number(1, MOST_CLICKS, whole=True)),
     },
 )
-_KNOWN_OF_UPSAMPLER: dict[str, Check] = {
+_UPSAMPLER_FIELDS: dict[str, Check] = {
     "name": Text(200),
     "kind": Text(20),
     "sha256": Optional(SHA256),
@@ -129,8 +126,8 @@ _KNOWN_OF_UPSAMPLER: dict[str, Check] = {
 }
 UPSAMPLER = Record(
     {
-        # Fields that those two learn later are taken as plain values.
-        field.name: _KNOWN_OF_UPSAMPLER.get(field.name, Plain())
+        # New fields of these two classes are accepted as plain values.
+        field.name: _UPSAMPLER_FIELDS.get(field.name, Plain())
         for kind in (UpsamplerIdentity, ContractReport)
         for field in dataclasses.fields(kind)
     }

@@ -2,18 +2,18 @@
 
 Within a group of comparable entries, on each test set:
 
-1. Entries are ordered by mean NoC90, fewer clicks first.
-2. Two entries are *separable* if the confidence interval of their paired difference, as ``vfm-isbench compare`` works
-   it out, leaves out zero.
-3. The order is cut between two neighbours only if every entry above is separable from every entry below. What lies
-   between two cuts is a tie group; its members share the rank 1 + the number of entries above them.
+1. Entries are ordered by mean NoC90, fewest clicks first.
+2. Two entries are *separable* if the confidence interval of their paired difference, as in ``vfm-isbench compare``,
+   excludes zero.
+3. The order is cut between two neighbours only if every entry above is separable from every entry below. The entries
+   between two cuts form a tie group; its members share the rank 1 + the number of entries above them.
 
 So entries that are not separable always share a rank, and entries of different rank are always separable. The converse
-does not hold, because not being separable is not transitive: if A cannot be told from B, nor B from C, all three share
-a rank even where A can be told from C.
+does not hold, because separability is not transitive: if A and B are not separable, nor B and C, all three share a rank
+even if A and C are separable.
 
 Over several test sets an entry's *mean rank* is the mean of its ranks, and entries are ranked by it; equal mean ranks
-share a rank. Entries that are separable on no test set have equal ranks on all, so they share the rank here, too.
+share a rank. Entries that are separable on no test set have equal ranks on all, so they share a rank here too.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ RANKED_BY = "noc90"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where an entry stands in its group.
+    """Position of an entry in its group.
 
     Attributes:
-        rank: Over all test sets.
-        tied_with: Ids of those that share it.
+        rank: Rank over all test sets.
+        tied_with: Ids of the entries that share the rank.
         mean_rank: Mean of the ranks on the test sets.
-        ranks: Test set to rank.
+        ranks: Rank by test set.
     """
 
     rank: int
@@ -50,11 +50,11 @@ class Standing:
 
 
 def rank_entries(entries: Sequence[Entry], datasets: Sequence[str]) -> dict[str, Standing]:
-    """Rank comparable entries: the same protocol, backbone and test data.
+    """Rank comparable entries, which share protocol, backbone and test data.
 
     Args:
-        entries: In any order, with distinct ids, and with no missing score.
-        datasets: Test sets, each of which every entry has.
+        entries: In any order, with distinct ids and no missing scores.
+        datasets: Test sets that every entry has.
 
     Returns:
         Standing by id.
@@ -79,28 +79,23 @@ def _ranks_on(entries: Sequence[Entry], dataset: str) -> list[int]:
     apart = {
         (first, second)
         for first, second in combinations(range(len(entries)), 2)
-        if is_separable(paired_difference(entries[first], entries[second], dataset))
+        if paired_difference(entries[first], entries[second], dataset).excludes_zero
     }
     return ranks_with_ties(means, lambda first, second: (min(first, second), max(first, second)) in apart)
 
 
 def paired_difference(first: Entry, second: Entry, dataset: str, metric: str = RANKED_BY) -> Estimate:
-    """Second − first, paired by object, and by training seed where both have the same."""
+    """Second − first, paired by object, and by training seed if both have the same seeds."""
     pair = Pair.of(Side(first.id, first.runs), Side(second.id, second.runs), dataset)
     return pair.difference(Metric.named(metric))
 
 
-def is_separable(difference: Estimate) -> bool:
-    """Whether zero lies outside the interval; without an interval nothing can be told apart."""
-    return difference.low > 0 or difference.high < 0
-
-
 def ranks_with_ties(means: Sequence[float], separable: Callable[[int, int], bool]) -> list[int]:
-    """Rank of each entry, 1 for the lowest mean; see the module's rule.
+    """Rank of each entry, 1 for the lowest mean, by the rule in the module's docstring.
 
     Args:
         means: Mean scores, fewer is better.
-        separable: Whether two entries, given by index, can be told apart; symmetric.
+        separable: Whether two entries, given by index, are separable; symmetric.
 
     >>> ranks_with_ties([3.0, 1.0, 2.0], lambda first, second: 0 in (first, second))
     [3, 1, 1]

@@ -1,6 +1,6 @@
-"""A strict schema as a tree of small checks, each of which notes everything that is wrong below it and goes on.
+"""A strict schema for untrusted JSON: a tree of small checks, each of which reports everything wrong below it.
 
-A check is called with a value as JSON gives it, the path to it, and the report; it says whether the value is usable.
+A check takes a parsed JSON value, the path to it, and the report; it returns whether the value is usable.
 """
 
 from __future__ import annotations
@@ -8,43 +8,37 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
 from typing import Protocol as Interface
 from urllib.parse import urlsplit
 
 from vfm_isbench.leaderboard.findings import Report, quote
+from vfm_isbench.types import is_number
 
 KEY = re.compile(r"[A-Za-z0-9_.:@/+-]{1,100}")
 """Names of data sets, packages, settings."""
 HEX = re.compile(r"[0-9a-f]{64}")
-"""A SHA-256 as entries write it."""
-
+"""A SHA-256 as written in entries."""
 
 _BREAKS = {ord("\n"): None, ord("\t"): None}
 
 
 class Check(Interface):
-    """Anything that checks a value."""
+    """Checks a value."""
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """Note what is wrong; True if nothing is."""
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value is a JSON number; true and false are none, nor is what JSON cannot hold."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+        """Report everything that is wrong; return True if nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number in [low, high]; whole, if asked for."""
+    """A number in [low, high], optionally whole."""
 
     low: float = -1e300
     high: float = 1e300
     whole: bool = False
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """See :class:`Check`."""
         kind = "a whole number" if self.whole else "a number"
         if not is_number(value) or (self.whole and not isinstance(value, int)):
             report.add(path, f"{quote(value)} is not {kind}")
@@ -57,22 +51,21 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One line of visible characters, of bounded length; of a given form, or of several lines, if asked for."""
+    """Visible characters of bounded length: one line, or several if allowed, optionally matching a pattern."""
 
     longest: int = 200
     lines: bool = False
-    form: re.Pattern[str] | None = None
+    pattern: re.Pattern[str] | None = None
     expected: str = ""
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """See :class:`Check`."""
         if not isinstance(value, str):
             report.add(path, f"{quote(value)} is not a text")
         elif len(value) > self.longest:
             report.add(path, f"has {len(value)} characters; at most {self.longest} are allowed")
         elif not (value.translate(_BREAKS) if self.lines else value).isprintable():
-            report.add(path, f"{quote(value)} has control or invisible characters in it")
-        elif self.form is not None and not self.form.fullmatch(value):
+            report.add(path, f"{quote(value)} contains control or invisible characters")
+        elif self.pattern is not None and not self.pattern.fullmatch(value):
             report.add(path, f"{quote(value)} is not {self.expected}")
         else:
             return True
@@ -84,7 +77,6 @@ class Flag:
     """True or false."""
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """See :class:`Check`."""
         if not isinstance(value, bool):
             report.add(path, f"{quote(value)} is not true or false")
         return isinstance(value, bool)
@@ -92,12 +84,11 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Optional:
-    """Null, or something else."""
+    """Null, or a value that passes another check."""
 
     check: Check
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """See :class:`Check`."""
         return value is None or self.check(value, path, report)
 
 
@@ -110,7 +101,6 @@ class ListOf:
     most: int = 10_000
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """See :class:`Check`."""
         if not isinstance(value, list):
             report.add(path, f"{quote(value)} is not a list")
             return False
@@ -122,13 +112,12 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class MapOf:
-    """An object with names for keys."""
+    """An object whose keys are names."""
 
     check: Check
     most: int = 100
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """See :class:`Check`."""
         if not isinstance(value, dict):
             report.add(path, f"{quote(value)} is not an object")
             return False
@@ -139,18 +128,17 @@ class MapOf:
         for key, fits in zip(value, good, strict=True):
             if not fits:
                 report.add(path, f"{quote(key)} is not a name of letters, digits and . : @ / + - _")
-        return all(good) & all([self.check(one, f"{path}.{key}", report) for key, one in value.items()])
+        return all(good) & all([self.check(item, f"{path}.{key}", report) for key, item in value.items()])
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An object with exactly these fields; some may be left out."""
+    """An object with exactly these fields, some of them optional."""
 
     fields: Mapping[str, Check]
     optional: Mapping[str, Check] = field(default_factory=dict)
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """See :class:`Check`."""
         if not isinstance(value, dict):
             report.add(path, f"{quote(value)} is not an object")
             return False
@@ -158,24 +146,23 @@ class Record:
         good = True
         for key in value:
             if key not in known:
-                report.add(_below(path, key), "is no field of this schema")
+                report.add(_below(path, key), "is not a field of this schema")
                 good = False
         for key in self.fields:
             if key not in value:
                 report.add(_below(path, key), "is missing")
                 good = False
-        return good & all([known[key](one, _below(path, key), report) for key, one in value.items() if key in known])
+        return good & all([known[key](item, _below(path, key), report) for key, item in value.items() if key in known])
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """Any JSON value of bounded depth and length: what an upsampler declares of where it came from."""
+    """Any JSON value of bounded depth and length, for what an upsampler declares about its source."""
 
     depth: int = 3
     longest: int = 2000
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """See :class:`Check`."""
         if value is None or isinstance(value, bool) or is_number(value):
             return True
         if isinstance(value, str):
@@ -189,12 +176,11 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """A web address: http or https, a host, no credentials, nothing that could end an attribute or a line."""
+    """A web address: http or https, a host, no credentials, no characters that could end an attribute or a line."""
 
     longest: int = 500
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
-        """See :class:`Check`."""
         if not Text(self.longest)(value, path, report):
             return False
         problem = url_problem(value)
@@ -204,20 +190,20 @@ class Url:
 
 
 def url_problem(url: str) -> str | None:
-    """What is wrong with a web address; None if nothing is."""
+    """What is wrong with a web address, or None."""
     if not re.fullmatch(r"[A-Za-z0-9._~:/?#\[\]@!$&*+,;=%()-]+", url):
-        return "has characters in it that no web address has unescaped"
+        return "contains characters that must be escaped in a web address"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        return f"is no web address: {error}"
+        return f"is not a web address: {error}"
     if parts.scheme not in ("http", "https"):
-        return "is no web address: expected https://… or http://…"
+        return "is not a web address: expected https://… or http://…"
     if not host or not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", host):
-        return "names no host"
+        return "has no host"
     if "@" in parts.netloc:
-        return "has a user name in it"
+        return "contains a user name"
     return None
 
 

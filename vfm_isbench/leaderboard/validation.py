@@ -12,7 +12,7 @@ from typing import Any
 from vfm_isbench.errors import ResultError
 from vfm_isbench.leaderboard.entry import ENDING, Entry, Reproduction, run_evidence_sha256
 from vfm_isbench.leaderboard.entry_schema import ENTRY
-from vfm_isbench.leaderboard.evidence import check_runs
+from vfm_isbench.leaderboard.run_checks import check_runs
 from vfm_isbench.leaderboard.findings import Finding, Report, quote
 from vfm_isbench.leaderboard.gzip_json import UnreadableError, read_file
 from vfm_isbench.leaderboard.manifests import manifest_of

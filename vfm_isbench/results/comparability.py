@@ -1,32 +1,32 @@
-"""Whether two results may be compared. What differs is said, all of it; nothing is compared in spite of it."""
+"""Decides whether two results may be compared, and reports everything that differs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
 
-from vfm_isbench.results.record import DatasetResult, Result
+from vfm_isbench.results.dataset_result import DatasetResult
+from vfm_isbench.results.record import Result
 from vfm_isbench.results.signature import precision_of, short_hash
 
 _SHOWN = 3
-"""Objects that are named where sets of objects differ."""
+"""How many objects a message names if the sets of objects differ."""
 
 
 def why_incomparable(first: Result, second: Result, dataset: str | None = None) -> list[str]:
-    """Every reason why the scores of two results must not be compared; none if they may be.
+    """Every reason not to compare the scores of two results; empty if they may be compared.
 
-    Compared are the protocol (by its fingerprint: all fields but label, seed and the list of test sets), the weights of
-    the backbone, how far training went, the precision of computing, and, if one is named, the data set: its content
-    hash, and its objects by id.
-    Upsamplers and seeds may differ. A hash that one side lacks is no reason: see :func:`unchecked`.
+    This checks the protocol (by its fingerprint: all fields but label, seed and the list of test sets), the weights of
+    the backbone, the length of training, the precision and, if a data set is named, its content hash and object ids.
+    Upsamplers and seeds may differ. A missing hash is not a reason: see :func:`unchecked`.
 
     Args:
         first: A result.
         second: Another.
-        dataset: Data set whose scores are to be compared; None leaves the data sets out.
+        dataset: Data set whose scores are compared; None to check no data set.
 
     Returns:
-        One sentence per reason, without names of the results, in the order (first, second).
+        One sentence per reason, without the names of the results, in the order (first, second).
     """
     reasons = [
         *_protocols(first, second),
@@ -38,19 +38,19 @@ def why_incomparable(first: Result, second: Result, dataset: str | None = None) 
 
 
 def unchecked(first: Result, second: Result, dataset: str | None = None) -> list[str]:
-    """What could not be compared because a result does not say it: remarks for whoever reads the comparison."""
+    """What could not be checked because a result does not record it: remarks for readers of the comparison."""
     remarks = []
     if not (first.backbone.get("sha256") and second.backbone.get("sha256")):
-        remarks.append("whether the backbone's weights are the same is unknown: a result has no hash of them")
+        remarks.append("the backbone's weights could not be compared: a result has no hash of them")
     if not first.upsampler.get("sha256") and not second.upsampler.get("sha256"):
-        remarks.append("upsamplers have no hash: results, such as those of several seeds, were combined by name alone")
+        remarks.append("upsamplers have no hash, so results (of several seeds, for example) were grouped by name alone")
     if not first.training and not second.training:
-        remarks.append("how the probes were trained is unknown: the results have no record of a training")
+        remarks.append("how the probes were trained is unknown: the results have no training record")
     found = [
         result.datasets[dataset] for result in (first, second) if dataset is not None and dataset in result.datasets
     ]
-    if len(found) == 2 and None in [one.content_sha256 for one in found]:
-        remarks.append(f"{dataset}: only ids of objects were compared, not images and masks: a result has no hash")
+    if len(found) == 2 and None in [data.content_sha256 for data in found]:
+        remarks.append(f"{dataset}: only object ids were compared, not images and masks: a result has no hash")
     return remarks
 
 
@@ -108,14 +108,12 @@ def _data(first: Result, second: Result, dataset: str) -> list[str]:
 
 
 def _objects(mine: DatasetResult, theirs: DatasetResult) -> list[str]:
-    here = {one.object_id: None for one in mine.objects}
-    there = {one.object_id: None for one in theirs.objects}
-    alone = [one for one in here if one not in there], [one for one in there if one not in here]
-    return [
-        f"{len(only)} of {len(every)} objects only in the {order} result ({_some(only)})"
-        for only, every, order in ((alone[0], here, "first"), (alone[1], there, "second"))
-        if only
-    ]
+    here, there = dict.fromkeys(mine.object_ids), dict.fromkeys(theirs.object_ids)
+    reasons = []
+    for order, own, other in (("first", here, there), ("second", there, here)):
+        if only := [object_id for object_id in own if object_id not in other]:
+            reasons.append(f"{len(only)} of {len(own)} objects only in the {order} result ({_some(only)})")
+    return reasons
 
 
 def _some(values: Sequence[object]) -> str:

@@ -1,4 +1,4 @@
-"""What a run ran on, for the result file."""
+"""Describes the software and hardware of a run, for the result file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def describe_environment(device: torch.device) -> dict[str, str | int | None]:
             environment[package] = version(package)
         except PackageNotFoundError:
             environment[package] = None
-    environment["torch"] = torch.__version__  # with the build (+cu…, +cpu), which the package version lacks
+    environment["torch"] = torch.__version__  # includes the build (+cu…, +cpu), unlike the package version
     environment["cpu"] = _processor()
     environment["cpu_count"] = os.cpu_count()
     environment["threads"] = torch.get_num_threads()

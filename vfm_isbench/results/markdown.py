@@ -1,4 +1,4 @@
-"""Tables in GitHub's Markdown, of text that others wrote."""
+"""Tables in GitHub's Markdown, safe for untrusted text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _SPECIAL = frozenset("\\`*_{}[]<>()#+!|~&")
 
 
 def markdown_table(rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:
-    """A table; the first row is its head.
+    """A table; the first row is its header.
 
     Args:
-        rows: Cells. Their text is shown as it is: what means something in Markdown or HTML is escaped.
-        text_columns: Columns from the left that hold text and stand to the left; the others stand to the right.
+        rows: Cells. Their text appears as it is: Markdown and HTML are escaped.
+        text_columns: Number of left columns that hold text, aligned left; the others are aligned right.
     """
     head, *body = ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in rows]
     rule = "|" + "|".join("---" if column < text_columns else "---:" for column in range(len(rows[0]))) + "|"
@@ -20,10 +20,10 @@ def markdown_table(rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> s
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
+    """Escape text so that Markdown shows it as it is, in one line."""
     return "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in " ".join(text.split()))
 
 
 def code(text: str) -> str:
-    """Text between back-ticks, which it must not hold."""
+    """Text as inline code; its own back-ticks become apostrophes."""
     return f"`{' '.join(text.split()).replace('`', chr(39))}`"

@@ -1,4 +1,4 @@
-"""Scores of single objects by the name of their mean: what comparisons pair, and intervals resample."""
+"""Scores of single objects, which comparisons pair and intervals resample."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vfm_isbench.errors import ComparisonError
-from vfm_isbench.results.record import DatasetResult
+from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.types import Array
 
 _NOC = re.compile(r"noc([1-9]\d?)")
@@ -20,7 +20,7 @@ class Metric:
     """A score that is a mean over objects.
 
     Attributes:
-        name: "noc90", "iou_at_1", "mean_iou": its name in a result's frame.
+        name: Its name in a result's frame: "noc90", "iou_at_1", "mean_iou".
         threshold: For NoC: the IoU to reach, in percent.
         clicks: For IoU@k: k.
     """
@@ -31,13 +31,13 @@ class Metric:
 
     @classmethod
     def named(cls, name: str) -> Metric:
-        """The metric of that name; "iou@5" is another spelling of "iou_at_5".
+        """The metric with this name; "iou@5" is another spelling of "iou_at_5".
 
         >>> Metric.named("iou@5").name
         'iou_at_5'
 
         Raises:
-            ComparisonError: if there is none.
+            ComparisonError: if there is no such metric.
         """
         if found := _NOC.fullmatch(name):
             return cls(name, threshold=int(found[1]))
@@ -47,12 +47,12 @@ class Metric:
             return cls(name)
         raise ComparisonError(
             f"unknown metric {name!r}; expected noc80, noc85, noc90 (or another IoU in percent), iou_at_1 or iou@1 "
-            "(or after another number of clicks), or mean_iou"
+            "(or another number of clicks), or mean_iou"
         )
 
     @property
     def is_noc(self) -> bool:
-        """Whether it counts clicks: fewer is better, and it is censored at the cap."""
+        """Whether it counts clicks: fewer is better, and values are censored at the cap."""
         return self.threshold is not None
 
     @property
@@ -71,8 +71,8 @@ class Metric:
 def object_scores(found: DatasetResult, metric: Metric) -> Array:
     """The metric of each object: N float64. Their mean is the score of the data set.
 
-    NaN where clicks that it depends on were not placed, because the evaluation stopped early: for IoU@k where click k
-    is missing, for the mean IoU where any is, for NoC of all objects if its IoU lies above those that were waited for.
+    NaN if early stopping left out clicks that the metric needs: click k for IoU@k, any click for the mean IoU; NoC is
+    NaN for all objects if its IoU lies above those that the evaluation waited for.
 
     Raises:
         ComparisonError: if k is larger than the click cap.

@@ -1,4 +1,4 @@
-"""Figures quoted from papers, and a measured result shown beside them. They are never mixed: a row is one or other."""
+"""Figures quoted from papers, shown beside measured results. Every row is marked as either measured or quoted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METRICS = MappingProxyType({"noc90": "NoC90", "iou_at_1": "IoU@1 in %"})
 """Names of the quoted scores in a result's frame, and in tables."""
 
 TRAINING_DATA_FIELDS = ("sample_weights",)
-"""Fields that describe how training images were drawn; a difference is named but does not part two protocols."""
+"""Fields that describe how training images were drawn. A difference is reported, but scores stay comparable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class QuotedTable:
         protocol: The preset that describes how the figures were obtained.
         setting: The same in words.
         citation: Title, arXiv number, table.
-        provenance: Where the figures were read off.
+        provenance: Where the figures were copied from.
         datasets: Columns.
-        objects: How many objects each of them has.
+        objects: Number of objects in each data set.
         rows: Scores by upsampler, in the order of ``datasets``.
     """
 
@@ -68,8 +68,9 @@ def quoted_tables() -> tuple[QuotedTable, ...]:
 def beside_quoted(results: Sequence[Result]) -> str:
     """Lay out measured results beside the quoted figures of the same protocol.
 
-    A result stands in the tables whose preset has its click encoder and injection, or, where there is none such, in
-    all; every field in which its protocol differs from the preset is named below, for such figures are not comparable.
+    A result appears in the tables whose preset has its click encoder and injection, or in all tables if no preset has
+    them. Every field in which its protocol differs from the preset is listed below, because such figures are not
+    comparable.
     """
     blocks = []
     for table in quoted_tables():
@@ -88,9 +89,9 @@ def _belongs(result: Result, table: QuotedTable) -> bool:
 
 
 def differences(result: Result, table: QuotedTable) -> list[str]:
-    """In what a result differs from how a quoted table was obtained: protocol, number of objects, training."""
+    """How a result differs from a quoted table: protocol, number of objects, training."""
     mine, quoted = result.protocol.to_dict(), PRESETS[table.protocol].to_dict()
-    # The papers' code leaves FeatUp's channel norm out; for other upsamplers the field says nothing.
+    # The papers' code omits FeatUp's channel norm; for other upsamplers the field has no effect.
     is_featup = (result.upsampler.get("source") or {}).get("kind") == "featup"
     quoted["featup_channel_norm"] = False if is_featup else mine["featup_channel_norm"]
     fields = [key for key in quoted if key not in ("name", "seed", "test_datasets") and mine[key] != quoted[key]]

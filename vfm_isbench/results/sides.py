@@ -1,4 +1,4 @@
-"""Sides of a comparison: an upsampler with the results of one or several training seeds, and two of them paired."""
+"""Sides of a comparison: one upsampler with the results of its training seeds, and pairs of sides."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from vfm_isbench.errors import ComparisonError, IncomparableError, ResultError
 from vfm_isbench.registry.registry import unknown_name
-from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES, Estimate, estimate_difference
+from vfm_isbench.results.bootstrap import DEFAULT_RESAMPLING, Estimate, Resampling, estimate_difference
 from vfm_isbench.results.comparability import unchecked, why_incomparable
+from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.results.object_scores import Metric, object_scores
 from vfm_isbench.results.record import Result
 from vfm_isbench.results.signature import short_hash
@@ -25,7 +26,7 @@ class Side:
     """Results of one upsampler, one per training seed.
 
     Attributes:
-        label: What tables call it.
+        label: Name in tables.
         results: At least one, by ascending seed.
     """
 
@@ -39,22 +40,22 @@ class Side:
 
     @property
     def sha256(self) -> str | None:
-        """Hash of the upsampler, None where none could be taken."""
+        """Hash of the upsampler; None if it could not be hashed."""
         found: str | None = self.results[0].upsampler.get("sha256")
         return found
 
     def only(self, seeds: Iterable[int]) -> Side:
-        """The same with some of its seeds."""
+        """The same side, with only these seeds."""
         kept = set(seeds)
         return Side(self.label, tuple(result for result in self.results if result.protocol.seed in kept))
 
 
 Given: TypeAlias = "Side | Result | str | Path | Sequence[Result | str | Path]"
-"""What makes a side: a result, the path of a result file or run folder, or several of them, one per seed."""
+"""Anything that gives a side: a result, the path of a result file or run folder, or several of these, one per seed."""
 
 
 def load_result(path: str | Path) -> Result:
-    """The result of a file, or of a run folder.
+    """Load the result from a file or a run folder.
 
     Raises:
         ResultError: see :meth:`vfm_isbench.Result.load`.
@@ -64,32 +65,32 @@ def load_result(path: str | Path) -> Result:
 
 
 def side_of(given: Given) -> Side:
-    """One side.
+    """Load a side and check that its results belong together.
 
     Raises:
-        ComparisonError: if it is empty, its results are of different upsamplers, or differ and have the same seed
-            (IncomparableError if that is by protocol).
+        ComparisonError: if there are no results, they are of different upsamplers, or two different ones have the same
+            seed (IncomparableError if their protocols differ).
         ResultError: if a file cannot be read.
     """
     if isinstance(given, Side):
         return given
     several = [given] if isinstance(given, Result | str | Path) else list(given)
-    sides = group_sides(one if isinstance(one, Result) else load_result(one) for one in several)
+    sides = group_sides(item if isinstance(item, Result) else load_result(item) for item in several)
     if len(sides) != 1:
         labels = ", ".join(side.label for side in sides) or "none"
         raise ComparisonError(
-            f"expected results of one upsampler, got {len(sides)}: {labels}. Several results make one side if name and "
-            "hash of their upsamplers agree."
+            f"expected results of one upsampler, got {len(sides)}: {labels}. Results form one side if their upsamplers "
+            "have the same name and hash."
         )
     return sides[0]
 
 
 def group_sides(results: Iterable[Result]) -> list[Side]:
-    """Sort results into sides, by name and hash of the upsampler, in the order in which these appear.
+    """Group results into sides by name and hash of the upsampler, in order of appearance.
 
     Raises:
-        ComparisonError: if two results of one upsampler and seed are not the same.
-        IncomparableError: if they are of different protocols.
+        ComparisonError: if two results of one upsampler and seed differ.
+        IncomparableError: if their protocols differ.
         ResultError: if a result does not name its upsampler.
     """
     groups: dict[tuple[str, str | None], dict[int, Result]] = {}
@@ -97,13 +98,13 @@ def group_sides(results: Iterable[Result]) -> list[Side]:
         name = _name_of(result)
         seeds = groups.setdefault((name, result.upsampler.get("sha256")), {})
         known = seeds.setdefault(result.protocol.seed, result)
-        if known is not result and not _are_one(known, result):
+        if known is not result and not _are_equal(known, result):
             if reasons := why_incomparable(known, result):
                 raise IncomparableError(f"two results of {name} are incomparable: {'; '.join(reasons)}")
             raise ComparisonError(
                 f"two different results of {name} with seed {result.protocol.seed}; one upsampler needs one result per "
-                "seed. To compare a rerun with the run before, hand them over as two sides: regress RERUN --baseline "
-                "RUN, or vfm_isbench.compare(run, rerun)"
+                "seed. To compare a rerun with the original run, give them as two sides: regress RERUN --baseline RUN, "
+                "or vfm_isbench.compare(run, rerun)"
             )
     sides = [Side(name, tuple(seeds[seed] for seed in sorted(seeds))) for (name, _), seeds in groups.items()]
     return distinct(sides)
@@ -113,7 +114,7 @@ def _name_of(result: Result) -> str:
     """Name of the upsampler, in one line.
 
     Raises:
-        ResultError: if the result, read from some file, has none.
+        ResultError: if the result has none.
     """
     name = result.upsampler.get("name") if isinstance(result.upsampler, Mapping) else None
     if not isinstance(name, str) or not name.strip():
@@ -121,7 +122,7 @@ def _name_of(result: Result) -> str:
     return " ".join(name.split())
 
 
-def _are_one(first: Result, second: Result) -> bool:
+def _are_equal(first: Result, second: Result) -> bool:
     """Whether two results have the same protocol and evidence."""
     return first.fingerprint == second.fingerprint and (
         {name: found.objects for name, found in first.datasets.items()}
@@ -130,7 +131,7 @@ def _are_one(first: Result, second: Result) -> bool:
 
 
 def distinct(sides: Sequence[Side]) -> list[Side]:
-    """The sides with labels that tell them apart: of equal ones the hash is added, or a number if that is equal too."""
+    """The sides with distinct labels: equal labels get the hash added, or a number if the hashes are equal too."""
     labels = [side.label for side in sides]
     labels = [
         f"{label} ({short_hash(side.sha256)})" if labels.count(label) > 1 else label
@@ -144,10 +145,10 @@ def distinct(sides: Sequence[Side]) -> list[Side]:
 
 
 def check_datasets(sides: Sequence[Side], asked: Iterable[str]) -> None:
-    """Refuse a data set that no result of any side has: it is misspelt, rather than incomparable.
+    """Refuse a data set that no result of any side has: it is misspelt, not incomparable.
 
     Raises:
-        UnknownNameError: naming those there are.
+        UnknownNameError: listing the existing names.
     """
     known = list(dict.fromkeys(name for side in sides for result in side.results for name in result.datasets))
     for name in asked:
@@ -156,14 +157,15 @@ def check_datasets(sides: Sequence[Side], asked: Iterable[str]) -> None:
 
 
 def why_apart(first: Side, second: Side, dataset: str) -> list[str]:
-    """Every reason why a data set's scores of two sides must not be compared; also among the seeds of a side."""
+    """Every reason not to compare two sides on a data set, including reasons between the seeds of one side."""
     reasons = []
     for side in (first, second):
         for other in side.results[1:]:
             where = f"{side.label}, seeds {side.seeds[0]} and {other.protocol.seed}"
             reasons += [f"{where}: {reason}" for reason in why_incomparable(side.results[0], other, dataset)]
     where = f"{first.label} and {second.label}"
-    return [*reasons, *(f"{where}: {one}" for one in why_incomparable(first.results[0], second.results[0], dataset))]
+    across = why_incomparable(first.results[0], second.results[0], dataset)
+    return [*reasons, *(f"{where}: {reason}" for reason in across)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +176,8 @@ class Pair:
         dataset: Data set.
         first: First side, with the seeds that are compared.
         second: Second side, likewise.
-        paired_seeds: Whether both have the same seeds, so that differences are taken seed by seed.
-        remarks: What a reader should know: seeds left out, what could not be checked.
+        paired_seeds: Whether differences are taken seed by seed.
+        remarks: Remarks for readers: seeds left out, what could not be checked.
     """
 
     dataset: str
@@ -186,59 +188,53 @@ class Pair:
 
     @classmethod
     def of(cls, first: Side, second: Side, dataset: str) -> Pair:
-        """Pair sides for which :func:`why_apart` gives no reason.
+        """Pair two sides that may be compared, see :func:`why_apart`.
 
-        Seeds are paired if both sides have the same, if at least two are common (the others are left out), or if the
-        second side only repeats runs of the first, object by object. Otherwise all seeds count, as draws of their own.
+        Seeds are paired if both sides have the same seeds, if at least two are common (the others are left out), or if
+        the second side only repeats runs of the first, object by object. Otherwise all seeds count, as independent
+        draws.
         """
         remarks = unchecked(first.results[0], second.results[0], dataset)
         common = sorted(set(first.seeds) & set(second.seeds))
         is_paired = first.seeds == second.seeds or len(common) > 1 or _repeats(first, second, dataset)
         if is_paired:
             for side in (first, second):
-                if left := [str(seed) for seed in side.seeds if seed not in common]:
-                    remarks.append(f"seed {', '.join(left)} of {side.label} left out: the other side has no such seed")
+                if extra := [str(seed) for seed in side.seeds if seed not in common]:
+                    remarks.append(f"seed {', '.join(extra)} of {side.label} left out: the other side has no such seed")
             first, second = first.only(common), second.only(common)
         if len(first.seeds) == len(second.seeds) == 1:
             remarks.append(
-                "one training seed on either side: the interval is that of these two probes on other images, and says "
-                "nothing of other seeds"
+                "one training seed on either side: the interval covers these two probes on other images, but not other "
+                "seeds"
             )
         return cls(dataset, first, second, is_paired, tuple(remarks))
 
     @cached_property
     def images(self) -> list[str]:
         """Image of each object, in the order of the first side's first result."""
-        return [one.object_id.image for one in self.first.results[0].datasets[self.dataset].objects]
+        return [object_id.image for object_id in self._order]
+
+    @property
+    def _order(self) -> list[ObjectId]:
+        return self.first.results[0].datasets[self.dataset].object_ids
 
     def scores(self, metric: Metric) -> tuple[Array, Array]:
-        """S₁×N and S₂×N scores of both sides, in one order of objects."""
-        order = [one.object_id for one in self.first.results[0].datasets[self.dataset].objects]
+        """S₁×N and S₂×N scores of both sides, with the objects in the same order."""
         first, second = (
-            np.stack([_in_order(result, self.dataset, metric, order) for result in side.results])
+            np.stack([_in_order(result.datasets[self.dataset], metric, self._order) for result in side.results])
             for side in (self.first, self.second)
         )
         return first, second
 
-    def difference(
-        self, metric: Metric, *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
-    ) -> Estimate:
+    def difference(self, metric: Metric, resampling: Resampling = DEFAULT_RESAMPLING) -> Estimate:
         """Second minus first, with its interval; see :func:`vfm_isbench.results.bootstrap.estimate_difference`."""
         first, second = self.scores(metric)
-        return estimate_difference(
-            first,
-            second,
-            self.images,
-            paired_seeds=self.paired_seeds,
-            confidence=confidence,
-            resamples=resamples,
-            seed=seed,
-        )
+        return estimate_difference(first, second, self.images, paired_seeds=self.paired_seeds, resampling=resampling)
 
     def at_cap(self, metric: Metric) -> tuple[float, float]:
-        """Objects of both sides whose number of clicks is the cap, mean over seeds; NaN for another metric than NoC.
+        """Number of objects of both sides whose clicks equal the cap, mean over seeds; NaN for metrics other than NoC.
 
-        By the published convention an object that reaches the IoU exactly at the last click counts too.
+        By the published convention, an object that reaches the IoU exactly at the last click counts too.
         """
         if not metric.is_noc:
             return float("nan"), float("nan")
@@ -247,24 +243,23 @@ class Pair:
         return float(first), float(second)
 
 
-def _in_order(result: Result, dataset: str, metric: Metric, order: Sequence[ObjectId]) -> Array:
-    found = result.datasets[dataset]
-    places = {one.object_id: place for place, one in enumerate(found.objects)}
-    in_order: Array = object_scores(found, metric)[[places[one] for one in order]]
+def _in_order(found: DatasetResult, metric: Metric, order: Sequence[ObjectId]) -> Array:
+    places = {object_id: place for place, object_id in enumerate(found.object_ids)}
+    in_order: Array = object_scores(found, metric)[[places[object_id] for object_id in order]]
     return in_order
 
 
 def _repeats(first: Side, second: Side, dataset: str) -> bool:
-    """Whether every result of the second side is one of the first over again, as far as clicks were placed in both."""
-    runs = {result.protocol.seed: _evidence(result, dataset) for result in first.results}
+    """Whether every result of the second side repeats one of the first, as far as both placed clicks."""
+    runs = {result.protocol.seed: _ious(result, dataset) for result in first.results}
     for result in second.results:
-        run, again = runs.get(result.protocol.seed), _evidence(result, dataset)
+        run, again = runs.get(result.protocol.seed), _ious(result, dataset)
         if run is None or any(
-            mine != theirs for one in run for mine, theirs in zip(run[one], again[one], strict=False)
+            before != after for key in run for before, after in zip(run[key], again[key], strict=False)
         ):
             return False
     return True
 
 
-def _evidence(result: Result, dataset: str) -> dict[ObjectId, tuple[float, ...]]:
-    return {one.object_id: one.ious for one in result.datasets[dataset].objects}
+def _ious(result: Result, dataset: str) -> dict[ObjectId, tuple[float, ...]]:
+    return {evidence.object_id: evidence.ious for evidence in result.datasets[dataset].objects}

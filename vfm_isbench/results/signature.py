@@ -1,38 +1,59 @@
-"""One line that says what a score is a score of, in the manner of sacreBLEU's (Post 2018, arXiv 1804.08771)."""
+"""One line that names everything a score depends on, modelled on sacreBLEU's (Post 2018, arXiv 1804.08771)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from typing import Protocol as Interface
 
-if TYPE_CHECKING:
-    from vfm_isbench.results.record import Result
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.results.dataset_result import DatasetResult
 
 DIGITS = 12
-"""Hexadecimal digits that are shown of a hash."""
+"""Hexadecimal digits shown of a hash."""
 
 FLOAT32 = "float32"
-"""The precision that goes without saying."""
+"""The default precision, which signatures omit."""
 
 
-def score_signature(results: Sequence[Result], dataset: str, metric: str) -> str:
-    """Signature of one score of one data set, over results of one protocol that differ in their seeds.
+class Measured(Interface):
+    """The fields of a :class:`vfm_isbench.Result` that a signature needs."""
+
+    @property
+    def protocol(self) -> Protocol:
+        """Protocol of the run."""
+
+    @property
+    def datasets(self) -> Mapping[str, DatasetResult]:
+        """Result per data set."""
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """Versions and hardware."""
+
+    @property
+    def speed(self) -> Mapping[str, Any]:
+        """Speed settings that differ from the default ones."""
+
+
+def score_signature(results: Sequence[Measured], dataset: str, metric: str) -> str:
+    """Signature of one score on one data set, for results of one protocol that differ only in their seeds.
 
     Args:
-        results: At least one result; comparable ones (see :mod:`vfm_isbench.results.comparability`).
-        dataset: Data set, which all of them have.
-        metric: Name of the score ("noc90"), or several, joined by commas.
+        results: At least one result; all comparable (see :mod:`vfm_isbench.results.comparability`).
+        dataset: Data set that all of them have.
+        metric: Name of the score ("noc90"), or several names joined by commas.
 
     Returns:
-        ``metric|data set:objects|protocol, with all seeds|v:version|hash:protocol|data:content``, and before ``v:`` a
-        ``prec:bfloat16`` where it was not computed in float32. Equal lines but for seed and version belong to scores
-        that may be compared.
+        ``metric|data set:objects|protocol, with all seeds|v:version|hash:protocol|data:content``, with
+        ``prec:bfloat16`` before ``v:`` if the precision was not float32. Scores may be compared if their signatures
+        differ only in seed and version.
     """
     return f"{metric}|{signature(results, [dataset])}"
 
 
-def signature(results: Sequence[Result], datasets: Sequence[str]) -> str:
-    """The same without a score, over several data sets."""
+def signature(results: Sequence[Measured], datasets: Sequence[str]) -> str:
+    """The same without a score, for several data sets."""
     first = results[0]
     counts = ",".join(f"{name}:{len(first.datasets[name].objects)}" for name in datasets)
     protocol = first.protocol.signature([result.protocol.seed for result in results])
@@ -41,19 +62,19 @@ def signature(results: Sequence[Result], datasets: Sequence[str]) -> str:
     if precisions != FLOAT32:
         protocol += f"|prec:{precisions}"
     contents = ",".join(short_hash(first.datasets[name].content_sha256) for name in datasets)
-    return f"{counts}|{protocol}|v:{versions}|hash:{short_hash(first.fingerprint)}|data:{contents}"
+    return f"{counts}|{protocol}|v:{versions}|hash:{short_hash(first.protocol.fingerprint())}|data:{contents}"
 
 
-def precision_of(result: Result) -> str:
+def precision_of(result: Measured) -> str:
     """Precision in which a result was computed: "float32" unless its speed settings say otherwise."""
     return str(result.speed.get("precision", FLOAT32))
 
 
 def short_hash(sha256: str | None) -> str:
-    """The shown part of a hash, "unknown" where there is none."""
+    """The shown part of a hash, "unknown" if there is none."""
     return sha256[:DIGITS] if sha256 else "unknown"
 
 
 def _joined(values: Iterable[object]) -> str:
-    """Different values, in the order in which they came."""
+    """The different values, in order of appearance."""
     return ",".join(dict.fromkeys(str(value) for value in values))

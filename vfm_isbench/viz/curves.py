@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vfm_isbench.results import Result
-from vfm_isbench.results.bootstrap import estimate_mean
+from vfm_isbench.results.bootstrap import Resampling, estimate_mean
 from vfm_isbench.types import Array
 from vfm_isbench.viz.canvas import (
     DASHES,
@@ -95,7 +95,7 @@ def _draw_line(panel: Axes, one: Series, dataset: str, number: int, confidence: 
     cap, known = ious.shape[2], clicks_without_gap(ious)
     clicks = np.arange(1, known + 1)
     estimates = [
-        estimate_mean(ious[:, :, click - 1], images, confidence=confidence, resamples=resamples) for click in clicks
+        estimate_mean(ious[:, :, click - 1], images, Resampling(confidence, resamples)) for click in clicks
     ]
     means, lows, highs = (
         100 * np.array([getattr(estimate, part) for estimate in estimates]) for part in ("value", "low", "high")

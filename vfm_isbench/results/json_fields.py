@@ -1,24 +1,24 @@
-"""The form of what stands in a result file: every field that has another one is named."""
+"""Reads the fields of a result file and names every field of the wrong type."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 from vfm_isbench.errors import ResultError
+from vfm_isbench.types import is_number
 
 
 def mapping(content: Any, key: str, where: str = "") -> Mapping[str, Any]:
-    """An object of JSON, as a field of another.
+    """The JSON object in a field of another object.
 
     Args:
         content: The object that has the field.
         key: Name of the field.
-        where: What stands before the name in a message: "datasets.davis.".
+        where: Path before the name in messages: "datasets.davis.".
 
     Raises:
-        ResultError: if the field has another form.
+        ResultError: if the field has another type.
         KeyError: if it is missing.
     """
     found = content[key]
@@ -54,7 +54,7 @@ def part(content: Any, key: str) -> Mapping[str, Any]:
 
 
 def optional_text(content: Mapping[str, Any], key: str, where: str) -> str | None:
-    """A text, null or nothing."""
+    """A text or null; the field may be missing."""
     found = content.get(key)
     if found is not None and not isinstance(found, str):
         raise _wrong(f"{where}{key}", "a text or null", found)
@@ -62,7 +62,7 @@ def optional_text(content: Mapping[str, Any], key: str, where: str) -> str | Non
 
 
 def optional_number(content: Mapping[str, Any], key: str, where: str) -> float | None:
-    """A number or null; the field must be there."""
+    """A number or null; the field must exist."""
     found = content[key]
     if found is not None and not is_number(found):
         raise _wrong(f"{where}{key}", "a number or null", found)
@@ -72,18 +72,18 @@ def optional_number(content: Mapping[str, Any], key: str, where: str) -> float |
 def mappings(content: Any, key: str) -> tuple[Mapping[str, Any], ...]:
     """A list of objects."""
     found = sequence(content, key)
-    for index, one in enumerate(found):
-        if not isinstance(one, Mapping):
-            raise _wrong(f"{key}[{index}]", "an object", one)
+    for index, item in enumerate(found):
+        if not isinstance(item, Mapping):
+            raise _wrong(f"{key}[{index}]", "an object", item)
     return tuple(found)
 
 
 def texts(content: Any, key: str) -> tuple[str, ...]:
     """A list of texts."""
     found = sequence(content, key)
-    for index, one in enumerate(found):
-        if not isinstance(one, str):
-            raise _wrong(f"{key}[{index}]", "a text", one)
+    for index, item in enumerate(found):
+        if not isinstance(item, str):
+            raise _wrong(f"{key}[{index}]", "a text", item)
     return tuple(found)
 
 
@@ -96,11 +96,6 @@ def numbers(content: Any, key: str) -> Mapping[str, float]:
     return found
 
 
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value is a finite number, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _wrong(field: str, expected: str, found: Any) -> ResultError:
     shown = "null" if found is None else type(found).__name__
-    return ResultError(f"the field {field!r} has the wrong form: expected {expected}, found {shown}")
+    return ResultError(f"the field {field!r} has the wrong type: expected {expected}, found {shown}")

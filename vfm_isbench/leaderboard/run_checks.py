@@ -12,12 +12,11 @@ from vfm_isbench.errors import ProtocolError
 from vfm_isbench.leaderboard.entry_schema import MOST_DATASETS, MOST_RUNS
 from vfm_isbench.leaderboard.findings import Report, quote
 from vfm_isbench.leaderboard.manifests import manifest_of
-from vfm_isbench.leaderboard.schema import is_number
 from vfm_isbench.metrics import stopping_click
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results import DatasetResult
-from vfm_isbench.results.record import evidence_from_dict
-from vfm_isbench.types import ObjectId
+from vfm_isbench.results.dataset_result import evidence_from_dict
+from vfm_isbench.types import ObjectId, is_number
 
 REQUIRED_SCORES = ("objects", "noc80", "noc85", "noc90", "iou_at_1")
 _FIELDS = frozenset(field.name for field in dataclasses.fields(Protocol))

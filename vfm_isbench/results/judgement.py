@@ -1,0 +1,104 @@
+"""The verdict on one data set: a one-sided test of a difference against a margin."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from vfm_isbench.errors import ComparisonError
+from vfm_isbench.results.bootstrap import Estimate, Resampling
+from vfm_isbench.results.difference import Difference, difference_of, json_ready
+from vfm_isbench.results.object_scores import Metric
+from vfm_isbench.results.sides import Pair
+
+Verdict: TypeAlias = Literal["pass", "regression", "incomparable", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One data set compared with its baseline.
+
+    Attributes:
+        verdict: "pass", "regression" or "inconclusive".
+        difference: Scores of baseline (first) and result (second), in the metric's own direction.
+        worsening: How much worse the result is, positive for worse: in clicks for NoC, otherwise in IoU of [0, 1].
+            ``low`` and ``high`` are one-sided bounds, each with the requested confidence.
+        objects_needed: For "inconclusive": how many objects, in similar images, would settle it if the difference
+            stays the same; None if no number would.
+    """
+
+    verdict: Verdict
+    difference: Difference
+    worsening: Estimate
+    objects_needed: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "verdict": self.verdict,
+            **self.difference.to_dict(),
+            "worsening": json_ready(dataclasses.asdict(self.worsening)),
+            "objects_needed": self.objects_needed,
+        }
+
+    def settled_by(self) -> str:
+        """What would settle an inconclusive verdict."""
+        if self.objects_needed is not None:
+            return (
+                f"if the difference stays the same, about {self.objects_needed:,} objects would settle it "
+                f"({self.difference.objects:,} were measured)"
+            )
+        if math.isnan(self.worsening.high):
+            return "all objects lie in one image, which gives no interval; more images are needed"
+        if self.worsening.seeds_error:
+            return "these seeds differ too much for any number of objects to settle it. Add seeds on both sides"
+        return "no number of objects would settle it: the difference equals the margin"
+
+
+def judge(pair: Pair, metric: Metric, margin: float, resampling: Resampling) -> Judgement:
+    """Judge the second side of a pair against the first.
+
+    Args:
+        pair: Baseline and result on one data set.
+        metric: Score to judge by.
+        margin: Largest worsening that passes.
+        resampling: How to compute the bounds; its confidence is that of each one-sided bound.
+
+    Raises:
+        ComparisonError: if early stopping left the score missing.
+    """
+    # Either end of a two-sided interval of 2c − 1 is a one-sided bound of c.
+    found = difference_of(pair, metric, dataclasses.replace(resampling, confidence=2 * resampling.confidence - 1))
+    estimate = found.difference
+    if math.isnan(estimate.value):
+        raise ComparisonError(
+            f"{pair.dataset}: {metric.name} needs clicks that were not placed, because the evaluation stopped early. "
+            "Run it without early stop, or judge by noc80, noc85 or noc90 if the evaluation waited for it"
+        )
+    worsening = estimate
+    if not metric.is_noc:
+        worsening = dataclasses.replace(estimate, value=-estimate.value, low=-estimate.high, high=-estimate.low)
+    first, second = pair.scores(metric)
+    if worsening.high <= margin or (pair.paired_seeds and np.array_equal(first, second)):
+        return Judgement("pass", found, worsening)
+    if worsening.low > margin:
+        return Judgement("regression", found, worsening)
+    return Judgement("inconclusive", found, worsening, _objects_needed(worsening, margin, found.objects))
+
+
+def _objects_needed(worsening: Estimate, margin: float, objects: int) -> int | None:
+    """Number of objects at which the bound towards the margin would just reach it, all else being equal.
+
+    The bound lies q standard errors from the value. The objects' part of their variance falls with the number of
+    objects; the seeds' part stays.
+    """
+    gap = abs(worsening.value - margin)
+    reach = worsening.high - worsening.value if worsening.value <= margin else worsening.value - worsening.low
+    if not (math.isfinite(reach) and reach > 0):
+        return None
+    allowed = (gap / (reach / worsening.error)) ** 2 - (worsening.seeds_error or 0.0) ** 2
+    return math.ceil(objects * worsening.objects_error**2 / allowed) if allowed > 0 else None
