@@ -92,7 +92,7 @@ def test_verify_prints_the_whole_report_and_fails(server, tmp_path, capsys):
     run("download", "grabcut", "davis", "--data-root", tmp_path, "--quiet")
     (tmp_path / "GrabCut" / "data_GT" / "person1.jpg").unlink()
     capsys.readouterr()
-    with pytest.raises(DataError, match=r"not as published: grabcut \(incomplete\); "):
+    with pytest.raises(DataError, match=r"not the published files: grabcut \(incomplete\); "):
         run("verify", "--data-root", tmp_path)
     printed = capsys.readouterr().out
     assert "problem: test has 1 images, the published data set has 2" in printed

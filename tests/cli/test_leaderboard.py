@@ -166,7 +166,7 @@ def test_exit_codes(entries: Path, desk: Path, capsys: pytest.CaptureFixture[str
     assert run("vfm-isbench leaderboard validate absent.json.gz") == 2
     assert run("vfm-isbench leaderboard validate --entries nowhere") == 2
     assert run("vfm-isbench leaderboard remove nobody --why x") == 2
-    assert "there are: bilinear-" in capsys.readouterr().err
+    assert "it has: bilinear-" in capsys.readouterr().err
     with pytest.raises(SystemExit) as caught:
         run("vfm-isbench leaderboard fly")
     assert caught.value.code == 2

@@ -87,7 +87,7 @@ def test_list_shows_plugins_with_their_packages_and_refused_ones(packages, capsy
     assert ["mine", "plugin: mine-package 0.4 (mine_module:up)"] in lines
     first, second = [description for name, description in lines if name == "bilinear"]
     assert not first.startswith("refused")
-    assert second.startswith("refused: upsampler 'bilinear' is the built-in one: that of mine-package 0.4")
+    assert second.startswith("refused: upsampler 'bilinear' is built in: the one offered by mine-package 0.4")
     assert cli.main(["list", "protocols"]) == 0
 
 

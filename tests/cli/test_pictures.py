@@ -66,7 +66,7 @@ def test_plot_of_one_picture_to_a_file(runs: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--output", "a.png"], "2 pictures are to be drawn"),
+        (["--output", "a.png"], "there are 2 pictures to draw"),
         (["--picture", "scatter"], "a scatter compares two upsamplers, but there are 1: nearest"),
         (["--datasets", "davis"], "no result has a data set 'davis'"),
         (["--picture", "noc", "--percent", "0"], "0 %"),
@@ -110,7 +110,7 @@ def test_show_tells_of_another_checkpoint(runs: Path, monkeypatch: pytest.Monkey
     caption, headings = caption_and_headings(monkeypatch, [*arguments, "--worst", "3", "--device", "cpu"])
     told = sum("the replay differs" in heading for heading in headings)
     assert told > 0
-    assert f"{told} of 3 predictions differ from those that were measured." in caption
+    assert f"{told} of 3 predictions differ from the measured ones." in caption
 
 
 def test_show_without_checkpoint(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

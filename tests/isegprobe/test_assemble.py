@@ -67,15 +67,15 @@ def test_the_backbone_of_the_checkpoint_goes_first(tmp_path: Path, probe: Probe)
 
 
 def test_without_a_backbone_the_error_says_how_to_give_one(tmp_path: Path, path: Path) -> None:
-    with pytest.raises(RunError, match=r"a\.pth holds no backbone.*width 64.*--backbone-weights"):
+    with pytest.raises(RunError, match=r"a\.pth contains no backbone.*64 channels.*--backbone-weights"):
         assemble_reference(read_reference(path))
-    with pytest.raises(RunError, match="absent.pth is no file"):
+    with pytest.raises(RunError, match="absent.pth is not a file"):
         assemble_reference(read_reference(path), backbone_weights=tmp_path / "absent.pth")
 
 
-def test_a_backbone_of_another_width_is_refused(tmp_path: Path, path: Path) -> None:
-    torch.save(backbone_state(width=128), tmp_path / "wide.pth")
-    with pytest.raises(WeightsError, match=r"wide\.pth holds a backbone of width 128.*a\.pth was trained on .* 64"):
+def test_a_backbone_with_other_channels_is_refused(tmp_path: Path, path: Path) -> None:
+    torch.save(backbone_state(channels=128), tmp_path / "wide.pth")
+    with pytest.raises(WeightsError, match=r"wide\.pth has 128 channels.*a\.pth was trained with 64"):
         assemble_reference(read_reference(path), backbone_weights=tmp_path / "wide.pth")
 
 

@@ -167,7 +167,7 @@ def test_no_upsampler_means_bilinear(tmp_path: Path) -> None:
 )
 def test_what_is_not_supported_is_refused_naming_the_field(tmp_path: Path, field: str, value: Any) -> None:
     path = write_reference(tmp_path / "a.pth", {}, with_field(field, value))
-    with pytest.raises(RunError, match=rf"a\.pth: field {field} of its configuration is .*; supported is "):
+    with pytest.raises(RunError, match=rf"a\.pth: field {field} of its configuration is .*; supported: "):
         read_reference(path)
 
 
@@ -199,16 +199,16 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"absent\.pth"):
         read_reference(tmp_path / "absent.pth")
     torch.save({"state_dict": {}}, tmp_path / "bare.pth")
-    with pytest.raises(RunError, match=r"bare\.pth is no checkpoint of iSegProbe"):
+    with pytest.raises(RunError, match=r"bare\.pth is not a checkpoint of iSegProbe"):
         read_reference(tmp_path / "bare.pth")
     torch.save({"state_dict": {}, "config": {"class": "isegm.model.HRNetModel", "params": {}}}, tmp_path / "ritm.pth")
     with pytest.raises(RunError, match=r"field config\.class .*HRNetModel.*iSegProbeModel"):
         read_reference(tmp_path / "ritm.pth")
     write_reference(tmp_path / "parts.pth", {"neck.0.weight": torch.ones(1)}, parameters())
-    with pytest.raises(WeightsError, match=r"parts\.pth holds tensors of unknown parts: neck\.0\.weight"):
+    with pytest.raises(WeightsError, match=r"parts\.pth contains tensors of unknown parts: neck\.0\.weight"):
         read_reference(tmp_path / "parts.pth")
     write_reference(tmp_path / "odd.pth", {"head.weight": "text"}, parameters())  # type: ignore[dict-item]
-    with pytest.raises(WeightsError, match=r"odd\.pth: its state_dict holds something else"):
+    with pytest.raises(WeightsError, match=r"odd\.pth: its state_dict contains something other"):
         read_reference(tmp_path / "odd.pth")
     save_file({}, tmp_path / "plain.safetensors")
     with pytest.raises(RunError, match="metadata key config"):

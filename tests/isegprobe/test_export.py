@@ -129,7 +129,7 @@ def test_a_click_encoder_of_another_package_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("model.safetensors", r"model\.safetensors: .* say model\.pth"),
+        ("model.safetensors", r"model\.safetensors: .* write model\.pth"),
         ("folder", r"folder is a folder; give the file to write, such as .*folder/model\.pth"),
         ("file/a.pth", r"file/a\.pth cannot be written: .*; choose another file"),
     ],
@@ -153,6 +153,6 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path: Path, monkey
         raise RuntimeError("no space left")
 
     monkeypatch.setattr(torch, "save", save)
-    with pytest.raises(RunError, match=r"a\.pth could not be written: no space left"):
+    with pytest.raises(RunError, match=r"a\.pth cannot be written: no space left"):
         export_reference(reference_probe(), SMALL_REFERENCE, tmp_path / "a.pth")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.pth": "earlier"}

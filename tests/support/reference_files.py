@@ -19,9 +19,9 @@ from vfm_isbench.probe import Probe, build_probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.upsamplers import Bilinear, Upsampler
 
-WIDTH = 64
+CHANNELS = 64
 SMALL_REFERENCE = Protocol.preset("reference").replace(
-    backbone=f"dinov2_width{WIDTH}", image_size=28, click_encoder="patch_embedding", injection="early"
+    backbone=f"dinov2_width{CHANNELS}", image_size=28, click_encoder="patch_embedding", injection="early"
 )
 SMALL_SIMPLE_VIT = SMALL_REFERENCE.replace(
     click_encoder="simple_vit",
@@ -34,12 +34,12 @@ SMALL_SIMPLE_VIT = SMALL_REFERENCE.replace(
 MODEL_CLASS = "core.model.iseg_probe_model.iSegProbeModel"
 
 
-def backbone_state(width: int = WIDTH) -> dict[str, Tensor]:
+def backbone_state(channels: int = CHANNELS) -> dict[str, Tensor]:
     """A transformer of one block with random weights, in the layout of timm."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = VisionTransformer(
-            img_size=28, patch_size=14, embed_dim=width, depth=1, num_heads=1, num_classes=0, init_values=1.0,
+            img_size=28, patch_size=14, embed_dim=channels, depth=1, num_heads=1, num_classes=0, init_values=1.0,
             no_embed_class=True, global_pool="",
         )  # fmt: skip
         return dict(model.state_dict())
@@ -61,11 +61,11 @@ def reference_state(probe: Probe) -> dict[str, Tensor]:
 
 def parameters(**changes: Any) -> dict[str, Any]:
     """Parameters of ``iSegProbeModel`` for :data:`SMALL_REFERENCE`, some replaced."""
-    sizes = {"img_size": [28, 28], "patch_size": (14, 14), "embed_dim": WIDTH}
+    sizes = {"img_size": [28, 28], "patch_size": (14, 14), "embed_dim": CHANNELS}
     return {
         "backbone_cfg": {"type": "dinov2", "params": {"feats_injection_mode": "before_backbone"}},
         "embed_coords_cfg": {"type": "patchEmbed", "params": sizes},
-        "head_cfg": {"type": "convhead", "params": {"in_channels": WIDTH, "num_layers": 2, "num_classes": 1}},
+        "head_cfg": {"type": "convhead", "params": {"in_channels": CHANNELS, "num_layers": 2, "num_classes": 1}},
         "upsampler_cfg": {"type": "bilinear", "params": {}},
         "neck_cfg": None,
         "save_cfg": {"embed_coords": True, "backbone": False, "upsampler": False, "head": True},

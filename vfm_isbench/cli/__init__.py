@@ -1,4 +1,4 @@
-"""The command line: the same words as in Python, a module for each subcommand."""
+"""The command line: one module per subcommand, with the same names as in Python."""
 
 from vfm_isbench.cli.main import build_parser, main
 from vfm_isbench.cli.options import protocol_from

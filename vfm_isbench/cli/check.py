@@ -1,10 +1,9 @@
-"""``vfm-isbench check``: an upsampler against its contract, without training."""
+"""``vfm-isbench check``: check an upsampler against its contract, without training."""
 
 from __future__ import annotations
 
 import argparse
 
-from vfm_isbench.benchmark import choose_device
 from vfm_isbench.cli.options import (
     UPSAMPLER_HELP,
     Subparsers,
@@ -13,8 +12,9 @@ from vfm_isbench.cli.options import (
     load_options,
     say,
 )
+from vfm_isbench.probe.preparation import choose_device
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.upsamplers import check_upsampler, find_module, prepare_upsampler
+from vfm_isbench.upsamplers import check_upsampler, find_module, load_upsampler
 
 
 def add_check(commands: Subparsers) -> None:
@@ -23,10 +23,10 @@ def add_check(commands: Subparsers) -> None:
     check.set_defaults(function=check_command)
     check.add_argument("upsampler", metavar="UPSAMPLER", help=UPSAMPLER_HELP)
     check.add_argument("--channels", type=int, default=384, metavar="C", help="feature channels (default: 384)")
-    check.add_argument("--patch-size", type=int, default=14, metavar="P", help="patch side in pixels (default: 14)")
-    check.add_argument("--image-size", type=int, default=224, metavar="S", help="image side in pixels (default: 224)")
+    check.add_argument("--patch-size", type=int, default=14, metavar="P", help="patch size in pixels (default: 14)")
+    check.add_argument("--image-size", type=int, default=224, metavar="S", help="image size in pixels (default: 224)")
     check.add_argument(
-        "--injection", default="late", metavar="NAME", help="early and pre_upsampler need gradients (default: late)"
+        "--injection", default="late", metavar="NAME", help="all but late also check gradients (default: late)"
     )
     add_loading_options(check)
     add_device_option(check)
@@ -37,7 +37,7 @@ def check_command(arguments: argparse.Namespace) -> None:
     protocol = Protocol.preset("paper").replace(injection=arguments.injection)
     side = arguments.image_size // arguments.patch_size
     device = choose_device(arguments.device)
-    upsampler = prepare_upsampler(arguments.upsampler, load_options(arguments))
+    upsampler = load_upsampler(arguments.upsampler, load_options(arguments))
     module = find_module(upsampler)
     if module is not None:
         module.to(device)

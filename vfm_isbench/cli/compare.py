@@ -1,4 +1,4 @@
-"""``vfm-isbench compare``: upsamplers object by object, or beside what papers report."""
+"""``vfm-isbench compare``: compare upsamplers object by object, or with figures from papers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vfm_isbench.results.quoted import beside_quoted
 def add_compare(commands: Subparsers) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
-        "compare", help="compare upsamplers object by object, or show results beside quoted figures"
+        "compare", help="compare upsamplers object by object, or with figures quoted from papers"
     )
     parser.set_defaults(function=compare_command)
     parser.add_argument(
@@ -22,12 +22,12 @@ def add_compare(commands: Subparsers) -> None:
         nargs="+",
         type=Path,
         metavar="RESULT",
-        help="result.json, or a run folder; seeds of one upsampler are combined, and the first upsampler is the one "
-        "that others are compared with",
+        help="result.json or a run folder; seeds of the same upsampler are combined, and all other upsamplers are "
+        "compared with the first",
     )
-    parser.add_argument("--quoted", action="store_true", help="beside the figures papers report, with citations")
+    parser.add_argument("--quoted", action="store_true", help="add figures from papers, with citations")
     parser.add_argument(
-        "--dataset", action="append", metavar="NAME", help="compare on this data set only; may be repeated"
+        "--dataset", action="append", metavar="NAME", help="compare only on this data set; may be repeated"
     )
     add_statistics_options(parser, "of the two-sided intervals")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the comparison as Markdown")
@@ -39,7 +39,7 @@ def compare_command(arguments: argparse.Namespace) -> int | None:
     sides = [] if arguments.quoted else group_sides(results)
     if len(sides) < 2:
         if arguments.json or arguments.markdown:
-            raise ComparisonError("--json and --markdown write comparisons, and there is only one upsampler here")
+            raise ComparisonError("--json and --markdown need a comparison, not --quoted or only one upsampler")
         say("\n\n".join(str(result) for result in results))
         if arguments.quoted:
             say("", beside_quoted(results))

@@ -1,4 +1,4 @@
-"""``vfm-isbench data``: download, verify and list the data sets that need files."""
+"""``vfm-isbench data``: download, verify and list data sets."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MIRROR_VARIABLE = "VFM_ISBENCH_DATA_MIRROR"
 
 def add_data(commands: Subparsers) -> None:
     """Add the subcommand."""
-    data = commands.add_parser("data", help="download, verify and list the data sets that need files")
+    data = commands.add_parser("data", help="download, verify and list data sets")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    listing = actions.add_parser("list", help="what can be downloaded, and what is there")
+    listing = actions.add_parser("list", help="list the data sets that can be downloaded, and which are present")
     listing.set_defaults(function=list_data)
     _add_data_root(listing)
 
-    fetch = actions.add_parser("download", help="download, unpack and verify; what is there and complete stays")
+    fetch = actions.add_parser("download", help="download, unpack and verify; complete data sets are left alone")
     fetch.set_defaults(function=download_data)
     fetch.add_argument("names", nargs="+", metavar="NAME", help=", ".join(SOURCES))
     _add_data_root(fetch)
@@ -34,17 +34,17 @@ def add_data(commands: Subparsers) -> None:
         action="append",
         default=[],
         metavar="URL",
-        help=f"base URL to try before the official one, may be repeated; {MIRROR_VARIABLE} holds further ones, "
-        "separated by blanks",
+        help=f"base URL to try before the official one; may be repeated; ${MIRROR_VARIABLE} can list more, "
+        "separated by spaces",
     )
     fetch.add_argument("--keep-archive", action="store_true", help="keep the archive in DIR/.vfm_isbench/downloads")
     fetch.add_argument("--quiet", action="store_true", help="no progress bars")
 
-    verify = actions.add_parser("verify", help="compare what is there with what was published")
+    verify = actions.add_parser("verify", help="compare the files on disk with those published")
     verify.set_defaults(function=verify_data)
-    verify.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(SOURCES)} (default: what is there)")
+    verify.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(SOURCES)} (default: all present)")
     _add_data_root(verify)
-    verify.add_argument("--deep", action="store_true", help="open every file, count the instances of SBD")
+    verify.add_argument("--deep", action="store_true", help="open every file, and count the instances of SBD")
     verify.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -64,7 +64,7 @@ def list_data(arguments: argparse.Namespace) -> None:
         state = verify_dataset(name, arguments.data_root).state
         say(f"{name.ljust(8)}  {source.archive.about_size.rjust(6)}  {state.ljust(10)}  {source.description}")
         say(f"          licence: {source.licence}")
-    say(f"looked for in: {arguments.data_root.resolve()}")
+    say(f"data root: {arguments.data_root.resolve()}")
 
 
 def download_data(arguments: argparse.Namespace) -> None:
@@ -83,7 +83,7 @@ def download_data(arguments: argparse.Namespace) -> None:
                 keep_archive=arguments.keep_archive,
                 progress=not arguments.quiet,
             )
-        except DataError as error:  # the others are fetched all the same
+        except DataError as error:  # still download the others
             failures.append(f"{source.name}: {error}")
             continue
         say(str(report))
@@ -107,7 +107,7 @@ def verify_data(arguments: argparse.Namespace) -> None:
         folders = ", ".join(source.folder for source in SOURCES.values())
         raise DataError(
             f"nothing to verify: {data_root.resolve()} holds none of {folders}. Give another --data-root, or "
-            "fetch one: vfm-isbench data download NAME"
+            "download one: vfm-isbench data download NAME"
         )
     sources = [source_of(name) for name in names]
     reports = [
@@ -116,4 +116,4 @@ def verify_data(arguments: argparse.Namespace) -> None:
     say(*(str(report) for report in reports))
     wrong = [f"{report.name} ({report.state})" for report in reports if not report.is_complete]
     if wrong:
-        raise DataError(f"not as published: {', '.join(wrong)}; the report above has the reasons")
+        raise DataError(f"not the published files: {', '.join(wrong)}; the report above says why")

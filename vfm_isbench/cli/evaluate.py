@@ -1,4 +1,4 @@
-"""``vfm-isbench eval`` and ``export-reference``: checkpoints of ours, and of the reference implementation."""
+"""``vfm-isbench eval`` and ``export-reference``: our own checkpoints, and those of iSegProbe."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 
 from vfm_isbench.cli.options import (
-    UPSAMPLER_HELP,
     Subparsers,
-    add_device_option,
-    add_loading_options,
+    add_data_root_option,
+    add_replacement_options,
     add_speed_options,
     load_options,
     say,
@@ -21,41 +20,34 @@ from vfm_isbench.runs.checkpoints import evaluate_checkpoint, load_trained
 
 def add_eval(commands: Subparsers) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("eval", help="evaluate a trained checkpoint: a run's, or one trained with iSegProbe")
+    parser = commands.add_parser("eval", help="evaluate a trained checkpoint, from a run or from iSegProbe")
     parser.set_defaults(function=eval_command)
     _add_checkpoint(parser)
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder with SBD/, GrabCut/, Berkeley/, DAVIS/")
+    add_data_root_option(parser)
     parser.add_argument(
-        "--datasets", nargs="+", metavar="NAME", help="test sets (default: the checkpoint's protocol's)"
+        "--datasets", nargs="+", metavar="NAME", help="test sets (default: those of the checkpoint's protocol)"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N objects of each test set")
-    parser.add_argument("--name", help="what the table calls the upsampler (default: its own name)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="result file to write, R.json")
+    parser.add_argument("--name", help="name of the upsampler in the table (default: its own)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="result file to write, such as result.json")
     add_speed_options(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def add_export_reference(commands: Subparsers) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("export-reference", help="write a trained checkpoint in iSegProbe's layout")
+    parser = commands.add_parser("export-reference", help="export a trained checkpoint in iSegProbe's format")
     parser.set_defaults(function=export_command)
     _add_checkpoint(parser)
     parser.add_argument("output", type=Path, metavar="FILE", help="file to write, such as model.pth")
-    parser.add_argument("--include-frozen", action="store_true", help="write backbone and upsampler as well")
+    parser.add_argument("--include-frozen", action="store_true", help="also write the backbone and the upsampler")
 
 
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="run folder, checkpoint.safetensors, or iSegProbe's .pth"
     )
-    parser.add_argument(
-        "--upsampler", metavar="UPSAMPLER", help=f"use this instead of the checkpoint's own: {UPSAMPLER_HELP}"
-    )
-    add_loading_options(parser)
-    parser.add_argument(
-        "--backbone-weights", type=Path, metavar="PATH", help="file or folder with the backbone's weights"
-    )
-    add_device_option(parser)
+    add_replacement_options(parser)
 
 
 def eval_command(arguments: argparse.Namespace) -> None:

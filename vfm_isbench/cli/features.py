@@ -1,22 +1,28 @@
-"""``vfm-isbench features``: features before and after upsampling, side by side."""
+"""``vfm-isbench features``: draw features before and after upsampling, side by side."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 
 from vfm_isbench.backbones import load_backbone
-from vfm_isbench.benchmark import choose_device
-from vfm_isbench.cli.options import UPSAMPLER_HELP, Subparsers, add_device_option, add_loading_options, load_options
+from vfm_isbench.cli.options import (
+    UPSAMPLER_HELP,
+    Subparsers,
+    add_backbone_weights_option,
+    add_device_option,
+    add_loading_options,
+    load_options,
+)
 from vfm_isbench.cli.plot import add_output_options, save
 from vfm_isbench.datasets.scenes.dataset import ScenesDataset
 from vfm_isbench.errors import PictureError
+from vfm_isbench.probe.preparation import choose_device
 from vfm_isbench.protocol import PRESETS
-from vfm_isbench.upsamplers import LOADERS, prepare_upsampler
+from vfm_isbench.upsamplers import LOADERS, load_upsampler
 
 IMAGE_ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""What makes a word on the command line an image; no name of an upsampler ends so."""
+"""A word on the command line with one of these endings is an image; no upsampler's name ends like this."""
 
 _IMAGE_SIZE = 224
 
@@ -26,12 +32,12 @@ def add_features(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "features",
         help="draw features before and after upsampling, side by side",
-        description="Draws features before and after upsampling in the colours of one projection. Words that end like "
-        f"image files ({', '.join(IMAGE_ENDINGS)}) are images, all others upsamplers.",
+        description="Draws features before and after upsampling, coloured by one shared projection. Words that end "
+        f"like image files ({', '.join(IMAGE_ENDINGS)}) are images; all others are upsamplers.",
     )
     parser.set_defaults(function=features_command)
     parser.add_argument(
-        "words", nargs="+", metavar="UPSAMPLER", help=f"one or several, a column each; then images: {UPSAMPLER_HELP}"
+        "words", nargs="+", metavar="UPSAMPLER", help=f"one column each, then images if any: {UPSAMPLER_HELP}"
     )
     parser.add_argument(
         "--image",
@@ -39,12 +45,12 @@ def add_features(commands: Subparsers) -> None:
         action="extend",
         default=[],
         metavar="FILE",
-        help="images, a row each, of any ending (default: one of the embedded scenes)",
+        help="images with any file ending, one row each (default: an embedded scene)",
     )
     parser.add_argument("--backbone", metavar="NAME", help="see: vfm-isbench list backbones (default: the demo's)")
-    parser.add_argument("--backbone-weights", type=Path, metavar="PATH", help="file or folder with its weights")
+    add_backbone_weights_option(parser)
     parser.add_argument(
-        "--image-size", type=int, default=_IMAGE_SIZE, metavar="S", help=f"side in pixels (default: {_IMAGE_SIZE})"
+        "--image-size", type=int, default=_IMAGE_SIZE, metavar="S", help=f"in pixels (default: {_IMAGE_SIZE})"
     )
     add_loading_options(parser)
     add_device_option(parser)
@@ -53,7 +59,7 @@ def add_features(commands: Subparsers) -> None:
 
 def features_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench features``."""
-    # Here, not above: matplotlib is an optional package, and no other command needs it.
+    # Imported here because matplotlib is optional, and most commands do not need it.
     from vfm_isbench.inspection.feature_maps import read_square_image, square_image, upsampled_features
     from vfm_isbench.viz import feature_table
 
@@ -65,17 +71,17 @@ def features_command(arguments: argparse.Namespace) -> None:
         scenes = ScenesDataset(split="test")
         images = [square_image(scenes.read(scenes.image_ids[0]).image, size)]
     options = load_options(arguments)
-    # Weights belong to those upsamplers that take some; a built-in one beside them takes none.
-    without = dataclasses.replace(options, weights=None)
+    # Only some upsamplers take weights; the built-in ones next to them do not.
+    no_weights = dataclasses.replace(options, weights=None)
     takes_weights = [name for name in names if name.partition(":")[0] in LOADERS] or names
-    upsamplers = {name: prepare_upsampler(name, options if name in takes_weights else without) for name in names}
+    upsamplers = {name: load_upsampler(name, options if name in takes_weights else no_weights) for name in names}
     rows = upsampled_features(images, backbone.to(device), upsamplers, device=device)
     figure = feature_table(rows, backbone=backbone.name)
     save(figure, arguments, "features", f"{backbone.name} {size} px: {', '.join(names)}", formats=("png",))
 
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:
-    """Upsamplers and images among the words of a command line.
+    """Split the words of a command line into upsamplers and images.
 
     Raises:
         PictureError: if there is no upsampler.
@@ -83,5 +89,5 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     images = [word for word in words if word.lower().endswith(IMAGE_ENDINGS)]
     names = list(dict.fromkeys(word for word in words if word not in images))
     if not names:
-        raise PictureError("no upsampler named, only images; give at least one, as in: features bilinear jbu photo.jpg")
+        raise PictureError("no upsampler named, only images; name one, for example: features bilinear photo.jpg")
     return names, images

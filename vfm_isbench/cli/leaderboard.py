@@ -1,6 +1,6 @@
 """``vfm-isbench leaderboard``: submit, validate, csv, build, reproduce, remove.
 
-Exit codes: 0 done; 1 something is not as it should be (findings, a table out of date, not reproduced); 2 wrong use.
+Exit codes: 0 success; 1 a check failed (findings, an outdated table, an entry not reproduced); 2 wrong use.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from vfm_isbench.cli.leaderboard_build import add_build
 from vfm_isbench.cli.options import (
     UPSAMPLER_HELP,
     Subparsers,
+    add_backbone_weights_option,
+    add_data_root_option,
     add_device_option,
     add_entries_option,
     add_loading_options,
@@ -34,13 +36,14 @@ from vfm_isbench.leaderboard.trust import trust_of, why_unranked
 from vfm_isbench.leaderboard.validation import Checked, check_file, entry_files, validate
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result, load_result
+from vfm_isbench.storage.atomic import write_text
 
-NOT_AS_IT_SHOULD_BE = 1
+CHECK_FAILED = 1
 TABLE = Path("leaderboard.csv")
 
 
 def add_leaderboard(commands: Subparsers) -> None:
-    """Add the subcommand with its actions."""
+    """Add the subcommand and its actions."""
     parser = commands.add_parser("leaderboard", help="submit results, validate entries, build the table")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for add_action in ACTIONS:
@@ -48,16 +51,16 @@ def add_leaderboard(commands: Subparsers) -> None:
 
 
 def _add_submit(actions: Subparsers) -> None:
-    parser = actions.add_parser("submit", help="make an entry of results: one per training seed of one upsampler")
+    parser = actions.add_parser("submit", help="make an entry from results of one upsampler, one per training seed")
     parser.set_defaults(function=submit_command)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT", help="result.json, or a run folder")
-    parser.add_argument("--name", required=True, help="what the leaderboard is to call it")
-    parser.add_argument("--code", required=True, metavar="URL", help="address of its code")
-    parser.add_argument("--paper", metavar="URL", help="address of its paper")
+    parser.add_argument("--name", required=True, help="name of the upsampler on the leaderboard")
+    parser.add_argument("--code", required=True, metavar="URL", help="where its code is")
+    parser.add_argument("--paper", metavar="URL", help="where its paper is")
     parser.add_argument("--submitter", metavar="NAME", help="who submits it")
-    parser.add_argument("--spec", metavar="UPSAMPLER", help="how others name it for: vfm-isbench run")
+    parser.add_argument("--spec", metavar="UPSAMPLER", help="how others name it in: vfm-isbench run")
     add_entries_option(parser)
-    parser.add_argument("--dry-run", action="store_true", help="check only, write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="only check, write nothing")
 
 
 def submit_command(arguments: argparse.Namespace) -> int:
@@ -75,11 +78,11 @@ def submit_command(arguments: argparse.Namespace) -> int:
     findings = check_entry(entry, folder, read_removals(folder))
     if findings:
         say(*map(str, findings), f"nothing was written: {_count(len(findings), 'finding')}")
-        return NOT_AS_IT_SHOULD_BE
+        return CHECK_FAILED
     say(_describe(entry))
     path = folder / entry.file_name
     if arguments.dry_run:
-        say(f"nothing was written: without --dry-run the entry goes to {path}")
+        say(f"nothing was written (--dry-run); the entry would go to {path}")
         return 0
     say(f"saved: {entry.save(folder)}", *steps(path, entry))
     return 0
@@ -87,30 +90,30 @@ def submit_command(arguments: argparse.Namespace) -> int:
 
 def _add_validate(actions: Subparsers) -> None:
     parser = actions.add_parser(
-        "validate", help="check entries as data, aggregates recomputed; exit code 1 if anything is wrong"
+        "validate", help="check entries without running any of their code; exit code 1 if anything is wrong"
     )
     parser.set_defaults(function=validate_command)
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="entries (default: all of the folder)")
-    parser.add_argument("--submission", action="store_true", help="of someone else: it may not call itself reproduced")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="entries (default: all in the folder)")
+    parser.add_argument("--submission", action="store_true", help="refuse entries that claim to be reproduced")
     add_entries_option(parser)
 
 
 def validate_command(arguments: argparse.Namespace) -> int:
-    """``vfm-isbench leaderboard validate``: exit code 1 with findings, 2 for a file that is not there."""
+    """``vfm-isbench leaderboard validate``: exit code 1 if there are findings, 2 if a file is missing."""
     folder: Path = arguments.entries
     missing = [str(path) for path in arguments.files if not path.exists() and not path.is_symlink()]
     if missing:
         raise LeaderboardError(f"no such file: {', '.join(map(printable, missing))}")
     files = arguments.files or entry_files(folder)
     if not files:
-        raise LeaderboardError(f"{_no_entry(folder)}, or name files")
+        raise LeaderboardError(f"{_no_entry(folder)}, or list files")
     checked = validate(files, folder, read_removals(folder), are_submissions=arguments.submission)
     findings = 0
-    for one in checked:
-        findings += len(one.findings)
-        say(*(map(str, one.findings) if one.findings else [_passed(one)]))
+    for file in checked:
+        findings += len(file.findings)
+        say(*(map(str, file.findings) if file.findings else [_passed(file)]))
     say(f"{_count(len(checked), 'file')}, {_count(findings, 'finding')}")
-    return NOT_AS_IT_SHOULD_BE if findings else 0
+    return CHECK_FAILED if findings else 0
 
 
 def _passed(checked: Checked) -> str:
@@ -134,7 +137,7 @@ def _add_csv(actions: Subparsers) -> None:
 
 
 def csv_command(arguments: argparse.Namespace) -> int:
-    """``vfm-isbench leaderboard csv``: exit code 1 if the table is out of date and ``--check`` was given."""
+    """``vfm-isbench leaderboard csv``: with ``--check``, exit code 1 if the table is out of date."""
     board = load_board(arguments.entries)
     if not board.entries:
         raise LeaderboardError(_no_entry(arguments.entries))
@@ -142,11 +145,11 @@ def csv_command(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output
     try:
         if not arguments.check:
-            output.write_text(text, encoding="utf-8", newline="\n")
+            write_text(output, text)
             say(f"saved: {output}")
         elif not output.is_file() or output.read_bytes() != text.encode():
-            say(f"{output} is out of date; build it anew: vfm-isbench leaderboard csv")
-            return NOT_AS_IT_SHOULD_BE
+            say(f"{output} is out of date; rebuild it: vfm-isbench leaderboard csv")
+            return CHECK_FAILED
         else:
             say(f"{output} is up to date")
     except OSError as error:
@@ -155,18 +158,16 @@ def csv_command(arguments: argparse.Namespace) -> int:
 
 
 def _add_reproduce(actions: Subparsers) -> None:
-    parser = actions.add_parser("reproduce", help="run an entry again and compare; exit code 1 if it is not reproduced")
+    parser = actions.add_parser("reproduce", help="rerun an entry and compare; exit code 1 if it is not reproduced")
     parser.set_defaults(function=reproduce_command)
     _add_entry(parser)
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder with SBD/, GrabCut/, Berkeley/, DAVIS/")
-    parser.add_argument(
-        "--backbone-weights", type=Path, metavar="PATH", help="file or folder with the backbone's weights"
-    )
-    parser.add_argument("--upsampler", metavar="UPSAMPLER", help=f"how to load it: {UPSAMPLER_HELP}")
+    add_data_root_option(parser)
+    add_backbone_weights_option(parser)
+    parser.add_argument("--upsampler", metavar="UPSAMPLER", help=f"how to load the upsampler: {UPSAMPLER_HELP}")
     add_loading_options(parser)
     add_device_option(parser)
-    parser.add_argument("--output", type=Path, metavar="DIR", help="keep the runs here, so that they can be resumed")
-    parser.add_argument("--mark", metavar="NAME", help="if it is reproduced, note in the entry that NAME did it")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="keep the runs here so that they can be resumed")
+    parser.add_argument("--mark", metavar="NAME", help="if it is reproduced, record in the entry that NAME did it")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -190,7 +191,7 @@ def reproduce_command(arguments: argparse.Namespace) -> int:
     verdict = reproduce(entry, spec_of(entry, arguments.upsampler), rerun)
     say(str(verdict))
     if not verdict.is_reproduced:
-        return NOT_AS_IT_SHOULD_BE
+        return CHECK_FAILED
     if arguments.mark:
         marked = entry.marked(mark(verdict, arguments.mark, _today()))
         say(f"saved: {marked.save(arguments.entries)}")
@@ -198,31 +199,31 @@ def reproduce_command(arguments: argparse.Namespace) -> int:
 
 
 def _add_remove(actions: Subparsers) -> None:
-    parser = actions.add_parser("remove", help="take an entry down, and log why")
+    parser = actions.add_parser("remove", help="take an entry down and log why")
     parser.set_defaults(function=remove_command)
     _add_entry(parser)
-    parser.add_argument("--why", required=True, metavar="TEXT", help="the reason, which stays public")
+    parser.add_argument("--why", required=True, metavar="TEXT", help="the reason; it stays public")
 
 
 def remove_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench leaderboard remove``."""
     entry = _find_entry(arguments)
     removal = remove_entry(entry, arguments.entries, arguments.why, _today())
-    say(f"taken down: {removal.id}", "build the table anew: vfm-isbench leaderboard csv")
+    say(f"taken down: {removal.id}", "rebuild the table: vfm-isbench leaderboard csv")
 
 
 def _add_entry(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("entry", metavar="ENTRY", help=f"its id, the name of its file without {ENDING}")
+    parser.add_argument("entry", metavar="ENTRY", help=f"id of the entry: its file name without {ENDING}")
     add_entries_option(parser)
 
 
 def _find_entry(arguments: argparse.Namespace) -> Entry:
-    """The entry of that id, if there is nothing wrong with its file."""
+    """Read the entry with the given id; fail if its file has findings."""
     files = {path.name.removesuffix(ENDING): path for path in entry_files(arguments.entries)}
     wanted = Path(arguments.entry).name.removesuffix(ENDING)
     if wanted not in files:
         there = ", ".join(map(printable, files)) or "none"
-        raise LeaderboardError(f"{arguments.entries} has no entry {printable(wanted)!r}; there are: {there}")
+        raise LeaderboardError(f"{arguments.entries} has no entry {printable(wanted)!r}; it has: {there}")
     checked = check_file(files[wanted])
     if checked.entry is None or checked.findings:
         raise LeaderboardError("\n".join(map(str, checked.findings)))
@@ -249,4 +250,4 @@ ACTIONS: tuple[Callable[[Any], None], ...] = (
     _add_reproduce,
     _add_remove,
 )
-"""What adds each action to the parser; one that stands in a module of its own is put here, too."""
+"""The functions that add the actions to the parser, including those from other modules."""

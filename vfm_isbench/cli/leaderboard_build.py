@@ -1,4 +1,4 @@
-"""``vfm-isbench leaderboard build``: the page, as one file that needs nothing else."""
+"""``vfm-isbench leaderboard build``: build the page as one self-contained file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SITE = Path("site")
 
 def add_build(actions: Subparsers) -> None:
     """Add the action."""
-    parser = actions.add_parser("build", help="build the page from the entries: one HTML file, readable offline")
+    parser = actions.add_parser("build", help="build the page from the entries: one HTML file that works offline")
     parser.set_defaults(function=build_command)
     add_entries_option(parser)
-    parser.add_argument("--output", type=Path, default=SITE, metavar="DIR", help=f"gets index.html (default: {SITE})")
+    parser.add_argument("--output", type=Path, default=SITE, metavar="DIR", help=f"for index.html (default: {SITE})")
 
 
 def build_command(arguments: argparse.Namespace) -> None:

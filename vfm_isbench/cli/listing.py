@@ -1,4 +1,4 @@
-"""``vfm-isbench list``: what can be named."""
+"""``vfm-isbench list``: list the names that other commands accept."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vfm_isbench.datasets import DATASET_PLUGINS, list_datasets
 from vfm_isbench.protocol import PRESETS
 from vfm_isbench.upsamplers import UPSAMPLER_PLUGINS, describe_loaders, list_upsamplers
 
-OF_OTHERS = {
-    "hub:OWNER/REPO[@COMMIT]:ENTRY": "any repository made for torch.hub, with --trust-remote-code",
+EXTERNAL_UPSAMPLERS = {
+    "hub:OWNER/REPO[@COMMIT]:ENTRY": "any repository for torch.hub, with --trust-remote-code",
     "hf:OWNER/NAME[@REVISION]": "a module pushed to the Hugging Face hub with its mixin",
-    "package.module:attribute": "your own; or path/to/file.py:attribute",
+    "package.module:attribute": "your own; also path/to/file.py:attribute",
 }
-"""What can be written for upsamplers that this library does not know."""
+"""How to name an upsampler that does not come with this library."""
 
 PLUGINS = {
     "backbones": BACKBONE_PLUGINS,
@@ -28,7 +28,7 @@ PLUGINS = {
 
 def add_list(commands: Subparsers) -> None:
     """Add the subcommand."""
-    listing = commands.add_parser("list", help="what can be named")
+    listing = commands.add_parser("list", help="list the names that other commands accept")
     listing.set_defaults(function=list_command)
     listing.add_argument("kind", choices=["protocols", "backbones", "upsamplers", "datasets", "click_encoders"])
 
@@ -39,11 +39,11 @@ def list_command(arguments: argparse.Namespace) -> None:
     own: dict[str, str] = {
         "protocols": lambda: {name: protocol.signature() for name, protocol in PRESETS.items()},
         "backbones": list_backbones,
-        "upsamplers": lambda: list_upsamplers() | describe_loaders() | OF_OTHERS,
+        "upsamplers": lambda: list_upsamplers() | describe_loaders() | EXTERNAL_UPSAMPLERS,
         "datasets": list_datasets,
         "click_encoders": list_click_encoders,
     }[kind]()
-    # Not a dictionary: a plugin that is refused because its name is built in has a line of its own.
+    # A list, not a dictionary: a plugin refused for using a built-in name still gets its own line.
     entries = [*own.items(), *(PLUGINS[kind].describe() if kind in PLUGINS else [])]
     width = max(len(name) for name, _ in entries)
     say(*(f"{name.ljust(width)}  {description}" for name, description in entries))

@@ -1,7 +1,7 @@
-"""The parser of all subcommands, and what happens to their errors.
+"""The parser of all subcommands, and the exit codes of their errors.
 
-Exit codes: 0 done, 2 wrong use or bad input, 3 results that must not be compared, 130 interrupted. A command that has
-more to say returns a code of its own; None stands for 0.
+Exit codes: 0 success, 2 wrong use or bad input, 3 results that must not be compared, 130 interrupted. A command may
+return other codes of its own; None means 0.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from vfm_isbench.cli.run import add_run
 from vfm_isbench.cli.show import add_show
 from vfm_isbench.errors import IncomparableError, VfmIsbenchError, VfmIsbenchWarning
 
-GOES_ON = "the same command goes on where this one stopped"
-NOTHING_KEPT = "nothing was kept: with --output the same command would go on where it stopped"
+RESUMABLE = "run the same command again to resume"
+NOT_RESUMABLE = "nothing was saved; with --output, the same command could resume"
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands."""
     parser = argparse.ArgumentParser(
         prog="vfm-isbench",
-        description="How good is my feature upsampler? A benchmark by interactive segmentation.",
+        description="How good is my feature upsampler? A benchmark based on interactive segmentation.",
         epilog="Start with: vfm-isbench run bilinear",
     )
     parser.add_argument("--version", action="version", version=f"vfm-isbench {__version__}")
@@ -75,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"vfm-isbench: {error}\n")
             return INCOMPARABLE if isinstance(error, IncomparableError) else BAD_INPUT
         except KeyboardInterrupt:
-            is_kept = parsed.command != "eval" or parsed.output
-            sys.stderr.write(f"interrupted; {GOES_ON if is_kept else NOTHING_KEPT}\n")
+            is_saved = parsed.command != "eval" or parsed.output
+            sys.stderr.write(f"interrupted; {RESUMABLE if is_saved else NOT_RESUMABLE}\n")
             return INTERRUPTED
     return OK if code is None else code
 

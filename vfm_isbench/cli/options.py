@@ -1,4 +1,4 @@
-"""What several subcommands share: the options that make a protocol, load an upsampler and open data."""
+"""Options and helpers that several subcommands share."""
 
 from __future__ import annotations
 
@@ -13,54 +13,55 @@ from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.leaderboard.board import ENTRIES
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES
+from vfm_isbench.storage import atomic
 from vfm_isbench.upsamplers import LoadOptions
 
 UPSAMPLER_HELP = (
-    "built-in name, name of a plugin, loftup:NAME, featup:NAME, lift:FILE, hub:OWNER/REPO:ENTRY, hf:OWNER/NAME, "
+    "built-in name, plugin name, loftup:NAME, featup:NAME, lift:FILE, hub:OWNER/REPO:ENTRY, hf:OWNER/NAME, "
     "package.module:attribute, or path/to/file.py:attribute"
 )
 
 OK, BAD_INPUT, INCOMPARABLE, INTERRUPTED = 0, 2, 3, 130
-"""Exit codes of all commands; ``regress`` has two more for its verdicts."""
+"""Exit codes of all commands; ``regress`` has two more, for its verdicts."""
 
-EARLY_STOP = (80, 85, 90)
-"""IoUs in percent of ``--stop-at-iou`` alone: those of the standard table."""
+STOP_AT_IOU = (80, 85, 90)
+"""What ``--stop-at-iou`` means without values, in percent: the IoUs of the standard table."""
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def say(*lines: str) -> None:
-    """Write lines to the standard output."""
+    """Print lines to standard output."""
     sys.stdout.write("\n".join(lines) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file, and the folder it lies in.
+    """Write a text file, and create its folder if needed.
 
     Raises:
         ResultError: if it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        atomic.write_text(path, text)
     except OSError as error:
         raise ResultError(f"{path} cannot be written: {error}") from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file of JSON; see :func:`write_text`."""
+    """Write a JSON file; see :func:`write_text`."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def add_statistics_options(parser: argparse.ArgumentParser, of: str) -> None:
-    """``--confidence`` (of what, is said by the command), ``--resamples`` and ``--json``."""
+    """``--confidence``, ``--resamples`` and ``--json``; ``of`` says what the confidence is of."""
     parser.add_argument(
-        "--confidence", type=float, default=CONFIDENCE, metavar="C", help=f"{of} (default: {CONFIDENCE})"
+        "--confidence", type=float, default=CONFIDENCE, metavar="C", help=f"confidence {of} (default: {CONFIDENCE})"
     )
     parser.add_argument(
-        "--resamples", type=int, default=RESAMPLES, metavar="N", help=f"of the bootstrap (default: {RESAMPLES})"
+        "--resamples", type=int, default=RESAMPLES, metavar="N", help=f"bootstrap resamples (default: {RESAMPLES})"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
 
 
 def add_entries_option(parser: argparse.ArgumentParser) -> None:
@@ -76,46 +77,66 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_loading_options(parser: argparse.ArgumentParser) -> None:
-    """What :func:`load_options` reads."""
+    """Add the options that :func:`load_options` reads."""
     parser.add_argument(
         "--upsampler-weights", type=Path, metavar="PATH", help="file or folder with the upsampler's weights"
     )
     parser.add_argument(
-        "--trust-remote-code", action="store_true", help="let hub:… and hf:… fetch and run code of other repositories"
+        "--trust-remote-code", action="store_true", help="let hub:… and hf:… download and run code from a repository"
     )
 
 
+def add_data_root_option(parser: argparse.ArgumentParser) -> None:
+    """``--data-root``."""
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder with SBD/, GrabCut/, Berkeley/, DAVIS/")
+
+
+def add_backbone_weights_option(parser: argparse.ArgumentParser) -> None:
+    """``--backbone-weights``."""
+    parser.add_argument(
+        "--backbone-weights", type=Path, metavar="PATH", help="file or folder with the backbone's weights"
+    )
+
+
+def add_replacement_options(parser: argparse.ArgumentParser) -> None:
+    """Add what can replace parts of a checkpoint, and ``--device``."""
+    parser.add_argument(
+        "--upsampler", metavar="UPSAMPLER", help=f"replaces the checkpoint's own upsampler: {UPSAMPLER_HELP}"
+    )
+    add_loading_options(parser)
+    add_backbone_weights_option(parser)
+    add_device_option(parser)
+
+
 def load_options(arguments: argparse.Namespace) -> LoadOptions:
-    """How the upsampler may be loaded."""
+    """How to load the upsampler."""
     return LoadOptions(weights=arguments.upsampler_weights, trust_remote_code=arguments.trust_remote_code)
 
 
 def add_speed_options(parser: argparse.ArgumentParser) -> None:
-    """What :func:`speed_from` reads."""
-    group = parser.add_argument_group("speed", "how a number is computed, never which one")
+    """Add the options that :func:`speed_from` reads."""
+    group = parser.add_argument_group("speed", "how numbers are computed, never which ones")
     group.add_argument(
         "--stop-at-iou",
-        "--early-stop",  # its name until 0.3
+        "--early-stop",  # still accepted
         type=int,
         nargs="*",
         metavar="IOU",
-        help="give an object no more clicks once it has reached these IoUs in %% (alone: 80 85 90); NoC and IoU@1 stay "
-        "the same, later IoUs are missing, and the result is not ranked",
+        help="stop clicking an object once it has reached all these IoUs, in %% (without values: 80 85 90); NoC and "
+        "IoU@1 stay the same, later IoUs are missing, and the result is not ranked",
     )
     group.add_argument(
         "--precision",
         choices=get_args(Precision),
         default="float32",
-        help="arithmetic of the network; anything but float32 changes numbers a little, and is not ranked",
+        help="arithmetic of the network; anything but float32 changes numbers slightly, and is not ranked",
     )
-    group.add_argument("--objects-at-once", type=int, metavar="N", help="objects in one pass (default: 1, on CUDA 8)")
-    group.add_argument(
-        "--feature-cache", type=Path, metavar="DIR", help="keep backbone features there for further runs"
-    )
+    group.add_argument("--objects-at-once", type=int, metavar="N", help="objects per pass (default: 8 on CUDA, else 1)")
+    group.add_argument("--feature-cache", type=Path, metavar="DIR", help="cache backbone features there for later runs")
     group.add_argument(
         "--no-shortcut",
         action="store_true",
-        help="run the whole network for every click, as a check (of a probe that is trained already: in evaluation)",
+        help="run the whole network for every click, as a check (does not retrain a probe that is already trained)",
     )
 
 
@@ -123,7 +144,7 @@ def speed_from(arguments: argparse.Namespace) -> Speed:
     """The speed settings."""
     stop = arguments.stop_at_iou
     return Speed(
-        stop_at_iou=None if stop is None else tuple(stop) or EARLY_STOP,
+        stop_at_iou=None if stop is None else tuple(stop) or STOP_AT_IOU,
         precision=arguments.precision,
         objects_at_once=arguments.objects_at_once,
         feature_cache=arguments.feature_cache,
@@ -132,26 +153,26 @@ def speed_from(arguments: argparse.Namespace) -> Speed:
 
 
 def add_protocol_options(parser: argparse.ArgumentParser) -> None:
-    """What :func:`protocol_from` reads."""
+    """Add the options that :func:`protocol_from` reads."""
     parser.add_argument("--protocol", default="demo", metavar="NAME", help=f"{', '.join(PRESETS)} (default: demo)")
     parser.add_argument("--backbone", metavar="NAME", help="see: vfm-isbench list backbones")
     parser.add_argument("--click-encoder", metavar="NAME", help="see: vfm-isbench list click_encoders")
     parser.add_argument("--injection", metavar="NAME", help="early, late or pre_upsampler")
     parser.add_argument("--head", metavar="NAME", help="conv or linear")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of weights and training draws")
-    parser.add_argument("--epochs", type=int, metavar="N", help="epochs of training")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of the initial weights and of training")
+    parser.add_argument("--epochs", type=int, metavar="N", help="training epochs")
     parser.add_argument("--limit", type=int, metavar="N", help="evaluate only the first N objects of each test set")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="any other field of the protocol, value as JSON or text; may be repeated",
+        help="set any other protocol field; VALUE is JSON or text; may be repeated",
     )
 
 
 def protocol_from(arguments: argparse.Namespace) -> Protocol:
-    """The preset named, with the fields given on the command line."""
+    """The chosen preset, with the fields set on the command line."""
     changes = {
         "backbone": arguments.backbone,
         "click_encoder": arguments.click_encoder,
@@ -170,7 +191,7 @@ def protocol_from(arguments: argparse.Namespace) -> Protocol:
 def _field_and_value(text: str) -> tuple[str, Any]:
     field, equals, value = text.partition("=")
     if not equals:
-        raise ProtocolError(f"--set {text!r} sets nothing; expected FIELD=VALUE, as in --set disk_radius=3")
+        raise ProtocolError(f"--set got {text!r}; expected FIELD=VALUE, for example --set disk_radius=3")
     try:
         return field, json.loads(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""``vfm-isbench plot``: pictures of results."""
+"""``vfm-isbench plot``: draw results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_plot(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "plot",
         help="draw results: IoU over clicks, histogram of clicks needed, one upsampler against another",
-        description="Draws results. Those that differ in nothing but the training seed are drawn as one.",
+        description="Draws results. Results that differ only in the training seed are drawn as one.",
     )
     parser.set_defaults(function=plot_command)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT", help="result.json, or a run folder")
@@ -30,19 +30,19 @@ def add_plot(commands: Subparsers) -> None:
         "--picture",
         choices=PICTURES,
         action="append",
-        help="curves, noc, or scatter (of two upsamplers); may be repeated (default: all that can be drawn)",
+        help="curves, noc or scatter (needs two upsamplers); may be repeated (default: all that can be drawn)",
     )
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="data sets to draw (default: all)")
     parser.add_argument("--percent", type=int, default=90, metavar="P", help="IoU in %% of the histogram (default: 90)")
     parser.add_argument(
-        "--score", metavar="SCORE", help="of the scatter: noc80, noc90, iou@1, iou@5, … (default: noc of --percent)"
+        "--score", metavar="SCORE", help="of the scatter: noc80, noc90, iou@1, iou@5, … (default: noc at --percent)"
     )
     add_output_options(parser, "PNG and SVG")
 
 
 def plot_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench plot``."""
-    # Here, not above: matplotlib is an optional package, and no other command needs it.
+    # Imported here because matplotlib is optional, and most commands do not need it.
     from vfm_isbench.viz import group_by_seed, iou_curves, noc_histogram, object_scatter
 
     results = [load_result(path) for path in arguments.results]
@@ -61,13 +61,12 @@ def plot_command(arguments: argparse.Namespace) -> None:
     }
     wanted = arguments.picture or [name for name in PICTURES if name != "scatter" or len(series) == 2]
     if "scatter" in wanted and len(series) != 2:
-        raise PictureError(
-            f"a scatter compares two upsamplers, but there are {len(series)}: {', '.join(one.label for one in series)}"
-        )
+        labels = ", ".join(group.label for group in series)
+        raise PictureError(f"a scatter compares two upsamplers, but there are {len(series)}: {labels}")
     if is_file(arguments.output) and len(wanted) > 1:
         raise PictureError(
-            f"{arguments.output} is one file, but {len(wanted)} pictures are to be drawn; name one as --picture NAME, "
-            "or a folder as --output DIR"
+            f"{arguments.output} is one file, but there are {len(wanted)} pictures to draw; choose one with "
+            "--picture NAME, or give a folder with --output DIR"
         )
     signatures = "\n".join(result.signature() for result in results)
     for name in dict.fromkeys(wanted):
@@ -76,7 +75,7 @@ def plot_command(arguments: argparse.Namespace) -> None:
 
 
 def is_file(output: Path) -> bool:
-    """Whether a file is meant, not a folder."""
+    """Whether a path means a file rather than a folder."""
     from vfm_isbench.viz import FORMATS
 
     return output.suffix.lower().removeprefix(".") in FORMATS and not output.is_dir()
@@ -89,7 +88,7 @@ def save(
     description: str,
     formats: Sequence[str] = ("png", "svg"),
 ) -> None:
-    """Write a figure to the file meant, or to a folder in several formats, and say where it is."""
+    """Save a figure to the given file, or to the given folder in several formats, and print where."""
     from vfm_isbench.viz import save_figure
 
     output = arguments.output
@@ -105,6 +104,6 @@ def add_output_options(parser: argparse.ArgumentParser, formats: str) -> None:
         type=Path,
         default=Path("plots"),
         metavar="PATH",
-        help=f"folder, for {formats}; or one file, .png, .svg or .pdf (default: plots)",
+        help=f"folder for {formats}, or one .png, .svg or .pdf file (default: plots)",
     )
     parser.add_argument("--dpi", type=int, default=200, metavar="N", help="dots per inch of a PNG (default: 200)")

@@ -18,14 +18,14 @@ CODES = "exit codes: 0 pass, 1 regression, 2 wrong use or a bad file, 3 incompar
 def add_regress(commands: Subparsers) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
-        "regress", help="judge whether an upsampler got worse than a baseline, with exit codes", epilog=CODES
+        "regress", help="test whether an upsampler got worse than a baseline; the exit code says so", epilog=CODES
     )
     parser.set_defaults(function=regress_command)
     parser.add_argument(
         "results", nargs="+", type=Path, metavar="RESULT", help="result.json or run folder, one per seed"
     )
     parser.add_argument(
-        "--baseline", nargs="+", type=Path, required=True, metavar="RESULT", help="what to hold it against, likewise"
+        "--baseline", nargs="+", type=Path, required=True, metavar="RESULT", help="what to compare with, one per seed"
     )
     parser.add_argument("--metric", default="noc90", help="noc80, noc85, noc90, iou_at_K, mean_iou (default: noc90)")
     parser.add_argument(
@@ -33,14 +33,12 @@ def add_regress(commands: Subparsers) -> None:
         type=float,
         default=MARGIN,
         metavar="M",
-        help=f"worsening to let pass: clicks for NoC, IoU in [0, 1] otherwise (default: {MARGIN})",
+        help=f"worsening to tolerate, in clicks for NoC and in IoU (0 to 1) otherwise (default: {MARGIN})",
     )
-    parser.add_argument(
-        "--dataset", metavar="NAME", help="judge by this data set only (default: all of the baseline's)"
-    )
+    parser.add_argument("--dataset", metavar="NAME", help="judge only this data set (default: all of the baseline's)")
     add_statistics_options(parser, "of each one-sided bound")
     parser.add_argument(
-        "--summary", type=Path, metavar="FILE", help="write the verdict as Markdown; also to $GITHUB_STEP_SUMMARY"
+        "--summary", type=Path, metavar="FILE", help="write the verdict as Markdown; $GITHUB_STEP_SUMMARY gets it too"
     )
 
 
@@ -50,7 +48,7 @@ def regress_command(arguments: argparse.Namespace) -> int:
         return _judged(arguments)
     except VfmIsbenchError:
         raise
-    except Exception:  # Python's own code for it would be 1, which is a verdict here.
+    except Exception:  # Python would exit with 1, which means a regression here.
         traceback.print_exc()
         return BAD_INPUT
 

@@ -10,6 +10,8 @@ from vfm_isbench.benchmark import Benchmark
 from vfm_isbench.cli.options import (
     UPSAMPLER_HELP,
     Subparsers,
+    add_backbone_weights_option,
+    add_data_root_option,
     add_device_option,
     add_loading_options,
     add_protocol_options,
@@ -24,19 +26,19 @@ from vfm_isbench.protocol import Protocol
 
 def add_run(commands: Subparsers) -> None:
     """Add the subcommand."""
-    run = commands.add_parser("run", help="train and evaluate an upsampler, print the standard table")
+    run = commands.add_parser("run", help="train and evaluate an upsampler and print the standard table")
     run.set_defaults(function=run_command)
     run.add_argument("upsampler", metavar="UPSAMPLER", help=UPSAMPLER_HELP)
-    run.add_argument("--name", help="what the table calls it (default: its own name)")
+    run.add_argument("--name", help="name of the upsampler in the table (default: its own)")
     add_protocol_options(run)
     run.add_argument("--datasets", nargs="+", metavar="NAME", help="test sets to evaluate (default: the protocol's)")
-    run.add_argument("--data-root", type=Path, metavar="DIR", help="folder with SBD/, GrabCut/, Berkeley/, DAVIS/")
-    run.add_argument("--backbone-weights", type=Path, metavar="PATH", help="file or folder with the backbone's weights")
+    add_data_root_option(run)
+    add_backbone_weights_option(run)
     add_loading_options(run)
     add_device_option(run)
     run.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare training samples")
     run.add_argument("--output", type=Path, metavar="DIR", help="run folder (default: runs/UPSAMPLER-PROTOCOL-seedN)")
-    run.add_argument("--overwrite", action="store_true", help="give up another run found in the run folder")
+    run.add_argument("--overwrite", action="store_true", help="discard a different run found in the run folder")
     add_speed_options(run)
     run.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -63,5 +65,5 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 
 def default_output(upsampler: str, protocol: Protocol) -> Path:
-    """Run folder where none was named."""
+    """The run folder if none is given."""
     return Path("runs") / re.sub(r"[^\w.-]+", "-", f"{upsampler}-{protocol.name}-seed{protocol.seed}")

@@ -1,4 +1,4 @@
-"""``vfm-isbench show``: a contact sheet of the worst objects of a result, or of others."""
+"""``vfm-isbench show``: draw a contact sheet of the worst or of other objects of a result."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 import re
 from pathlib import Path
 
-from vfm_isbench.cli.options import UPSAMPLER_HELP, Subparsers, add_device_option, add_loading_options, load_options
+from vfm_isbench.cli.options import Subparsers, add_data_root_option, add_replacement_options, load_options
 from vfm_isbench.cli.plot import add_output_options, save
 from vfm_isbench.datasets import open_dataset
 from vfm_isbench.errors import PictureError
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.results import Result, load_result
-from vfm_isbench.runs.checkpoints import LoadedCheckpoint, load_trained
+from vfm_isbench.runs import TrainedProbe, load_trained
 
 _WORST = 8
 
@@ -22,34 +22,29 @@ def add_show(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "show",
         help="draw objects of a result: clicks, prediction, errors",
-        description="Draws objects of a result with their clicks. A result keeps no predictions: they are made again "
-        "from the recorded clicks by the checkpoint beside it.",
+        description="Draws objects of a result with their clicks. A result stores no predictions; its checkpoint "
+        "recomputes them from the recorded clicks.",
     )
     parser.set_defaults(function=show_command)
     parser.add_argument("result", type=Path, metavar="RESULT", help="result.json, or a run folder")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--worst", type=int, metavar="N", help=f"the N worst by NoC90, then by IoU (default: {_WORST})")
     which.add_argument("--best", type=int, metavar="N", help="the N best")
-    which.add_argument("--objects", nargs="+", metavar="ID", help="those named, as IMAGE or IMAGE:INSTANCE")
-    parser.add_argument("--dataset", metavar="NAME", help="data set (default: the first of the result)")
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder with SBD/, GrabCut/, Berkeley/, DAVIS/")
-    parser.add_argument("--click", type=int, metavar="K", help="show them after click K (default: after the last)")
+    which.add_argument("--objects", nargs="+", metavar="ID", help="these objects, each as IMAGE or IMAGE:INSTANCE")
+    parser.add_argument("--dataset", metavar="NAME", help="data set (default: the result's first)")
+    add_data_root_option(parser)
+    parser.add_argument("--click", type=int, metavar="K", help="show the objects after click K (default: the last)")
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="PATH", help="what predicts again (default: the one in the run folder)"
+        "--checkpoint", type=Path, metavar="PATH", help="recomputes the predictions (default: that of the run folder)"
     )
-    parser.add_argument("--no-replay", action="store_true", help="leave predictions out")
-    parser.add_argument(
-        "--upsampler", metavar="UPSAMPLER", help=f"use this instead of the checkpoint's own: {UPSAMPLER_HELP}"
-    )
-    add_loading_options(parser)
-    parser.add_argument("--backbone-weights", type=Path, metavar="PATH", help="file or folder with its weights")
-    add_device_option(parser)
+    parser.add_argument("--no-replay", action="store_true", help="do not show predictions")
+    add_replacement_options(parser)
     add_output_options(parser, "a PNG")
 
 
 def show_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench show``."""
-    # Here, not above: matplotlib is an optional package, and no other command needs it.
+    # Imported here because matplotlib is optional, and most commands do not need it.
     from vfm_isbench.inspection.replay import shown_objects
     from vfm_isbench.viz import best_objects, contact_sheet, find_objects, worst_objects
 
@@ -71,9 +66,9 @@ def show_command(arguments: argparse.Namespace) -> None:
     shown = shown_objects(
         chosen, dataset, result.protocol, probe=None if loaded is None else loaded.probe, click=arguments.click
     )
-    differing = sum(one.differs for one in shown)
+    differing = sum(object_.differs for object_ in shown)
     if differing:
-        remarks.append(f"{differing} of {len(shown)} predictions differ from those that were measured.")
+        remarks.append(f"{differing} of {len(shown)} predictions differ from the measured ones.")
     figure = contact_sheet(shown, title=_title(result, name, how, len(shown)), remarks=remarks)
     stem = re.sub(r"\W+", "-", f"{how}-{result.upsampler.get('name', 'unnamed')}-{name}").strip("-")[:80]
     save(figure, arguments, stem, result.signature(), formats=("png",))
@@ -86,14 +81,14 @@ def _title(result: Result, dataset: str, how: str, count: int) -> str:
     return f"{plain(result.upsampler.get('name', 'unnamed'))} on {plain(dataset)}: {what[how]}"
 
 
-def _predictor(arguments: argparse.Namespace) -> tuple[LoadedCheckpoint | None, list[str]]:
-    """What predicts again, if there is anything, and what the picture must say about that."""
+def _predictor(arguments: argparse.Namespace) -> tuple[TrainedProbe | None, list[str]]:
+    """The checkpoint that recomputes predictions, if any, and remarks about it for the picture."""
     if arguments.no_replay:
         return None, ["Predictions were left out."]
     folder = arguments.result if arguments.result.is_dir() else arguments.result.parent
     path = arguments.checkpoint or folder / "checkpoint.safetensors"
     if arguments.checkpoint is None and not path.is_file():
-        return None, ["No predictions: there is no checkpoint beside the result (--checkpoint PATH names one)."]
+        return None, ["No predictions: there is no checkpoint beside the result (give one with --checkpoint PATH)."]
     loaded = load_trained(
         path,
         upsampler=arguments.upsampler,

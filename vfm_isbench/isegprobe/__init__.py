@@ -1,4 +1,4 @@
-"""Checkpoints of the reference implementation, iSegProbe: read, assembled into probes, and written."""
+"""Read checkpoints of iSegProbe, the reference implementation, build probes from them, and write them."""
 
 from vfm_isbench.isegprobe.assemble import assemble_reference
 from vfm_isbench.isegprobe.checkpoint import ReferenceCheckpoint, is_reference, protocol_of, read_reference

@@ -1,4 +1,4 @@
-"""From a checkpoint of iSegProbe to a probe of this library."""
+"""Build a probe from a checkpoint of iSegProbe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vfm_isbench.backbones.dinov2 import build_dinov2
 from vfm_isbench.errors import RunError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.isegprobe.checkpoint import PREFIXES, ReferenceCheckpoint, protocol_of, read_backbone
 from vfm_isbench.probe import Probe, build_probe
-from vfm_isbench.upsamplers import UPSAMPLERS, Upsampler
+from vfm_isbench.upsamplers import UPSAMPLERS, LoadedUpsampler, Upsampler
 from vfm_isbench.upsamplers.published.checkpoint_keys import load_exactly
 from vfm_isbench.upsamplers.published.featup import featup_from_state_dict
 from vfm_isbench.upsamplers.published.lift import lift_from_state_dict
@@ -23,7 +23,7 @@ from vfm_isbench.upsamplers.published.loftup import loftup_from_state_dict
 
 _PRETRAINED: dict[str, Callable[[Mapping[str, Tensor], str], Upsampler]] = {
     "lift": lift_from_state_dict,
-    # iSegProbe takes the JBU stack out of FeatUp's model and leaves the channel norm before it behind.
+    # iSegProbe takes only the JBU stack from FeatUp's model, without the channel norm in front of it.
     "featup": functools.partial(featup_from_state_dict, channel_norm=False),
     "loftup": loftup_from_state_dict,
 }
@@ -32,26 +32,26 @@ _SPEC_EXAMPLES = {
     "featup": "featup:dinov2?norm=false or featup:FILE?norm=false",
     "loftup": "loftup:dinov2s or loftup:FILE",
 }
-_WITHOUT_NORM_EXAMPLE = "featup:FILE with the file from the folder no_norm/ of FeatUp's weights, as use_norm was False"
+_WITHOUT_NORM_EXAMPLE = "featup:FILE with the file in no_norm/ of FeatUp's weights, because use_norm was False"
 
 
 def assemble_reference(
-    checkpoint: ReferenceCheckpoint, *, backbone_weights: Path | None = None, upsampler: Upsampler | None = None
+    checkpoint: ReferenceCheckpoint, *, backbone_weights: Path | None = None, upsampler: LoadedUpsampler | None = None
 ) -> Probe:
-    """Build the probe of a checkpoint: its click encoder and head, around the frozen parts.
+    """Build the probe of a checkpoint: its click encoder and head around the frozen backbone and upsampler.
 
     Args:
         checkpoint: See :func:`vfm_isbench.isegprobe.read_reference`.
-        backbone_weights: Where the backbone comes from if the checkpoint leaves it out: a weights file of DINOv2 in the
-            official layout or timm's, a folder with one, or a whole model in iSegProbe's layout; None for the hub.
-        upsampler: Takes the place of the checkpoint's own upsampler.
+        backbone_weights: Where to get the backbone if the checkpoint lacks it: a DINOv2 weights file in the official
+            layout or timm's, a folder with such a file, or a whole model in iSegProbe's layout; None uses the hub.
+        upsampler: Replaces the checkpoint's own upsampler.
 
     Returns:
         The probe, in eval mode.
 
     Raises:
-        RunError: if the checkpoint's upsampler has weights, and they are neither in the file nor given.
-        WeightsError: if weights are missing, or do not fit exactly.
+        RunError: if the checkpoint's upsampler needs weights, but they are neither in the file nor given.
+        WeightsError: if weights are missing or do not fit exactly.
     """
     backbone = _backbone(checkpoint, backbone_weights)
     probe = build_probe(protocol_of(checkpoint), backbone, _upsampler(checkpoint) if upsampler is None else upsampler)
@@ -70,7 +70,7 @@ def _backbone(checkpoint: ReferenceCheckpoint, weights: Path | None) -> Backbone
     if own:
         if weights is not None:
             warnings.warn(
-                f"{source} holds its backbone; the backbone weights given, {weights}, are not used",
+                f"{source} contains its backbone; the given backbone weights, {weights}, are not used",
                 VfmIsbenchWarning,
                 stacklevel=3,
             )
@@ -82,14 +82,14 @@ def _backbone(checkpoint: ReferenceCheckpoint, weights: Path | None) -> Backbone
         backbone = load_backbone(model.backbone, model.image_size, weights=weights)
     else:
         raise RunError(
-            f"{source} holds no backbone, and there is none published of its width {model.width}"
-            + (f"; {weights} is no file" if weights is not None else "")
-            + ". Give its weights as a file: backbone_weights=… (command line: --backbone-weights)"
+            f"{source} contains no backbone, and no published one has its {model.channels} channels"
+            + (f"; {weights} is not a file" if weights is not None else "")
+            + ". Give a weights file: backbone_weights=… (command line: --backbone-weights)"
         )
-    if (backbone.channels, backbone.patch_size) != (model.width, model.patch_size):
+    if (backbone.channels, backbone.patch_size) != (model.channels, model.patch_size):
         raise WeightsError(
-            f"{source if own else weights} holds a backbone of width {backbone.channels} and patch size "
-            f"{backbone.patch_size}; {source} was trained on one of width {model.width} and patch size "
+            f"the backbone in {source if own else weights} has {backbone.channels} channels and patch size "
+            f"{backbone.patch_size}; {source} was trained with {model.channels} channels and patch size "
             f"{model.patch_size}"
         )
     return backbone
@@ -104,7 +104,7 @@ def _upsampler(checkpoint: ReferenceCheckpoint) -> Upsampler:
         if name == "featup" and not checkpoint.model.featup_norm:
             example = _WITHOUT_NORM_EXAMPLE
         raise RunError(
-            f"{checkpoint.source} was trained with the upsampler {name!r} and leaves out its weights; give it as "
+            f"{checkpoint.source} was trained with the upsampler {name!r} but lacks its weights; give the upsampler as "
             f"upsampler=… (command line: --upsampler SPEC, for example {example})"
         )
     upsampler: Any = _PRETRAINED[name](tensors, str(checkpoint.source))

@@ -1,4 +1,4 @@
-"""Checkpoints of iSegProbe: its own ``.pth``, and the same tensors as safetensors with a description in the header."""
+"""Read checkpoints of iSegProbe: its ``.pth`` files, or safetensors with the architecture in the header."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vfm_isbench.upsamplers.published.checkpoint_keys import some_keys, without_
 
 MODEL_CLASS = "core.model.iseg_probe_model.iSegProbeModel"
 OWN_NOTES = "vfm_isbench"
-"""Key beside ``class`` and ``params`` under which our export keeps what iSegProbe has no place for."""
+"""Key next to ``class`` and ``params`` where our export stores what iSegProbe has no field for."""
 
 PREFIXES = {
     "click_encoder": "embed_coords.",
@@ -30,7 +30,7 @@ PREFIXES = {
     "backbone": "backbone.model.",
     "upsampler": "upsampler.",
 }
-"""What the keys of each part's tensors begin with."""
+"""The prefix of each part's tensor keys."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,8 +40,8 @@ class ReferenceCheckpoint:
     Attributes:
         source: The file.
         model: Its architecture.
-        tensors: ``click_encoder``, ``head``, ``backbone`` and ``upsampler``, each its tensors by key without the part's
-            prefix; the last two are empty where the file leaves out frozen parts, as it usually does.
+        tensors: The tensors of ``click_encoder``, ``head``, ``backbone`` and ``upsampler``, by key without the part's
+            prefix. The last two are empty if the file omits the frozen parts, as most files do.
     """
 
     source: Path
@@ -50,24 +50,24 @@ class ReferenceCheckpoint:
 
 
 def is_reference(path: Path) -> bool:
-    """Whether a file is meant to be of iSegProbe, rather than one of this library's own checkpoints.
+    """Whether a file counts as a checkpoint of iSegProbe rather than one of this library.
 
-    Everything but safetensors is; a safetensors file is if its header has the key ``config``.
+    All files but safetensors do; a safetensors file does if its header has the key ``config``.
     """
     return path.suffix != ".safetensors" or (path.is_file() and "config" in _metadata(path))
 
 
 def read_reference(path: Path) -> ReferenceCheckpoint:
-    """Read a checkpoint of iSegProbe. Nothing named in it is imported or run.
+    """Read a checkpoint of iSegProbe without importing or running anything it names.
 
     Args:
-        path: ``.pth`` as iSegProbe saves it, {"state_dict", "config"}; or safetensors with the architecture as JSON in
-            the metadata key ``config``.
+        path: A ``.pth`` file as iSegProbe saves it, {"state_dict", "config"}, or safetensors with the architecture as
+            JSON under the metadata key ``config``.
 
     Raises:
-        RunError: if it is another kind of file, or asks for something this library does not have: the message names
+        RunError: if it is another kind of file, or a field asks for something this library lacks; the message names
             the field.
-        WeightsError: if the file is missing or broken, or holds tensors of unknown parts.
+        WeightsError: if the file is missing or broken, or contains tensors of unknown parts.
 
     Source: repository havrylovv/iSegProbe, core/utils/serialization.py and core/utils/misc.py.
     """
@@ -76,15 +76,15 @@ def read_reference(path: Path) -> ReferenceCheckpoint:
         return ReferenceCheckpoint(path, _described(path, _metadata(path)), _by_part(tensors, path))
     content = read_torch_file(path)
     if not isinstance(content, dict) or not {"state_dict", "config"} <= content.keys():
-        raise RunError(f"{path} is no checkpoint of iSegProbe: expected a dictionary with state_dict and config")
+        raise RunError(f"{path} is not a checkpoint of iSegProbe: expected a dictionary with state_dict and config")
     return ReferenceCheckpoint(path, _configured(path, content["config"]), _by_part(content["state_dict"], path))
 
 
 def read_backbone(path: Path) -> tuple[dict[str, Tensor], int | None]:
-    """Read a backbone's tensors from a file of its own, or out of a whole model in iSegProbe's layout.
+    """Read a backbone's tensors from a file with only the backbone, or from a whole model in iSegProbe's layout.
 
     Returns:
-        The tensors by key without prefix, and the attention heads where a model's architecture tells them.
+        The tensors by key without prefix, and the number of attention heads if the model's architecture gives it.
     """
     state = without_module_prefix(read_state_dict(path))
     prefix = PREFIXES["backbone"]
@@ -98,7 +98,7 @@ def read_backbone(path: Path) -> tuple[dict[str, Tensor], int | None]:
 
 
 def protocol_of(checkpoint: ReferenceCheckpoint) -> Protocol:
-    """The protocol a checkpoint was trained under: "reference", with every field that its architecture determines."""
+    """The protocol a checkpoint was trained with: "reference", with the fields that its architecture determines."""
     return checkpoint.model.protocol()
 
 
@@ -114,9 +114,11 @@ def _described(path: Path, metadata: Mapping[str, str]) -> ReferenceModel:
     try:
         description = json.loads(metadata.get("config", "null"))
     except json.JSONDecodeError as error:
-        raise RunError(f"{path}: the metadata key config is no JSON: {error}") from error
+        raise RunError(f"{path}: the metadata key config is not JSON: {error}") from error
     if not isinstance(description, dict):
-        raise RunError(f"{path} is no model of iSegProbe: expected its architecture as JSON in the metadata key config")
+        raise RunError(
+            f"{path} is not a model of iSegProbe: expected its architecture as JSON under the metadata key config"
+        )
     return model_of_description(description, path)
 
 
@@ -135,12 +137,12 @@ def _configured(path: Path, config: Any) -> ReferenceModel:
 
 def _by_part(tensors: Any, path: Path) -> dict[str, dict[str, Tensor]]:
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise WeightsError(f"{path}: its state_dict holds something else than tensors by name")
+        raise WeightsError(f"{path}: its state_dict contains something other than named tensors")
     tensors = without_module_prefix({str(key): value for key, value in tensors.items()})
     unknown = [key for key in tensors if not key.startswith(tuple(PREFIXES.values()))]
     if unknown:
         raise WeightsError(
-            f"{path} holds tensors of unknown parts: {some_keys(unknown)}. Known are those that begin with "
+            f"{path} contains tensors of unknown parts: {some_keys(unknown)}. Known prefixes are "
             f"{', '.join(PREFIXES.values())}"
         )
     return {

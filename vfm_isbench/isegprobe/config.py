@@ -1,4 +1,4 @@
-"""What a checkpoint of iSegProbe says about its model, in this library's terms."""
+"""The architecture described in a checkpoint of iSegProbe, translated to this library's terms."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from vfm_isbench.protocol.validation import ClickEncoderName, HeadName, Injectio
 
 ARCHITECTURE = "backbone_upsampler_head"
 BACKBONE = "dinov2_vits14"
-WIDTH = 384
+CHANNELS = 384
 INJECTIONS: dict[str, Injection] = {"before_backbone": "early", "after_backbone": "pre_upsampler"}
 CLICK_ENCODERS: dict[str, ClickEncoderName] = {"patchEmbed": "patch_embedding", "simple_vit": "simple_vit"}
 HEADS: dict[str, HeadName] = {"convhead": "conv", "linear": "linear"}
 UPSAMPLERS = {name: name for name in ("identity", "nearest", "bilinear", "bicubic", "lift", "loftup")} | {
-    # The first is iSegProbe's; the others are unmistakable, as the only joint bilateral upsampler there is FeatUp's.
+    # iSegProbe uses the first; the others can only mean FeatUp's, its one joint bilateral upsampler.
     name: "featup"
     for name in ("jbu_featup", "featup_jbu", "featup", "jbu")
 }
-"""Names of iSegProbe (core/model/upsamplers/__init__.py, core/model/heads/__init__.py, …) and of this library."""
+"""Names in iSegProbe (core/model/upsamplers/__init__.py, core/model/heads/__init__.py, …) and in this library."""
 
 PARAMETERS = frozenset(
     {"backbone_cfg", "head_cfg", "embed_coords_cfg", "neck_cfg", "upsampler_cfg", "save_cfg", "architecture"}
@@ -37,27 +37,27 @@ SIMPLE_VIT = {"depth": "depth", "heads": "heads", "head_width": "dim_head", "hid
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReferenceModel:
-    """Architecture of a model of iSegProbe. Its clicks come with the previous mask, and as disks, always.
+    """Architecture of a model of iSegProbe; its clicks are always disks, together with the previous mask.
 
     Attributes:
         backbone: Name, see :func:`backbone_name`.
-        backbone_heads: Attention heads of the backbone; None where the file does not say.
-        width: Channels of features and click tokens.
-        patch_size: Patch side in pixels.
+        backbone_heads: Attention heads of the backbone; None if the file does not say.
+        channels: Channels of features and click tokens.
+        patch_size: Side of a patch in pixels.
         image_size: Side of the network input in pixels.
         click_encoder: "patch_embedding" or "simple_vit".
         simple_vit: ``depth``, ``heads``, ``head_width`` and ``hidden`` of a SimpleViT; empty for a patch embedding.
         injection: Where click tokens are added.
         head: "conv" or "linear".
-        head_layers: 3×3 convolutions of the conv head; 0 of the linear one.
+        head_layers: Number of 3×3 convolutions in the conv head; 0 for the linear head.
         upsampler: "identity", "nearest", "bilinear", "bicubic", "lift", "featup" or "loftup".
-        featup_norm: Whether FeatUp's weights were trained behind its channel norm; where not, they are others.
+        featup_norm: Whether the weights of FeatUp were trained with its channel norm in front.
         disk_radius: Radius of click disks in pixels.
     """
 
     backbone: str
     backbone_heads: int | None = None
-    width: int
+    channels: int
     patch_size: int
     image_size: int
     click_encoder: ClickEncoderName
@@ -85,9 +85,9 @@ class ReferenceModel:
         )
 
 
-def backbone_name(width: int) -> str:
-    """Name of a DINOv2 of that width: iSegProbe knows ViT-S/14 only; small ones for tests are told apart by width."""
-    return BACKBONE if width == WIDTH else f"dinov2_width{width}"
+def backbone_name(channels: int) -> str:
+    """Name of a DINOv2 with so many channels: iSegProbe has only ViT-S/14, and our tests use smaller ones."""
+    return BACKBONE if channels == CHANNELS else f"dinov2_width{channels}"
 
 
 def model_of_parameters(parameters: Mapping[str, Any], source: Path) -> ReferenceModel:
@@ -98,12 +98,39 @@ def model_of_parameters(parameters: Mapping[str, Any], source: Path) -> Referenc
         source: The checkpoint, for messages.
 
     Raises:
-        RunError: if one of them is missing, or asks for what this library does not have.
+        RunError: if a parameter is missing, or asks for something this library lacks.
     """
     top = Section(source, parameters, "")
+    _check_fixed(top, parameters)
+    backbone = top.section("backbone_cfg")
+    backbone.choice("type", {"dinov2": None})
+    backbone.section("params").expect("arch", BACKBONE, default=BACKBONE)
+    encoder, head = top.section("embed_coords_cfg"), top.section("head_cfg")
+    click_encoder, sizes = encoder.choice("type", CLICK_ENCODERS), encoder.section("params")
+    sizes.expect("channels", 3, default=3)
+    channels = sizes.whole("embed_dim")
+    upsampler, featup_norm = _upsampler(top)
+    return ReferenceModel(
+        backbone=backbone_name(channels),
+        channels=channels,
+        patch_size=sizes.side("patch_size"),
+        image_size=sizes.side("img_size"),
+        click_encoder=click_encoder,
+        simple_vit=_simple_vit(click_encoder, sizes),
+        injection=backbone.section("params").choice("feats_injection_mode", INJECTIONS),
+        head=head.choice("type", HEADS),
+        head_layers=_head_layers(head.section("params"), head.choice("type", HEADS), channels),
+        upsampler=upsampler,
+        featup_norm=featup_norm,
+        disk_radius=top.positive("norm_radius", default=5),
+    )
+
+
+def _check_fixed(top: Section, parameters: Mapping[str, Any]) -> None:
+    """Refuse unknown parameters, and other values than the only one supported."""
     for name in parameters:
         if name not in PARAMETERS:
-            raise top.refusal(name, "a model without it; it is no parameter of the iSegProbe this library knows")
+            raise top.refusal(name, "a model without it; the iSegProbe this library knows has no such parameter")
     top.expect("architecture", ARCHITECTURE, default=ARCHITECTURE)
     top.expect("neck_cfg", None, default=None)
     top.expect("use_disks", True, default=False)
@@ -111,34 +138,16 @@ def model_of_parameters(parameters: Mapping[str, Any], source: Path) -> Referenc
     for name in ("with_aux_output", "use_rgb_conv", "use_leaky_relu"):
         top.expect(name, False, default=False)
     top.expect("norm_mean_std", ([*IMAGENET_MEAN], [*IMAGENET_STD]), default=([*IMAGENET_MEAN], [*IMAGENET_STD]))
-    backbone = top.section("backbone_cfg")
-    backbone.choice("type", {"dinov2": None})
-    backbone.section("params").expect("arch", BACKBONE, default=BACKBONE)
-    encoder, head = top.section("embed_coords_cfg"), top.section("head_cfg")
-    click_encoder, sizes = encoder.choice("type", CLICK_ENCODERS), encoder.section("params")
-    sizes.expect("channels", 3, default=3)
-    width = sizes.whole("embed_dim")
-    # What the absence of the upsampler's configuration means.
-    upsampler, featup_norm = "bilinear", True
-    if top.value("upsampler_cfg") is not None:
-        chosen = top.section("upsampler_cfg")
-        upsampler = chosen.choice("type", UPSAMPLERS)
-        if upsampler == "featup" and chosen.value("params") is not None:
-            featup_norm = chosen.section("params").value("use_norm") is not False
-    return ReferenceModel(
-        backbone=backbone_name(width),
-        width=width,
-        patch_size=sizes.side("patch_size"),
-        image_size=sizes.side("img_size"),
-        click_encoder=click_encoder,
-        simple_vit=_simple_vit(click_encoder, sizes),
-        injection=backbone.section("params").choice("feats_injection_mode", INJECTIONS),
-        head=head.choice("type", HEADS),
-        head_layers=_head_layers(head.section("params"), head.choice("type", HEADS), width),
-        upsampler=upsampler,
-        featup_norm=featup_norm,
-        disk_radius=top.positive("norm_radius", default=5),
-    )
+
+
+def _upsampler(top: Section) -> tuple[str, bool]:
+    """The upsampler's name, and whether FeatUp has its channel norm."""
+    if top.value("upsampler_cfg") is None:  # iSegProbe then uses bilinear
+        return "bilinear", True
+    chosen = top.section("upsampler_cfg")
+    name = chosen.choice("type", UPSAMPLERS)
+    has_params = name == "featup" and chosen.value("params") is not None
+    return name, not has_params or chosen.section("params").value("use_norm") is not False
 
 
 def model_of_description(description: Mapping[str, Any], source: Path) -> ReferenceModel:
@@ -156,22 +165,22 @@ def model_of_description(description: Mapping[str, Any], source: Path) -> Refere
     backbone.choice("type", {"dinov2": None})
     clicks.expect("previous_mask", True, default=True)
     encoder.expect("channels", 3, default=3)
-    width = backbone.whole("embed_dim")
-    encoder.expect("embed_dim", width, default=width)
-    encoder.expect("dim", width, default=width)
+    channels = backbone.whole("embed_dim")
+    encoder.expect("embed_dim", channels, default=channels)
+    encoder.expect("dim", channels, default=channels)
     click_encoder = top.choice("click_encoder", {name: name for name in CLICK_ENCODERS.values()})
     head = top.section("head").choice("type", {name: name for name in HEADS.values()})
     return ReferenceModel(
-        backbone=backbone_name(width),
+        backbone=backbone_name(channels),
         backbone_heads=backbone.whole("num_heads"),
-        width=width,
+        channels=channels,
         patch_size=encoder.side("patch_size"),
         image_size=encoder.side("image_size"),
         click_encoder=click_encoder,
         simple_vit=_simple_vit(click_encoder, encoder),
         injection=top.choice("injection", {"early": "early", "pre_upsampler": "pre_upsampler", "late": "late"}),
         head=head,
-        head_layers=_head_layers(top.section("head"), head, width),
+        head_layers=_head_layers(top.section("head"), head, channels),
         upsampler=top.choice("upsampler", UPSAMPLERS),
         disk_radius=clicks.positive("disk_radius", default=5),
     )
@@ -183,7 +192,7 @@ def _simple_vit(click_encoder: ClickEncoderName, sizes: Section) -> dict[str, in
     return {name: sizes.whole(theirs) for name, theirs in SIMPLE_VIT.items()}
 
 
-def _head_layers(sizes: Section, head: HeadName, width: int) -> int:
-    sizes.expect("in_channels", width, default=width)
+def _head_layers(sizes: Section, head: HeadName, channels: int) -> int:
+    sizes.expect("in_channels", channels, default=channels)
     sizes.expect("num_classes", 1, default=1)
     return sizes.whole("num_layers") if head == "conv" else 0
