@@ -99,6 +99,22 @@ def test_snippets_run(page, tmp_path, monkeypatch):
             printed = output.getvalue()
 
 
+def test_the_pages_of_the_book_lead_on_to_the_next_one():
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    book = [page for page in re.findall(r": (\S+\.md)$", nav, flags=re.MULTILINE) if not page.startswith("decisions/")]
+    assert book[-1] == "glossary.md"
+    for page, following in zip(book, book[1:], strict=False):
+        last = (DOCS / page).read_text(encoding="utf-8").rstrip().rpartition("\n\n")[2]
+        assert last.startswith("Next: ") and links(last)[0] == following, page
+
+
+def test_the_page_of_rooms_lists_every_room_and_no_other():
+    package = ROOT / "vfm_isbench"
+    rooms = {f"{file.parent.relative_to(package)}/" for file in package.rglob("*/__init__.py")}
+    listed = re.findall(r"^\| `(\S+/)` \|", (DOCS / "code.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert sorted(listed) == sorted(rooms)
+
+
 def test_the_helpers_see_what_they_should():
     text = (
         "See [a](b.md#c), [d](https://e.org), `vfm-isbench run f --seed 1` in `vfm_isbench/cli.py`.\n\n"
