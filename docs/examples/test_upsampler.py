@@ -1,6 +1,6 @@
-"""Tests of an upsampler: it keeps the contract, and it is not worse than the results kept in ``baseline/``.
+"""Tests that an upsampler keeps the contract and is not worse than the results in ``baseline/``.
 
-Copy beside the upsampler's other tests, and set the names in capitals. Takes some minutes for each seed.
+Copy this file beside the upsampler's other tests, and set the names in capitals. It takes some minutes per seed.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The documentation keeps up with the code: fields, links, paths, snippets and command lines."""
+"""The documentation agrees with the code: fields, links, paths, snippets and command lines."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from vfm_isbench.protocol import Protocol
 
 
 def protocol_tables() -> dict[str, str]:
-    """Field to value, as the tables of the protocol page have them."""
+    """Fields and values in the tables of the protocol page."""
     text = (DOCS / "protocol.md").read_text(encoding="utf-8")
     section = text[text.index("\n## Fields") : text.index("\n## Presets")]
     rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| .+ \|$", section, flags=re.MULTILINE)
-    assert len(rows) == len(dict(rows)), "a field stands in the tables twice"
+    assert len(rows) == len(dict(rows)), "a field is in the tables twice"
     return dict(rows)
 
 
@@ -43,7 +43,7 @@ def identify(page: Path) -> str:
 @pytest.fixture(params=PAGES, ids=identify)
 def page(request):
     if not request.param.is_file():
-        pytest.skip(f"{identify(request.param)} is not there")
+        pytest.skip(f"{identify(request.param)} does not exist")
     return request.param
 
 
@@ -51,7 +51,7 @@ def test_the_protocol_page_has_every_field_and_no_other():
     assert set(protocol_tables()) == {field.name for field in dataclasses.fields(Protocol)}
 
 
-def test_the_protocol_page_gives_the_values_of_the_paper_preset():
+def test_the_protocol_page_states_the_values_of_the_paper_preset():
     paper = Protocol.preset("paper")
     stated = {field: ast.literal_eval(value) for field, value in protocol_tables().items()}
     assert stated == {field: getattr(paper, field) for field in stated}
@@ -92,7 +92,7 @@ def test_snippets_run(page, tmp_path, monkeypatch):
             agrees = doctest.OutputChecker().check_output(fence.text, printed, doctest.ELLIPSIS)
             assert agrees, f"{where}: expected\n{fence.text}\ngot\n{printed}"
         elif fence.language == "python" and not NOT_RUN.fullmatch(fence.marker):
-            # Blank lines in front: the lines of a traceback, and of inspect.getsource, are those of the page.
+            # Leading blank lines give tracebacks and inspect.getsource the line numbers of the page.
             code = compile("\n" * (fence.line - 1) + fence.text, str(page), "exec")
             with contextlib.redirect_stdout(io.StringIO()) as output:
                 exec(code, names)
@@ -115,7 +115,7 @@ def test_the_page_of_rooms_lists_every_room_and_no_other():
     assert sorted(listed) == sorted(rooms)
 
 
-def test_the_helpers_see_what_they_should():
+def test_the_parsers_of_pages_find_what_they_should():
     text = (
         "See [a](b.md#c), [d](https://e.org), `vfm-isbench run f --seed 1` in `vfm_isbench/cli.py`.\n\n"
         "`vfm-isbench run` is `python` code.\n\n"

@@ -1,4 +1,4 @@
-"""The commands on the pages about comparisons are run as they stand there, with the demo protocol made tiny."""
+"""Runs the commands on the pages about comparisons unchanged, with a tiny demo protocol."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vfm_isbench.protocol import PRESETS
 
 
 def commands(page: str) -> list[list[str]]:
-    """Words of every line in the page's blocks of shell commands."""
+    """Words of every line in the page's shell blocks."""
     blocks = [fence.text for fence in fences((DOCS / page).read_text(encoding="utf-8")) if fence.language == "bash"]
     return [shlex.split(line) for block in blocks for line in block.splitlines()]
 
 
 def expanded(words: list[str]) -> list[str]:
-    """As a shell would: names of files for patterns."""
+    """Replace patterns by file names, as a shell does."""
     found = [sorted(glob.glob(word)) if "*" in word else [word] for word in words]  # noqa: PTH207
     assert all(found), f"a pattern of {words} matches nothing"
     return [name for names in found for name in names]

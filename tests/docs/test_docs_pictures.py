@@ -1,4 +1,4 @@
-"""Everything the page on pictures shows is done, in its order, with the demo protocol made small."""
+"""Runs everything on the page about pictures, in order, with a small demo protocol."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_commands_and_snippets_of_the_page(
     assert Path("mine.svg").is_file()
 
 
-def test_pictures_of_the_documentation_are_small_and_can_be_read() -> None:
+def test_pictures_of_the_documentation_are_small_and_readable() -> None:
     found = sorted((DOCS / "images").glob("*.png"))
     assert found
     for path in found:

@@ -1,4 +1,4 @@
-"""The commands of the README on comparing and publishing, and those of the page on speed, run as they stand there."""
+"""Runs the README's commands on comparing and publishing, and those of the page on speed, unchanged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACEHOLDERS = {"URL": "https://example.org/code"}
 
 
 def commands(page: Path, heading: str) -> Iterator[str]:
-    """The lines of the shell blocks below a heading, up to the next of its kind."""
+    """Lines of the shell blocks below a heading, up to the next heading of level two."""
     text = page.read_text(encoding="utf-8")
     section = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     assert section is not None, f"{page.name} has no section {heading!r}"

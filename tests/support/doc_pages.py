@@ -1,4 +1,4 @@
-"""The pages of the documentation, and what stands in them."""
+"""The pages of the documentation and their contents."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def fences(text: str) -> list[Fence]:
             start = number
             continue
         indent, language = re.match(r"( *)```(\w*)", lines[start]).groups()
-        body = "".join(one.removeprefix(indent) + "\n" for one in lines[start + 1 : number])
-        before = next((one.strip() for one in reversed(lines[:start]) if one.strip()), "")
+        body = "".join(inside.removeprefix(indent) + "\n" for inside in lines[start + 1 : number])
+        before = next((above.strip() for above in reversed(lines[:start]) if above.strip()), "")
         found.append(Fence(language, body, start + 2, before if before.startswith("<!--") else ""))
         start = None
     assert start is None, f"the fence opened in line {start and start + 1} is not closed"
@@ -51,19 +51,19 @@ def prose(text: str) -> str:
 
 
 def links(text: str) -> list[str]:
-    """Targets of relative links and pictures, without their anchors."""
+    """Targets of relative links and pictures, without anchors."""
     targets = re.findall(r"\]\(([^)\s]+)\)", prose(text))
     return [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
 
 
 def repository_paths(text: str) -> list[str]:
-    """Everything that reads like a path of this repository, in prose and in blocks."""
+    """Everything that looks like a path of this repository, in prose and in blocks."""
     found = re.findall(r"(?<![\w./-])((?:vfm_isbench|tests|docs|benchmarks|\.ci)/[\w./-]*)", text)
     return [path.rstrip(".") for path in found]
 
 
 def command_lines(text: str) -> list[str]:
-    """Command lines of ours: in blocks, and between single back-ticks where they have arguments."""
+    """Our command lines: in blocks, and between single back-ticks if they have arguments."""
     blocks = [fence.text.replace("\\\n", " ") for fence in fences(text) if fence.language in ("bash", "console", "sh")]
     lines = [part.strip() for block in blocks for line in block.splitlines() for part in re.split(r"&&|\|\||;", line)]
     inline = re.findall(r"`(vfm-isbench [^`\s]+ [^`]+)`", prose(text))
