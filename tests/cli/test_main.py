@@ -1,7 +1,6 @@
 """The command line as a user meets it: output, exit codes, one-paragraph errors."""
 
 import subprocess
-import sys
 
 import pytest
 from tiny import TINY
@@ -139,8 +138,8 @@ def test_debug_shows_the_traceback(capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_module_runs_and_wrong_arguments_end_with_code_2():
-    shown = subprocess.run([sys.executable, "-m", "vfm_isbench", "--version"], capture_output=True, text=True)
+def test_module_runs_and_wrong_arguments_end_with_code_2(python):
+    shown = subprocess.run([*python, "-m", "vfm_isbench", "--version"], capture_output=True, text=True)
     assert shown.returncode == 0
     assert shown.stdout.startswith("vfm-isbench ")
-    assert subprocess.run([sys.executable, "-m", "vfm_isbench", "fly"], capture_output=True).returncode == 2
+    assert subprocess.run([*python, "-m", "vfm_isbench", "fly"], capture_output=True).returncode == 2

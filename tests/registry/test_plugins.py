@@ -1,4 +1,4 @@
-"""Plugins: found without being imported, refused with a reason, and never the reason that anything else breaks."""
+"""Plugins: found without being imported, refused with a reason, and never able to break anything else."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_plugins_are_called_as_documented(packages: Packages) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_made_carries_its_origin(kind: str, packages: Packages) -> None:
+def test_an_object_made_by_a_plugin_carries_its_origin(kind: str, packages: Packages) -> None:
     install_good(packages)
     made = USE[kind]("good")
     assert plugin_origins(object(), made.click_encoder if kind == "click encoder" else made) == [
@@ -173,7 +173,7 @@ def test_entry_points_that_lead_nowhere(kind: str, value: str, packages: Package
 
 
 def test_errors_of_this_library_pass_through(packages: Packages) -> None:
-    """A data set that misses its folder is not broken."""
+    """A data set whose folder is missing is not broken."""
     source = "from vfm_isbench.errors import DataError\ndef it(role, data_root, protocol): raise DataError('no Discs/')"
     packages.install("discs", {("data set", "discs"): "discs_module:it"}, {"discs_module": source})
     with pytest.raises(DataError, match=r"^no Discs/$"):
@@ -181,9 +181,9 @@ def test_errors_of_this_library_pass_through(packages: Packages) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in BUILT_IN[kind]])
-def test_a_built_in_name_cannot_be_taken(kind: str, name: str, packages: Packages) -> None:
+def test_a_built_in_name_cannot_be_replaced(kind: str, name: str, packages: Packages) -> None:
     packages.install("greedy", {(kind, name): "greedy_module:it"}, {"greedy_module": "raise RuntimeError('imported')"})
-    with pytest.raises(PluginError, match=rf"{kind} '{name}' is the built-in one: .*greedy 1.0.*pip uninstall greedy"):
+    with pytest.raises(PluginError, match=rf"{kind} '{name}' is built in: .*greedy 1.0.*pip uninstall greedy"):
         PLUGINS[kind].find(name)
     with pytest.warns(VfmIsbenchWarning, match="greedy 1.0 .* is refused"):
         PLUGINS[kind].warn_if_refused(name)
@@ -203,24 +203,24 @@ def test_a_built_in_name_cannot_be_taken(kind: str, name: str, packages: Package
         ("click encoder", "simple_vit"),
     ],
 )
-def test_the_built_in_one_wins_and_says_so(kind: str, name: str, packages: Packages) -> None:
+def test_the_built_in_part_wins_and_says_so(kind: str, name: str, packages: Packages) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         expected = type(use_at_64(kind, name))
     packages.install("greedy", {(kind, name): "greedy_module:it"}, {"greedy_module": "raise RuntimeError('imported')"})
-    with pytest.warns(VfmIsbenchWarning, match=f"{kind} '{name}' is the built-in one"):
+    with pytest.warns(VfmIsbenchWarning, match=f"{kind} '{name}' is built in"):
         made = use_at_64(kind, name)
     assert type(made) is expected
     assert plugin_origins(made) == []
 
 
 def use_at_64(kind: str, name: str) -> Any:
-    """As USE, for images that the built-in backbone takes."""
+    """Like USE, for images that the built-in backbone accepts."""
     return load_backbone(name, 64) if kind == "backbone" else USE[kind](name)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_name_of_two_packages_is_nobodys(kind: str, packages: Packages) -> None:
+def test_a_name_offered_by_two_packages_is_refused(kind: str, packages: Packages) -> None:
     install_good(packages)
     packages.install("second", {(kind, "good"): "second_module:it"}, {"second_module": "it = None"}, version="7")
     with pytest.raises(
@@ -236,7 +236,7 @@ def test_a_name_of_two_packages_is_nobodys(kind: str, packages: Packages) -> Non
 
 
 def test_the_same_package_twice_on_the_path_counts_once(packages: Packages, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an editable install beside an old copy: Python takes the first."""
+    """For example an editable install beside an old copy: Python uses the first."""
     install_good(packages)
     old = packages.folder / "old"
     old.mkdir()
@@ -250,9 +250,9 @@ BAD_NAMES = ["a b", "mine.py", "a:b", "../up", "a/b", "a|b", ".hidden", "ends.",
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_names_that_mean_something_else_elsewhere_are_refused(kind: str, name: str, packages: Packages) -> None:
+def test_names_with_a_meaning_elsewhere_are_refused(kind: str, name: str, packages: Packages) -> None:
     packages.install("odd", {(kind, name): "odd_module:it"})
-    with pytest.raises(PluginError, match="has a name that cannot be used; expected letters, digits") as caught:
+    with pytest.raises(PluginError, match="has an unusable name; expected letters, digits") as caught:
         PLUGINS[kind].find(name)
     assert "odd 1.0" in str(caught.value)
 
@@ -271,19 +271,19 @@ def test_broken_metadata_leaves_the_built_ins_alone(text: str, packages: Package
     packages.write("broken-metadata", text)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert load_upsampler("bilinear") == Bilinear()
-    assert all("entry_points.txt may tell which" in str(one.message) for one in caught)
+        assert load_upsampler("bilinear").call == Bilinear()
+    assert all("look at entry_points.txt" in str(warning.message) for warning in caught)
 
 
-def test_metadata_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_metadata_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_group: str) -> None:
         raise ValueError("not enough values to unpack")
 
     monkeypatch.setattr("vfm_isbench.registry.plugins.entry_points", fail)
-    with pytest.warns(VfmIsbenchWarning, match="no plugin is found: .*ValueError: not enough values"):
-        assert load_upsampler("bilinear") == Bilinear()
+    with pytest.warns(VfmIsbenchWarning, match="plugins are unavailable: .*ValueError: not enough values"):
+        assert load_upsampler("bilinear").call == Bilinear()
     with (
-        pytest.warns(VfmIsbenchWarning, match="no plugin is found"),
+        pytest.warns(VfmIsbenchWarning, match="plugins are unavailable"),
         pytest.raises(UnknownNameError, match="Did you mean 'bilinear'"),
     ):
         load_upsampler("bilinaer")
@@ -304,13 +304,13 @@ WRONG: Mapping[str, tuple[str, str, str]] = {
     "tokens of another size": (
         "click encoder",
         "from torch import nn\ndef it(channels, patch_size, protocol): return nn.Conv2d(3, channels, 7, stride=7)",
-        r"gave \(1, 8, 4, 4\) for 1×3×28×28 zeros, where \(1, 8, 2, 2\) is needed",
+        r"returned \(1, 8, 4, 4\) for 1×3×28×28 zeros instead of \(1, 8, 2, 2\)",
     ),
     "tokens in a tuple": (
         "click encoder",
         "from torch import nn\nclass it(nn.Module):\n"
         "  def __init__(self, *a): super().__init__()\n  def forward(self, clicks): return (clicks,)",
-        "gave a tuple for 1×3×28×28 zeros",
+        "returned a tuple for 1×3×28×28 zeros",
     ),
     "fails when used": (
         "click encoder",
@@ -321,7 +321,7 @@ WRONG: Mapping[str, tuple[str, str, str]] = {
         "backbone",
         "from vfm_isbench.testing.fakes import FakeBackbone\ndef it(image_size, *, weights, pretrained):\n"
         "  made = FakeBackbone()\n  made.name, made.channels = 'wrong', 9\n  return made",
-        r"gave \(1, 8, 2, 2\) for 1×3×28×28 zeros, where \(1, 9, 2, 2\) is needed",
+        r"returned \(1, 8, 2, 2\) for 1×3×28×28 zeros instead of \(1, 9, 2, 2\)",
     ),
     "a backbone that passes width": (
         "backbone",
@@ -339,7 +339,7 @@ WRONG: Mapping[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_does_not_fit_is_told_at_once(case: str, packages: Packages) -> None:
+def test_a_plugin_that_does_not_fit_is_reported_immediately(case: str, packages: Packages) -> None:
     kind, source, said = WRONG[case]
     packages.install("wrong", {(kind, "wrong"): "wrong_module:it"}, {"wrong_module": source})
     with pytest.raises(PluginError, match=f"wrong 1.0.*{said}"):

@@ -32,12 +32,12 @@ def test_an_unknown_name_lists_what_exists_and_suggests_the_nearest(fruit: Regis
     assert isinstance(caught.value, VfmIsbenchError)
 
 
-def test_nothing_is_suggested_where_nothing_is_near() -> None:
+def test_nothing_is_suggested_if_nothing_is_near() -> None:
     assert str(unknown_name("fruit", "xyz", ["apple"])) == "unknown fruit 'xyz'. Known: apple."
 
 
 def test_an_entry_is_never_replaced(fruit: Registry[int]) -> None:
-    with pytest.raises(ValueError, match="fruit 'apple' is registered already"):
+    with pytest.raises(ValueError, match="fruit 'apple' is already registered"):
         fruit.add("apple", 3)
     assert fruit.get("apple") == 1
 

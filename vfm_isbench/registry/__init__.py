@@ -1,1 +1,1 @@
-"""Names to entries: the registry of built-in parts, and parts that installed packages add."""
+"""Registries of built-in parts, and the plugins of installed packages."""

@@ -1,4 +1,4 @@
-"""What other installed packages add: found by their entry points, imported only where its name is used."""
+"""Plugins of other installed packages: found by their entry points, imported only when their name is used."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Plugin:
 
     Attributes:
         kind: What it adds, for messages ("backbone").
-        name: Name it is used by.
-        package: Distribution it came with.
-        version: Version of that.
-        expected: What the entry point has to name, for messages.
+        name: Name under which it is used.
+        package: Distribution that contains it.
+        version: Version of that distribution.
+        expected: What the entry point must name, for messages.
         entry_point: The entry point.
     """
 
@@ -46,10 +46,10 @@ class Plugin:
         return f"{self.package} {self.version} ({self.entry_point.value})"
 
     def load(self) -> Any:
-        """Import what the entry point names.
+        """Import the object that the entry point names.
 
         Raises:
-            PluginError: if that fails, whatever the reason.
+            PluginError: if that fails for any reason.
         """
         try:
             return self.entry_point.load()
@@ -57,11 +57,11 @@ class Plugin:
             raise self.error(f"could not be imported: {type(error).__name__}: {error}") from error
 
     def make(self, expected: type[T], *arguments: Any, **options: Any) -> T:
-        """Call what the entry point names, and leave a mark of its origin on what it makes.
+        """Call the object that the entry point names, and mark the result with its origin.
 
         Raises:
-            PluginError: if it cannot be imported or called, fails, or makes something else than ``expected``. Errors of
-                this library pass through as they are: a data set that misses its folder says so itself.
+            PluginError: if it cannot be imported or called, fails, or makes something other than ``expected``. This
+                library's own errors pass through unchanged: a data set without its folder reports that itself.
         """
         function = self.load()
         if not callable(function):
@@ -73,13 +73,13 @@ class Plugin:
         except (Exception, SystemExit) as error:
             raise self.error(f"failed with {type(error).__name__}: {error}") from error
         if not isinstance(made, expected):
-            raise self.error(f"made something of type {type(made).__name__}, which is no {expected.__name__}")
+            raise self.error(f"made something of type {type(made).__name__}, which is not a {expected.__name__}")
         return self.mark(made)
 
     def try_out(self, module: nn.Module, side: int, shape: tuple[int, ...]) -> None:
-        """Give a module 1×3×side×side zeros, and raise a :class:`PluginError` unless its output has the ``shape``.
+        """Run a module on 1×3×side×side zeros, and raise a :class:`PluginError` unless its output has the ``shape``.
 
-        The trial leaves no trace: no statistics of a BatchNorm, and no random number that other weights come from.
+        The trial leaves no trace: it changes neither BatchNorm statistics nor the random numbers of other weights.
         """
         was_training = module.training
         module.eval()
@@ -91,16 +91,16 @@ class Plugin:
         module.train(was_training)
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
         if found != shape:
-            raise self.error(f"gave {found} for 1×3×{side}×{side} zeros, where {shape} is needed")
+            raise self.error(f"returned {found} for 1×3×{side}×{side} zeros instead of {shape}")
 
     def mark(self, made: T) -> T:
-        """Note on an object that it is of this plugin, for :func:`plugin_origins`; returns the object."""
-        # Past the __setattr__ of frozen dataclasses and modules: this is no part of what the object computes.
+        """Record on an object that this plugin made it, for :func:`plugin_origins`; returns the object."""
+        # Bypasses the __setattr__ of frozen dataclasses and modules: the mark does not affect what the object computes.
         object.__setattr__(made, _ORIGIN, self.origin())
         return made
 
     def origin(self) -> dict[str, str | None]:
-        """What a result keeps: kind, name, package, version, entry point, and a hash of the code, if it is imported."""
+        """What a result records: kind, name, package, version, entry point, and a hash of the code if imported."""
         code = _code_of(self.entry_point.module)
         return {
             "kind": self.kind,
@@ -112,25 +112,25 @@ class Plugin:
         }
 
     def error(self, what: str) -> PluginError:
-        """The error that says ``what`` is wrong with this plugin, where it came from and what to do."""
+        """The error that says ``what`` is wrong with this plugin, where it comes from and what to do."""
         return PluginError(
             f"{self.kind} {self.name!r} of package {self.package} {self.version} (entry point "
             f"{self.entry_point.value!r} in the group {self.entry_point.group!r}) {what}. Expected {self.expected}. "
-            f"Update {self.package}, remove it (pip uninstall {self.package}), or tell its authors"
+            f"Update {self.package}, uninstall it (pip uninstall {self.package}), or tell its authors"
         )
 
 
 class Plugins:
-    """What installed packages offer of one kind.
+    """The plugins of one kind that installed packages offer.
 
-    The metadata of the installed packages is looked through anew at each question, which takes milliseconds; none of
-    their code is imported for it. So a broken package breaks its own names only.
+    Every query reads the metadata of all installed packages again, which takes milliseconds, but imports none of their
+    code. A broken package therefore breaks only its own names.
 
     Args:
         kind: What they are, for messages ("backbone").
         group: Group of entry points.
-        expected: What an entry point has to name, for messages.
-        built_in: Names of this library's own, which nothing can replace.
+        expected: What an entry point must name, for messages.
+        built_in: Returns the built-in names, which no plugin can replace.
     """
 
     def __init__(self, kind: str, group: str, expected: str, built_in: Callable[[], Collection[str]]) -> None:
@@ -140,15 +140,15 @@ class Plugins:
         self._built_in = built_in
 
     def find(self, name: str, hint: str = "") -> Plugin:
-        """The plugin of a name.
+        """Find the plugin with a name.
 
         Args:
             name: A name that is not built in.
-            hint: A further sentence for the unknown-name error.
+            hint: Another sentence for the unknown-name error.
 
         Raises:
-            UnknownNameError: if there is none; the message lists built-in names and those of plugins.
-            PluginError: if it is refused: built in, offered by several packages, or not to be used as a name.
+            UnknownNameError: if there is none; the message lists the names of built-in parts and plugins.
+            PluginError: if the name is refused: built in, offered by several packages, or unusable as a name.
         """
         offers = self._offers()
         if name not in offers:
@@ -160,7 +160,7 @@ class Plugins:
         return offers[name][0]
 
     def warn_if_refused(self, name: str) -> None:
-        """Warn where a built-in name is used that a package offers, too: whoever installed that may expect it."""
+        """Warn if a package offers a plugin with this built-in name: its user may expect to get the plugin."""
         refusal = self._refusal(name, self._offers().get(name, []))
         if refusal is not None:
             warnings.warn(refusal, VfmIsbenchWarning, stacklevel=3)
@@ -179,33 +179,33 @@ class Plugins:
         remedy = f"(pip uninstall {' or '.join(dict.fromkeys(offer.package for offer in offers))})"
         if name in self._built_in():
             return (
-                f"{self.kind} {name!r} is the built-in one: that of {packages} is refused, for a plugin may not take a "
-                f"built-in name. Have its entry point renamed, or remove the package {remedy}"
+                f"{self.kind} {name!r} is built in: the one offered by {packages} is refused, because a plugin cannot "
+                f"replace a built-in name. Ask for another name of its entry point, or uninstall the package {remedy}"
             )
         if len(offers) > 1:
             return (
-                f"{self.kind} {name!r} is offered by {packages}, so that it says nothing which is meant. Have an entry "
-                f"point renamed, or remove a package {remedy}"
+                f"{self.kind} {name!r} is ambiguous: {packages} both offer it. Ask for another name of one of the entry "
+                f"points, or uninstall a package {remedy}"
             )
         if not is_plain_name(name):
             return (
-                f"{self.kind} {name!r} of {packages} has a name that cannot be used; expected {NAME_RULE}. Have its "
-                f"entry point renamed, or remove the package {remedy}"
+                f"{self.kind} {name!r} of {packages} has an unusable name; expected {NAME_RULE}. Ask for another name "
+                f"of its entry point, or uninstall the package {remedy}"
             )
         return None
 
     def _offers(self) -> dict[str, list[Plugin]]:
-        """All entry points of the group by name, in the order of the names."""
+        """All entry points of the group, grouped and sorted by name."""
         offers: dict[str, list[Plugin]] = {}
         try:
             for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
                 package, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
                 found = Plugin(self.kind, point.name, str(package), str(version), self._expected, point)
                 offers.setdefault(point.name, []).append(found)
-        except Exception as error:  # whatever broken metadata of any installed package leads to
+        except Exception as error:  # broken metadata of any installed package can raise anything
             warnings.warn(
-                f"no plugin is found: the metadata of an installed package cannot be read ({type(error).__name__}: "
-                f"{error}); 'pip check' and a look at its entry_points.txt may tell which",
+                f"plugins are unavailable: the metadata of an installed package cannot be read ({type(error).__name__}: "
+                f"{error}); run 'pip check' and look at entry_points.txt files to find it",
                 VfmIsbenchWarning,
                 stacklevel=3,
             )
@@ -214,14 +214,14 @@ class Plugins:
 
 
 def plugin_origins(*made: object) -> list[dict[str, str | None]]:
-    """Origins of those objects that plugins made, each once, by kind and name; see :meth:`Plugin.origin`."""
-    found = [getattr(one, _ORIGIN) for one in made if hasattr(one, _ORIGIN)]
-    different = {(origin["kind"], origin["name"]): origin for origin in found}
-    return [different[key] for key in sorted(different)]
+    """Origins of the objects that plugins made, without duplicates, by kind and name; see :meth:`Plugin.origin`."""
+    origins = [origin for object_ in made if (origin := getattr(object_, _ORIGIN, None)) is not None]
+    distinct = {(origin["kind"], origin["name"]): origin for origin in origins}
+    return [distinct[key] for key in sorted(distinct)]
 
 
 def _code_of(name: str) -> Path | None:
-    """File of an imported module, or folder of the outermost package with an ``__init__.py`` that it is in."""
+    """File of an imported module, or folder of its outermost package with an ``__init__.py``."""
     parts = name.split(".")
     for count in range(1, len(parts) + 1):
         file = getattr(sys.modules.get(".".join(parts[:count])), "__file__", None)

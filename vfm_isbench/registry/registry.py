@@ -1,4 +1,4 @@
-"""A small registry: names to entries, with helpful errors for unknown names."""
+"""A small registry that maps names to entries, with helpful errors for unknown names."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from vfm_isbench.errors import UnknownNameError
 
 T = TypeVar("T")
 
-NAME_RULE = "letters, digits, '_', '-' and '.', no '.py' at the end"
+NAME_RULE = "letters, digits, '_', '-' and '.', without '.py' at the end"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]*[\w-])?", re.ASCII)
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether a name can stand in a signature, a file name and a command without being taken for something else."""
+    """Whether a name is unambiguous in a signature, a file name and a command."""
     return isinstance(name, str) and _PLAIN_NAME.fullmatch(name) is not None and not name.endswith(".py")
 
 
 def unknown_name(kind: str, name: str, known: list[str], hint: str = "") -> UnknownNameError:
-    """Build the error for a name that is not known: lists what exists and suggests the nearest."""
+    """Build the error for an unknown name: it lists the known names and suggests the nearest."""
     nearest = difflib.get_close_matches(name, known, n=1)
     suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return UnknownNameError(
@@ -34,7 +34,7 @@ class Registry(Generic[T]):
 
     Args:
         kind: What the entries are, for error messages ("backbone", "upsampler").
-        hint: A further sentence for the unknown-name error, for example how to give something unregistered.
+        hint: Another sentence for the unknown-name error, for example how to pass something unregistered.
     """
 
     def __init__(self, kind: str, hint: str = "") -> None:
@@ -49,7 +49,7 @@ class Registry(Generic[T]):
             ValueError: if the name is taken; entries are never replaced silently.
         """
         if name in self._entries:
-            raise ValueError(f"{self.kind} {name!r} is registered already")
+            raise ValueError(f"{self.kind} {name!r} is already registered")
         self._entries[name] = entry
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -62,10 +62,10 @@ class Registry(Generic[T]):
         return keep
 
     def get(self, name: str) -> T:
-        """Look an entry up.
+        """Look up an entry.
 
         Raises:
-            UnknownNameError: if there is none; the message lists the known names and suggests the nearest.
+            UnknownNameError: if the name is unknown; the message lists the known names and suggests the nearest.
         """
         if name not in self._entries:
             raise unknown_name(self.kind, name, list(self._entries), self.hint)
