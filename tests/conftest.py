@@ -1,19 +1,36 @@
-"""Shared fixtures: where real photographs and recorded numbers lie, if they are there at all."""
+"""Shared fixtures, and how the suite spreads over the processors."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import settings
 from parity_models import Deviation
 from plugin_packages import Packages, installed_packages
+from warm_python import warm_python
 
-# A machine that is busy with other work is no reason to fail.
+# A busy machine must not fail a test.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker has one processor to itself, and so have the processes that it starts.
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+MOST_WORKERS = 8
+"""Each holds torch and a few probes in memory."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Give the whole suite a worker per processor; run chosen files in this process, without the workers' imports."""
+    if config.args_source != pytest.Config.ArgsSource.TESTPATHS:
+        return 0
+    return min(os.cpu_count() or 1, MOST_WORKERS)
 
 
 def _shared_folder(name: str) -> Path:
@@ -46,9 +63,16 @@ def deviation(record_property: Callable[[str, Any], None]) -> Deviation:
     return within
 
 
+@pytest.fixture(scope="session")
+def python() -> Iterator[list[str]]:
+    """The words that start Python in a command, with the package already imported."""
+    with warm_python() as words:
+        yield words
+
+
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Packages]:
-    """Installs packages for the time of a test."""
+    """Installs packages for the duration of a test."""
     (tmp_path / "site").mkdir()
     yield from installed_packages(tmp_path / "site", monkeypatch)
 

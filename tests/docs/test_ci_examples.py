@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,13 @@ def workflow() -> dict[str, Any]:
     return content
 
 
-def run_steps(folder: Path, env: dict[str, str], *, only_last: bool = False) -> tuple[list[int], str]:
+def run_steps(
+    folder: Path, env: dict[str, str], python: list[str], *, only_last: bool = False
+) -> tuple[list[int], str]:
     """Exit code of every step that is a command, as GitHub runs them, up to the first that fails; and their output."""
     commands = folder / "bin"
     commands.mkdir(exist_ok=True)
-    (commands / "vfm-isbench").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vfm_isbench "$@"\n')
+    (commands / "vfm-isbench").write_text(f'#!/bin/sh\nexec {shlex.join(python)} -m vfm_isbench "$@"\n')
     (commands / "vfm-isbench").chmod(0o755)
     environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "PYTHONPATH": str(PACKAGE), **env}
     steps = [step for step in workflow()["jobs"]["benchmark"]["steps"] if "run" in step and step["name"] != "Install"]
@@ -103,10 +105,10 @@ def settings(folder: Path) -> dict[str, str]:
 
 
 def test_the_workflow_passes_a_rerun_and_fails_what_got_worse(
-    baseline: dict[str, list[Result]], tmp_path: Path
+    baseline: dict[str, list[Result]], python: list[str], tmp_path: Path
 ) -> None:
     prepared(tmp_path, baseline["demo"])
-    codes, output = run_steps(tmp_path, settings(tmp_path))
+    codes, output = run_steps(tmp_path, settings(tmp_path), python)
     assert codes == [0, 0, 0], output
     verdict = json.loads((tmp_path / "verdict" / "regress.json").read_text(encoding="utf-8"))
     assert (verdict["verdict"], verdict["metric"], verdict["margin"]) == ("pass", "mean_iou", 0.02)
@@ -122,18 +124,20 @@ def test_the_workflow_passes_a_rerun_and_fails_what_got_worse(
         (baseline["tiny"], 3, "incomparable"),
     ):
         prepared(tmp_path, raised)
-        codes, output = run_steps(tmp_path, settings(tmp_path), only_last=True)
+        codes, output = run_steps(tmp_path, settings(tmp_path), python, only_last=True)
         assert codes == [code], output
         assert said in output
 
 
-def test_the_workflow_lets_inconclusive_pass_with_a_warning(baseline: dict[str, list[Result]], tmp_path: Path) -> None:
+def test_the_workflow_lets_inconclusive_pass_with_a_warning(
+    baseline: dict[str, list[Result]], python: list[str], tmp_path: Path
+) -> None:
     first, second = baseline["demo"]
     # Much worse with one seed, the same with the other: two seeds cannot tell.
     prepared(tmp_path, [better(first), second])
     for result in baseline["demo"]:
         result.save(tmp_path / "runs" / f"seed{result.protocol.seed}" / "result.json")
-    codes, output = run_steps(tmp_path, settings(tmp_path), only_last=True)
+    codes, output = run_steps(tmp_path, settings(tmp_path), python, only_last=True)
     assert codes == [0], output
     assert "::warning" in output
     assert "inconclusive: whether mean IoU" in output
@@ -152,7 +156,7 @@ def test_the_workflow_needs_no_rights_and_runs_on_pull_requests() -> None:
     assert "pull_request" in content[True]
 
 
-def run_pytest(folder: Path) -> tuple[int, str]:
+def run_pytest(folder: Path, python: list[str]) -> tuple[int, str]:
     text = PYTEST.read_text(encoding="utf-8")
     for line, smaller in (
         (
@@ -165,7 +169,7 @@ def run_pytest(folder: Path) -> tuple[int, str]:
         text = text.replace(line, smaller)
     (folder / "test_upsampler.py").write_text(text, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rs", "test_upsampler.py"],
+        [*python, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rs", "test_upsampler.py"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{PACKAGE}:{SUPPORT}"},
         text=True,
@@ -175,14 +179,18 @@ def run_pytest(folder: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_the_pytest_example_passes_a_rerun(baseline: dict[str, list[Result]], tmp_path: Path) -> None:
+def test_the_pytest_example_passes_a_rerun(
+    baseline: dict[str, list[Result]], python: list[str], tmp_path: Path
+) -> None:
     prepared(tmp_path, baseline["tiny"])
-    code, output = run_pytest(tmp_path)
+    code, output = run_pytest(tmp_path, python)
     assert (code, "2 passed" in output) == (0, True), output
 
 
-def test_the_pytest_example_fails_what_got_worse(baseline: dict[str, list[Result]], tmp_path: Path) -> None:
+def test_the_pytest_example_fails_what_got_worse(
+    baseline: dict[str, list[Result]], python: list[str], tmp_path: Path
+) -> None:
     prepared(tmp_path, [better(result) for result in baseline["tiny"]])
-    code, output = run_pytest(tmp_path)
+    code, output = run_pytest(tmp_path, python)
     assert (code, "1 failed, 1 passed" in output) == (1, True), output
     assert "regression: mean IoU is worse than the baseline" in output

@@ -38,11 +38,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def run(arguments: list[str], site: Path, cwd: Path) -> str:
-    """Output of Python in a process of its own, which finds the installed package."""
+def run(python: list[str], arguments: list[str], site: Path, cwd: Path) -> str:
+    """Output of a new Python process, which finds the installed package."""
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [*python, *arguments],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
@@ -52,15 +52,15 @@ def run(arguments: list[str], site: Path, cwd: Path) -> str:
     return done.stdout
 
 
-def test_the_commands_of_the_page(site: Path, tmp_path: Path) -> None:
+def test_the_commands_of_the_page(python: list[str], site: Path, tmp_path: Path) -> None:
     _, listing, check, training = commands()
     assert {command[0] for command in (listing, check, training)} == {"vfm-isbench"}
     ours = ["-m", "vfm_isbench"]
-    printed = run([*ours, *listing[1:]], site, tmp_path)
+    printed = run(python, [*ours, *listing[1:]], site, tmp_path)
     (shown,) = [one.text for one in fences(PAGE.read_text(encoding="utf-8")) if one.text.startswith("example_smooth ")]
     assert shown in printed, "the page shows this line of the list"
-    assert "keeps the contract" in run([*ours, *check[1:]], site, tmp_path)
-    printed = run([*ours, *training[1:], "--device", "cpu", "--output", "out", "--quiet"], site, tmp_path)
+    assert "keeps the contract" in run(python, [*ours, *check[1:]], site, tmp_path)
+    printed = run(python, [*ours, *training[1:], "--device", "cpu", "--output", "out", "--quiet"], site, tmp_path)
     assert "example_smooth · demo protocol · example_stem" in printed
     result = Result.load(tmp_path / "out" / "result.json")  # here the package is not installed
     assert [(one["kind"], one["name"], one["package"], one["version"]) for one in result.environment["plugins"]] == [
@@ -74,13 +74,13 @@ def test_the_commands_of_the_page(site: Path, tmp_path: Path) -> None:
     assert {name: len(found.objects) for name, found in result.datasets.items()} == {"example_discs": 4}
 
 
-def test_the_other_kinds_are_listed_without_importing_any(site: Path, tmp_path: Path) -> None:
+def test_the_other_kinds_are_listed_without_importing_any(python: list[str], site: Path, tmp_path: Path) -> None:
     program = (
         "import sys\nfrom vfm_isbench import cli\n"
         "for kind in ('backbones', 'datasets', 'click_encoders'): cli.main(['list', kind])\n"
         "assert 'isbench_example' not in sys.modules\n"
     )
-    lines = run(["-c", program], site, tmp_path).splitlines()
+    lines = run(python, ["-c", program], site, tmp_path).splitlines()
     plugins = [line.split(None, 1) for line in lines if "plugin: " in line]
     assert plugins == [
         ["example_stem", "plugin: isbench-example 0.1.0 (isbench_example.backbone:make)"],

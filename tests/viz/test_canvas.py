@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -75,23 +74,24 @@ def test_ticks_have_the_first_click_and_the_cap(cap: int, ticks: list[int]) -> N
     assert clicks_to_mark(cap) == ticks
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def run(python: list[str], code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*python, "-c", code], capture_output=True, text=True)
 
 
-def test_pyplot_is_not_touched_and_matplotlib_is_only_loaded_for_pictures() -> None:
+def test_pyplot_is_not_touched_and_matplotlib_is_only_loaded_for_pictures(python: list[str]) -> None:
     code = (
         "import sys, vfm_isbench.cli; assert 'matplotlib' not in sys.modules; import vfm_isbench.viz; "
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
-    done = run(code)
+    done = run(python, code)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["plot", "absent"], ["show", "absent"], ["features", "bilinear"]])
-def test_without_matplotlib_the_extra_is_named(arguments: list[str]) -> None:
+def test_without_matplotlib_the_extra_is_named(arguments: list[str], python: list[str]) -> None:
     done = run(
-        f"import sys; sys.modules['matplotlib'] = None\nfrom vfm_isbench import cli\nsys.exit(cli.main({arguments!r}))"
+        python,
+        f"import sys; sys.modules['matplotlib'] = None\nfrom vfm_isbench import cli\nsys.exit(cli.main({arguments!r}))",
     )
     assert done.returncode == 2
     assert 'pip install "vfm_isbench[plots]"' in done.stderr and "Traceback" not in done.stderr
