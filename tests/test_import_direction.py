@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "types": {"errors"},
     "storage": {"errors", "types"},
     "registry": {"errors", "storage"},
-    "protocol": {"errors", "registry", "storage"},
+    "protocol": {"errors", "registry", "storage", "types"},
     "kernels": {"errors", "types"},
     # What a benchmark is made of. These rooms never import each other.
     "metrics": BASE,
@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": BASE
     | COMPONENTS
     | {"__init__", "acceleration", "benchmark", "datasets", "inspection", "isegprobe", "leaderboard", "results"}
-    | {"runs", "viz"},
+    | {"probe", "runs", "viz"},
     "__main__": {"cli"},
 }
 
