@@ -1,12 +1,12 @@
-"""The errors this library raises on purpose: one tree, so that ``except VfmIsbenchError`` catches all of them."""
+"""The errors this library raises on purpose; ``except VfmIsbenchError`` catches all of them."""
 
 from __future__ import annotations
 
 
 class VfmIsbenchError(Exception):
-    """Base of every error raised because of what the user gave or has on disk.
+    """Base of every error caused by the user's input or files.
 
-    Its message says what was got, what was expected and what to do. The command line prints the message alone and
+    Its message says what was found, what was expected and what to do. The command line prints only the message and
     exits with code 2.
     """
 
@@ -16,7 +16,7 @@ class ProtocolError(VfmIsbenchError):
 
 
 class UnknownNameError(VfmIsbenchError):
-    """A backbone, upsampler, data set or preset name that is not registered."""
+    """The name of a backbone, upsampler, data set or preset is not registered."""
 
 
 class DataError(VfmIsbenchError):
@@ -24,51 +24,51 @@ class DataError(VfmIsbenchError):
 
 
 class ContractError(VfmIsbenchError):
-    """An upsampler does not keep the contract ``(features, image) -> features``; the message says where."""
+    """An upsampler breaks the contract ``(features, image) -> features``; the message says where."""
 
 
 class WeightsError(VfmIsbenchError):
-    """Weights could not be found, fetched or loaded into the module they were meant for."""
+    """Weights could not be found, downloaded or loaded into their module."""
 
 
 class ResultError(VfmIsbenchError):
-    """A result file is broken, of another schema, or contradicts itself."""
+    """A result file is broken, has another schema, or contradicts itself."""
 
 
 class ComparisonError(VfmIsbenchError):
-    """Results cannot be compared as was asked, for example by a score they lack."""
+    """Results cannot be compared as requested, for example because they lack a score."""
 
 
 class IncomparableError(ComparisonError):
-    """Results were measured under other protocols, with other weights of the backbone or on other data.
+    """Results were measured under different protocols, with different backbone weights or on different data.
 
     The message gives every reason. The command line exits with code 3.
     """
 
 
 class LeaderboardError(VfmIsbenchError):
-    """An entry of the leaderboard, or a file of its folder, cannot be used; the message names it."""
+    """A leaderboard entry, or a file in its folder, cannot be used; the message names it."""
 
 
 class RunError(VfmIsbenchError):
-    """A run cannot start or go on, for example because its output folder belongs to another run."""
+    """A run cannot start or continue, for example because its output folder belongs to another run."""
 
 
 class SpeedError(VfmIsbenchError):
-    """A speed setting has a value outside its range, or cannot be used with what is to be run."""
+    """A speed setting has a value outside its range, or does not suit the run."""
 
 
 class PluginError(VfmIsbenchError):
-    """What another package adds by an entry point is broken or refused; the message names package and entry point."""
+    """A plugin from another package is broken or refused; the message names the package and the entry point."""
 
 
 class PictureError(VfmIsbenchError):
-    """A picture cannot be drawn of what was given, or cannot be written where it was asked for."""
+    """A picture cannot be drawn from the given data, or cannot be written to the given path."""
 
 
 class MissingPackageError(VfmIsbenchError, ImportError):
-    """An optional package is not installed; the message says which extra of this library brings it."""
+    """An optional package is not installed; the message says which extra of this library installs it."""
 
 
 class VfmIsbenchWarning(UserWarning):
-    """Something that is allowed, but that a reader of the numbers should know."""
+    """Something that is allowed, but that readers of the numbers should know."""

@@ -1,4 +1,4 @@
-"""Value objects shared by all parts: clicks, object ids, annotated images."""
+"""Value objects used throughout the package: clicks, object ids, annotated images, evidence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vfm_isbench.errors import DataError
 Array: TypeAlias = npt.NDArray[Any]
 
 IGNORE = -1
-"""Label of pixels that count neither for nor against a prediction."""
+"""Label of pixels that do not count, neither for nor against a prediction."""
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -28,7 +28,7 @@ class Click:
 
     Attributes:
         row: Row in pixels from the top; an integer in image coordinates, fractional inside a resized crop.
-        col: Column in pixels from the left, likewise.
+        col: Column in pixels from the left; an integer or fractional like ``row``.
         is_positive: True for a click on the object, False for one on the background.
     """
 
@@ -39,11 +39,11 @@ class Click:
 
 @dataclass(frozen=True, slots=True)
 class ObjectId:
-    """Names one object of a data set: the unit over which every metric is averaged.
+    """Identifies one object of a data set: the unit over which every metric is averaged.
 
     Attributes:
-        image: Image id within the data set (a file name, or the stem that the data set's own lists use).
-        instance: Label of the instance in its image; None where an image holds a single object.
+        image: Image id within the data set (a file name, or the stem used in the data set's own lists).
+        instance: Label of the instance in its image; None if images hold a single object.
     """
 
     image: str
@@ -55,12 +55,12 @@ class ObjectId:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnnotatedImage:
-    """A photograph and its instance labels.
+    """An image and its instance labels.
 
     Attributes:
         image_id: Id within the data set.
         image: RGB, H×W×3, uint8.
-        labels: H×W, int32: 0 ground, k > 0 instance k, -1 pixels to ignore.
+        labels: H×W, int32: 0 background, k > 0 instance k, -1 pixels to ignore.
     """
 
     image_id: str
@@ -72,10 +72,10 @@ class AnnotatedImage:
         return [int(label) for label in np.unique(self.labels) if label > 0]
 
     def object_mask(self, instance: int | None) -> Array:
-        """Ground truth of one object: H×W int8, 1 object, 0 ground (other instances too), -1 ignore.
+        """Ground truth of one object: H×W int8, 1 object, 0 background (including other instances), -1 ignore.
 
         Args:
-            instance: Instance label; None means the only object, whose label is 1.
+            instance: Instance label; None means the image's only object, which has label 1.
 
         Raises:
             DataError: if the image has no such instance.
@@ -92,12 +92,12 @@ class AnnotatedImage:
 
 @dataclass(frozen=True, slots=True)
 class ObjectEvidence:
-    """What happened to one object in the evaluation; every score is derived from these.
+    """What happened to one object in the evaluation; every score is derived from this.
 
     Attributes:
         object_id: The object.
         clicks: Clicks in the order they were placed, in image pixels.
-        ious: IoU in [0, 1] after each of them.
+        ious: IoU in [0, 1] after each click.
     """
 
     object_id: ObjectId

@@ -326,7 +326,8 @@ WRONG: Mapping[str, tuple[str, str, str]] = {
     "a backbone that passes width": (
         "backbone",
         "from vfm_isbench.backbones import Backbone\ndef it(image_size, *, weights, pretrained):\n"
-        "  return type('Old', (Backbone,), {'forward': None})('wrong', width=8, patch_size=14, takes_click_tokens=True)",
+        "  old = type('Old', (Backbone,), {'forward': None})\n"
+        "  return old('wrong', width=8, patch_size=14, takes_click_tokens=True)",
         "passes `width` to Backbone: .* is called `channels` since vfm_isbench 0.4",
     ),
     "a backbone with only a width": (

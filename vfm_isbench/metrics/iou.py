@@ -1,4 +1,4 @@
-"""Intersection over union outside ignored pixels."""
+"""Intersection over union, without ignored pixels."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from vfm_isbench.types import IGNORE, Array
 
 
 def intersection_over_union(ground_truth: Array, prediction: Array) -> float:
-    """IoU of one object, ignored pixels left out.
+    """IoU of one object, without ignored pixels.
 
     Args:
-        ground_truth: H×W integers: 1 object, 0 ground, -1 ignore.
+        ground_truth: H×W integers: 1 object, 0 background, -1 ignore.
         prediction: H×W booleans.
 
     Returns:
-        IoU in [0, 1]; 1 where both are empty (nothing was asked for and nothing was marked).
+        IoU in [0, 1]; 1 if both are empty (nothing to mark, nothing marked).
 
     Raises:
         ValueError: if the two differ in shape.

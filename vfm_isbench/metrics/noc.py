@@ -1,6 +1,6 @@
-"""Number of clicks (NoC) and what goes with it, from per-object IoUs.
+"""Number of clicks (NoC) and related metrics, from per-object IoUs.
 
-Functions that take ``ious`` N×K want the IoU of N objects after click 1 … K, in [0, 1]; NaN where none was placed.
+``ious`` N×K holds the IoU of N objects after clicks 1 … K, in [0, 1]; NaN if the click was not placed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def _checked(ious: Array) -> Array:
 
 
 def number_of_clicks(ious: Array, threshold: float) -> Array:
-    """Clicks each object needs to reach an IoU.
+    """Number of clicks that each object needs to reach an IoU.
 
-    An object that never reaches it counts as K, the click cap: NoC is censored there, which is why
-    :func:`not_reached` is reported beside it.
+    An object that never reaches it counts as K, the click cap. NoC is censored there, so :func:`not_reached` is
+    reported beside it.
 
     Args:
         ious: N×K.
@@ -32,7 +32,7 @@ def number_of_clicks(ious: Array, threshold: float) -> Array:
     Returns:
         N integers in 1 … K. Their mean is NoC@threshold.
 
-    Source: RITM's evaluation, protocol section 3 (Metrics).
+    Source: RITM's evaluation, protocol section 3.6.
 
     >>> import numpy as np
     >>> number_of_clicks(np.array([[0.5, 0.9, 0.95], [0.1, 0.2, 0.3]]), 0.9)
@@ -44,37 +44,37 @@ def number_of_clicks(ious: Array, threshold: float) -> Array:
 
 
 def not_reached(ious: Array, threshold: float) -> int:
-    """Objects whose count is K, the click cap ("≥20@90").
+    """Number of objects whose NoC is K, the click cap ("≥20@90").
 
-    The published convention counts an object that reaches the threshold exactly at the last click, too.
+    By the published convention, this includes objects that reach the threshold exactly at the last click.
     """
     return int(np.count_nonzero(number_of_clicks(ious, threshold) == _checked(ious).shape[1]))
 
 
 def mean_iou_at(ious: Array, clicks: int) -> float:
-    """IoU@k: mean over objects of the IoU after ``clicks`` clicks (1 … K); NaN where it is missing of any object.
+    """IoU@k: mean over objects of the IoU after ``clicks`` clicks (1 … K); NaN if any object lacks it.
 
     Raises:
-        ValueError: if fewer clicks were placed than asked for.
+        ValueError: if ``clicks`` is not in 1 … K.
     """
     ious = _checked(ious)
     if not 1 <= clicks <= ious.shape[1]:
-        raise ValueError(f"IoU@{clicks} asked for, but {ious.shape[1]} clicks were placed")
+        raise ValueError(f"IoU@{clicks} requested, but {ious.shape[1]} clicks were placed")
     return float(ious[:, clicks - 1].mean())
 
 
 def stopping_click(ious: Sequence[float], percents: Sequence[int], cap: int) -> int | None:
-    """Click after which an evaluation that stops early leaves an object.
+    """Number of the click after which an early-stopping evaluation is done with an object.
 
-    NoC at each of ``percents`` and below is then known, whatever would follow.
+    From then on, further clicks cannot change NoC at any of ``percents`` or below.
 
     Args:
-        ious: IoU of one object after click 1, 2, …; as many as were placed so far.
-        percents: IoUs in percent, all of which have to be reached.
-        cap: Clicks after which every object is left.
+        ious: IoU of one object after clicks 1, 2, …, as many as were placed so far.
+        percents: IoUs in percent, all of which must be reached.
+        cap: Maximum number of clicks per object.
 
     Returns:
-        The number of that click, or None if the object is to be given more clicks than ``ious`` has.
+        The number of the click, or None if the object needs more clicks than ``ious`` has.
 
     >>> stopping_click([0.7, 0.92, 0.9], [80, 90], 20)
     2

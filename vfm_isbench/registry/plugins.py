@@ -73,7 +73,7 @@ class Plugin:
         except (Exception, SystemExit) as error:
             raise self.error(f"failed with {type(error).__name__}: {error}") from error
         if not isinstance(made, expected):
-            raise self.error(f"made something of type {type(made).__name__}, which is not a {expected.__name__}")
+            raise self.error(f"made something of type {type(made).__name__}, not {expected.__name__}")
         return self.mark(made)
 
     def try_out(self, module: nn.Module, side: int, shape: tuple[int, ...]) -> None:
@@ -184,8 +184,8 @@ class Plugins:
             )
         if len(offers) > 1:
             return (
-                f"{self.kind} {name!r} is ambiguous: {packages} both offer it. Ask for another name of one of the entry "
-                f"points, or uninstall a package {remedy}"
+                f"{self.kind} {name!r} is ambiguous: it is offered by {packages}. Ask for another name of an entry "
+                f"point, or uninstall a package {remedy}"
             )
         if not is_plain_name(name):
             return (
@@ -204,8 +204,8 @@ class Plugins:
                 offers.setdefault(point.name, []).append(found)
         except Exception as error:  # broken metadata of any installed package can raise anything
             warnings.warn(
-                f"plugins are unavailable: the metadata of an installed package cannot be read ({type(error).__name__}: "
-                f"{error}); run 'pip check' and look at entry_points.txt files to find it",
+                "plugins are unavailable: the metadata of an installed package cannot be read "
+                f"({type(error).__name__}: {error}); run 'pip check' and look at entry_points.txt files to find it",
                 VfmIsbenchWarning,
                 stacklevel=3,
             )
