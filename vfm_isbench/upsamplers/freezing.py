@@ -1,4 +1,4 @@
-"""Finding the modules inside an upsampler, however it is wrapped, to freeze and count them."""
+"""Find, freeze and count the modules inside an upsampler, however it is wrapped."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from torch import nn
 T = TypeVar("T")
 
 _LIBRARIES = frozenset({"torch", "torchvision", "numpy", "scipy", "timm", "einops", "builtins", "functools"})
-"""Packages whose functions are not searched: they hold no upsampler's weights."""
+"""Packages whose functions are not searched because they hold no upsampler's weights."""
 
 
 def find_module(upsampler: object) -> nn.Module | None:
-    """Find the ``nn.Module`` an upsampler is or uses.
+    """Find the ``nn.Module`` that an upsampler is or uses.
 
-    Looks through bound methods, ``functools.partial``, adapters and other callable objects (their attributes), and
-    functions (the variables they close over, the global names they use, their default arguments), also inside lists,
-    tuples and dictionaries.
+    The search covers bound methods, ``functools.partial``, the attributes of adapters and other callable objects, and
+    what functions close over, use as globals and have as defaults, including lists, tuples and dictionaries.
 
     Returns:
-        The module; an ``nn.ModuleList`` of the modules where there are several; None where there is none.
+        The module, an ``nn.ModuleList`` if there are several, or None if there is none.
     """
     found: list[nn.Module] = []
     _collect(upsampler, found, set())
@@ -36,10 +35,10 @@ def find_module(upsampler: object) -> nn.Module | None:
 def freeze(upsampler: T) -> T:
     """Put the modules in an upsampler into eval mode and stop gradients to their weights, in place.
 
-    Gradients *through* them are left alone: the features' gradient is needed where clicks are added before them.
+    Gradients still flow *through* the modules to the features, because clicks may be added before the upsampler.
 
     Returns:
-        The upsampler itself.
+        The same upsampler.
     """
     module = find_module(upsampler)
     if module is not None:
@@ -49,23 +48,23 @@ def freeze(upsampler: T) -> T:
 
 
 def count_parameters(upsampler: object) -> int | None:
-    """Number of parameters in an upsampler's modules, shared ones once; None if it has no module."""
+    """Number of parameters in an upsampler's modules, counting shared ones once; None if it has no module."""
     module = find_module(upsampler)
     return None if module is None else sum(parameter.numel() for parameter in module.parameters())
 
 
 def used_globals(function: FunctionType) -> dict[str, Any]:
-    """Global variables a function reads by name, also in functions nested in it, sorted by name.
+    """Global variables that a function and the functions nested in it read, sorted by name.
 
-    Names are taken from the instructions: a code object's list of names also holds attribute names, which would match
-    globals that the function never touches.
+    The names come from the instructions, because a code object's list of names also contains attribute names, which
+    could match globals that the function never uses.
     """
     names = sorted(set(_global_names(function.__code__)) & function.__globals__.keys())
     return {name: function.__globals__[name] for name in names}
 
 
 def closed_over(function: FunctionType) -> dict[str, Any]:
-    """Values of the variables a function closes over, by name; variables not bound yet are left out."""
+    """Values of the variables a function closes over, by name, without variables that are not bound yet."""
     values = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
@@ -94,7 +93,7 @@ def _collect(value: object, found: list[nn.Module], seen: set[int]) -> None:
 
 
 def _parts(value: object) -> list[object]:
-    """What a value holds that may be, or lead to, a module."""
+    """The parts of a value that may be, or lead to, a module."""
     if isinstance(value, Mapping):
         return list(value.values())
     if isinstance(value, (list, tuple)):
@@ -105,7 +104,7 @@ def _parts(value: object) -> list[object]:
         return [value.__self__, value.__func__]
     if isinstance(value, FunctionType):
         if value.__globals__.get("__name__", "").partition(".")[0] in _LIBRARIES:
-            # Not their globals, but what they wrap: a function under @torch.no_grad() is in the decorator's closure.
+            # Only what they wrap, not their globals: @torch.no_grad() keeps the decorated function in its closure.
             return list(closed_over(value).values())
         defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         return [*closed_over(value).values(), *used_globals(value).values(), *defaults]

@@ -135,7 +135,7 @@ def test_weights_are_computed_once_per_image_and_grid() -> None:
 
 def test_features_and_guidance_of_different_batches_are_refused() -> None:
     jbu = JointBilateralUpsampler()
-    with pytest.raises(ContractError, match="features of 2 images and guidance of 1"):
+    with pytest.raises(ContractError, match="features of 2 images but guidance of 1"):
         jbu.upsample(torch.zeros(2, 4, 3, 3), jbu.encode_guidance(torch.zeros(1, 3, 9, 9)))
 
 

@@ -23,15 +23,15 @@ def test_tensors_are_found_below_every_prefix(prefix: str) -> None:
 
 
 def test_an_anchor_is_whole_parts_of_a_key() -> None:
-    with pytest.raises(WeightsError, match="up1.temp.* is missing; found: group1.temp"):
+    with pytest.raises(WeightsError, match="up1.temp.* found none; its keys are: group1.temp"):
         tensors_below({"group1.temp": torch.zeros(1)}, "up1.temp", "a.pth")
 
 
 def test_no_anchor_and_several_are_refused_naming_file_and_keys() -> None:
-    with pytest.raises(WeightsError, match=r"a\.pth: expected one key outc\.bias.* it is missing; found: none"):
+    with pytest.raises(WeightsError, match=r"a\.pth: expected one key outc\.bias.* found none; its keys are: none"):
         tensors_below({}, "outc.bias", "a.pth")
     twice = {"a.outc.bias": torch.zeros(1), "b.outc.bias": torch.zeros(1)}
-    with pytest.raises(WeightsError, match=r"more than once: a\.outc\.bias, b\.outc\.bias\."):
+    with pytest.raises(WeightsError, match=r"found several: a\.outc\.bias, b\.outc\.bias\."):
         tensors_below(twice, "outc.bias", "a.pth")
 
 
@@ -48,8 +48,8 @@ def test_what_does_not_fit_is_listed_and_not_loaded() -> None:
     with pytest.raises(WeightsError) as caught:
         load_exactly(module, state, "a.pth", "a bare state dict", unexpected=["head.bias"])
     assert str(caught.value) == (
-        "a.pth does not fit Linear: missing: bias; unexpected: scale, head.bias; of another shape: weight is 3×2 "
-        "instead of 1×2. Known layouts: a bare state dict. Give a file in one of them."
+        "a.pth does not fit Linear: missing: bias; unexpected: scale, head.bias; wrong shape: weight is 3×2 "
+        "instead of 1×2. Known layouts: a bare state dict. Give a file in one of these."
     )
     assert torch.equal(module.weight, before)
 

@@ -149,9 +149,12 @@ def test_loads_a_lightning_file_with_and_without_its_norm(prefix: str) -> None:
         (lambda state: state.update({"more.bias": torch.zeros(1)}), r"unexpected: more\.bias\."),
         (
             lambda state: state.update({"upsampler.up1.range_temp": torch.zeros(1)}),
-            r"another shape: up1\.range_temp is 1 instead of a scalar\.",
+            r"wrong shape: up1\.range_temp is 1 instead of a scalar\.",
         ),
-        (lambda state: state.pop("upsampler.fixup_proj.1.weight"), r"expected one key fixup_proj\.1\.weight.* missing"),
+        (
+            lambda state: state.pop("upsampler.fixup_proj.1.weight"),
+            r"expected one key fixup_proj\.1\.weight.* found none",
+        ),
     ],
 )
 def test_refuses_what_is_no_featup(change: Callable[[dict[str, Tensor]], object], listed: str) -> None:
@@ -264,11 +267,11 @@ def test_two_steps_equal_the_call_and_compute_kernels_once() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     featup = random_featup()
     features, image = random_pair((2, 3), (28, 42))
-    with pytest.raises(ContractError, match="features of 2 images and 5 channels, and guidance of 1 images"):
+    with pytest.raises(ContractError, match="features of 2 images and 5 channels, but guidance of 1 images"):
         featup(features, image[:1])
     with pytest.raises(ContractError, match="features of 2 images and 4 channels.* these weights are for 5 channels"):
         featup(features[:, :4], image)
-    with pytest.raises(ContractError, match="a patch grid of 1×3, and needs at least 2"):
+    with pytest.raises(ContractError, match="a patch grid of 1×3, but .* needs at least 2 rows"):
         featup(features[:, :, :1], image)
 
 

@@ -336,9 +336,9 @@ def test_wrong_features_are_refused() -> None:
     upsampler = small_loftup()
     features, image = random_pair((3, 3), (9, 9), batch=2)
     guidance = upsampler.encode_guidance(image)
-    with pytest.raises(ContractError, match="for features of 8 channels, got 5"):
+    with pytest.raises(ContractError, match="needs features of 8 channels, got 5"):
         upsampler.upsample(features[:, :5], guidance)
-    with pytest.raises(ContractError, match="features of 1 images and guidance of 2"):
+    with pytest.raises(ContractError, match="features of 1 images but guidance of 2"):
         upsampler.upsample(features[:1], guidance)
 
 

@@ -1,1 +1,1 @@
-"""The upsamplers of this library: interpolations, and joint bilateral upsampling."""
+"""The built-in upsamplers: interpolations and joint bilateral upsampling."""

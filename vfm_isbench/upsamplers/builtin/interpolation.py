@@ -1,4 +1,4 @@
-"""Upsamplers that do not look at the image's content: none at all, and the classical interpolations to its size."""
+"""Upsamplers that ignore the content of the image: none at all, and classical interpolation to the image size."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from vfm_isbench.upsamplers.base import UPSAMPLERS
 
 @dataclass(frozen=True)
 class Identity:
-    """No upsampling: features stay at the patch grid, where the head then runs too."""
+    """No upsampling: features stay on the patch grid, and so does the head."""
 
     keeps_patch_resolution: ClassVar[bool] = True
     upsampler_name: ClassVar[str] = "identity"
 
     def __call__(self, features: Tensor, image: Tensor) -> Tensor:
-        """Return ``features`` as they are, whatever ``image`` is."""
+        """Return ``features`` unchanged; ``image`` is ignored."""
         return features
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """Every pixel takes the features of the patch that it lies in."""
+    """Every pixel gets the features of its patch."""
 
     upsampler_name: ClassVar[str] = "nearest"
     interpolation: ClassVar[tuple[str, bool | None]] = ("nearest", None)
@@ -40,8 +40,8 @@ class Bilinear:
     """Bilinear interpolation, the usual baseline.
 
     Args:
-        align_corners: True as in the benchmark's reference implementation (iSegProbe): the centres of the corner
-            patches are put on the corner pixels. False keeps patch centres where they are in the image.
+        align_corners: True, as in the reference implementation (iSegProbe), puts the centres of the corner patches
+            onto the corner pixels. False keeps patch centres where they are in the image.
     """
 
     align_corners: bool = True
@@ -63,10 +63,10 @@ class Bilinear:
 
 @dataclass(frozen=True)
 class Bicubic:
-    """Bicubic interpolation; the result may overshoot the range of the features.
+    """Bicubic interpolation, which may overshoot the range of the features.
 
     Args:
-        align_corners: False, PyTorch's default and what the reference implementation leaves it at.
+        align_corners: False is PyTorch's default, which the reference implementation also uses.
     """
 
     align_corners: bool = False

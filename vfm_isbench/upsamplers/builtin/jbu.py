@@ -1,4 +1,4 @@
-"""Classical joint bilateral upsampling: training-free, guided by the image."""
+"""Classical joint bilateral upsampling, guided by the image, without training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vfm_isbench.errors import ContractError
 from vfm_isbench.upsamplers.base import UPSAMPLERS
 
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Turns colour differences of the normalised image back into RGB in [0, 1]; the mean cancels in differences."""
+"""Turns colour differences of the normalised image back into RGB in [0, 1]; the mean cancels out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +20,8 @@ class JointBilateralGuidance:
     """An image prepared for :class:`JointBilateralUpsampler`.
 
     Attributes:
-        rgb: B×3×H×W, RGB in units of [0, 1], up to a constant per channel.
-        weights: Window weights already computed, by patch grid (h, w): the grid is known only with the first features.
+        rgb: B×3×H×W, RGB on the scale of [0, 1], up to a constant per channel.
+        weights: Cached window weights by patch grid (h, w), which is known only once features arrive.
     """
 
     rgb: Tensor
@@ -34,19 +34,19 @@ class JointBilateralUpsampler(nn.Module):
     Every output pixel is a weighted mean of the features in a window of patches around its own patch. The weight of a
     patch falls with its distance from the pixel, and with the difference between the pixel's colour and the mean colour
     of the patch; both are Gaussians. Patches outside the grid have no weight. Pixel centres are at half-integers on
-    both grids, so any ratio and aspect will do.
+    both grids, so any ratio and aspect works.
 
     The default widths were found by upsampling area-averaged object masks of 20 photographs (BSDS500) from 14, 16 and
-    28 patches a side to 224 pixels: their squared error is 27 to 29 % below that of bilinear interpolation (corners
-    aligned), and within 2 % of the lowest over widths of 0.25-1.5 patches and 0.05-0.3 in colour.
+    28 patches a side to 224 pixels: the squared error is 27 to 29 % below that of bilinear interpolation (corners
+    aligned), and within 2 % of the lowest found for widths of 0.25-1.5 patches and 0.05-0.3 in colour.
 
     Args:
         sigma_spatial: Width of the spatial Gaussian, in patches. 0.4 is about the spread of the bilinear kernel.
         sigma_range: Width of the colour Gaussian, for the Euclidean distance of RGB colours in [0, 1].
-        radius: Patches on either side of a pixel's own that take part.
+        radius: The window reaches this many patches to each side of the pixel's own patch.
 
     Raises:
-        ValueError: if a width is not positive, or the radius negative.
+        ValueError: if a width is not positive or the radius is negative.
     """
 
     def __init__(self, sigma_spatial: float = 0.4, sigma_range: float = 0.15, radius: int = 2) -> None:
@@ -61,12 +61,12 @@ class JointBilateralUpsampler(nn.Module):
 
     @property
     def upsampler_name(self) -> str:
-        """Name in tables: "jbu", with the settings where they are not the default ones."""
+        """Name in tables: "jbu", with the settings unless they are the defaults."""
         settings = self.extra_repr()
         return "jbu" if settings == type(self)().extra_repr() else f"jbu({settings})"
 
     def extra_repr(self) -> str:
-        """Settings, as they stand in the module's repr and in its identity."""
+        """Settings, for the module's repr and its identity."""
         return f"sigma_spatial={self.sigma_spatial}, sigma_range={self.sigma_range}, radius={self.radius}"
 
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class JointBilateralUpsampler(nn.Module):
         return self.upsample(features, self.encode_guidance(image))
 
     def encode_guidance(self, image: Tensor) -> JointBilateralGuidance:
-        """Prepare ``image`` B×3×H×W (ImageNet-normalised); window weights follow with the first features."""
+        """Prepare ``image`` B×3×H×W (ImageNet-normalised); window weights are computed once features arrive."""
         image = image.to(torch.promote_types(image.dtype, torch.float32))
         return JointBilateralGuidance(image * image.new_tensor(_IMAGENET_STD).view(1, 3, 1, 1))
 
@@ -82,12 +82,12 @@ class JointBilateralUpsampler(nn.Module):
         """Upsample ``features`` B×C×h×w to the size of the guidance: B×C×H×W.
 
         Raises:
-            ContractError: if features and guidance are of different batches.
+            ContractError: if the batch sizes of features and guidance differ.
         """
         batch, channels, height, width = features.shape
         if guidance.rgb.shape[0] != batch:
             raise ContractError(
-                f"jbu got features of {batch} images and guidance of {guidance.rgb.shape[0]}: both must be one batch"
+                f"jbu got features of {batch} images but guidance of {guidance.rgb.shape[0]}; batch sizes must match"
             )
         rows = _Axis.split(guidance.rgb.shape[-2], height)
         cols = _Axis.split(guidance.rgb.shape[-1], width)
@@ -96,14 +96,14 @@ class JointBilateralUpsampler(nn.Module):
             weights = guidance.weights[height, width] = self._window_weights(guidance.rgb, rows, cols)
         windows = self._windows(features).permute(0, 3, 1, 2)
         # One small matrix product per patch: its window (channels × taps) times the weights (taps × its pixels).
-        # Features are never repeated at full resolution, and it is some eight times faster than a loop over the taps.
+        # This never repeats features at full resolution, and is about eight times faster than a loop over the taps.
         pixels = windows @ weights.to(features.dtype)
         pixels = pixels.view(batch, height, width, channels, rows.longest, cols.longest).permute(0, 3, 1, 4, 2, 5)
         padded = pixels.reshape(batch, channels, height * rows.longest, width * cols.longest)
         return cols.drop_padding(rows.drop_padding(padded, 2), 3)
 
     def _windows(self, values: Tensor) -> Tensor:
-        """The window of every patch, zero outside the grid: B×C×h×w → B×C×taps×(h·w)."""
+        """The window around every patch, zero outside the grid: B×C×h×w → B×C×taps×(h·w)."""
         side = 2 * self.radius + 1
         return functional.unfold(values, side, padding=self.radius).view(*values.shape[:2], side * side, -1)
 
@@ -125,20 +125,20 @@ class JointBilateralUpsampler(nn.Module):
         for channel in range(3):
             difference = pixel_colours[:, channel] - patch_colours[:, channel]
             exponent = exponent - difference.square() / (2 * self.sigma_range**2)
-        # Softmax is the normalised product of the Gaussians, and stays finite where all of them would underflow.
+        # Softmax is the normalised product of the Gaussians, and stays finite even if all of them underflow.
         return exponent.softmax(dim=2)
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """How the pixels of one axis fall into patches; patches with fewer pixels than the longest are padded to it.
+    """How the pixels of one axis fall into patches; shorter patches are padded to the longest.
 
     Attributes:
         n_pixels: Pixels along the axis.
         n_patches: Patches along the axis.
-        longest: Most pixels that a patch has.
+        longest: Pixels in the longest patch.
         members: n_patches×longest indices of each patch's pixels; padding repeats some pixel.
-        position: Where each of the n_pixels stands in the flattened members.
+        position: Where each of the n_pixels is in the flattened members.
     """
 
     n_pixels: int

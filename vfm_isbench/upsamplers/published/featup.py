@@ -1,4 +1,4 @@
-"""FeatUp's stack of joint bilateral upsamplers with learned kernels, in plain PyTorch and bounded memory."""
+"""FeatUp's stack of joint bilateral upsamplers with learned kernels, in plain PyTorch with bounded memory."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from vfm_isbench.errors import ContractError
-from vfm_isbench.upsamplers.precision import at_least_single
 from vfm_isbench.upsamplers.published.checkpoint_keys import (
     PROBE_PARTS,
     load_exactly,
     tensors_below,
     without_module_prefix,
 )
+from vfm_isbench.upsamplers.published.precision import at_least_single
 
 _RADIUS = 3
 _SIDE = 2 * _RADIUS + 1
 _TAPS = _SIDE * _SIDE
 _KEY_WIDTH = 32
 _FIXUP_SHARE = 0.1
-"""Like the four above fixed by the published weights: how much of its last 1×1 convolutions the stack adds."""
+"""How much of its final 1×1 convolutions the stack adds; the published weights fix this and the four above."""
 
 _KERNEL_FLOATS = 300
-"""Numbers per pixel that are alive while kernels are computed: projections, taps, and the layers that correct them."""
+"""Numbers per pixel in memory while kernels are computed: projections, taps and the layers that correct them."""
 
 _FEATURE_FLOATS = 5
-"""Numbers per pixel and channel that are alive while features are enlarged and weighted, gradients included."""
+"""Numbers per pixel and channel in memory while features are enlarged and weighted, gradients included."""
 
 _LAYOUTS = (
     "up1.* to up4.*, fixup_proj.1.* alone, behind upsampler. with the channel norm at model.1.norm.* or without "
@@ -45,8 +45,8 @@ class FeatUpGuidance:
 
     Attributes:
         image: B×3×H×W, ImageNet-normalised.
-        kernels: The kernels of the four stages, B×49×2h×2w to B×49×16h×16w, by patch grid (h, w): the grid is known
-            only with the first features.
+        kernels: Cached kernels of the four stages, B×49×2h×2w to B×49×16h×16w, by patch grid (h, w), which is known
+            only once features arrive.
     """
 
     image: Tensor
@@ -56,19 +56,19 @@ class FeatUpGuidance:
 class FeatUpJBU(nn.Module):
     """FeatUp-JBU of Fu et al., "FeatUp: A Model-Agnostic Framework for Features at Any Resolution", ICLR 2024: ×16.
 
-    Four stages double the size, each by bicubic interpolation and a 7×7 kernel per pixel that a small network makes of
-    the image. Kernels depend on image and grid only, and are computed once. Output is sixteen times the patch grid,
-    which for patches of 14 pixels is more than the image.
+    Each of four stages doubles the size by bicubic interpolation and a 7×7 kernel per pixel, which a small network
+    computes from the image. The kernels depend only on image and grid, so they are computed once. The output is sixteen
+    times the patch grid, which is larger than the image for patches of 14 pixels.
 
-    Weights are particular to a backbone. They were trained behind a LayerNorm over channels, which is part of this
-    module; iSegProbe leaves it out (:meth:`without_channel_norm`).
+    Weights belong to one backbone. They were trained behind a LayerNorm over channels, which is part of this module;
+    iSegProbe leaves it out (:meth:`without_channel_norm`).
 
     Args:
         width: Channels C of the features.
         channel_norm: Whether features are normalised over channels first.
-        max_memory: GiB that temporary tensors may take, beside the output and the kernels (49 numbers per output pixel
-            and a third more for the smaller stages). Work is cut up to keep to it, down to single channels of features
-            and single rows of kernels; the output does not depend on it.
+        max_memory: GiB that temporary tensors may take, besides the output and the kernels (49 numbers per output pixel
+            and a third more for the smaller stages). Work is split to stay within it, down to single channels of
+            features and single rows of kernels; the output does not depend on it.
     """
 
     upsampler_name = "featup_jbu"
@@ -87,13 +87,13 @@ class FeatUpJBU(nn.Module):
         return self.norm is not None
 
     def without_channel_norm(self) -> FeatUpJBU:
-        """Leave the channel norm out from now on, as iSegProbe does; returns the module itself."""
+        """Remove the channel norm, as iSegProbe does; return this module."""
         self.norm = None
         return self
 
     @property
     def max_memory(self) -> float:
-        """GiB that temporary tensors may take; no part of the upsampler's identity, as the output is the same."""
+        """GiB that temporary tensors may take; not part of the identity, because the output does not depend on it."""
         return self._max_memory
 
     @max_memory.setter
@@ -103,7 +103,7 @@ class FeatUpJBU(nn.Module):
         self._max_memory = value
 
     def extra_repr(self) -> str:
-        """Settings, as they stand in the module's repr and in its identity."""
+        """Settings, for the module's repr and its identity."""
         return f"width={self.width}, channel_norm={self.channel_norm}"
 
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
@@ -111,35 +111,35 @@ class FeatUpJBU(nn.Module):
         return self.upsample(features, self.encode_guidance(image))
 
     def encode_guidance(self, image: Tensor) -> FeatUpGuidance:
-        """Keep ``image`` B×3×H×W (ImageNet-normalised); kernels follow with the first features."""
+        """Store ``image`` B×3×H×W (ImageNet-normalised); kernels are computed once features arrive."""
         return FeatUpGuidance(image)
 
     def upsample(self, features: Tensor, guidance: FeatUpGuidance) -> Tensor:
         """Upsample ``features`` B×C×h×w to B×C×16h×16w.
 
         Raises:
-            ContractError: if features and guidance are of different batches, C is not the width, or the patch grid has
+            ContractError: if the batch sizes of features and guidance differ, C is not the width, or the patch grid has
                 a single row or column.
         """
         batch, channels, height, width = features.shape
         images = guidance.image.shape[0]
         if (batch, channels) != (images, self.width):
             raise ContractError(
-                f"featup_jbu got features of {batch} images and {channels} channels, and guidance of {images} images: "
-                f"both must be one batch, and these weights are for {self.width} channels"
+                f"featup_jbu got features of {batch} images and {channels} channels, but guidance of {images} images; "
+                f"batch sizes must match, and these weights are for {self.width} channels"
             )
         if min(height, width) < 2:
             raise ContractError(
-                f"featup_jbu got a patch grid of {height}×{width}, and needs at least 2 rows and columns for windows "
-                "that are reflected at the border; give a larger image"
+                f"featup_jbu got a patch grid of {height}×{width}, but reflecting windows at the border needs at least "
+                "2 rows and columns; give a larger image"
             )
         kernels = guidance.kernels.get((height, width))
         if kernels is None:
             kernels = guidance.kernels[height, width] = self._kernels(guidance.image, height, width)
         if self.norm is not None:
             features = self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        # The original mixes channels at the end. All before is linear and the same for every channel, so mixing first
-        # gives the same and spares a convolution of the large map; only its bias has to wait.
+        # The original mixes channels at the end. Everything before that is linear and treats channels alike, so mixing
+        # first gives the same result without convolving the large map; only the bias must be added at the end.
         bias = self.get_parameter("fixup_proj.1.bias").view(1, -1, 1, 1)
         features = features + _FIXUP_SHARE * (self.fixup_proj(features) - bias)
         for kernel in kernels:
@@ -179,10 +179,10 @@ class _Stage(nn.Module):
 
     def _rows(self, padded: Tensor) -> Tensor:
         """Kernels of some rows, from the image with a border of the radius."""
-        # A sum over 32 products and an exponential of it: too much for half precision.
+        # The exponential of a sum of 32 products is too much for half precision.
         keys = at_least_single(self.range_proj(padded))
         centres = _window(keys)[_TAPS // 2]
-        # Not a stack of a list: small results kept between large temporaries fragment memory, up to the sum of all.
+        # Filled in place: a list of small results between large temporaries would fragment memory.
         similarity = keys.new_empty(len(keys), _TAPS, *centres.shape[2:])
         for index, tap in enumerate(_window(keys)):
             similarity[:, index] = (tap * centres).sum(1)
@@ -220,7 +220,7 @@ def _window(padded: Tensor) -> list[Tensor]:
 def _double(features: Tensor, kernel: Tensor, max_numbers: float) -> Tensor:
     """Enlarge ``features`` B×C×h×w twice and weight each window by ``kernel`` B×49×2h×2w: B×C×2h×2w.
 
-    Channels go through it some at a time, for temporaries of about ``max_numbers`` numbers.
+    It processes a few channels at a time, so that temporaries take about ``max_numbers`` numbers.
     """
     batch, _, height, width = kernel.shape
     channels = max(1, int(max_numbers / (batch * height * width * _FEATURE_FLOATS)))
@@ -233,10 +233,10 @@ def _double(features: Tensor, kernel: Tensor, max_numbers: float) -> Tensor:
 
 
 class _WeightedWindows(torch.autograd.Function):
-    """The sum of every pixel's window, each tap with its weight: B×C×(H+6)×(W+6), B×49×H×W → B×C×H×W.
+    """The weighted sum over every pixel's window: B×C×(H+6)×(W+6), B×49×H×W → B×C×H×W.
 
-    Taps are added one by one, as windows laid side by side would take 49 times the output. The gradient is written out
-    because PyTorch's own makes two copies of the features per tap, and takes ten times as long.
+    Taps are added one by one, because windows side by side would take 49 times the output. The gradient is written out
+    because PyTorch's own makes two copies of the features per tap and takes ten times as long.
     """
 
     @staticmethod
@@ -265,20 +265,20 @@ class _WeightedWindows(torch.autograd.Function):
 
 
 def featup_from_state_dict(state: Mapping[str, Tensor], source: str, channel_norm: bool = True) -> FeatUpJBU:
-    """Build FeatUp-JBU from a checkpoint of the original, in eval mode; the width is that of its weights.
+    """Build FeatUp-JBU in eval mode from a checkpoint of the original; the weights determine its width.
 
     Args:
-        state: Tensors by key, as in the ``state_dict`` of FeatUp's files, in a whole model of iSegProbe, or bare; the
-            backbone, ``downsampler`` and ``scale_net`` beside them are left out, as is ``module.`` before all keys.
-        source: The file, or what else the tensors came from, for messages.
-        channel_norm: Whether to take the channel norm if the file has one (``model.1.norm.*``, or ``norm.*`` in the
-            state dict of the module itself); the attribute ``channel_norm`` of the module tells.
+        state: Tensors by key, as in the ``state_dict`` of FeatUp's files, in a whole model of iSegProbe, or bare. The
+            backbone, ``downsampler``, ``scale_net`` and a ``module.`` in front of all keys are ignored.
+        source: Where the tensors come from, for messages.
+        channel_norm: Whether to use the channel norm if the file has one (``model.1.norm.*``, or ``norm.*`` in the
+            state dict of this module); the result's ``channel_norm`` says whether it does.
 
     Raises:
-        WeightsError: if they are not those of a FeatUp-JBU, listing missing and unexpected keys.
+        WeightsError: if these are not the weights of a FeatUp-JBU; it lists missing and unexpected keys.
     """
     state = without_module_prefix(state)
-    kept = {key: value for key, value in state.items() if not _stands_beside(key)}
+    kept = {key: value for key, value in state.items() if not _is_other_part(key)}
     below, rest = tensors_below(kept, "fixup_proj.1.weight", source)
     norm = {key: below.pop(key) for key in list(below) if key.startswith("norm.")}
     norm |= {key.removeprefix("model.1."): state[key] for key in state if key.startswith("model.1.norm.")}
@@ -288,9 +288,9 @@ def featup_from_state_dict(state: Mapping[str, Tensor], source: str, channel_nor
     return featup.eval()
 
 
-def _stands_beside(key: str) -> bool:
-    """Whether a key is of a part that FeatUp's files and iSegProbe's models hold beside the upsampler.
+def _is_other_part(key: str) -> bool:
+    """Whether a key belongs to another part of FeatUp's files or of iSegProbe's models than the upsampler.
 
-    ``model.`` is FeatUp's backbone: ``model.0.`` in front of the channel norm, all of it in files without that.
+    ``model.`` is FeatUp's backbone: ``model.0.`` in files with the channel norm, all of ``model.`` in the others.
     """
     return key.startswith(("model.", *PROBE_PARTS)) or "scale_net" in key or "downsampler" in key

@@ -22,7 +22,7 @@ _IMAGE_WIDTH = 32
 
 _LAYOUTS = "image_convs_1.*, image_convs_2.*, up1.*, outc.* alone, behind module., or behind upsampler.lift."
 _BESIDE = ("model.0.", *PROBE_PARTS)
-"""What is left out: the backbone of a training file, and the other parts of iSegProbe's models."""
+"""Ignored keys: the backbone of a training file, and the other parts of iSegProbe's models."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +31,8 @@ class LiFTGuidance:
 
     Attributes:
         convolved: B×32×⌈H/4⌉×⌈W/4⌉.
-        levels: Guidance at twice the patch grid, B×32×2h×2w, and at the grid itself, B×32×h×w, by patch grid (h, w):
-            the grid is known only with the first features.
+        levels: Cached guidance at twice the patch grid, B×32×2h×2w, and at the grid itself, B×32×h×w, by patch grid
+            (h, w), which is known only once features arrive.
     """
 
     convolved: Tensor
@@ -42,10 +42,9 @@ class LiFTGuidance:
 class LiFT(nn.Module):
     """LiFT of Suri et al., "LiFT: A Surprisingly Simple Lightweight Feature Transform", ECCV 2024: ×2.
 
-    The original adapts the image's scale by the patch size: adaptive max pooling to twice the patch grid for patches of
-    14 pixels (in iSegProbe for all), max pooling by 2 for 16, nothing for 8. On images that are whole patches the three
-    are one and the same operation, so there is no patch size to give here. Weights are particular to a backbone, its
-    layer and facet.
+    The original scales the image depending on the patch size: adaptive max pooling to twice the patch grid for patches
+    of 14 pixels (in iSegProbe for all), max pooling by 2 for 16, nothing for 8. For images of whole patches these are
+    the same operation, so this class needs no patch size. Weights belong to one backbone, layer and facet.
 
     Args:
         width: Channels C of the features, 2 or more.
@@ -73,21 +72,21 @@ class LiFT(nn.Module):
         return self.upsample(features, self.encode_guidance(image))
 
     def encode_guidance(self, image: Tensor) -> LiFTGuidance:
-        """Convolve ``image`` B×3×H×W (ImageNet-normalised); pooling follows with the first features."""
+        """Convolve ``image`` B×3×H×W (ImageNet-normalised); it is pooled once features arrive."""
         return LiFTGuidance(self.image_convs_1(image))
 
     def upsample(self, features: Tensor, guidance: LiFTGuidance) -> Tensor:
         """Upsample ``features`` B×C×h×w to B×C×2h×2w.
 
         Raises:
-            ContractError: if features and guidance are of different batches, or C is not the width.
+            ContractError: if the batch sizes of features and guidance differ, or C is not the width.
         """
         batch, channels, height, width = features.shape
         images = guidance.convolved.shape[0]
         if (batch, channels) != (images, self.width):
             raise ContractError(
-                f"lift got features of {batch} images and {channels} channels, and guidance of {images} images: both "
-                f"must be one batch, and these weights are for {self.width} channels"
+                f"lift got features of {batch} images and {channels} channels, but guidance of {images} images; batch "
+                f"sizes must match, and these weights are for {self.width} channels"
             )
         levels = guidance.levels.get((height, width))
         if levels is None:
@@ -101,15 +100,15 @@ class LiFT(nn.Module):
 
 
 def lift_from_state_dict(state: Mapping[str, Tensor], source: str) -> LiFT:
-    """Build LiFT from a checkpoint of the original, in eval mode; the width is that of its weights.
+    """Build LiFT in eval mode from a checkpoint of the original; the weights determine its width.
 
     Args:
         state: Tensors by key: bare, behind ``module.``, or a whole model of iSegProbe with ``upsampler.lift.*``; a
-            backbone beside them, ``model.0.*``, is left out.
-        source: The file, or what else the tensors came from, for messages.
+            backbone, ``model.0.*``, is ignored.
+        source: Where the tensors come from, for messages.
 
     Raises:
-        WeightsError: if they are not those of a LiFT, listing missing and unexpected keys.
+        WeightsError: if these are not the weights of a LiFT; it lists missing and unexpected keys.
     """
     below, rest = tensors_below(without_module_prefix(state), "outc.weight", source)
     lift = LiFT(below["outc.weight"].shape[0])

@@ -1,4 +1,4 @@
-"""LoftUp: every pixel asks, by cross-attention, the patches what its features are."""
+"""LoftUp: every pixel computes its features from the patches by cross-attention."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ from vfm_isbench.upsamplers.published.loftup_layers import (
 )
 
 ATTENTION = "torch.nn.functional.scaled_dot_product_attention"
-"""What computes the attention, for records."""
+"""What computes the attention, for result files."""
 
 _LAYERS = 2
 _PATCH_FREQUENCIES, _PIXEL_FREQUENCIES = 5, 20
 _PATCH_CHANNELS = 2 * 2 * _PATCH_FREQUENCIES
 _PIXEL_CHANNELS = 2 * 5 * _PIXEL_FREQUENCIES + 3
 _HALO = 2
-"""Rows on either side of a strip that two 3×3 convolutions look at."""
+"""Rows on each side of a strip that two 3×3 convolutions read."""
 
 _CHUNK_GIB, _STRIP_GIB = 1 / 16, 1 / 4
-"""What quick computing on CPUs allows itself at the most. Memory that was just used is faster than new memory; of the
-sizes tried, from 1/128 to 1, these took the least time."""
+"""Upper limits for chunks in the fast two-step mode on CPUs, where recently used memory is faster than new. Of the
+sizes tried, from 1/128 to 1, these were the fastest."""
 
 _LAYOUTS = (
     "channelnorm.norm.* and upsampler.* (Hugging Face), model.1.norm.* and upsampler.* (Lightning), "
     "upsampler.upsampler.{channelnorm,upsampler}.* (iSegProbe)"
 )
 _TRAINING_PARTS = ("model.0.", "downsampler.", "scale_net.", "crop_upsampler.")
-"""What the training scripts of LoftUp save beside the upsampler: backbone, downsampler, scales, running mean."""
+"""What LoftUp's training scripts save besides the upsampler: backbone, downsampler, scales, running mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +59,8 @@ class LoftUpGuidance:
     """An image prepared for :class:`LoftUp`.
 
     Attributes:
-        pixels: B×(H·W)×D, what the image says about each pixel.
-        queries: B×(H·W)×D, the first attention layer's queries of these.
+        pixels: B×(H·W)×D, an embedding of each pixel, computed from the image.
+        queries: B×(H·W)×D, the first attention layer's queries for these pixels.
         size: Rows and columns H×W of the image.
     """
 
@@ -72,16 +72,16 @@ class LoftUpGuidance:
 class LoftUp(nn.Module):
     """LoftUp of Huang et al., "LoftUp: Learning a Coordinate-Based Feature Upsampler", ICCV 2025 (arXiv 2504.14032).
 
-    Weights have the names of the official repository (andrehuang/loftup), below its prefixes. Two things differ from
-    its code: the image is scaled by its own minimum and maximum, not by those of the batch, and pixels are processed
-    in chunks. The first makes no difference for a single image, the second none but rounding.
+    Weights have the names of the official repository (andrehuang/loftup), without its prefixes. Two things differ from
+    its code: each image is scaled by its own minimum and maximum rather than those of the batch, and pixels are
+    processed in chunks. The first changes nothing for a single image, the second only rounding.
 
     Args:
         width: Channels C of the features.
         max_memory: See :attr:`max_memory`.
 
     Raises:
-        ValueError: if the width is not a positive multiple of the 4 attention heads, or the memory not positive.
+        ValueError: if the width is not a positive multiple of the 4 attention heads, or the memory is not positive.
     """
 
     upsampler_name = "loftup"
@@ -111,9 +111,9 @@ class LoftUp(nn.Module):
 
     @property
     def max_memory(self) -> float:
-        """GiB that temporary values may take, beside guidance and output; smaller is slower, with the same result.
+        """GiB that temporary values may take, besides guidance and output; less is slower, with the same result.
 
-        At the least, one row of the image and one pixel per image of the batch are processed at a time.
+        One row of the image and one pixel per image of the batch are the smallest amounts processed at a time.
         """
         return self._max_memory
 
@@ -121,33 +121,33 @@ class LoftUp(nn.Module):
     def max_memory(self, gib: float) -> None:
         if not 0 < gib < math.inf:
             raise ValueError(f"max_memory must be a positive number of GiB, got {gib}")
-        # Not part of the identity of an upsampler, which skips such names: it does not change the result.
+        # The identity skips names with an underscore, and this setting does not change the result.
         self._max_memory = gib
 
     def extra_repr(self) -> str:
-        """Settings, as they stand in the module's repr and in its identity."""
+        """Settings, for the module's repr and its identity."""
         return f"width={self.width}"
 
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
         """Upsample ``features`` B×C×h×w to the size of ``image`` B×3×H×W (ImageNet-normalised).
 
-        In one step, all is computed as plainly as memory allows. The two steps give the same up to rounding, on CPUs in
-        less time, by chunks that stay in the processor's caches and by :mod:`vfm_isbench.kernels.winograd`.
+        This computes everything as plainly as memory allows. The two steps give the same up to rounding and are faster
+        on CPUs, with chunks that stay in the processor's caches and :mod:`vfm_isbench.kernels.winograd`.
         """
         return self._upsample(features, self._encode_guidance(image, is_quick=False), is_quick=False)
 
     def encode_guidance(self, image: Tensor) -> LoftUpGuidance:
-        """Compute what depends on ``image`` B×3×H×W (ImageNet-normalised) alone, up to the first layer's queries."""
+        """Compute what depends only on ``image`` B×3×H×W (ImageNet-normalised), up to the first layer's queries."""
         return self._encode_guidance(image, is_quick=True)
 
     def upsample(self, features: Tensor, guidance: LoftUpGuidance) -> Tensor:
         """Upsample ``features`` B×C×h×w to the size of the guidance: B×C×H×W.
 
-        Where gradients are recorded and there is more than one chunk, chunks are computed again in the backward pass
-        instead of being kept.
+        If gradients are recorded and there are several chunks, the backward pass recomputes them instead of storing
+        them.
 
         Raises:
-            ContractError: if the features are of another width, or of another batch than the guidance.
+            ContractError: if the features do not have ``width`` channels, or another batch size than the guidance.
         """
         return self._upsample(features, guidance, is_quick=True)
 
@@ -171,7 +171,7 @@ class LoftUp(nn.Module):
     def upsample_strips(self, features: Tensor, guidance: LoftUpGuidance) -> Strips:
         """Do what :meth:`upsample` does, some rows at a time: see :class:`StripwiseUpsampler`.
 
-        At the least, one row of the image is processed at a time, whatever :attr:`max_memory` is.
+        One row of the image is the smallest strip, even if it exceeds :attr:`max_memory`.
 
         Raises:
             ContractError: as :meth:`upsample` does.
@@ -193,23 +193,23 @@ class LoftUp(nn.Module):
     def _second_step(
         self, features: Tensor, guidance: LoftUpGuidance, is_quick: bool
     ) -> tuple[Callable[[Tensor, Tensor], Tensor], int]:
-        """What makes features B×n×C of pixels and their queries B×n×D, and how many pixels it should get at a time."""
+        """A function from pixels and queries, both B×n×D, to features B×n×C, and how many pixels to pass it."""
         batch, channels, height, width = features.shape
         if channels != self.width:
-            raise ContractError(f"this LoftUp is for features of {self.width} channels, got {channels}")
+            raise ContractError(f"this LoftUp needs features of {self.width} channels, got {channels}")
         if guidance.pixels.shape[0] != batch:
             raise ContractError(
-                f"LoftUp got features of {batch} images and guidance of {guidance.pixels.shape[0]}: both must be one "
-                "batch"
+                f"LoftUp got features of {batch} images but guidance of {guidance.pixels.shape[0]}; batch sizes must "
+                "match"
             )
         coordinates = self.lr_pe(positions(height, width, features).expand(batch, -1, -1, -1))
         patches = torch.cat([self.channelnorm(features), coordinates], dim=1).flatten(2).transpose(1, 2)
         keys_values = [attention.keys_values(patches) for attention, _ in self._layers()]
 
-        # Ten values of the inner width, and attention weights twice: not every kernel does without them.
+        # Ten values of the inner width, and attention weights twice, because some kernels store them.
         per_pixel = batch * (10 * patches.shape[-1] + 2 * HEADS * height * width)
         has_gradient = torch.is_grad_enabled()
-        if has_gradient:  # the backward pass keeps what a forward pass overwrites
+        if has_gradient:  # the backward pass needs values that a forward pass would overwrite
             per_pixel *= 3
         fitting = self._fitting(per_pixel, features, _CHUNK_GIB if is_quick and not has_gradient else math.inf)
 
@@ -225,21 +225,21 @@ class LoftUp(nn.Module):
         return [(attention, feed_forward) for attention, feed_forward in layers]
 
     def _fitting(self, n_values: int, like: Tensor, gib_on_cpu: float) -> int:
-        """How many times ``n_values`` numbers fit into the memory allowed, at least once."""
+        """How many times ``n_values`` numbers fit into the allowed memory, at least 1."""
         gib = min(self.max_memory, gib_on_cpu) if like.device.type == "cpu" else self.max_memory
         return max(int(gib * 2**30 / (n_values * like.element_size())), 1)
 
     def _first_layers(self, is_quick: bool) -> list[Callable[[Tensor], Tensor]]:
-        """The modules of ``first_conv``, convolutions in their fastest_network form if asked for."""
+        """The modules of ``first_conv``, with fast convolutions if ``is_quick``."""
         modules: list[Any] = list(self.first_conv)
         if not is_quick:
             return modules
         return [partial(convolve, part) if isinstance(part, nn.Conv2d) else part for part in modules]
 
     def _strip(self, values: Tensor, top: int, bottom: int, layers: list[Callable[[Tensor], Tensor]]) -> Tensor:
-        """What the image says about rows ``top`` to ``bottom`` of ``values`` B×5×H×W: B×((bottom-top)·W)×D."""
-        # Where the strip ends inside the image, zero padding spoils the halo, which is cut off; where it ends with the
-        # image, there is no halo, and zero padding is what each convolution does there anyway.
+        """Embed the pixels in rows ``top`` to ``bottom`` of ``values`` B×5×H×W: B×((bottom-top)·W)×D."""
+        # Inside the image, zero padding spoils only the halo, which is cut off. At the border of the image there is no
+        # halo, and each convolution pads with zeros there anyway.
         start, stop = max(top - _HALO, 0), min(bottom + _HALO, values.shape[2])
         own = values[:, :, start:stop]
         waves = self.fourier_feat[1](own)
@@ -249,15 +249,15 @@ class LoftUp(nn.Module):
         return inner[:, :, top - start : bottom - start].flatten(2).transpose(1, 2).contiguous()
 
     def _attend(self, pixels: Tensor, queries: Tensor, keys_values: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Features of pixels: B×n×D, with their first queries, → B×n×C."""
+        """From pixels and their first queries, both B×n×D, to features B×n×C."""
         for index, (attention, feed_forward) in enumerate(self._layers()):
-            asked = attention.queries(pixels) if index else queries
-            # In place, for new memory costs as much as the sum; nothing needs what is overwritten for its gradient.
-            pixels = attention.attend(asked, *keys_values[index]).add_(pixels)
+            layer_queries = attention.queries(pixels) if index else queries
+            # In place, because new memory costs as much as the sum; no gradient needs the overwritten values.
+            pixels = attention.attend(layer_queries, *keys_values[index]).add_(pixels)
             pixels = feed_forward(pixels).add_(pixels)
         pixels = self.ca_transformer["norm"](pixels)
         projection = cast(nn.Conv2d, self.final_conv[0])
-        # Applied to pixels in a row, a 1×1 convolution is a linear layer.
+        # On a sequence of pixels, a 1×1 convolution is a linear layer.
         projected = functional.linear(pixels, projection.weight.flatten(1), projection.bias)
         output: Tensor = self.final_conv[1](projected)
         return output
@@ -267,22 +267,22 @@ def loftup_from_state_dict(state: Mapping[str, Tensor], source: str) -> LoftUp:
     """Build a LoftUp from the tensors of a public checkpoint.
 
     Args:
-        state: Tensors by key, in the layout of the Hugging Face files, of the older Lightning files, of a checkpoint
-            of iSegProbe, or of :class:`LoftUp` itself; ``module.`` before all keys does not matter.
-        source: The file, or what else the tensors came from, for messages.
+        state: Tensors by key, in the layout of the Hugging Face files, the older Lightning files, a checkpoint of
+            iSegProbe, or :class:`LoftUp` itself; a ``module.`` in front of all keys is ignored.
+        source: Where the tensors come from, for messages.
 
     Returns:
-        The upsampler in eval mode, as wide as its weights.
+        The upsampler in eval mode; the weights determine its width.
 
     Raises:
-        WeightsError: listing what is missing or unexpected, if these are not the weights of a LoftUp; also for the
-            variant with a learned position of each patch, which no public file is of.
+        WeightsError: if these are not the weights of a LoftUp (it lists missing and unexpected keys), or are those of
+            the variant with learned patch positions, which no public file uses.
     """
     state = without_module_prefix(state)
     if any(f".{key}".endswith(".lr_pe") for key in state):
         raise WeightsError(
-            f"{source} is of LoftUp's variant with learned patch positions (lr_pe_type 'learnable'), for which there "
-            "are no public weights; only the sine variant can be loaded here: give a file of that"
+            f"{source} is LoftUp's variant with learned patch positions (lr_pe_type 'learnable'), which has no public "
+            "weights; only the sine variant can be loaded: give a file of that variant"
         )
     kept = {key: value for key, value in state.items() if not key.startswith(_TRAINING_PARTS)}
     anchor = "final_conv.1.weight"
@@ -294,7 +294,7 @@ def loftup_from_state_dict(state: Mapping[str, Tensor], source: str) -> LoftUp:
             below[f"channelnorm.norm.{part}"] = rest.pop(found[0])
     width = below[anchor].numel()
     if width == 0 or width % HEADS:
-        raise WeightsError(f"{source}: a LoftUp has a multiple of {HEADS} channels, but {anchor} has {width} values")
+        raise WeightsError(f"{source}: LoftUp needs a multiple of {HEADS} channels, but {anchor} has {width} values")
     upsampler = LoftUp(width)
     unexpected = [key for key in rest if not key.startswith(PROBE_PARTS)]
     load_exactly(upsampler, below, source, _LAYOUTS, unexpected)

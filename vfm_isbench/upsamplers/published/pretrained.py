@@ -1,4 +1,4 @@
-"""Pretrained upsamplers by name, as ``loftup:dinov2s``, ``featup:dinov2``, ``lift:FILE``, and whence their weights."""
+"""Pretrained upsamplers by name, such as ``loftup:dinov2s``, ``featup:dinov2`` or ``lift:FILE``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vfm_isbench.errors import DataError, UnknownNameError, WeightsError
 from vfm_isbench.registry.registry import unknown_name
+from vfm_isbench.storage.atomic import write_text
 from vfm_isbench.storage.downloads import download
 from vfm_isbench.storage.hashing import hash_file
 from vfm_isbench.storage.weights import find_weights, read_state_dict
@@ -25,13 +26,11 @@ from vfm_isbench.upsamplers.published.loftup import ATTENTION, LoftUp, loftup_fr
 from vfm_isbench.upsamplers.published.sources import SOURCES, Source
 
 OPTION = "LoadOptions(weights=…) (command line: --upsampler-weights)"
-"""How a user hands in a file or a folder, for messages."""
+"""How a user gives a file or a folder, for messages."""
 
 Loaded = TypeVar("Loaded", LoftUp, FeatUpJBU, LiFT)
 
 _SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})
-
-
 _OWN_FILES = {
     "loftup:FILE": "LoftUp, weights from a file of your own",
     "featup:FILE": "FeatUp-JBU, weights from a file of your own",
@@ -40,25 +39,25 @@ _OWN_FILES = {
 
 
 def describe_loaders() -> dict[str, str]:
-    """What can be written for a pretrained upsampler, each with one line about it."""
+    """Every name of a pretrained upsampler, with a line about it."""
     published = {name: f"{source.title} ({source.where}, {source.licence})" for name, source in SOURCES.items()}
     return published | _OWN_FILES
 
 
 def cache_folder() -> Path:
-    """Where weights with a URL are kept, and what is remembered of those from the hub.
+    """The folder for weights downloaded from a URL, and for remembered hashes of weights from the hub.
 
-    It is ``$VFM_ISBENCH_CACHE``, or ``~/.cache/vfm_isbench/weights``.
+    It is ``$VFM_ISBENCH_CACHE``, by default ``~/.cache/vfm_isbench/weights``.
     """
     return Path(os.environ.get("VFM_ISBENCH_CACHE") or "~/.cache/vfm_isbench/weights").expanduser()
 
 
 def load_pretrained_loftup(text: str, options: LoadOptions) -> LoftUp:
-    """Load what ``loftup:`` stands before: ``NAME`` or ``FILE``, with ``?max_memory=GIB``.
+    """Load ``loftup:NAME`` or ``loftup:FILE``, optionally with ``?max_memory=GIB``.
 
     Raises:
-        UnknownNameError: if there is neither such a name nor such a file, or an option is not known or not valid.
-        WeightsError: if the weights cannot be found, fetched or loaded.
+        UnknownNameError: if no such name or file exists, or an option is unknown or invalid.
+        WeightsError: if the weights cannot be found, downloaded or loaded.
     """
     name, query = _parse("loftup", text, ("max_memory",))
     upsampler, found = _load("loftup", name, options.weights, loftup_from_state_dict)
@@ -68,22 +67,22 @@ def load_pretrained_loftup(text: str, options: LoadOptions) -> LoftUp:
 
 
 def load_pretrained_featup(text: str, options: LoadOptions) -> FeatUpJBU:
-    """Load what ``featup:`` stands before: ``NAME`` or ``FILE``, with ``?max_memory=GIB&norm=false``.
+    """Load ``featup:NAME`` or ``featup:FILE``, optionally with ``?max_memory=GIB&norm=false``.
 
-    ``norm=false`` leaves out the channel norm that a file holds, as iSegProbe does; ``norm=true`` insists on it.
+    ``norm=false`` ignores the channel norm in the file, as iSegProbe does; ``norm=true`` requires it.
 
     Raises:
-        UnknownNameError: if there is neither such a name nor such a file, or an option is not known or not valid.
-        WeightsError: if the weights cannot be found, fetched or loaded, or lack the channel norm insisted on.
+        UnknownNameError: if no such name or file exists, or an option is unknown or invalid.
+        WeightsError: if the weights cannot be found, downloaded or loaded, or lack the required channel norm.
     """
     name, query = _parse("featup", text, ("max_memory", "norm"))
     norm = query.get("norm", "")
     if norm not in ("", "true", "false"):
-        raise UnknownNameError(f"featup:{text}: norm is true or false, got {norm!r}")
+        raise UnknownNameError(f"featup:{text}: norm must be true or false, got {norm!r}")
     build = functools.partial(featup_from_state_dict, channel_norm=norm != "false")
     upsampler, found = _load("featup", name, options.weights, build)
     if norm == "true" and not upsampler.channel_norm:
-        raise WeightsError(f"{found.path} holds no channel norm (model.1.norm.*); leave out norm=true")
+        raise WeightsError(f"{found.path} contains no channel norm (model.1.norm.*); remove norm=true")
     _limit_memory(upsampler, query)
     declared = {"channel_norm": upsampler.channel_norm} | ({"norm_asked": True} if norm == "true" else {})
     _declare(upsampler, "featup", found, "?norm=false" if norm == "false" else "", **declared)
@@ -91,10 +90,10 @@ def load_pretrained_featup(text: str, options: LoadOptions) -> FeatUpJBU:
 
 
 def load_pretrained_lift(text: str, options: LoadOptions) -> LiFT:
-    """Load what ``lift:`` stands before, a ``FILE``.
+    """Load ``lift:FILE``.
 
     Raises:
-        UnknownNameError: if there is no such file, or an option is given.
+        UnknownNameError: if no such file exists, or an option is given.
         WeightsError: if the weights cannot be loaded.
     """
     name, _ = _parse("lift", text, ())
@@ -109,10 +108,10 @@ class _Found:
 
     Attributes:
         path: The file.
-        name: What stands behind the colon in the upsampler's name.
-        origin: What records say of where it came from, without folders of this machine.
-        record: Where its hash is remembered, if it was fetched.
-        commit: Of the repository on the hub, if it is from there.
+        name: What follows the colon in the upsampler's name.
+        origin: Where it came from, for result files, without local folders.
+        record: The file that remembers its hash, if it was downloaded.
+        commit: The repository's commit, if it is from the hub.
     """
 
     path: Path
@@ -133,7 +132,7 @@ def _parse(kind: str, text: str, options: Sequence[str]) -> tuple[str, dict[str,
 def _load(
     kind: str, name: str, weights: Path | None, build: Callable[[dict[str, Tensor], str], Loaded]
 ) -> tuple[Loaded, _Found]:
-    """Find weights and build the upsampler; a file that was fetched is trusted only once it could be loaded."""
+    """Find the weights and build the upsampler; a downloaded file is trusted only after it has loaded."""
     found = _find(kind, name, weights)
     try:
         upsampler = build(read_state_dict(found.path), str(found.path))
@@ -144,27 +143,27 @@ def _load(
         try:
             found.record.parent.mkdir(parents=True, exist_ok=True)
             line = f"{hash_file(found.path)}  {found.path.name}" + (f"  {found.commit}" if found.commit else "")
-            found.record.write_text(f"{line}\n", encoding="utf-8")
+            write_text(found.record, f"{line}\n")
         except OSError as error:
             raise WeightsError(
-                f"{found.record}: the hash of {found.path} cannot be remembered there ({error}). Make it writable, or "
-                "set VFM_ISBENCH_CACHE to a folder that is"
+                f"the hash of {found.path} cannot be saved to {found.record} ({error}). Make that writable, or set "
+                "VFM_ISBENCH_CACHE to a writable folder"
             ) from error
     return upsampler, found
 
 
 def _set_aside(found: _Found, record: Path) -> str:
-    """Keep a file that was fetched, but is no such weights, from being found again; says how to go on."""
+    """Move a bad downloaded file out of the way if possible; return advice for the error message."""
     if record.is_file():
-        return f"\nIf that is a broken file, delete {found.path.resolve()} and {record}, so that it is fetched anew."
+        return f"\nIf the file is broken, delete {found.path.resolve()} and {record} to download it again."
     if found.path.parent != record.parent:
-        return f"\nIt is in the hub's cache. If it is broken, delete {found.path.resolve()} and try again."
+        return f"\nThe file is in the hub's cache. If it is broken, delete {found.path.resolve()} and try again."
     rejected = found.path.with_name(f"{found.path.name}.rejected")
     try:
         found.path.replace(rejected)
     except OSError:
-        return f"\nDelete {found.path}, so that it is fetched anew."
-    return f"\nIt is now {rejected}, and the next attempt fetches it anew. Or give a file as {OPTION}."
+        return f"\nDelete {found.path} to download it again."
+    return f"\nThe file is now {rejected}; the next attempt downloads it again. Or give a file as {OPTION}."
 
 
 def _find(kind: str, name: str, weights: Path | None) -> _Found:
@@ -178,7 +177,7 @@ def _find(kind: str, name: str, weights: Path | None) -> _Found:
         if source.sha256 is not None and hash_file(path) != source.sha256:
             raise WeightsError(
                 f"{path} is not the published file of {spec}: expected sha256 {source.sha256}, got "
-                f"{hash_file(path)}. To use it as a file of your own, write {kind}:{path}"
+                f"{hash_file(path)}. To use it anyway, write {kind}:{path}"
             )
         return _Found(path, name, path.name)
     if source.url is not None:
@@ -188,13 +187,13 @@ def _find(kind: str, name: str, weights: Path | None) -> _Found:
 
 def _own_file(kind: str, name: str, weights: Path | None) -> Path:
     path = Path(name).expanduser() if name else weights
-    seen = f"there is neither a file nor a folder {path}" if path is not None else "no FILE was given"
+    seen = f"{path} is neither a file nor a folder" if path is not None else "no FILE was given"
     if path is not None and name and weights is not None:
         path = _stand_in(path, weights)
-        seen = f"FILE would be {name}, but {weights} was given too" if path is None else f"there is no {path}"
+        seen = f"{name} is FILE, but {weights} was given too" if path is None else f"{path} does not exist"
     if path is None or not path.exists():
         known = [known for known in describe_loaders() if known.startswith(f"{kind}:")]
-        hint = f"FILE is a weights file, or a folder with one; instead of it there can be {OPTION}. Here {seen}."
+        hint = f"FILE is a weights file or a folder with one, and can be replaced by {OPTION}. Here, {seen}."
         raise unknown_name("upsampler", f"{kind}:{name}", known, hint)
     if path.is_file():
         return path
@@ -210,9 +209,9 @@ def _own_file(kind: str, name: str, weights: Path | None) -> Path:
 
 
 def _stand_in(path: Path, weights: Path) -> Path | None:
-    """What is meant by a file and weights together; None where they may be two different ones.
+    """The file to use if both a file and weights are given; None if they may be two different files.
 
-    Results and checkpoints name files without their folders, so the file may be elsewhere by now.
+    Results and checkpoints store file names without folders, so the file may be elsewhere by now.
     """
     in_folder = weights / path.name
     given = in_folder if in_folder.is_file() else weights
@@ -227,9 +226,9 @@ def _from_url(spec: str, name: str, source: Source, url: str) -> _Found:
         download([url], path, sha256=source.sha256 or _remembered(record))
     except (DataError, OSError) as error:
         raise WeightsError(
-            f"the weights of {spec!r} are not there: {error}\nOffline, fetch {url} elsewhere and give the file, or a "
-            f"folder that holds {source.file_name}, as {OPTION}. If they were published anew, remove {path} and "
-            f"{record.name} beside it."
+            f"the weights of {spec!r} are missing: {error}\nOffline, download {url} elsewhere and give the file, or a "
+            f"folder with {source.file_name}, as {OPTION}. If a new version was published, remove {path} and "
+            f"{record.name} next to it."
         ) from error
     return _Found(path, name, source.where, record)
 
@@ -241,17 +240,17 @@ def _from_hub(spec: str, name: str, source: Source) -> _Found:
     expected = source.sha256 or _remembered(record)
     if expected is not None and hash_file(path) != expected:
         raise WeightsError(
-            f"{path} is not the file of {spec} that was expected: expected sha256 {expected}, got {hash_file(path)}. "
-            f"If its authors published it anew and you want the new one, remove {record}, which remembers the first "
-            f"one that was fetched here. To go on with that one, give its file as {OPTION}"
+            f"{path} is not the expected file of {spec}: expected sha256 {expected}, got {hash_file(path)}. If its "
+            f"authors published a new version and you want it, remove {record}, which remembers the first file "
+            f"downloaded here. To keep using that file, give it as {OPTION}"
         )
-    # The hub's cache keeps files in folders named after their commits.
+    # The hub's cache names folders after commits.
     commit = path.parent.name if COMMIT.fullmatch(path.parent.name) else None
     return _Found(path, name, source.where, record, commit)
 
 
 def _remembered(record: Path) -> str | None:
-    """The hash that was recorded when a file was first fetched."""
+    """The hash recorded when the file was first downloaded."""
     words = record.read_text(encoding="utf-8").split() if record.is_file() else []
     return words[0] if words else None
 
@@ -264,12 +263,12 @@ def _limit_memory(upsampler: LoftUp | FeatUpJBU, query: dict[str, str]) -> None:
     except ValueError:
         gib = math.nan
     if not 0 < gib < math.inf:
-        raise UnknownNameError(f"max_memory is a positive number of GiB, got {query['max_memory']!r}")
+        raise UnknownNameError(f"max_memory must be a positive number of GiB, got {query['max_memory']!r}")
     upsampler.max_memory = gib
 
 
 def _declare(upsampler: Any, kind: str, found: _Found, variant: str = "", **more: Any) -> None:
-    """Tell tables and records what was loaded."""
+    """Declare what was loaded, for tables and result files."""
     upsampler.upsampler_name = f"{kind}:{found.name}{variant}"
     source = {"kind": kind, "weights": found.origin, "sha256": hash_file(found.path), **more}
     upsampler.upsampler_source = source | ({"commit": found.commit} if found.commit is not None else {})

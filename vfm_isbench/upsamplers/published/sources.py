@@ -1,4 +1,4 @@
-"""Weights that authors of upsamplers published: where they are, under which licence, whom to cite; as data."""
+"""The published weights of upsamplers: where they are, their licence and what to cite."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Source:
     Attributes:
         title: Method and backbone.
         file_name: Official name of the file.
-        repository: Repository on the Hugging Face hub; None where the file has a URL.
-        url: URL of the file; None where it is on the hub.
+        repository: Repository on the Hugging Face hub; None if the file has a URL.
+        url: URL of the file; None if it is on the hub.
         licence: SPDX identifier.
         citation: Link to the paper.
-        sha256: Expected hash of the file, hexadecimal. None where nobody of this project could fetch the file to take
-            it: then that of the first file that was fetched and could be loaded is remembered and checked ever after.
+        sha256: Expected hexadecimal hash of the file. None if this project could not fetch the file; then the hash of
+            the first downloaded file that loads is remembered and checked from then on.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Source:
 
     @property
     def where(self) -> str:
-        """URL, or repository and file on the hub."""
+        """The URL, or the repository and file on the hub."""
         return self.url or f"{self.repository}/{self.file_name}"
 
 
@@ -70,9 +70,9 @@ SOURCES: dict[str, Source] = {
     "featup:dinov2": _featup("dinov2", "DINOv2 ViT-S/14"),
     "featup:dino16": _featup("dino16", "DINO ViT-S/16"),
     "featup:clip": _featup("clip", "CLIP ViT-B/16"),
-    # Published without channel norm only.
+    # Published only without the channel norm.
     "featup:maskclip": _featup("maskclip", "MaskCLIP ViT-B/16", "no_norm/"),
     "featup:vit": _featup("vit", "supervised ViT-S/16"),
     "featup:resnet50": _featup("resnet50", "ResNet-50"),
 }
-"""Published weights by what a user writes for them."""
+"""Published weights by the name a user gives."""

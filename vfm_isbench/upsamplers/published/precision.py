@@ -1,4 +1,4 @@
-"""Single precision at least, for what half precision turns into noise."""
+"""At least single precision, for what half precision would turn into noise."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def at_least_single(tensor: Tensor) -> Tensor:
-    """The same numbers in single precision, or in double if they are in that."""
+    """The same numbers in single precision, or in double precision if they have it already."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
