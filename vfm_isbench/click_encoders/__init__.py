@@ -1,4 +1,4 @@
-"""Click encoders: from the click map (previous mask and disks) to patch tokens of the backbone's width."""
+"""Click encoders: from the click map (previous mask and disks) to patch tokens with the backbone's channels."""
 
 from vfm_isbench.click_encoders.catalogue import (
     CLICK_ENCODER_PLUGINS,

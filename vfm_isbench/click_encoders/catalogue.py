@@ -1,4 +1,4 @@
-"""From a click encoder's name to the module."""
+"""Makes a click encoder from its name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vfm_isbench.registry.plugins import Plugins
 from vfm_isbench.registry.registry import Registry
 
 Builder: TypeAlias = Callable[[int, int, Protocol], nn.Module]
-"""Called with the channels of the tokens, the patch size in pixels, and the protocol."""
+"""Called with the number of token channels, the patch size in pixels, and the protocol."""
 
 CLICK_ENCODERS: Registry[Builder] = Registry("click encoder")
 
@@ -30,13 +30,13 @@ CLICK_ENCODER_PLUGINS = Plugins(
 
 @CLICK_ENCODERS.register("patch_embedding")
 def _patch_embedding(channels: int, patch_size: int, _protocol: Protocol) -> nn.Module:
-    """One convolution over the patches of the click map; the paper's for early injection."""
+    """One convolution over the patches of the click map; used with early injection in the paper."""
     return PatchEmbedding(channels, patch_size)
 
 
 @CLICK_ENCODERS.register("simple_vit")
 def _simple_vit(channels: int, patch_size: int, protocol: Protocol) -> nn.Module:
-    """A small transformer over the patches of the click map; the paper's for late injection."""
+    """A small transformer over the patches of the click map; used with late injection in the paper."""
     return SimpleViT(
         channels,
         patch_size,
@@ -53,7 +53,7 @@ def list_click_encoders() -> dict[str, str]:
 
 
 def check_click_encoder(name: str) -> None:
-    """Raise an error for a click encoder that does not exist, without making one.
+    """Raise an error if a click encoder does not exist, without making it.
 
     Raises:
         UnknownNameError, PluginError: see :func:`make_click_encoder`.
@@ -66,13 +66,13 @@ def make_click_encoder(channels: int, patch_size: int, protocol: Protocol) -> nn
     """Make the protocol's click encoder; its initial weights are drawn from the default generator.
 
     Args:
-        channels: Channels C of the tokens, those of the backbone.
-        patch_size: Patch side in pixels, that of the backbone.
-        protocol: Names it, and has the sizes of SimpleViT.
+        channels: Number of token channels C, the same as the backbone's.
+        patch_size: Side of a patch in pixels, the same as the backbone's.
+        protocol: Names the click encoder, and has the sizes of SimpleViT.
 
     Raises:
-        UnknownNameError: if there is no such click encoder.
-        PluginError: if it is that of another package, and broken: no module, or tokens of another shape.
+        UnknownNameError: if no click encoder has this name.
+        PluginError: if it comes from a plugin that is broken: not a module, or tokens of the wrong shape.
     """
     name = protocol.click_encoder
     if name in CLICK_ENCODERS:

@@ -1,4 +1,4 @@
-"""The symmetric patch embedding: the click map is cut into patches just as the image is."""
+"""The symmetric patch embedding: it cuts the click map into patches just like the image."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class PatchEmbedding(nn.Module):
     """One convolution whose kernel and stride are the patch size.
 
     Args:
-        channels: Channels C of the tokens, those of the backbone.
-        patch_size: Patch side in pixels, that of the backbone.
+        channels: Number of token channels C, the same as the backbone's.
+        patch_size: Side of a patch in pixels, the same as the backbone's.
         in_channels: Channels of the click map.
 
     Source: paper, section on click encoders (after SimpleClick); protocol section 1.4.

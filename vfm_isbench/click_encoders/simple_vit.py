@@ -1,6 +1,6 @@
 """SimpleViT: a small transformer over the patches of the click map.
 
-State-dict names (``to_patch_embedding.1`` …) follow the reference's checkpoints, so that these load unchanged.
+State-dict names (``to_patch_embedding.1`` …) match the reference's checkpoints, so that these load unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def sincos_positions(height: int, width: int, channels: int, temperature: float 
         (height·width)×channels, float32, row-major.
 
     Raises:
-        ValueError: if ``channels`` is no multiple of 4 greater than 4.
+        ValueError: if ``channels`` is not a multiple of 4, or below 8.
 
     Source: Beyer et al., "Better plain ViT baselines for ImageNet-1k" (2022).
     """
@@ -42,7 +42,7 @@ class Patchify(nn.Module):
         self.patch_size = patch_size
 
     def forward(self, image: Tensor) -> Tensor:
-        """Cut the patches, row-major."""
+        """Cut the patches in row-major order."""
         batch, channels, height, width = image.shape
         p = self.patch_size
         patches = image.reshape(batch, channels, height // p, p, width // p, p)
@@ -102,11 +102,11 @@ class Transformer(nn.Module):
 
 
 class SimpleViT(nn.Module):
-    """Click encoder of the paper's late injection.
+    """Click encoder that the paper uses with late injection.
 
     Args:
-        channels: Channels C of the tokens, those of the backbone; a multiple of 4.
-        patch_size: Patch side in pixels, that of the backbone.
+        channels: Number of token channels C, the same as the backbone's; a multiple of 4.
+        patch_size: Side of a patch in pixels, the same as the backbone's.
         depth: Transformer blocks.
         heads: Attention heads.
         head_width: Channels per head.

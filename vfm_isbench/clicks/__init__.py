@@ -1,4 +1,4 @@
-"""Simulated clicks: where they fall in evaluation and training, and how the network sees them."""
+"""Simulated clicks: where they are placed in evaluation and training, and how they are encoded for the network."""
 
 from vfm_isbench.clicks.clicker import next_click
 from vfm_isbench.clicks.encoding import click_maps, disk_maps, points_tensor

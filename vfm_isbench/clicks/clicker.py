@@ -1,4 +1,4 @@
-"""The simulated user of the evaluation: clicks the middle of the largest error."""
+"""The simulated user of the evaluation, who clicks in the middle of the largest error."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from vfm_isbench.types import IGNORE, Array, Click
 def next_click(ground_truth: Array, prediction: Array, clicked: Array) -> Click:
     """Place the next click where the prediction is most wrong.
 
-    The deepest pixel of the false negatives and that of the false positives are compared; the click is positive if the
-    false negatives are strictly deeper. Among equally deep pixels the first in row-major order is taken.
+    The deepest pixel of the false negatives is compared with that of the false positives; the click is positive if the
+    false negatives are strictly deeper. Among equally deep pixels, the first in row-major order is chosen.
 
     Args:
-        ground_truth: H×W: 1 object, 0 ground, -1 ignore.
+        ground_truth: H×W: 1 object, 0 background, -1 ignore.
         prediction: H×W booleans.
-        clicked: H×W booleans, True where a click was placed already; such pixels are not chosen again.
+        clicked: H×W booleans, True where a click was already placed; such pixels are not chosen again.
 
     Returns:
-        A click at an integer pixel. With no error left it is a negative click at row 0, column 0, as in the reference.
+        A click at an integer pixel. If no error is left, a negative click at row 0, column 0, as in the reference.
 
     Source: RITM ``isegm/inference/clicker.py``; protocol section 3.1.
     """

@@ -11,18 +11,18 @@ from vfm_isbench.types import Array
 def inner_distance(mask: Array) -> Array:
     """Euclidean distance of every pixel of ``mask`` to the nearest pixel outside it.
 
-    What lies beyond the border of the array counts as outside.
+    Pixels beyond the border of the array count as outside.
 
     Args:
         mask: H×W booleans.
 
     Returns:
-        H×W float64 in pixels, 0 outside the mask. The transform is exact: squared distances are whole numbers, so
-        equal distances compare equal.
+        H×W float64 in pixels, 0 outside the mask. The transform is exact, with whole squared distances, so equal
+        distances compare equal.
     """
     if not mask.any():
         return np.zeros(mask.shape)
-    # Only the bounding box can hold anything but zeros, and error regions are mostly small.
+    # Outside the bounding box everything is zero, and error regions are usually small.
     rows = np.flatnonzero(mask.any(axis=1))
     cols = np.flatnonzero(mask.any(axis=0))
     box = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))

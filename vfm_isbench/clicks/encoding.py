@@ -1,4 +1,4 @@
-"""Clicks as tensors: the points layout and the disk maps the network sees."""
+"""Clicks as tensors: the layout of points, and the disk maps for the network."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch import Tensor
 from vfm_isbench.types import Click
 
 ABSENT = -1.0
-"""Coordinate that marks an unused slot of a points tensor."""
+"""Coordinate that marks an unused slot in a points tensor."""
 
 
 def points_tensor(clicks: Sequence[Sequence[Click]], slots: int | None = None) -> Tensor:
-    """Lay out the clicks of a batch: first the positive ones, then the negative ones, each padded to ``slots``.
+    """Lay out the clicks of a batch: positive clicks, then negative clicks, each padded to ``slots``.
 
     Args:
         clicks: One sequence of clicks per image.
-        slots: Slots per sign; by default as many as the fullest image needs (at least 1).
+        slots: Slots per sign; by default the number that the image with most clicks needs (at least 1).
 
     Returns:
-        B×2·slots×2, float32: (row, column), -1 where a slot is unused.
+        B×2·slots×2, float32: (row, column), -1 in unused slots.
 
     Raises:
-        ValueError: if an image has more clicks of a sign than slots.
+        ValueError: if an image has more clicks of one sign than slots.
     """
     by_sign = [[[c for c in image if c.is_positive is sign] for sign in (True, False)] for image in clicks]
-    needed = max((len(one) for image in by_sign for one in image), default=0)
+    needed = max((len(of_sign) for image in by_sign for of_sign in image), default=0)
     slots = max(needed, 1) if slots is None else slots
     if needed > slots:
         raise ValueError(f"{needed} clicks of one sign do not fit into {slots} slots")
@@ -43,22 +43,22 @@ def disk_maps(points: Tensor, height: int, width: int, radius: float = 5.0) -> T
     """Draw a disk around every click.
 
     Args:
-        points: B×2N×(2 or more): N positive then N negative rows of (row, column, …) in pixels of the H×W map. A slot
-            is unused where both are negative. Clicks beyond the map are drawn as far as their disk reaches into it, but
-            one beyond its upper left corner counts as unused, as in the reference.
+        points: B×2N×(2 or more): N positive, then N negative slots of (row, column, …) in pixels of the H×W map. A slot
+            is unused if both are negative. Clicks outside the map are drawn as far as their disk reaches into it;
+            a click beyond the upper left corner counts as unused, as in the reference.
         height: H.
         width: W.
-        radius: Disk radius in pixels; a pixel whose squared distance to the click equals radius² belongs to the disk.
+        radius: Disk radius in pixels; pixels whose squared distance to the click equals radius² belong to the disk.
 
     Returns:
-        B×2×H×W of zeros and ones: positive disks, negative disks.
+        B×2×H×W zeros and ones: positive disks, negative disks.
 
     Source: protocol section 1.3.
     """
     batch, twice, _ = points.shape
     centres = points[..., :2].float().reshape(batch, 2, twice // 2, 2)
     used = centres.amax(dim=-1) >= 0
-    # Slots that no image of the batch uses would only cost time.
+    # Skip slots that no image of the batch uses.
     keep = used.any(dim=0).any(dim=0)
     centres, used = centres[:, :, keep], used[:, :, keep]
     if not bool(keep.any()):
@@ -73,7 +73,7 @@ def disk_maps(points: Tensor, height: int, width: int, radius: float = 5.0) -> T
 
 
 def click_maps(points: Tensor, previous_mask: Tensor, radius: float = 5.0) -> Tensor:
-    """The network's click map: previous mask first, then positive and negative disks.
+    """The network's click map: previous mask, positive disks, negative disks.
 
     Args:
         points: B×2N×2, see :func:`points_tensor`.

@@ -1,4 +1,4 @@
-"""Simulated clicks of the training: first clicks at random, further ones inside the error of a prediction (RITM)."""
+"""Simulated clicks for training: random first clicks, then clicks inside the error of a prediction (RITM)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ SQUARE = np.ones((3, 3), dtype=bool)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FirstClickRule:
-    """How many first clicks are drawn, and where (protocol section 2).
+    """How many first clicks are drawn, and where (protocol section 2.3).
 
     Attributes:
-        max_clicks: Most clicks of each sign.
+        max_clicks: Maximum number of clicks of each sign.
         decay: The number of further positive clicks, and of negative clicks, is k with probability ∝ decay^k.
-        erode_probability: Probability that positive clicks keep away from the border of the object.
-        erode_iterations: Erosions with a 3×3 square in that case, unless ten pixels or fewer would remain.
+        erode_probability: Probability that positive clicks keep away from the object's border.
+        erode_iterations: Number of 3×3 erosions in that case, unless ten pixels or fewer would remain.
         negative_anywhere: Share of negative clicks anywhere outside the target.
-        negative_other: Share on other objects (anywhere outside where there are none).
+        negative_other: Share on other objects (anywhere outside the target if there are none).
         negative_border: Share in a band around the target.
         border_ratio: Width of that band: ⌈border_ratio · √area⌉ dilations.
     """
@@ -55,7 +55,7 @@ def _draw_pixels(mask: Array, count: int, is_positive: bool, rng: np.random.Gene
 def _away_from_border(mask: Array, rule: FirstClickRule, rng: np.random.Generator) -> Array:
     if rng.random() >= rule.erode_probability:
         return mask
-    # Pixels beyond the image count as object, so that an object cut by the border is eroded only inside.
+    # Pixels beyond the image count as object, so that the image's border does not erode an object that it cuts.
     eroded: Array = ndimage.binary_erosion(mask, SQUARE, iterations=rule.erode_iterations, border_value=1)
     return eroded if np.count_nonzero(eroded) > 10 else mask
 
@@ -72,22 +72,22 @@ def _band_around(target: Array, ratio: float) -> Array:
 def first_clicks(
     selected: Sequence[Array], others: Array, shape: tuple[int, int], rule: FirstClickRule, rng: np.random.Generator
 ) -> list[Click]:
-    """Draw the clicks a training sample starts with.
+    """Draw the clicks that a training sample starts with.
 
-    With several selected instances (a merged target) each gets one click, and the further ones fall on either with
-    equal probability. Without any (pure background) there are negative clicks only, anywhere.
+    If several instances are selected (a merged target), each gets one click, and every further click falls on any of
+    them with equal probability. If none is (pure background), there are only negative clicks, anywhere.
 
     Args:
         selected: Masks (H×W booleans) of the instances that make up the target.
         others: H×W booleans, the instances that do not belong to the target.
         shape: (H, W).
-        rule: Numbers and places.
+        rule: How many clicks, and where.
         rng: Source of randomness.
 
     Returns:
         Positive clicks, then negative ones, at most ``rule.max_clicks`` of each.
 
-    Source: RITM ``isegm/data/points_sampler.py``; protocol section 2.
+    Source: RITM ``isegm/data/points_sampler.py``; protocol section 2.3.
     """
     target = np.zeros(shape, dtype=bool)
     for mask in selected:
@@ -98,7 +98,7 @@ def first_clicks(
 def _positive_clicks(selected: Sequence[Array], rule: FirstClickRule, rng: np.random.Generator) -> list[Click]:
     areas = [_away_from_border(mask, rule, rng) for mask in selected]
     clicks = [click for area in areas for click in _draw_pixels(area, 1, True, rng)]
-    # One instance: 1 + k with k below the cap. Several: one each, then k up to the cap, cut there.
+    # One instance: 1 + k clicks with k below the cap. Several: one each plus k with k up to the cap, then truncated.
     highest = rule.max_clicks - 1 if len(areas) == 1 else rule.max_clicks
     further = _draw_count(highest, rule.decay, rng) if areas else 0
     for _ in range(further):
@@ -128,13 +128,13 @@ def error_region(target: Array, probability: Array, threshold: float = 0.49) -> 
     Args:
         target: H×W booleans.
         probability: H×W in [0, 1], the current prediction.
-        threshold: Below it a target pixel is missed, above it a ground pixel is wrongly marked.
+        threshold: A target pixel below it is missed; a background pixel above it is wrong.
 
     Returns:
-        H×W booleans (distance to the error's border above half its maximum; all False where there is no error), and
-        whether the click is positive, which it is if the missed region is strictly deeper.
+        H×W booleans (True where the distance to the error's border exceeds half its maximum; all False without errors),
+        and whether the click is positive: it is if the missed region is strictly deeper.
 
-    Source: RITM's iterative training ("4× erosion" of the error); protocol section 2.
+    Source: RITM's iterative training ("4× erosion" of the error); protocol section 2.4.
     """
     missed = inner_distance(target & (probability < threshold))
     wrong = inner_distance(~target & (probability > threshold))
@@ -146,17 +146,17 @@ def error_region(target: Array, probability: Array, threshold: float = 0.49) -> 
 def next_training_click(
     target: Array, probability: Array, rng: np.random.Generator, threshold: float = 0.49
 ) -> Click | None:
-    """Draw one click uniformly from :func:`error_region`; None where the prediction has no error."""
+    """Draw one click uniformly from :func:`error_region`; None if the prediction has no error."""
     region, is_positive = error_region(target, probability, threshold)
     clicks = _draw_pixels(region, 1, is_positive, rng)
     return clicks[0] if clicks else None
 
 
 def add_click(clicks: Sequence[Click], new: Click, slots: int, step: int) -> list[Click]:
-    """Append an iterative click, at most ``slots`` of its sign.
+    """Append an iterative click, keeping at most ``slots`` of its sign.
 
-    Where all slots of that sign are taken, the click replaces the one ``step`` from the end (1 = the last), as in
-    RITM, where iterative clicks fill the array of slots from its end.
+    If all slots of that sign are taken, the click replaces the one ``step`` from the end (1 = the last), as in RITM,
+    where iterative clicks fill the array of slots from its end.
     """
     same = [c for c in clicks if c.is_positive is new.is_positive]
     rest = [c for c in clicks if c.is_positive is not new.is_positive]
