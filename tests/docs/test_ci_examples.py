@@ -1,4 +1,4 @@
-"""The ready workflow and the pytest example really run: their own steps, with a protocol made tiny."""
+"""Runs the steps of the ready workflow, and the pytest example, with a tiny protocol."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ SEEDS = (0, 1)
 
 
 def better(result: Result) -> Result:
-    """The same with every IoU raised by 0.2: what a far better upsampler would have reached."""
+    """The same result with every IoU raised by 0.2, as from a far better upsampler."""
     raised = {
         name: dataclasses.replace(
             found,
             objects=tuple(
-                dataclasses.replace(one, ious=tuple(min(1.0, iou + 0.2) for iou in one.ious)) for one in found.objects
+                dataclasses.replace(evidence, ious=tuple(min(1.0, iou + 0.2) for iou in evidence.ious))
+                for evidence in found.objects
             ),
         )
         for name, found in result.datasets.items()
@@ -43,7 +44,7 @@ def better(result: Result) -> Result:
 
 @pytest.fixture(scope="module")
 def baseline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]]:
-    """Results of the upsampler under the demo protocol made smaller, and under the tiny one."""
+    """Results of the upsampler under a smaller demo protocol, and under the tiny protocol."""
     file = tmp_path_factory.mktemp("upsampler") / "my_upsampler.py"
     file.write_text(UPSAMPLER, encoding="utf-8")
     protocols = {"demo": vfm_isbench.Protocol.preset("demo").replace(**SMALLER), "tiny": TINY.replace(epochs=1)}
@@ -54,7 +55,7 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Result]
 
 
 def prepared(folder: Path, baseline: list[Result]) -> None:
-    """A repository of an upsampler, with results kept of it."""
+    """Write an upsampler and its baseline into a folder, as in the upsampler's repository."""
     (folder / "my_upsampler.py").write_text(UPSAMPLER, encoding="utf-8")
     for result in baseline:
         result.save(folder / "baseline" / f"seed{result.protocol.seed}.json")
@@ -68,7 +69,7 @@ def workflow() -> dict[str, Any]:
 def run_steps(
     folder: Path, env: dict[str, str], python: list[str], *, only_last: bool = False
 ) -> tuple[list[int], str]:
-    """Exit code of every step that is a command, as GitHub runs them, up to the first that fails; and their output."""
+    """Run the steps that are commands as GitHub does, up to the first failure; returns exit codes and output."""
     commands = folder / "bin"
     commands.mkdir(exist_ok=True)
     (commands / "vfm-isbench").write_text(f'#!/bin/sh\nexec {shlex.join(python)} -m vfm_isbench "$@"\n')
@@ -93,7 +94,7 @@ def run_steps(
 
 
 def settings(folder: Path) -> dict[str, str]:
-    """The workflow's environment, with what makes it small."""
+    """The workflow's environment, with a smaller protocol."""
     env = {key: str(value) for key, value in workflow()["env"].items()}
     changes = " ".join(f"--set {field}={value}" for field, value in SMALLER.items())
     return {
@@ -112,13 +113,13 @@ def test_the_workflow_passes_a_rerun_and_fails_what_got_worse(
     assert codes == [0, 0, 0], output
     verdict = json.loads((tmp_path / "verdict" / "regress.json").read_text(encoding="utf-8"))
     assert (verdict["verdict"], verdict["metric"], verdict["margin"]) == ("pass", "mean_iou", 0.02)
-    # Another process, the same numbers: seeds are paired, and nothing differs.
+    # Another process gives the same numbers: seeds are paired, and nothing differs.
     assert verdict["datasets"][0]["worsening"]["value"] == 0
     assert verdict["datasets"][0]["first_seeds"] == [0, 1]
     assert "vfm-isbench regress: pass" in (tmp_path / "job.md").read_text(encoding="utf-8")
     assert (tmp_path / "verdict" / "regress.md").is_file()
 
-    # The last step again, against a baseline that was better, and against one of another protocol.
+    # The last step again, against a better baseline, and against a baseline with another protocol.
     for raised, code, said in (
         ([better(result) for result in baseline["demo"]], 1, "regression: mean IoU is worse"),
         (baseline["tiny"], 3, "incomparable"),

@@ -1,4 +1,4 @@
-"""The example of a plugin: installed as the page says, without a network, and used from the command line."""
+"""Installs the example plugin as the page says, without a network, and uses it on the command line."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ EXAMPLE = DOCS / "examples" / "plugin"
 
 def commands() -> list[list[str]]:
     """The command lines of the page, word by word."""
-    (block,) = [one for one in fences(PAGE.read_text(encoding="utf-8")) if one.marker == "<!-- command: plugin -->"]
+    (block,) = [
+        fence for fence in fences(PAGE.read_text(encoding="utf-8")) if fence.marker == "<!-- command: plugin -->"
+    ]
     return [shlex.split(line) for line in block.text.replace("\\\n", " ").splitlines()]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder that the example is installed into, by the page's own command."""
+    """Folder into which the page's command installs the example."""
     folder = tmp_path_factory.mktemp("example")
     # A copy, since the build leaves files beside the source.
     shutil.copytree(EXAMPLE, folder / EXAMPLE.relative_to(ROOT), ignore=shutil.ignore_patterns("build", "*.egg-info"))
@@ -57,19 +59,21 @@ def test_the_commands_of_the_page(python: list[str], site: Path, tmp_path: Path)
     assert {command[0] for command in (listing, check, training)} == {"vfm-isbench"}
     ours = ["-m", "vfm_isbench"]
     printed = run(python, [*ours, *listing[1:]], site, tmp_path)
-    (shown,) = [one.text for one in fences(PAGE.read_text(encoding="utf-8")) if one.text.startswith("example_smooth ")]
+    texts = [fence.text for fence in fences(PAGE.read_text(encoding="utf-8"))]
+    (shown,) = [text for text in texts if text.startswith("example_smooth ")]
     assert shown in printed, "the page shows this line of the list"
     assert "keeps the contract" in run(python, [*ours, *check[1:]], site, tmp_path)
     printed = run(python, [*ours, *training[1:], "--device", "cpu", "--output", "out", "--quiet"], site, tmp_path)
     assert "example_smooth · demo protocol · example_stem" in printed
     result = Result.load(tmp_path / "out" / "result.json")  # here the package is not installed
-    assert [(one["kind"], one["name"], one["package"], one["version"]) for one in result.environment["plugins"]] == [
+    plugins = result.environment["plugins"]
+    assert [tuple(plugin[key] for key in ("kind", "name", "package", "version")) for plugin in plugins] == [
         ("backbone", "example_stem", "isbench-example", "0.1.0"),
         ("click encoder", "example_pooled", "isbench-example", "0.1.0"),
         ("data set", "example_discs", "isbench-example", "0.1.0"),
         ("upsampler", "example_smooth", "isbench-example", "0.1.0"),
     ]
-    hashes = {one["code_sha256"] for one in result.environment["plugins"]}
+    hashes = {plugin["code_sha256"] for plugin in plugins}
     assert len(hashes) == 1 and None not in hashes
     assert {name: len(found.objects) for name, found in result.datasets.items()} == {"example_discs": 4}
 
@@ -90,5 +94,5 @@ def test_the_other_kinds_are_listed_without_importing_any(python: list[str], sit
 
 
 def test_the_page_shows_the_entry_points_of_the_example() -> None:
-    (shown,) = [one.text for one in fences(PAGE.read_text(encoding="utf-8")) if one.language == "toml"]
+    (shown,) = [fence.text for fence in fences(PAGE.read_text(encoding="utf-8")) if fence.language == "toml"]
     assert shown in (EXAMPLE / "pyproject.toml").read_text(encoding="utf-8")
