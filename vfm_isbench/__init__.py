@@ -9,11 +9,11 @@ from importlib.metadata import version as _version
 __version__ = _version("vfm_isbench")
 
 from vfm_isbench.acceleration.speed import Speed
-from vfm_isbench.benchmark import Benchmark, TrainedProbe, evaluate
+from vfm_isbench.benchmark import Benchmark, evaluate
 from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Comparison, Regression, Result, compare, regress
-from vfm_isbench.runs.checkpoints import evaluate_checkpoint
+from vfm_isbench.runs import TrainedProbe, evaluate_checkpoint
 from vfm_isbench.upsamplers import LoadOptions
 
 __all__ = [

@@ -5,71 +5,37 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from torch import Tensor
 
-from vfm_isbench.acceleration.speed import Speed
+from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.click_encoders import check_click_encoder
-from vfm_isbench.datasets import ObjectDataset, open_dataset, training_weights
-from vfm_isbench.errors import RunError
-from vfm_isbench.probe import Probe, build_probe, check_combination
+from vfm_isbench.datasets import ObjectDataset, open_dataset, open_training_data
+from vfm_isbench.probe import build_probe, check_combination
+from vfm_isbench.probe.preparation import check_on_device, choose_device, follow_protocol
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
-from vfm_isbench.runs.measure import EvidenceOf, measure
-from vfm_isbench.runs.run_folder import RunFolder
+from vfm_isbench.runs import RunFolder, TrainedProbe, measure
 from vfm_isbench.storage.hashing import weights_sha256
-from vfm_isbench.training import EpochRecord, TrainingSamples, train
-from vfm_isbench.upsamplers import (
-    ContractReport,
-    FeatUpJBU,
-    LoadOptions,
-    Upsampler,
-    UpsamplerIdentity,
-    check_upsampler,
-    find_module,
-    follow_channel_norm,
-    identity_of,
-    prepare_upsampler,
-)
-
-
-@dataclass(frozen=True)
-class TrainedProbe:
-    """A probe with what a result must say about it.
-
-    Attributes:
-        probe: The network, in eval mode.
-        upsampler: Identity of the upsampler.
-        contract: Findings of the contract check.
-        history: One record per epoch.
-        training_seconds: Wall time of the training in this process.
-        remarks: What else a reader of its numbers should know.
-        plugins: Origins of the data sets that other packages added to the training.
-    """
-
-    probe: Probe
-    upsampler: UpsamplerIdentity
-    contract: ContractReport
-    history: tuple[EpochRecord, ...]
-    training_seconds: float
-    remarks: tuple[str, ...] = ()
-    plugins: tuple[Mapping[str, Any], ...] = ()
+from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, train
+from vfm_isbench.upsamplers import LoadOptions, Upsampler, UpsamplerIdentity, identity_of, load_upsampler
 
 
 class Benchmark:
-    """Measures upsamplers under one protocol.
+    """Measures upsamplers under one protocol. It never changes: what a run decides is in its :class:`TrainedProbe`.
 
     Args:
         protocol: A protocol, or the name of a preset.
-        device: "auto" takes CUDA where there is one, else "cpu"; or any PyTorch device.
+        device: "auto" for CUDA if available, else the CPU; or any PyTorch device.
         data_root: Folder that holds the data sets' own folders (SBD, GrabCut, Berkeley, DAVIS); the embedded ``scenes``
             need none.
-        output_dir: Folder for checkpoint, evidence and result. An interrupted run goes on there; None keeps nothing.
+        output_dir: Folder for checkpoint, evidence and result. An interrupted run continues there; None keeps nothing.
         backbone_weights: File or folder with the backbone's weights; None for the hub and its cache.
         workers: Processes that prepare training samples.
         progress: Show progress bars.
@@ -96,27 +62,23 @@ class Benchmark:
         load_options: LoadOptions | None = None,
         speed: Speed | None = None,
     ) -> None:
-        self.protocol = Protocol.preset(protocol) if isinstance(protocol, str) else protocol
-        self.device = choose_device(device)
-        self.data_root = None if data_root is None else Path(data_root)
-        self.output_dir = None if output_dir is None else Path(output_dir)
-        self.workers = workers
-        self.progress = progress
-        self.speed = speed or Speed()
-        self._backbone_weights = None if backbone_weights is None else Path(backbone_weights)
-        self._overwrite = overwrite
-        self._load_options = load_options
-        self._backbone: Backbone | None = None
-        self._folder: RunFolder | None = None
+        self.protocol: Final = Protocol.preset(protocol) if isinstance(protocol, str) else protocol
+        self.device: Final = choose_device(device)
+        self.data_root: Final = None if data_root is None else Path(data_root)
+        self.output_dir: Final = None if output_dir is None else Path(output_dir)
+        self.options: Final = RunOptions(speed=speed or Speed(), workers=workers, progress=progress)
+        self._backbone_weights: Final = None if backbone_weights is None else Path(backbone_weights)
+        self._overwrite: Final = overwrite
+        self._load_options: Final = load_options
 
     def run(self, upsampler: Upsampler | str, name: str | None = None) -> Result:
         """Train and evaluate: :meth:`train`, then :meth:`evaluate`.
 
         Args:
-            upsampler: Callable (features B×C×h×w, image B×3×H×W) → features, or the name of one.
-            name: What tables call it; by default its own name.
+            upsampler: Callable (features B×C×h×w, image B×3×H×W) → features, or the name of an upsampler.
+            name: Name in tables; by default the upsampler's own.
         """
-        self.test_datasets()  # opened first, so that a missing test set is told before hours of training
+        self.test_datasets(self.protocol)  # so that a missing test set fails before hours of training
         return self.evaluate(self.train(upsampler, name))
 
     def train(self, upsampler: Upsampler | str, name: str | None = None) -> TrainedProbe:
@@ -125,94 +87,86 @@ class Benchmark:
         Raises:
             ContractError: if the upsampler does not keep its contract.
         """
-        protocol = self.protocol
-        check_click_encoder(protocol.click_encoder)
-        backbone = self.backbone()
-        check_combination(protocol, backbone)
-        training_set = open_dataset(protocol.train_dataset, "train", self.data_root, protocol)
-        weights, resolved = training_weights(training_set, protocol, self.data_root)
-        protocol = protocol.replace(sample_weights=resolved)
-        validation_set = open_dataset(protocol.validation_dataset, "validation", self.data_root, protocol)
-        spec = upsampler if isinstance(upsampler, str) else None
-        upsampler, protocol, remarks = follow_protocol(prepare_upsampler(upsampler, self._load_options), protocol)
-        self.protocol = protocol
-        identity = identity_of(upsampler)
-        if name is not None:
-            identity = dataclasses.replace(identity, name=name)
-        contract = check_on_device(upsampler, protocol, backbone, self.device)
-        probe = build_probe(protocol, backbone, upsampler).to(self.device)
-        origins = plugin_origins(backbone, probe.click_encoder, training_set, validation_set)
-        parts = {"backbone_sha256": weights_sha256(backbone), **({"plugins": origins} if origins else {})}
-        folder = self._open_folder(identity, parts)
-        start = folder.load_checkpoint() if folder else None
+        check_click_encoder(self.protocol.click_encoder)
+        notes = check_combination(self.protocol, self.backbone)
+        data = open_training_data(self.protocol, self.data_root)
+        loaded, protocol, remarks = follow_protocol(load_upsampler(upsampler, self._load_options), data.protocol)
+        identity = identity_of(loaded)
+        identity = identity if name is None else dataclasses.replace(identity, name=name)
+        contract = check_on_device(loaded, protocol, self.backbone, self.device)
+        probe = build_probe(protocol, self.backbone, loaded).to(self.device)
+        origins = plugin_origins(self.backbone, probe.click_encoder, data.training, data.validation)
+        parts = {"backbone_sha256": weights_sha256(self.backbone), **({"plugins": origins} if origins else {})}
+        folder = self._open_folder(protocol, identity, parts)
+        described = {**dataclasses.asdict(identity), "spec": upsampler if isinstance(upsampler, str) else None}
+        extra = {**parts, "precision": self.options.speed.precision}
+
+        def keep(history: tuple[EpochRecord, ...], tensors: Mapping[str, Tensor]) -> None:
+            if folder is not None:
+                folder.save_checkpoint(Checkpoint(protocol, described, history, tensors, extra))
+
         began = time.perf_counter()
         history = train(
             probe,
-            TrainingSamples(training_set, protocol, weights),
-            TrainingSamples(validation_set, protocol, validation=True),
-            start=start,
-            keep=folder.save_checkpoint if folder else None,
-            upsampler={**dataclasses.asdict(identity), "spec": spec},
-            extra={**parts, "precision": self.speed.precision},
-            workers=self.workers,
-            speed=self.speed,
-            progress=self.progress,
+            TrainingSamples(data.training, protocol, data.weights),
+            TrainingSamples(data.validation, protocol, validation=True),
+            start=None if folder is None else folder.load_checkpoint(),
+            keep=None if folder is None else keep,
+            options=self.options,
         )
-        seconds = time.perf_counter() - began
-        of_data = tuple(plugin_origins(training_set, validation_set))
-        return TrainedProbe(probe, identity, contract, history, seconds, remarks, of_data)
+        return TrainedProbe(
+            probe=probe,
+            protocol=protocol,
+            upsampler=identity,
+            contract=contract,
+            history=history,
+            training_seconds=time.perf_counter() - began,
+            notes=(*notes, *remarks),
+            plugins=tuple(plugin_origins(data.training, data.validation)),
+            precision=self.options.speed.precision,
+            folder=folder,
+        )
 
     def evaluate(self, trained: TrainedProbe) -> Result:
-        """Evaluate a trained probe click by click on the protocol's test sets."""
+        """Evaluate a trained probe click by click, on the test sets of its own protocol."""
+        folder, label = trained.folder, self.options.speed.label()
+        weights = weights_sha256(trained.probe.trainable())
         result = measure(
-            trained.probe,
-            self.protocol,
-            self.test_datasets(),
-            upsampler={**dataclasses.asdict(trained.upsampler), **dataclasses.asdict(trained.contract)},
-            evidence_of=self._evidence_of(trained),
-            training=[dataclasses.asdict(record) for record in trained.history],
-            timings={"training": trained.training_seconds},
-            notes=(*trained.remarks, *trained.contract.warnings),
-            plugins=trained.plugins,
-            speed=self.speed,
-            progress=self.progress,
+            trained,
+            self.test_datasets(trained.protocol),
+            store_of=None if folder is None else lambda dataset: folder.evidence(dataset, weights, label),
+            options=self.options,
         )
-        if self._folder:
-            result.save(self._folder.result_path(self.speed.label()))
+        if folder is not None:
+            result.save(folder.result_path(label))
         return result
 
+    @cached_property
     def backbone(self) -> Backbone:
         """The frozen backbone, loaded once."""
-        if self._backbone is None:
-            self._backbone = load_backbone(
-                self.protocol.backbone,
-                self.protocol.image_size,
-                position_embedding=self.protocol.position_embedding,
-                weights=self._backbone_weights,
-            ).to(self.device)
-        return self._backbone
+        return load_backbone(
+            self.protocol.backbone,
+            self.protocol.image_size,
+            position_embedding=self.protocol.position_embedding,
+            weights=self._backbone_weights,
+        ).to(self.device)
 
-    def test_datasets(self) -> list[ObjectDataset]:
-        """The test sets, opened."""
-        return [open_dataset(name, "test", self.data_root, self.protocol) for name in self.protocol.test_datasets]
+    def test_datasets(self, protocol: Protocol) -> list[ObjectDataset]:
+        """The test sets of a protocol, opened."""
+        return [open_dataset(name, "test", self.data_root, protocol) for name in protocol.test_datasets]
 
-    def _evidence_of(self, trained: TrainedProbe) -> EvidenceOf | None:
-        if self._folder is None:
-            return None
-        folder, weights, label = self._folder, weights_sha256(trained.probe.trainable()), self.speed.label()
-        return lambda dataset, content: folder.evidence(dataset, f"{weights} {content}", label)
-
-    def _open_folder(self, upsampler: UpsamplerIdentity, parts: Mapping[str, Any]) -> RunFolder | None:
+    def _open_folder(
+        self, protocol: Protocol, upsampler: UpsamplerIdentity, parts: Mapping[str, Any]
+    ) -> RunFolder | None:
         if self.output_dir is None:
             return None
         belongs_to = {
-            "protocol": self.protocol.to_dict(),
+            "protocol": protocol.to_dict(),
             "upsampler": dataclasses.asdict(upsampler),
-            "precision": self.speed.precision,
+            "precision": self.options.speed.precision,
             **parts,
         }
-        self._folder = RunFolder(self.output_dir, belongs_to, overwrite=self._overwrite)
-        return self._folder
+        return RunFolder(self.output_dir, belongs_to, overwrite=self._overwrite)
 
 
 def evaluate(upsampler: Upsampler | str, protocol: Protocol | str = "demo", **options: Any) -> Result:
@@ -228,56 +182,3 @@ def evaluate(upsampler: Upsampler | str, protocol: Protocol | str = "demo", **op
         The result; ``print`` it for the standard table.
     """
     return Benchmark(protocol, **options).run(upsampler)
-
-
-def follow_protocol(upsampler: Upsampler, protocol: Protocol) -> tuple[Upsampler, Protocol, tuple[str, ...]]:
-    """Set what the protocol decides on an upsampler, and let the protocol say what its weights decide.
-
-    That is FeatUp's channel norm: left out if ``featup_channel_norm`` is off; where the weights have none, the field is
-    switched off, so that the fingerprint tells. Returns the upsampler, the protocol, and remarks for the result.
-    """
-    upsampler, remarks = follow_channel_norm(upsampler, protocol.featup_channel_norm)
-    source = getattr(upsampler, "upsampler_source", None)
-    if isinstance(source, Mapping):
-        remarks += tuple(f"loading the upsampler warned: {text}" for text in source.get("warnings", ()))
-    if isinstance(upsampler, FeatUpJBU):
-        protocol = protocol.replace(featup_channel_norm=upsampler.channel_norm)
-    return upsampler, protocol, remarks
-
-
-def check_on_device(
-    upsampler: Upsampler, protocol: Protocol, backbone: Backbone, device: torch.device
-) -> ContractReport:
-    """Move an upsampler to a device and check that it keeps the contract there.
-
-    Raises:
-        ContractError: if it does not.
-    """
-    module = find_module(upsampler)
-    if module is not None:
-        module.to(device)
-    side = backbone.grid(protocol.image_size)
-    return check_upsampler(
-        upsampler,
-        channels=backbone.channels,
-        grid=(side, side),
-        image_size=(protocol.image_size, protocol.image_size),
-        device=device,
-        needs_gradient=protocol.injection != "late",
-    )
-
-
-def choose_device(device: str | torch.device) -> torch.device:
-    """The device for "auto", or the one named.
-
-    Raises:
-        RunError: if it does not exist here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise RunError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
-    return chosen

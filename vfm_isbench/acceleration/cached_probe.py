@@ -1,9 +1,9 @@
-"""The logits of a probe from less work: whatever does not depend on the clicks is done once per crop.
+"""The logits of a probe with less work: everything that does not depend on the clicks is computed once per crop.
 
-Beyond what :meth:`Probe.encode` keeps, this is the first 3×3 convolution of the head. It is linear, so of a sum of
-image features and enlarged click tokens it is the sum of both convolved: the first is kept with the crop, and the
-second, like that of any map that was enlarged by interpolation, is worked out on the patch grid
-(:mod:`vfm_isbench.kernels.resized_conv`). What remains of the head runs on CPUs by :mod:`vfm_isbench.kernels.winograd`.
+With late injection that includes the first 3×3 convolution of the head. It is linear, so for a sum of image features
+and enlarged click tokens it is the sum of both convolved. The first part is kept with the crop; the second, like every
+map that was enlarged by interpolation, is computed on the patch grid (:mod:`vfm_isbench.kernels.resized_conv`). On
+CPUs, :mod:`vfm_isbench.kernels.winograd` runs the rest of the head.
 
 :class:`UncachedProbe` runs the whole network for every click, as the protocol says, and is the reference: results are
 equal up to rounding.
@@ -11,20 +11,37 @@ equal up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from vfm_isbench.acceleration.strip_head import HeadByStrips
+from vfm_isbench.acceleration.speed import Speed
+from vfm_isbench.acceleration.strip_head import StripHead
 from vfm_isbench.heads import ConvHead
 from vfm_isbench.kernels.resized_conv import EnlargedConv, Enlargement, conv_of_enlarged, enlargement
 from vfm_isbench.kernels.row_strips import RowsOfStrips, rows_of
-from vfm_isbench.kernels.winograd import convolve
-from vfm_isbench.probe import EncodedImage, Probe
-from vfm_isbench.upsamplers import StripwiseUpsampler, interpolation_of
+from vfm_isbench.kernels.winograd import LEAST_CHANNELS, convolve
+from vfm_isbench.probe import Probe
+
+
+class Network(Protocol):
+    """What evaluation and training run: a probe in two steps, the first of which sees no clicks."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the probe."""
+        ...
+
+    def encode(self, image: Tensor, /) -> Any:
+        """Encode crops B×3×H×W in [0, 1]."""
+        ...
+
+    def logits(self, encoded: Any, click_map: Tensor, /) -> Tensor:
+        """Logits B×1×H×W of what :meth:`encode` returned, under click maps B×3×H×W."""
+        ...
 
 
 class UncachedProbe:
@@ -38,9 +55,9 @@ class UncachedProbe:
         self.probe = probe
 
     @property
-    def head(self) -> nn.Module:
-        """The probe's head."""
-        return self.probe.head
+    def device(self) -> torch.device:
+        """The device of the probe."""
+        return self.probe.device
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the crop B×3×H×W as it is."""
@@ -53,105 +70,139 @@ class UncachedProbe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CachedImage:
-    """A crop, encoded for :class:`CachedProbe`.
+    """The part of a forward pass that does not depend on clicks, for a batch of crops.
 
     Attributes:
-        encoded: What the probe keeps of it. With late injection its features are those of the patch grid where they
-            are enlarged together with the click tokens; where ``convolved`` takes their place, it has the image alone.
-        convolved: The head's first convolution of the image features, bias included, B×C×H×W; None where it depends on
-            the clicks, or is worked out on the patch grid.
+        image: B×3×H×W, normalised for the backbone.
+        guidance: What the upsampler still needs of the image; None if it has done its work.
+        features: Pre-upsampler injection: the backbone's features B×C×h×w. Late injection: features ready for the click
+            tokens, at the patch grid if they are enlarged together. None with early injection, where all features
+            depend on the clicks, and if ``convolved`` replaces them.
+        convolved: The head's first convolution of the image features, bias included, B×C×H×W; None if it depends on the
+            clicks, or is computed on the patch grid.
     """
 
-    encoded: EncodedImage
-    convolved: Tensor | None
+    image: Tensor
+    guidance: Any
+    features: Tensor | None
+    convolved: Tensor | None = None
 
 
 class CachedProbe:
-    """A probe by the shortcut, with the same two steps. Gradients of the trained parts flow as through the probe.
+    """A probe in two steps, computing once per crop what it can. Gradients flow as through the probe.
 
     Args:
         probe: The probe; its weights must not change while this is in use.
+        backbone: Called in place of the probe's backbone for images without clicks, as a cache of its features.
+        winograd_channels: See :class:`vfm_isbench.Speed`.
     """
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(
+        self,
+        probe: Probe,
+        backbone: Callable[[Tensor], Tensor] | None = None,
+        winograd_channels: int = LEAST_CHANNELS,
+    ) -> None:
         self.probe = probe
+        self._backbone = backbone or probe.backbone
+        self._winograd_channels = winograd_channels
         head = probe.head
+        # Only of a conv head is it known that it starts with a linear operation.
         self._head = head if type(head) is ConvHead and head.first_conv() is not None else None
-        self._interpolation = interpolation_of(probe.upsampler)
+        self._interpolation = probe.upsampler.capabilities.interpolation if self._head is not None else None
         clicks_are_enlarged_by = ("bilinear", probe.align_corners)
         # Then enlarging the sum is enlarging both.
         self._sums_on_grid = probe.injection == "late" and self._interpolation == clicks_are_enlarged_by
         self._enlargements: dict[tuple[torch.Size, torch.Size, str, bool | None], Enlargement] = {}
-        self._prepared: HeadByStrips | None = None
+        self._strip_head: StripHead | None = None
 
     @property
-    def head(self) -> nn.Module:
-        """The probe's head."""
-        return self.probe.head
-
-    @torch.no_grad()
-    def _encode(self, image: Tensor) -> EncodedImage:
-        return self.probe.encode(image, upsample=self._head is None or self._interpolation is None)
+    def device(self) -> torch.device:
+        """The device of the probe."""
+        return self.probe.device
 
     def encode(self, image: Tensor) -> CachedImage:
-        """Compute what does not depend on clicks of B×3×H×W in [0, 1], see :meth:`Probe.encode`."""
-        encoded = self._encode(image)
-        if self._head is None or self.probe.injection != "late" or self._sums_on_grid:
-            return CachedImage(encoded, None)
-        features = cast(Tensor, encoded.features)
+        """Compute everything that does not depend on clicks, for B×3×H×W in [0, 1]."""
+        probe, size = self.probe, image.shape[-2:]
+        with torch.no_grad():
+            normalised, guidance = probe.normalise(image)
+            guidance = probe.upsampler.encode_guidance(guidance)
+            if probe.injection == "early":
+                return CachedImage(normalised, guidance, None)
+            features = self._backbone(normalised)
+            if probe.injection == "late" and self._interpolation is None:
+                features = probe.upsample(features, guidance, size)
+        if self._head is None or probe.injection != "late" or self._sums_on_grid:
+            return CachedImage(normalised, guidance, features)
         if self._interpolation is None:
-            convolved = self._first(features)
+            convolved = self._convolve(features)
         else:
-            convolved = self._enlarged(features, image.shape[-2:], *self._interpolation).whole()
-        # Features and guidance have done their work; a guidance may be larger than all else.
-        return CachedImage(EncodedImage(encoded.image, None, None), convolved)
+            convolved = self._convolve_enlarged(features, size, *self._interpolation).whole()
+        # Features and guidance have done their work; a guidance may be larger than everything else.
+        return CachedImage(normalised, None, None, convolved)
 
     def logits(self, image: CachedImage, click_map: Tensor) -> Tensor:
-        """Segment an encoded crop under click maps B×3×H×W, see :meth:`Probe.logits`."""
-        probe, encoded, size = self.probe, image.encoded, click_map.shape[-2:]
-        if self._head is None:
-            return probe.logits(encoded, click_map)
+        """Segment encoded crops under click maps.
+
+        Args:
+            image: Result of :meth:`encode`.
+            click_map: B×3×H×W, see :func:`vfm_isbench.clicks.click_maps`.
+
+        Returns:
+            B×1×H×W logits.
+        """
+        probe, size = self.probe, click_map.shape[-2:]
         tokens = probe.click_encoder(click_map)
         if image.convolved is not None:
             large = image.convolved.shape[-2:]
-            first = self._enlarged(tokens, large, "bilinear", probe.align_corners, plus=image.convolved)
-            return probe.resize(self._rest(first), size)
+            first = self._convolve_enlarged(tokens, large, "bilinear", probe.align_corners, plus=image.convolved)
+            return probe.resize(self._after_first(first), size)
         if probe.injection == "early":
-            small = probe.backbone(encoded.image, tokens)
+            small = probe.backbone(image.image, tokens)
+        elif probe.injection == "late" and not self._sums_on_grid:
+            features = cast(Tensor, image.features)
+            return probe.resize(probe.head(features + probe.resize(tokens, features.shape[-2:])), size)
         else:
-            small = cast(Tensor, encoded.features) + tokens
+            small = cast(Tensor, image.features) + tokens
         if self._interpolation is not None:
-            return probe.resize(self._rest(self._enlarged(small, size, *self._interpolation)), size)
-        by_strips, upsampler = self._by_strips(), probe.upsampler
-        if by_strips is not None and isinstance(upsampler, StripwiseUpsampler):
+            return probe.resize(self._after_first(self._convolve_enlarged(small, size, *self._interpolation)), size)
+        return self._upsampled_logits(small, image.guidance, size)
+
+    def _upsampled_logits(self, small: Tensor, guidance: Any, size: torch.Size) -> Tensor:
+        """Logits of features at the patch grid that an upsampler has still to enlarge."""
+        probe, strip_head = self.probe, self._fast_head()
+        upsample_strips = probe.upsampler.capabilities.upsample_strips
+        if strip_head is not None and upsample_strips is not None:
             batch, channels = small.shape[:2]
-            rows = RowsOfStrips(upsampler.upsample_strips(small, encoded.guidance))
-            return by_strips.logits(rows, (batch, *size, channels))
-        return probe.resize(self._rest(self._first(probe.upsample(small, encoded.guidance, size))), size)
+            return strip_head.logits(RowsOfStrips(upsample_strips(small, guidance)), (batch, *size, channels))
+        features = probe.upsample(small, guidance, size)
+        logits = probe.head(features) if self._head is None else self._after_first(self._convolve(features))
+        return probe.resize(logits, size)
 
     def join(self, images: Sequence[CachedImage]) -> CachedImage | None:
-        """One batch of several encoded crops; None where an upsampler is still to run, which batches might change."""
+        """Join encoded crops to one batch; None if the upsampler has still to run, which a batch might change."""
         if self._head is None or (images[0].convolved is None and self._interpolation is None):
             return None
-        convolved = None if images[0].convolved is None else torch.cat([cast(Tensor, one.convolved) for one in images])
+        convolved = None
+        if images[0].convolved is not None:
+            convolved = torch.cat([cast(Tensor, image.convolved) for image in images])
         features = None
-        if images[0].encoded.features is not None:
-            features = torch.cat([cast(Tensor, one.encoded.features) for one in images])
-        image = torch.cat([one.encoded.image for one in images])
-        return CachedImage(EncodedImage(image, None, features), convolved)
+        if images[0].features is not None:
+            features = torch.cat([cast(Tensor, image.features) for image in images])
+        return CachedImage(torch.cat([image.image for image in images]), None, features, convolved)
 
     @property
     def _first_conv(self) -> nn.Conv2d:
         return cast(nn.Conv2d, cast(ConvHead, self._head).first_conv())
 
-    def _first(self, features: Tensor) -> Tensor:
-        """The head's first convolution of features at the size of the head."""
-        return convolve(self._first_conv, features)
+    def _convolve(self, features: Tensor) -> Tensor:
+        """The head's first convolution of full-size features."""
+        return convolve(self._first_conv, features, self._winograd_channels)
 
-    def _enlarged(
+    def _convolve_enlarged(
         self, small: Tensor, size: torch.Size, mode: str, align_corners: bool | None, plus: Tensor | None = None
     ) -> EnlargedConv:
-        """The head's first convolution of an enlarged map, and of ``plus``, which is convolved already."""
+        """The head's first convolution of an enlarged map, added to ``plus``, which is already convolved."""
         key = (small.shape[-2:], size, mode, align_corners)
         if key not in self._enlargements:
             grid, large = (small.shape[-2], small.shape[-1]), (size[-2], size[-1])
@@ -160,49 +211,40 @@ class CachedProbe:
         added = cast(Tensor, conv.bias) if plus is None else plus
         return conv_of_enlarged(small, conv.weight, self._enlargements[key], added)
 
-    def _rest(self, first: EnlargedConv | Tensor) -> Tensor:
+    def _after_first(self, first: EnlargedConv | Tensor) -> Tensor:
         """Logits from the first convolution, B×C×H×W if it is a tensor."""
-        by_strips = self._by_strips()
-        if by_strips is None:
-            return cast(ConvHead, self._head).after_first(first if isinstance(first, Tensor) else first.whole())
+        strip_head = self._fast_head()
+        if strip_head is None:
+            whole = first if isinstance(first, Tensor) else first.whole()
+            return cast(ConvHead, self._head).after_first(whole, self._winograd_channels)
         if isinstance(first, Tensor):
-            return by_strips.after_first(rows_of(first), first.permute(0, 2, 3, 1).shape)
-        return by_strips.after_first(first.rows, first.shape)
+            return strip_head.after_first(rows_of(first), first.permute(0, 2, 3, 1).shape)
+        return strip_head.after_first(first.rows, first.shape)
 
-    def _by_strips(self) -> HeadByStrips | None:
-        """The head in the form that is fastest on CPUs, where that pays."""
-        head = cast(ConvHead, self._head)
-        if not HeadByStrips.pays(head):
+    def _fast_head(self) -> StripHead | None:
+        """The head strip by strip, if that currently pays."""
+        if self._head is None or not StripHead.pays(self._head, self._winograd_channels):
             return None
-        if self._prepared is None:
-            self._prepared = HeadByStrips(head)
-        return self._prepared
+        if self._strip_head is None:
+            self._strip_head = StripHead(self._head)
+        return self._strip_head
 
 
-class Network(Protocol):
-    """What evaluation and training run, in two steps: a probe, or one of its ways in this module."""
+def network_for(probe: Probe, speed: Speed, backbone: Callable[[Tensor], Tensor] | None = None) -> Network:
+    """The fastest network that a probe and the settings allow.
 
-    @property
-    def head(self) -> nn.Module:
-        """The segmentation head; its parameters tell the device."""
-        ...
-
-    def encode(self, image: Tensor, /) -> Any:
-        """Encode crops B×3×H×W in [0, 1]."""
-        ...
-
-    def logits(self, encoded: Any, click_map: Tensor, /) -> Tensor:
-        """Logits B×1×H×W of what :meth:`encode` returned, under click maps B×3×H×W."""
-        ...
-
-
-def fastest_network(probe: Probe) -> Network:
-    """The shortcut; or a probe of another class as it is, for it may compute its logits otherwise."""
-    return CachedProbe(probe) if type(probe) is Probe else cast(Network, probe)
+    Args:
+        probe: The probe. Subclasses may define other logits, so they run as a whole.
+        speed: See :class:`vfm_isbench.Speed`.
+        backbone: See :class:`CachedProbe`.
+    """
+    if not speed.shortcut or type(probe) is not Probe:
+        return UncachedProbe(probe)
+    return CachedProbe(probe, backbone, speed.winograd_channels)
 
 
 def logits_of_several(network: Network, views: Sequence[tuple[Any, Tensor]]) -> list[Tensor]:
-    """Logits of several encoded crops, each under its own click map, in one pass where that changes nothing."""
+    """Logits of several encoded crops, each under its own click map, in one pass if that changes nothing."""
     joined = network.join([encoded for encoded, _ in views]) if isinstance(network, CachedProbe) and views[1:] else None
     if joined is None:
         return [network.logits(*view) for view in views]

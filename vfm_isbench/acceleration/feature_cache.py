@@ -1,13 +1,10 @@
-"""Backbone features on disk, for sweeps over many upsamplers: the same crops go through one backbone each time."""
+"""Backbone features on disk, for sweeps over many upsamplers: the same crops go through the same backbone each time."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -18,34 +15,35 @@ from torch import Tensor
 from vfm_isbench.backbones import Backbone
 from vfm_isbench.errors import SpeedError, VfmIsbenchWarning
 from vfm_isbench.probe import Probe
-from vfm_isbench.upsamplers import identity_of
+from vfm_isbench.storage.atomic import replacing
+from vfm_isbench.upsamplers.identity import fingerprint_of
 
 
 class FeatureCache:
-    """Features of image crops, at the patch grid, by what they were computed from and never by a name.
+    """Features of image crops at the patch grid, found by what they were computed from, never by a name.
 
-    A file is named by the hash of the backbone's code, settings and weights, of PyTorch's version and the kind of
-    device, and of the crop's pixels as the backbone is given them. Features come back bit for bit.
+    A file name is a hash of the backbone's code, settings and weights, PyTorch's version, the kind of device, and the
+    normalised pixels of the crop. Features come back bit for bit.
 
-    Hits are the crops that runs have in common: all of the training (whose crops depend on seed, epoch and item alone),
-    and the first crop of every image in the evaluation; later crops follow the predictions, and are stored in vain.
+    Runs have these crops in common: all of the training (they depend only on seed, epoch and item), and the first crop
+    of every image in the evaluation. Later crops depend on the predictions; storing them gains nothing.
 
     Args:
-        folder: Created if absent; may be shared by several processes.
+        folder: Created if missing; several processes may share it.
         backbone: The frozen backbone, on its device.
-        max_gib: Features are no longer added once this instance has written so much.
+        max_gib: Once this instance has written so much, it adds no more features.
 
     Raises:
-        SpeedError: if the folder cannot be written, or the identity of the backbone cannot be established, so that its
-            features could be taken for those of another.
+        SpeedError: if the folder cannot be written, or the backbone has no identity, so that its features could be
+            mistaken for those of another backbone.
     """
 
     def __init__(self, folder: Path, backbone: Backbone, *, max_gib: float = 20.0) -> None:
-        identity = identity_of(backbone).sha256
+        identity = fingerprint_of(backbone)
         if identity is None:
             raise SpeedError(
-                f"features of backbone {backbone.name!r} cannot be cached: its code cannot be read, so that it could "
-                "not be told from another one; leave the feature cache out"
+                f"features of backbone {backbone.name!r} cannot be cached: its code cannot be read, so it could be "
+                "mistaken for another backbone; leave the feature cache out"
             )
         self.backbone = backbone
         self.hits = self.misses = 0
@@ -61,7 +59,7 @@ class FeatureCache:
             raise SpeedError(f"the feature cache {folder} cannot be written: {error}; choose another folder") from error
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Features B×C×h×w of normalised crops B×3×H×W, from disk where they are there."""
+        """Features B×C×h×w of normalised crops B×3×H×W, from disk if cached."""
         files = [self._file(image) for image in images]
         found = [_read(file) for file in files]
         missing = [index for index, features in enumerate(found) if features is None]
@@ -86,51 +84,41 @@ class FeatureCache:
             if self._left >= 0:
                 self._left = -1
                 warnings.warn(
-                    f"the feature cache {self._folder} has taken all it may in one run; no more features are added",
+                    f"the feature cache {self._folder} has reached its limit for one run; no more features are added",
                     VfmIsbenchWarning,
                     stacklevel=2,
                 )
             return
         self._left -= size
-        partial = file.with_name(f"{file.stem}.{os.getpid()}.partial")
         try:
             file.parent.mkdir(exist_ok=True)
-            # Whole or not at all, also where several processes write the same features.
-            save_file({"features": features.detach().cpu().contiguous()}, partial)
-            partial.replace(file)
+            with replacing(file, durable=False) as partial:
+                save_file({"features": features.detach().cpu().contiguous()}, partial)
         except (OSError, SafetensorError) as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
             self._left = -1
             warnings.warn(f"no more features are cached: {error}", VfmIsbenchWarning, stacklevel=2)
 
 
-@contextmanager
-def cached_features(probe: Probe, folder: Path | None) -> Iterator[FeatureCache | None]:
-    """Let a probe take its backbone's features from a cache inside a ``with`` block; None leaves it as it is.
+def open_feature_cache(probe: Probe, folder: Path | None) -> FeatureCache | None:
+    """The cache of a probe's backbone features in a folder; None without a folder.
 
     With early injection features depend on the clicks: a warning says that nothing is cached.
 
     Raises:
         SpeedError: see :class:`FeatureCache`.
     """
-    if folder is not None and probe.injection == "early":
+    if folder is None:
+        return None
+    if probe.injection == "early":
         warnings.warn(
-            "no features are cached: with early injection they depend on the clicks", VfmIsbenchWarning, stacklevel=4
+            "no features are cached: with early injection they depend on the clicks", VfmIsbenchWarning, stacklevel=3
         )
-    if folder is None or probe.injection == "early":
-        yield None
-        return
-    cache = FeatureCache(folder, probe.backbone)
-    probe.feature_cache = cache
-    try:
-        yield cache
-    finally:
-        probe.feature_cache = None
+        return None
+    return FeatureCache(folder, probe.backbone)
 
 
 def _read(file: Path) -> Tensor | None:
-    """Features of a file; None where it is not there or broken, so that they are computed and written anew."""
+    """Features from a file; None if it is missing or broken, in which case they are computed and written again."""
     try:
         features: Tensor = load_file(file)["features"]
         return features

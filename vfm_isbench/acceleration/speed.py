@@ -1,16 +1,17 @@
-"""Settings of speed: they say how a number is computed, never which one."""
+"""Settings of a run that say how a number is computed, never which one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
 from vfm_isbench.errors import SpeedError
+from vfm_isbench.kernels.winograd import LEAST_CHANNELS
 
 Precision: TypeAlias = Literal["float32", "tf32", "bfloat16"]
 
@@ -21,22 +22,24 @@ _CHANGES_NUMBERS = {"stop_at_iou": "early_stop", "precision": "precision"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """How fast, at which tolerance. No part of the protocol: with the defaults, results are equal up to rounding.
+    """How fast, and at which tolerance. Not part of the protocol: with the defaults, results are equal up to rounding.
 
     Attributes:
-        stop_at_iou: IoUs in percent. An object is given no more clicks once it has reached all of them: NoC up to the
-            highest of them and IoU@1 stay exactly the same, the IoUs of clicks that were not placed are missing. Such
+        stop_at_iou: IoUs in percent. An object gets no more clicks once it has reached all of them: NoC up to the
+            highest of them and IoU@1 stay exactly the same, but IoUs of clicks that were not placed are missing. Such
             results are not ranked. None places all clicks.
         precision: Arithmetic of the network. "float32" is the benchmark's. "tf32" rounds the factors of products to 10
-            bits on CUDA devices that can; "bfloat16" runs products in bfloat16 (autocast). Both are for a quick look,
-            and are not ranked.
-        objects_at_once: Objects that are clicked in lockstep, each with its own clicks and crop, through one pass of
-            the network; None for 1 on CPUs, where more gain nothing, and 8 elsewhere.
-        read_ahead: Whether the next image is read while the present one is clicked.
-        shortcut: Do what does not depend on the clicks once per crop or batch; False runs the whole network for every
-            click, which is the measure that the shortcut is tested against.
-        feature_cache: Folder for backbone features, to be used by the next runs with the same backbone, for sweeps over
+            bits on CUDA devices that support it; "bfloat16" runs products in bfloat16 (autocast). Both are for a quick
+            look, and are not ranked.
+        objects_at_once: Objects that are clicked in lockstep, each with its own clicks and crop, in one pass of the
+            network; None means 1 on CPUs, where more gain nothing, and 8 elsewhere.
+        read_ahead: Read the next image while the current one is clicked.
+        shortcut: Compute only once per crop or batch what does not depend on the clicks. False runs the whole network
+            for every click, which is the reference that the shortcut is tested against.
+        feature_cache: Folder that keeps backbone features for further runs with the same backbone, as in sweeps over
             many upsamplers; None keeps none. See :class:`vfm_isbench.acceleration.feature_cache.FeatureCache`.
+        winograd_channels: 3×3 convolutions of the head with at least this many channels run by Winograd's filtering on
+            CPUs; the default is where that starts to pay.
 
     Raises:
         SpeedError: if a value is out of range.
@@ -48,6 +51,7 @@ class Speed:
     read_ahead: bool = True
     shortcut: bool = True
     feature_cache: Path | None = None
+    winograd_channels: int = LEAST_CHANNELS
 
     def __post_init__(self) -> None:
         if self.stop_at_iou is not None:
@@ -60,20 +64,20 @@ class Speed:
                 )
             object.__setattr__(self, "stop_at_iou", percents)
         if self.precision not in get_args(Precision):
-            raise SpeedError(f"precision {self.precision!r} is none of {', '.join(get_args(Precision))}")
+            raise SpeedError(f"precision {self.precision!r} is not one of {', '.join(get_args(Precision))}")
         if self.objects_at_once is not None and self.objects_at_once < 1:
             raise SpeedError(f"objects_at_once must be at least 1, got {self.objects_at_once}")
         if self.feature_cache is not None:
             if self.precision != "float32" or not self.shortcut:
-                raise SpeedError("feature_cache keeps features in float32, for the shortcut: leave one of them out")
+                raise SpeedError("feature_cache needs precision='float32' and shortcut=True: leave one of them out")
             object.__setattr__(self, "feature_cache", Path(self.feature_cache))
 
     def lockstep(self, device: torch.device) -> int:
-        """Objects clicked at once on a device."""
+        """Number of objects clicked at once on a device."""
         return self.objects_at_once or (1 if device.type == "cpu" else _OBJECTS_AT_ONCE_ON_CUDA)
 
     def to_record(self) -> dict[str, Any]:
-        """What a result must tell of these settings: those that leave scores missing or less exact, JSON-ready."""
+        """What a result must state of these settings: those that leave scores missing or less exact, JSON-ready."""
         changed = {
             written_as: getattr(self, name)
             for name, written_as in _CHANGES_NUMBERS.items()
@@ -82,10 +86,7 @@ class Speed:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
 
     def label(self) -> str:
-        """For names of files: what :meth:`to_record` tells, and whether the shortcut is checked; empty by default.
-
-        So that what one setting computed is never taken for the work of another.
-        """
+        """Suffix for file names, so that work done under other settings is never mixed up; empty by default."""
         stop = "" if self.stop_at_iou is None else f"-stop{max(self.stop_at_iou)}"
         precision = "" if self.precision == _DEFAULT.precision else f"-{self.precision}"
         return stop + precision + ("" if self.shortcut else "-whole")
@@ -95,8 +96,8 @@ class Speed:
         notes = []
         if self.stop_at_iou is not None:
             notes.append(
-                f"objects were left once they had reached an IoU of {max(self.stop_at_iou)} %: scores that would need "
-                "their further clicks are missing"
+                f"clicking stopped once an object had reached an IoU of {max(self.stop_at_iou)} %: scores that need "
+                "further clicks are missing"
             )
         if self.precision != _DEFAULT.precision:
             notes.append(f"computed in {self.precision}, not in float32: not for the leaderboard")
@@ -106,11 +107,26 @@ class Speed:
 _DEFAULT = Speed()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """How training and evaluation are carried out; changes no result beyond what :class:`Speed` states.
+
+    Attributes:
+        speed: How fast, and at which tolerance.
+        workers: Processes that prepare training samples.
+        progress: Show progress bars.
+    """
+
+    speed: Speed = field(default_factory=Speed)
+    workers: int = 0
+    progress: bool = True
+
+
 @contextmanager
 def tf32(is_allowed: bool) -> Iterator[None]:
-    """Allow or forbid TF32 inside a ``with`` block; PyTorch's settings are put back afterwards.
+    """Allow or forbid TF32 inside a ``with`` block, and restore PyTorch's settings afterwards.
 
-    PyTorch allows it for convolutions unless told otherwise.
+    By default, PyTorch allows it for convolutions.
     """
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = is_allowed
@@ -122,15 +138,15 @@ def tf32(is_allowed: bool) -> Iterator[None]:
 
 @contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Run networks on a device in a precision, see :class:`Speed`, inside a ``with`` block.
+    """Run networks in a precision, see :class:`Speed`, inside a ``with`` block.
 
     Raises:
-        SpeedError: if the device does not have it.
+        SpeedError: if the device does not support it.
     """
     if precision == "tf32" and device.type != "cuda":
-        raise SpeedError(f"precision 'tf32' is for CUDA devices; on {device.type!r} leave it out")
-    # Without the cache of casts: some versions of PyTorch fill it without gradients in passes that need none, and a
-    # training pass that follows would then leave weights without gradients.
+        raise SpeedError(f"precision 'tf32' needs a CUDA device, not {device.type!r}: leave it out")
+    # Without the cache of casts: some versions of PyTorch fill it in passes without gradients, and weights would then
+    # get no gradients in the training pass that follows.
     half = (
         torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if precision == "bfloat16" else nullcontext()
     )

@@ -1,4 +1,4 @@
-"""The conv head for inference on CPUs, strip by strip: no map of the head's width is ever in memory as a whole."""
+"""The conv head for inference on CPUs, strip by strip: no full-size map with all channels is ever in memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from vfm_isbench.kernels.row_strips import Rows, RowsOfStrips
 from vfm_isbench.kernels.winograd import Winograd, pays
 
 _ROWS = 16
-"""Rows per strip where no further convolution decides it."""
+"""Rows per strip if no further convolution determines them."""
 
 
-class HeadByStrips:
+class StripHead:
     """A conv head with at least one convolution.
 
     Args:
@@ -29,15 +29,16 @@ class HeadByStrips:
         self._convs = [Winograd(conv.weight, conv.bias) for conv in convs]
 
     @staticmethod
-    def pays(head: ConvHead) -> bool:
-        """Whether a head is now faster this way, which records no gradients."""
-        return not torch.is_grad_enabled() and all(pays(cast(ConvBlock, block).conv) for block in head.convs)
+    def pays(head: ConvHead, least_channels: int) -> bool:
+        """Whether a head is currently faster this way, which records no gradients."""
+        convs = (cast(ConvBlock, block).conv for block in head.convs)
+        return not torch.is_grad_enabled() and all(pays(conv, least_channels) for conv in convs)
 
     def logits(self, rows: Rows, shape: Sequence[int]) -> Tensor:
         """Segment features.
 
         Args:
-            rows: Gives their rows, which are asked for from the top down.
+            rows: Returns their rows; called from the top down.
             shape: B, H, W, C of the features.
 
         Returns:
@@ -46,10 +47,10 @@ class HeadByStrips:
         return self.after_first(RowsOfStrips(self._convs[0].strips(rows, shape)), shape)
 
     def after_first(self, rows: Rows, shape: Sequence[int]) -> Tensor:
-        """Go on from the first convolution, before its ReLU.
+        """Continue after the first convolution, before its ReLU.
 
         Args:
-            rows: Gives the rows of its result, which are asked for from the top down.
+            rows: Returns the rows of its result; called from the top down.
             shape: B, H, W, C of its result.
 
         Returns:

@@ -1,6 +1,12 @@
 """Data sets: readers of the published layouts, and the embedded scenes."""
 
 from vfm_isbench.datasets.base import ObjectDataset
-from vfm_isbench.datasets.catalogue import DATASET_PLUGINS, list_datasets, open_dataset, training_weights
+from vfm_isbench.datasets.catalogue import (
+    DATASET_PLUGINS,
+    TrainingData,
+    list_datasets,
+    open_dataset,
+    open_training_data,
+)
 
-__all__ = ["DATASET_PLUGINS", "ObjectDataset", "list_datasets", "open_dataset", "training_weights"]
+__all__ = ["DATASET_PLUGINS", "ObjectDataset", "TrainingData", "list_datasets", "open_dataset", "open_training_data"]

@@ -137,3 +137,29 @@ def training_weights(
     if not is_published_sample_weights(found):
         warnings.warn(f"{found} differs from the file RITM published", VfmIsbenchWarning, stacklevel=3)
     return read_sample_weights(found, dataset.image_ids, protocol.sample_weight_gamma), "ritm"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What a probe is trained on.
+
+    Attributes:
+        training: Training set.
+        validation: Validation set.
+        weights: Probability of each training image; None draws evenly.
+        protocol: The protocol, with the rule that ``sample_weights`` came to.
+    """
+
+    training: ObjectDataset
+    validation: ObjectDataset
+    weights: Array | None
+    protocol: Protocol
+
+
+def open_training_data(protocol: Protocol, data_root: Path | None) -> TrainingData:
+    """Open training and validation set; raises as :func:`open_dataset` and :func:`training_weights`."""
+    training = open_dataset(protocol.train_dataset, "train", data_root, protocol)
+    weights, rule = training_weights(training, protocol, data_root)
+    protocol = protocol.replace(sample_weights=rule)
+    validation = open_dataset(protocol.validation_dataset, "validation", data_root, protocol)
+    return TrainingData(training, validation, weights, protocol)

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
+from typing import Protocol as Interface
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from vfm_isbench.acceleration.cached_probe import Network, UncachedProbe, fastest_network, logits_of_several
-from vfm_isbench.acceleration.feature_cache import cached_features
-from vfm_isbench.acceleration.speed import Speed, arithmetic
+from vfm_isbench.acceleration.cached_probe import Network, logits_of_several, network_for
+from vfm_isbench.acceleration.feature_cache import open_feature_cache
+from vfm_isbench.acceleration.speed import RunOptions, arithmetic
 from vfm_isbench.clicks import next_click
 from vfm_isbench.datasets.base import ObjectDataset
+from vfm_isbench.datasets.content import ContentHash, image_sha256
 from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
 from vfm_isbench.metrics import intersection_over_union, number_of_clicks, stopping_click
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import AnnotatedImage, Array, Click, ObjectEvidence, ObjectId
+
+
+class Store(Interface):
+    """Keeps evidence while an evaluation goes on; see :class:`vfm_isbench.runs.evidence_store.EvidenceStore`."""
+
+    def done(self, object_id: ObjectId, image: str) -> ObjectEvidence | None:
+        """Evidence that is already there for an object of an image with this hash."""
+
+    def append(self, evidence: ObjectEvidence, image: str) -> None:
+        """Keep the evidence of an object of an image with this hash."""
 
 
 @dataclass(slots=True)
@@ -43,6 +55,21 @@ class EvaluationTimes:
     def seconds_per_click(self) -> float:
         """Mean seconds per click, prediction included."""
         return (self.predicting + self.clicking) / max(self.clicks, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetEvaluation:
+    """What the evaluation of a data set gave.
+
+    Attributes:
+        evidence: Evidence object by object, in the order of the data set.
+        times: Timings of what was evaluated now; evidence that was already there counts nothing.
+        content_sha256: Hash of what was evaluated, see :class:`vfm_isbench.datasets.content.ContentHash`.
+    """
+
+    evidence: tuple[ObjectEvidence, ...]
+    times: EvaluationTimes
+    content_sha256: str
 
 
 @dataclass(slots=True)
@@ -68,9 +95,9 @@ class _Object:
     ious: list[float] = field(default_factory=list)
 
     @classmethod
-    def start(cls, network: Network, crops: ImageCrops, ground_truth: Array, protocol: Protocol) -> _Object:
+    def start(cls, crops: ImageCrops, ground_truth: Array) -> _Object:
         nothing = np.zeros(ground_truth.shape, dtype=bool)
-        return cls(ObjectPredictor(network, crops, protocol), ground_truth, nothing, nothing.copy())
+        return cls(ObjectPredictor(crops), ground_truth, nothing, nothing.copy())
 
     def click(self) -> None:
         click = next_click(self.ground_truth, self.predicted, self.clicked)
@@ -87,6 +114,16 @@ class _Object:
         return stopping_click(self.ious, stop_at_iou, protocol.max_clicks) is not None
 
 
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """An object that is still to be evaluated."""
+
+    object_id: ObjectId
+    image_sha256: str
+    crops: ImageCrops
+    ground_truth: Array
+
+
 def evaluate_objects(
     network: Network,
     objects: Sequence[tuple[ImageCrops, Array]],
@@ -99,34 +136,36 @@ def evaluate_objects(
 
     Args:
         network: The trained network, in eval mode.
-        objects: Of each object its image, and its ground truth H×W: 1 object, 0 ground, -1 ignore.
+        objects: For each object its image, and its ground truth H×W: 1 object, 0 background, -1 ignore.
         protocol: Number of clicks, thresholds, zoom-in.
-        stop_at_iou: IoUs in percent after which an object is left, see :class:`vfm_isbench.Speed`.
+        stop_at_iou: IoUs in percent at which clicking stops, see :class:`vfm_isbench.Speed`.
         times: Timings are added here.
 
     Returns:
-        Of each object the clicks, and the IoU after each of them.
+        For each object its clicks, and the IoU after each of them.
     """
     times = EvaluationTimes() if times is None else times
-    started = [_Object.start(network, crops, ground_truth, protocol) for crops, ground_truth in objects]
+    started = [_Object.start(crops, ground_truth) for crops, ground_truth in objects]
     active = started
     while active:
         start = time.perf_counter()
-        for one in active:
-            one.click()
+        for object_ in active:
+            object_.click()
         before = time.perf_counter()
         with torch.inference_mode():
-            views = [one.predictor.look(one.clicks) for one in active]
-            logits = logits_of_several(network, views)
-            probabilities = [one.predictor.paste(found) for one, found in zip(active, logits, strict=True)]
+            inputs = [object_.predictor.prepare_input(object_.clicks) for object_ in active]
+            logits = logits_of_several(network, inputs)
+            probabilities = [
+                object_.predictor.paste_to_image(found) for object_, found in zip(active, logits, strict=True)
+            ]
         after = time.perf_counter()
-        for one, probability in zip(active, probabilities, strict=True):
-            one.measure(probability, protocol.prediction_threshold)
+        for object_, probability in zip(active, probabilities, strict=True):
+            object_.measure(probability, protocol.prediction_threshold)
         times.clicks += len(active)
-        active = [one for one in active if not one.is_done(protocol, stop_at_iou)]
+        active = [object_ for object_ in active if not object_.is_done(protocol, stop_at_iou)]
         times.predicting += after - before
         times.clicking += time.perf_counter() - after + before - start
-    return [(one.clicks, one.ious) for one in started]
+    return [(object_.clicks, object_.ious) for object_ in started]
 
 
 def evaluate_dataset(
@@ -134,80 +173,90 @@ def evaluate_dataset(
     dataset: ObjectDataset,
     protocol: Protocol,
     *,
-    done: Mapping[ObjectId, ObjectEvidence] | None = None,
-    keep: Callable[[ObjectEvidence], None] | None = None,
-    speed: Speed | None = None,
-    progress: bool = True,
-) -> tuple[list[ObjectEvidence], EvaluationTimes]:
+    store: Store | None = None,
+    options: RunOptions | None = None,
+) -> DatasetEvaluation:
     """Evaluate every object of a data set, in its order.
+
+    Each image is read once, for its hash and for the clicks. A file that cannot be read stops the evaluation there;
+    the evidence so far is in the store.
 
     Args:
         probe: The trained network; put in eval mode.
         dataset: Where the objects come from.
         protocol: All settings of the evaluation; ``object_limit`` cuts the list of objects.
-        done: Evidence of an earlier, interrupted run; such objects are not evaluated again.
-        keep: Called with the evidence of each object as soon as it is there.
-        speed: How fast; see :class:`vfm_isbench.Speed`.
-        progress: Show a progress bar with the running NoC90.
+        store: Evidence of an earlier, interrupted run, which is not computed again, and where new evidence is kept.
+        options: Speed and progress bars.
 
-    Returns:
-        The evidence, object by object, and the timings of what was evaluated now.
+    Raises:
+        DataError: if an image or a mask cannot be read.
     """
-    speed = speed or Speed()
-    network = fastest_network(probe.eval()) if speed.shortcut else UncachedProbe(probe.eval())
-    device = next(probe.head.parameters()).device
+    options = options or RunOptions()
+    speed = options.speed
     objects = dataset.objects[: protocol.object_limit]
-    found = {object_id: done[object_id] for object_id in objects if object_id in done} if done else {}
-    missing = [object_id for object_id in objects if object_id not in found]
-    times, running = EvaluationTimes(), _RunningNoc()
+    found: dict[ObjectId, ObjectEvidence] = {}
+    content, times, running = ContentHash(), EvaluationTimes(), _RunningNoc()
+    network = network_for(probe.eval(), speed, open_feature_cache(probe, speed.feature_cache))
     with (
-        tqdm(total=len(objects), desc=dataset.name, unit="object", disable=not progress) as bar,
-        arithmetic(speed.precision, device),
-        cached_features(probe, speed.feature_cache),
-        closing(_opened(network, dataset, missing, protocol, speed.read_ahead)) as opened,
+        tqdm(total=len(objects), desc=dataset.name, unit="object", disable=not options.progress) as bar,
+        arithmetic(speed.precision, probe.device),
+        closing(_read_images(dataset, objects, speed.read_ahead)) as images,
     ):
-        for earlier in found.values():
+
+        def add(evidence: ObjectEvidence) -> None:
+            found[evidence.object_id] = evidence
+            bar.set_postfix({"NoC90": running.add(evidence)}, refresh=False)
             bar.update()
-            running.add(earlier)
-        for ids in _groups(missing, speed.lockstep(device)):
-            group = [next(opened) for _ in ids]
-            outcome = evaluate_objects(network, group, protocol, stop_at_iou=speed.stop_at_iou, times=times)
-            for object_id, (clicks, ious) in zip(ids, outcome, strict=True):
-                found[object_id] = ObjectEvidence(object_id, tuple(clicks), tuple(ious))
-                if keep is not None:
-                    keep(found[object_id])
-                bar.set_postfix({"NoC90": running.add(found[object_id])}, refresh=False)
-                bar.update()
-    return [found[object_id] for object_id in objects], times
+
+        def missing() -> Iterator[_Missing]:
+            for object_ids, sample, sha256 in images:
+                crops: ImageCrops | None = None
+                for object_id in object_ids:
+                    content.add(object_id, sample)
+                    evidence = None if store is None else store.done(object_id, sha256)
+                    if evidence is not None:
+                        add(evidence)
+                        continue
+                    crops = crops or ImageCrops(network, sample.image, protocol)
+                    yield _Missing(object_id, sha256, crops, sample.object_mask(object_id.instance))
+
+        for group in _groups(missing(), speed.lockstep(probe.device)):
+            pairs = [(object_.crops, object_.ground_truth) for object_ in group]
+            outcome = evaluate_objects(network, pairs, protocol, stop_at_iou=speed.stop_at_iou, times=times)
+            for object_, (clicks, ious) in zip(group, outcome, strict=True):
+                evidence = ObjectEvidence(object_.object_id, tuple(clicks), tuple(ious))
+                if store is not None:
+                    store.append(evidence, object_.image_sha256)
+                add(evidence)
+    return DatasetEvaluation(tuple(found[object_id] for object_id in objects), times, content.hexdigest())
 
 
-def _groups(ids: Sequence[ObjectId], size: int) -> Iterator[Sequence[ObjectId]]:
-    return (ids[start : start + size] for start in range(0, len(ids), size))
+def _groups(objects: Iterator[_Missing], size: int) -> Iterator[list[_Missing]]:
+    while group := list(islice(objects, size)):
+        yield group
 
 
-def _opened(
-    network: Network, dataset: ObjectDataset, ids: Sequence[ObjectId], protocol: Protocol, read_ahead: bool
-) -> Generator[tuple[ImageCrops, Array], None, None]:
-    """The image and the ground truth of each object; an image is opened once for all its objects that follow."""
-    images = [image for image, _ in groupby(ids, key=lambda object_id: object_id.image)]
-    with closing(_read(dataset, images, read_ahead)) as samples:
-        for _, of_image in groupby(ids, key=lambda object_id: object_id.image):
-            sample = next(samples)
-            crops = ImageCrops(network, sample.image, protocol)
-            for object_id in of_image:
-                yield crops, sample.object_mask(object_id.instance)
+def _read_images(
+    dataset: ObjectDataset, objects: Sequence[ObjectId], ahead: bool
+) -> Generator[tuple[list[ObjectId], AnnotatedImage, str], None, None]:
+    """Objects that follow each other on one image, that image, and its hash; each image is read once.
 
+    With ``ahead``, a thread reads the next image while the caller is busy with the current one.
+    """
+    groups = [list(of_image) for _, of_image in groupby(objects, key=lambda object_id: object_id.image)]
 
-def _read(dataset: ObjectDataset, images: Sequence[str], ahead: bool) -> Generator[AnnotatedImage, None, None]:
-    """Read images in order; the next one in a thread while the caller is busy with the present one."""
+    def read(group: list[ObjectId]) -> tuple[list[ObjectId], AnnotatedImage, str]:
+        sample = dataset.read(group[0].image)
+        return group, sample, image_sha256(sample)
+
     if not ahead:
-        yield from map(dataset.read, images)
+        yield from map(read, groups)
         return
     with ThreadPoolExecutor(max_workers=1) as pool:
-        upcoming = [pool.submit(dataset.read, image) for image in images[:1]]
-        for image in images[1:]:
-            sample = upcoming.pop().result()
-            upcoming.append(pool.submit(dataset.read, image))
-            yield sample
+        upcoming = [pool.submit(read, group) for group in groups[:1]]
+        for group in groups[1:]:
+            current = upcoming.pop().result()
+            upcoming.append(pool.submit(read, group))
+            yield current
         for last in upcoming:
             yield last.result()

@@ -18,22 +18,27 @@ from vfm_isbench.types import Array, Click
 
 
 class ImageCrops:
-    """One image and its encoded crops; the crop of the whole image is kept, for every object of the image starts there.
+    """One image and its encoded crops; the crop of the whole image is kept, because every object starts with it.
 
     Args:
-        probe: The network, as it is or by the shortcut.
+        network: The network, cached or not.
         image: H×W×3 uint8 RGB.
-        protocol: For image size, mirroring and resizing.
+        protocol: All settings of the evaluation.
+
+    Attributes:
+        network: As given.
+        protocol: As given.
+        image: 1×3×H×W in [0, 1], on the network's device.
+        shape: (H, W).
     """
 
-    def __init__(self, probe: Network, image: Array, protocol: Protocol) -> None:
-        device = next(probe.head.parameters()).device
-        # A copy, for arrays that are read-only or mirrored views, neither of which PyTorch takes.
-        pixels = torch.from_numpy(np.array(image, order="C")).to(device)
+    def __init__(self, network: Network, image: Array, protocol: Protocol) -> None:
+        self.network = network
+        self.protocol = protocol
+        # A copy, because PyTorch takes neither read-only arrays nor mirrored views.
+        pixels = torch.from_numpy(np.array(image, order="C")).to(network.device)
         self.image = pixels.permute(2, 0, 1).float().div(255)[None]
         self.shape: tuple[int, int] = (image.shape[0], image.shape[1])
-        self._probe = probe
-        self._protocol = protocol
         self._whole: Any = None
 
     def encode(self, box: Box) -> Any:
@@ -41,38 +46,34 @@ class ImageCrops:
         is_whole = box == Box.whole(self.shape)
         if is_whole and self._whole is not None:
             return self._whole
-        encoded = self._probe.encode(self.resized_crop(self.image, box))
+        encoded = self.network.encode(self.resized_crop(self.image, box))
         if is_whole:
             self._whole = encoded
         return encoded
 
     def resized_crop(self, maps: Tensor, box: Box) -> Tensor:
         """Cut ``box`` out of 1×K×H×W maps, resize it to the input size, append the mirror image if asked for."""
-        size = self._protocol.image_size
+        size = self.protocol.image_size
         rows, cols = box.slices
-        crop = maps[..., rows, cols]
         crop = functional.interpolate(
-            crop, size=(size, size), mode="bilinear", align_corners=self._protocol.align_corners
+            maps[..., rows, cols], size=(size, size), mode="bilinear", align_corners=self.protocol.align_corners
         )
-        return torch.cat([crop, crop.flip(3)]) if self._protocol.flip_test else crop
+        return torch.cat([crop, crop.flip(3)]) if self.protocol.flip_test else crop
 
 
 class ObjectPredictor:
     """Keeps the state of one object between its clicks: crop and previous prediction.
 
     Args:
-        probe: The same network as that of the crops.
-        crops: The image; shared between its objects.
-        protocol: For all settings of the evaluation.
+        crops: The image, shared by its objects.
     """
 
-    def __init__(self, probe: Network, crops: ImageCrops, protocol: Protocol) -> None:
-        self._probe = probe
+    def __init__(self, crops: ImageCrops) -> None:
         self._crops = crops
-        self._protocol = protocol
         self._box: Box | None = None
         self._encoded: Any = None
         self._probability: Tensor | None = None
+        self._probability_on_cpu: Array | None = None
 
     @property
     def box(self) -> Box | None:
@@ -86,23 +87,23 @@ class ObjectPredictor:
             H×W float32 probabilities, zero outside the crop.
         """
         with torch.inference_mode():
-            return self.paste(self._probe.logits(*self.look(clicks)))
+            return self.paste_to_image(self._crops.network.logits(*self.prepare_input(clicks)))
 
     @torch.inference_mode()
-    def look(self, clicks: Sequence[Click]) -> tuple[Any, Tensor]:
-        """Choose the crop for all clicks so far: what the network takes, the encoded crop and the click map."""
-        previous = None if self._probability is None else self._probability[0, 0].cpu().numpy()
-        box = choose_crop(self._box, previous, self._crops.shape, clicks, self._protocol)
+    def prepare_input(self, clicks: Sequence[Click]) -> tuple[Any, Tensor]:
+        """Choose the crop for all clicks so far; returns the network's input: the encoded crop and the click map."""
+        crops = self._crops
+        box = choose_crop(self._box, self._probability_on_cpu, crops.shape, clicks, crops.protocol)
         if box != self._box or self._encoded is None:
-            self._encoded = self._crops.encode(box)
+            self._encoded = crops.encode(box)
             self._box = box
         return self._encoded, self._click_map(clicks, box)
 
     @torch.inference_mode()
-    def paste(self, logits: Tensor) -> Array:
-        """Take the network's logits of the crop just chosen back to the image: probabilities as of :meth:`predict`."""
-        protocol, box = self._protocol, self._box
-        assert box is not None, "look() comes first"
+    def paste_to_image(self, logits: Tensor) -> Array:
+        """Paste the logits of the crop just prepared into the image; returns probabilities as :meth:`predict` does."""
+        protocol, box = self._crops.protocol, self._box
+        assert box is not None, "prepare_input() comes first"
         logits = logits.float()
         if protocol.flip_test:
             logits = 0.5 * (logits[:1] + logits[1:].flip(3))
@@ -115,18 +116,19 @@ class ObjectPredictor:
         self._probability = crop.new_zeros(1, 1, *self._crops.shape)
         rows, cols = box.slices
         self._probability[..., rows, cols] = crop
-        probability: Array = self._probability[0, 0].cpu().numpy()
-        return probability
+        on_cpu: Array = self._probability[0, 0].cpu().numpy()
+        self._probability_on_cpu = on_cpu
+        return on_cpu
 
     def _click_map(self, clicks: Sequence[Click], box: Box) -> Tensor:
-        size = self._protocol.image_size
-        device = self._crops.image.device
+        protocol, device = self._crops.protocol, self._crops.image.device
+        size = protocol.image_size
         mapped = [box.map_click(click, size) for click in clicks]
         views = [mapped]
-        if self._protocol.flip_test:
+        if protocol.flip_test:
             views.append([Click(click.row, size - 1 - click.col, click.is_positive) for click in mapped])
         if self._probability is None:
             previous = torch.zeros(len(views), 1, size, size, device=device)
         else:
             previous = self._crops.resized_crop(self._probability, box)
-        return click_maps(points_tensor(views).to(device), previous, self._protocol.disk_radius)
+        return click_maps(points_tensor(views).to(device), previous, protocol.disk_radius)

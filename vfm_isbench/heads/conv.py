@@ -1,4 +1,4 @@
-"""The benchmark's light heads: two 3×3 convolutions and a classifier, or the classifier alone."""
+"""The benchmark's light heads: 3×3 convolutions and a classifier, or the classifier alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vfm_isbench.kernels.winograd import convolve
+from vfm_isbench.kernels.winograd import LEAST_CHANNELS, convolve
 
 
 class ConvBlock(nn.Module):
-    """3×3 convolution and ReLU, size and channels kept."""
+    """3×3 convolution and ReLU; size and channels stay the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -25,15 +25,15 @@ class ConvBlock(nn.Module):
 
 
 class ConvHead(nn.Module):
-    """(3×3 convolution, ReLU) ``layers`` times, then a 1×1 convolution to one logit.
+    """``layers`` times a 3×3 convolution with ReLU, then a 1×1 convolution to one logit.
 
     Args:
-        channels: Channels C of the features.
+        channels: Number of feature channels C.
         layers: Number of 3×3 convolutions.
 
-    The 3×3 convolutions start Kaiming-normal (fan-out, ReLU gain) with zero bias; the classifier starts as PyTorch
-    initialises a convolution. So does the reference, whose classifier is outside the blocks that mmcv initialises; with
-    Kaiming-normal there too, the first losses are ten times those recorded from it.
+    The 3×3 convolutions start Kaiming-normal (fan-out, ReLU gain) with zero bias; the classifier starts with PyTorch's
+    default initialisation. This matches the reference, where mmcv initialises only the blocks, not the classifier; with
+    a Kaiming-normal classifier, the first losses would be ten times those recorded from the reference.
 
     Source: paper, figure of the architecture; protocol section 1.7.
     """
@@ -50,14 +50,17 @@ class ConvHead(nn.Module):
         return cast(Tensor, self.classifier(features))
 
     def first_conv(self) -> nn.Conv2d | None:
-        """The first convolution, if there is one."""
+        """The first convolution; None without layers."""
         return cast(ConvBlock, self.convs[0]).conv if len(self.convs) else None
 
-    def after_first(self, convolved: Tensor) -> Tensor:
-        """Go on from the first convolution, before its ReLU: B×C×H×W, overwritten, to logits B×1×H×W."""
+    def after_first(self, convolved: Tensor, least_channels: int = LEAST_CHANNELS) -> Tensor:
+        """Continue after the first convolution, before its ReLU: B×C×H×W, overwritten, to logits B×1×H×W.
+
+        ``least_channels`` is as for :func:`vfm_isbench.kernels.winograd.convolve`.
+        """
         features = convolved.relu_()
         for block in list(self.convs)[1:]:
-            features = convolve(cast(ConvBlock, block).conv, features).relu_()
+            features = convolve(cast(ConvBlock, block).conv, features, least_channels).relu_()
         return cast(Tensor, self.classifier(features))
 
 

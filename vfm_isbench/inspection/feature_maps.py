@@ -1,4 +1,4 @@
-"""Features before and after upsampling, for a look at them: no training, no clicks."""
+"""Features before and after upsampling, to look at: no training, no clicks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import nn
 
+from vfm_isbench.acceleration.cached_probe import CachedProbe
 from vfm_isbench.backbones import Backbone
-from vfm_isbench.benchmark import check_on_device
 from vfm_isbench.errors import DataError
 from vfm_isbench.probe import Probe
+from vfm_isbench.probe.preparation import check_on_device
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Array
-from vfm_isbench.upsamplers import Identity, Upsampler
+from vfm_isbench.upsamplers import Identity, LoadedUpsampler
 from vfm_isbench.viz import FeatureRow
 
 
@@ -50,27 +51,27 @@ def square_image(image: Array, size: int) -> Array:
 def upsampled_features(
     images: Sequence[Array],
     backbone: Backbone,
-    upsamplers: Mapping[str, Upsampler],
+    upsamplers: Mapping[str, LoadedUpsampler],
     *,
     device: torch.device | str = "cpu",
 ) -> list[FeatureRow]:
-    """Features of images, and what each upsampler makes of them: what the head of a probe would see of late injection.
+    """Features of images, and what each upsampler makes of them: what the head sees with late injection, but no clicks.
 
     Args:
         images: S×S×3 uint8 RGB, S a multiple of the backbone's patch size.
         backbone: Moved to ``device`` and frozen.
-        upsamplers: Name to upsampler; their modules are moved and frozen, too.
+        upsamplers: Upsamplers by name; their modules are moved and frozen, too.
         device: Where to compute.
 
     Raises:
         ContractError: if an upsampler does not keep the contract.
-        ProtocolError: if an image is no whole number of patches.
+        ProtocolError: if an image is not a whole number of patches.
     """
     device = torch.device(device)
     protocol = Protocol.preset("paper").replace(backbone=backbone.name, image_size=len(images[0]))
     for upsampler in upsamplers.values():
         check_on_device(upsampler, protocol, backbone, device)
-    before = _probe(backbone, Identity(), device)
+    before = _probe(backbone, LoadedUpsampler.of(Identity()), device)
     after = {name: _probe(backbone, upsampler, device) for name, upsampler in upsamplers.items()}
     return [
         FeatureRow(image, _features(before, image), {name: _features(probe, image) for name, probe in after.items()})
@@ -78,13 +79,13 @@ def upsampled_features(
     ]
 
 
-def _probe(backbone: Backbone, upsampler: Upsampler, device: torch.device) -> Probe:
-    """A probe without click encoder and head, for it knows how images are normalised and sizes made equal."""
+def _probe(backbone: Backbone, upsampler: LoadedUpsampler, device: torch.device) -> Probe:
+    """A probe without click encoder and head: it normalises images, and resizes features to the image."""
     return Probe(backbone, upsampler, nn.Identity(), nn.Identity(), injection="late").to(device).eval()
 
 
 def _features(probe: Probe, image: Array) -> Array:
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)[None]
-    features = probe.encode(pixels.to(next(probe.backbone.parameters()).device)).features
-    assert features is not None, "late injection has features that do not depend on clicks"
+    features = CachedProbe(probe).encode(pixels.to(probe.device)).features
+    assert features is not None, "with late injection, features do not depend on clicks"
     return features[0].float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Predictions, made again: results keep clicks and IoUs but no masks, and a trained probe turns clicks into masks."""
+"""Repeats predictions: results keep clicks and IoUs but no masks, and a trained probe turns clicks into masks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vfm_isbench.acceleration.cached_probe import network_for
+from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.errors import DataError, PictureError
 from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
@@ -18,7 +20,7 @@ from vfm_isbench.viz.canvas import plain
 
 
 def replay(probe: Probe, image: Array, protocol: Protocol, clicks: Sequence[Click]) -> Array:
-    """Predict an object from recorded clicks, one after the other, for each prediction is an input of the next.
+    """Predict an object from recorded clicks, one after the other, because each prediction is an input of the next.
 
     Args:
         probe: The trained network, in eval mode.
@@ -29,7 +31,7 @@ def replay(probe: Probe, image: Array, protocol: Protocol, clicks: Sequence[Clic
     Returns:
         H×W booleans: the prediction after the last click.
     """
-    predictor = ObjectPredictor(probe, ImageCrops(probe, image, protocol), protocol)
+    predictor = ObjectPredictor(ImageCrops(network_for(probe, Speed()), image, protocol))
     for number in range(1, len(clicks) + 1):
         probability = predictor.predict(clicks[:number])
     predicted: Array = probability > protocol.prediction_threshold
@@ -51,10 +53,10 @@ def shown_objects(
         evidence: The objects.
         dataset: Where their images are.
         protocol: Protocol of the evaluation.
-        probe: The trained network that predicts them again; None leaves predictions out.
-        click: Number of the click after which to show them, from 1; None for each object's last. An object that was
-            stopped before is shown after its last click.
-        percent: IoU for which the number of clicks needed is told.
+        probe: The trained network that repeats the predictions; None leaves them out.
+        click: Number of the click after which to show them, from 1; None for each object's last. An object with fewer
+            clicks is shown after its last one.
+        percent: IoU for which the number of clicks needed is shown.
 
     Raises:
         PictureError: if ``click`` is out of range.
@@ -64,46 +66,46 @@ def shown_objects(
     if click is not None and not 1 <= click <= protocol.max_clicks:
         raise PictureError(f"no click {click}: the protocol has clicks 1 … {protocol.max_clicks}")
     shown = []
-    for one in evidence:
-        sample = dataset.read(one.object_id.image)
-        shown.append(_shown(one, sample, protocol, probe, click, percent))
+    for object_ in evidence:
+        sample = dataset.read(object_.object_id.image)
+        shown.append(_shown(object_, sample, protocol, probe, click, percent))
     return shown
 
 
 def _shown(
-    one: ObjectEvidence,
+    evidence: ObjectEvidence,
     sample: AnnotatedImage,
     protocol: Protocol,
     probe: Probe | None,
     click: int | None,
     percent: int,
 ) -> ShownObject:
-    truth = sample.object_mask(one.object_id.instance)
-    placed = len([iou for iou in one.ious if not np.isnan(iou)])
+    truth = sample.object_mask(evidence.object_id.instance)
+    placed = len([iou for iou in evidence.ious if not np.isnan(iou)])
     last = placed if click is None else min(click, placed)
-    clicks = one.clicks[:last]
+    clicks = evidence.clicks[:last]
     height, width = truth.shape
     if not all(0 <= found.row < height and 0 <= found.col < width for found in clicks):
         raise DataError(
-            f"object {one.object_id} has clicks outside its image of {height}×{width} pixels: this is not the data the "
-            "result was measured on; give the right folder as data_root=… (command line: --data-root DIR)"
+            f"object {evidence.object_id} has clicks outside its image of {height}×{width} pixels: this is not the "
+            "data that the result was measured on; give the right folder as data_root=… (command line: --data-root DIR)"
         )
     predicted = None if probe is None else replay(probe, sample.image, protocol, clicks)
     return ShownObject(
-        title=plain(one.object_id, 28),
+        title=plain(evidence.object_id, 28),
         image=sample.image,
         ground_truth=truth,
         clicks=clicks,
-        iou=one.ious[last - 1],
-        clicks_needed=_clicks_needed(one, placed, protocol.max_clicks, percent),
+        iou=evidence.ious[last - 1],
+        clicks_needed=_clicks_needed(evidence, placed, protocol.max_clicks, percent),
         prediction=predicted,
         replayed_iou=None if predicted is None else intersection_over_union(truth, predicted),
         remark=_remark(truth, clicks, click, last),
     )
 
 
-def _clicks_needed(one: ObjectEvidence, placed: int, cap: int, percent: int) -> str:
-    for number, iou in enumerate(one.ious[:placed], start=1):
+def _clicks_needed(evidence: ObjectEvidence, placed: int, cap: int, percent: int) -> str:
+    for number, iou in enumerate(evidence.ious[:placed], start=1):
         if iou >= percent / 100:
             return f"NoC{percent} {number}"
     return f"NoC{percent} > {placed}" if placed == cap else f"NoC{percent} unknown, > {placed}"

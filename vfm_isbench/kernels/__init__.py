@@ -1,1 +1,1 @@
-"""Convolutions that are faster than the plain ones and equal up to rounding; they know nothing of the benchmark."""
+"""Convolutions faster than PyTorch's and equal up to rounding; they know nothing of the benchmark."""

@@ -1,9 +1,9 @@
-"""A 3×3 convolution of an enlarged map, worked out on the small one.
+"""A 3×3 convolution of an enlarged map, computed on the small map.
 
 Enlarging by interpolation is linear and separable: up(c) = R·c·Cᵀ, with a matrix for the rows and one for the columns.
-The convolution is linear as well, and shifts the enlarged map by a row and a column at most. So both together are
-matrices of three times the width, between them the convolution's nine 1×1 products on the small map: for 16×16 patches
-and 224×224 pixels a fiftieth of the multiplications.
+The convolution is linear too, and shifts the enlarged map by at most one row and one column. Combined, they are row and
+column matrices three times as wide, with the convolution's nine 1×1 products on the small map in between. From 16×16
+patches to 224×224 pixels, this takes a fiftieth of the multiplications.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Enlargement:
     """A separable linear resize, with the shifts of a 3×3 convolution.
 
     Attributes:
-        rows: H×3h, for each output row what it takes of the small rows, seen by the taps above, at and below it.
-        cols: W×3w, likewise.
+        rows: H×3h: the weights of the small rows in each output row, for the taps above, at and below it.
+        cols: W×3w: the same for the columns.
     """
 
     rows: Tensor
@@ -33,14 +33,14 @@ class Enlargement:
 def enlargement(
     small: tuple[int, int], large: tuple[int, int], mode: str, align_corners: bool | None, like: Tensor
 ) -> Enlargement:
-    """The matrices of ``torch.nn.functional.interpolate`` from h×w to H×W, on the device and in the type of a tensor.
+    """The matrices of ``torch.nn.functional.interpolate`` from h×w to H×W.
 
     Args:
         small: (h, w).
         large: (H, W).
         mode: "bilinear", "bicubic" or "nearest".
-        align_corners: As of ``interpolate``; None for "nearest".
-        like: Gives device and type.
+        align_corners: As for ``interpolate``; None for "nearest".
+        like: A tensor with the device and dtype of the result.
     """
     rows, cols = (
         _shifted(_resize_matrix(n, size, mode, align_corners, like)) for n, size in zip(small, large, strict=True)
@@ -50,13 +50,13 @@ def enlargement(
 
 @dataclass(frozen=True, eq=False)
 class EnlargedConv:
-    """The 3×3 convolution of an enlarged map with zero padding, up to its last product, that along the rows.
+    """The 3×3 convolution of an enlarged map with zero padding, complete but for the last product, along the rows.
 
     Attributes:
         matrix: H×3h, see :class:`Enlargement`.
-        wide: B×3h×(W·O), enlarged along the columns.
+        wide: B×3h×(W·O), already enlarged along the columns.
         width: W.
-        plus: What is added: 1×1×1×O, or B×H×W×O.
+        plus: The bias 1×1×1×O, or a map B×H×W×O to add.
     """
 
     matrix: Tensor
@@ -80,7 +80,7 @@ class EnlargedConv:
         return torch.baddbmm(plus, matrix, self.wide).view(shape)
 
     def whole(self) -> Tensor:
-        """The whole result: B×O×H×W, channels last in memory."""
+        """The complete result: B×O×H×W, channels last in memory."""
         return self.rows(0, len(self.matrix)).permute(0, 3, 1, 2)
 
 
@@ -88,10 +88,10 @@ def conv_of_enlarged(small: Tensor, weight: Tensor, how: Enlargement, plus: Tens
     """3×3 convolution with zero padding of an enlarged map.
 
     Args:
-        small: B×C×h×w, the map before it is enlarged.
+        small: B×C×h×w, the map before enlargement.
         weight: O×C×3×3.
         how: The enlargement to H×W.
-        plus: The bias, O values; or B×O×H×W to add.
+        plus: The bias, O values; or a map B×O×H×W to add.
     """
     batch, channels, height, width = small.shape
     out_channels = weight.shape[0]
@@ -107,13 +107,13 @@ def conv_of_enlarged(small: Tensor, weight: Tensor, how: Enlargement, plus: Tens
 
 
 def _resize_matrix(small: int, large: int, mode: str, align_corners: bool | None, like: Tensor) -> Tensor:
-    """large×small: how each value along one axis is put together; what ``interpolate`` makes of unit vectors."""
+    """large×small: the weights of ``interpolate`` along one axis, which are its results for unit vectors."""
     unit = torch.eye(small, device=like.device, dtype=like.dtype).view(1, small, small, 1)
     resized = functional.interpolate(unit, (large, 1), mode=mode, align_corners=align_corners)
     return resized[0, :, :, 0].T
 
 
 def _shifted(matrix: Tensor) -> Tensor:
-    """n×3m: the matrix as seen by the taps before, at and after each place, with zeros beyond the border."""
+    """n×3m: the matrix for the taps before, at and after each position, with zeros beyond the border."""
     padded = functional.pad(matrix, (0, 0, 1, 1))
     return torch.cat([padded[tap : tap + len(matrix)] for tap in range(_TAPS)], dim=1)

@@ -1,11 +1,11 @@
-"""3×3 convolutions from a quarter of the multiplications, on CPUs: Winograd's minimal filtering F(4×4, 3×3).
+"""3×3 convolutions with a quarter of the multiplications, on CPUs: Winograd's minimal filtering F(4×4, 3×3).
 
-The output is cut into tiles of 4×4 pixels, each of which needs 6×6 pixels of the input. In a transformed domain, to
-which both these and the weights are taken by fixed matrices, a tile costs 36 products per pair of channels instead of
-144, and all of it in plain matrix products. In exact arithmetic it is the same convolution; in float32
-it rounds some five times as much as the direct one does (root mean square: 1e-6 of the output's).
+The output is cut into tiles of 4×4 pixels, each of which needs 6×6 pixels of the input. Fixed matrices transform both
+the input and the weights; in the transformed domain, a tile takes 36 products per pair of channels instead of 144, all
+in plain matrix products. In exact arithmetic the result is the same; in float32 the rounding error is about five times
+that of the direct convolution (root mean square: 1e-6 of the output's).
 
-On CUDA devices cuDNN chooses such algorithms by itself, so only CPU tensors take this way.
+On CUDA devices, cuDNN chooses such algorithms itself, so only CPU tensors use this module.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), section 4.3.
 """
@@ -29,40 +29,37 @@ TILE = 4
 
 _WINDOW = TILE + 2
 _POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)
-"""Where the polynomials behind the algorithm are evaluated, beside infinity. Exact in binary; of the sets tried, these
-round least, half as much as the usual 0, ±1, ±2."""
+"""Where the algorithm evaluates its polynomials, besides infinity. Exact in binary; of all sets tried, this one has the
+smallest rounding error, half that of the usual 0, ±1, ±2."""
 
-_LEAST_CHANNELS = 128
-"""With fewer, the transforms cost as much as the products spared, or more."""
+LEAST_CHANNELS = 128
+"""With fewer channels, the transforms cost at least as much as the products they save."""
 
 _STRIP_VALUES = 3_000_000
-"""Numbers of a strip of the input. Larger ones and their transforms fall out of the processor's caches; in smaller ones
-the matrix products become too small."""
+"""Size of an input strip in numbers. Larger strips and their transforms do not fit into the processor's caches; smaller
+strips make the matrix products too small."""
 
 
-def pays(conv: nn.Conv2d) -> bool:
-    """Whether a convolution is now faster by this module than by PyTorch.
-
-    So it is with 3×3 kernels and many channels on CPUs, in full precision.
-    """
+def pays(conv: nn.Conv2d, least_channels: int = LEAST_CHANNELS) -> bool:
+    """Whether this module is faster than PyTorch: for 3×3 kernels and many channels, on CPUs, in full precision."""
     return (
         conv.kernel_size == (3, 3)
         and conv.stride == conv.dilation == (1, 1)
         and conv.padding == (1, 1)
         and conv.padding_mode == "zeros"
         and conv.groups == 1
-        and min(conv.in_channels, conv.out_channels) >= _LEAST_CHANNELS
+        and min(conv.in_channels, conv.out_channels) >= least_channels
         and conv.weight.device.type == "cpu"
         and conv.weight.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
     )
 
 
-def convolve(conv: nn.Conv2d, maps: Tensor) -> Tensor:
-    """Apply a convolution to B×C×H×W in the faster of both ways; gradients flow as through the module."""
-    if not pays(conv):
+def convolve(conv: nn.Conv2d, maps: Tensor, least_channels: int = LEAST_CHANNELS) -> Tensor:
+    """Apply a convolution to B×C×H×W, here or by PyTorch, whichever is faster; gradients flow as through the module."""
+    if not pays(conv, least_channels):
         return cast(Tensor, conv(maps))
-    if torch.is_grad_enabled() and any(one.requires_grad for one in (maps, *conv.parameters())):
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (maps, *conv.parameters())):
         return cast(Tensor, _Convolution.apply(maps, conv.weight, conv.bias))
     return Winograd(conv.weight, conv.bias)(maps)
 
@@ -71,23 +68,23 @@ class Winograd:
     """A 3×3 convolution with stride 1 and zero padding, prepared from its weights.
 
     Args:
-        weight: O×C×3×3; what is prepared does not follow later changes.
+        weight: O×C×3×3; later changes to it have no effect.
         bias: O values, or None.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.bias = None if bias is None else bias.detach()
         self.out_channels, self.in_channels = weight.shape[:2]
-        self._to_input, self._to_weight, self._to_output = (weight.new_tensor(one) for one in _transforms())
+        self._to_input, self._to_weight, self._to_output = (weight.new_tensor(matrix) for matrix in _transforms())
         taps = weight.detach().permute(2, 3, 1, 0).flatten(2)
-        # By columns of the window first: in the order in which inputs are, once transformed.
+        # Columns of the window first: the order of transformed inputs.
         transformed = _along_both(self._to_weight, taps)
         self._weight = transformed.view(_WINDOW**2, self.in_channels, self.out_channels)
 
     def __call__(self, maps: Tensor) -> Tensor:
-        """Convolve B×C×H×W to B×O×H×W, bias included; the result is channels last in memory."""
+        """Convolve B×C×H×W to B×O×H×W, including the bias; the result is channels last in memory."""
         batch, channels, height, width = maps.shape
-        # Not a view of another order, which autograd would not let anyone change in place.
+        # Not a permuted view, because autograd would forbid changing it in place.
         result = torch.empty(
             (batch, self.out_channels, height, width),
             dtype=self._weight.dtype,
@@ -100,15 +97,15 @@ class Winograd:
         return result
 
     def strips(self, rows: Rows, shape: Sequence[int], *, rectify: bool = False) -> Strips:
-        """Convolve strip by strip, so that neither input nor output need ever be in memory as a whole.
+        """Convolve strip by strip, so that neither input nor output has to be in memory as a whole.
 
         Args:
-            rows: Gives the rows of the input; they are read once, but for those on either side of a strip.
+            rows: Returns rows of the input; each row is read once, except at the edges of strips.
             shape: B, H, W, C of the input.
             rectify: Apply a ReLU to the input first.
 
         Yields:
-            The first row of each strip, and the strip: B×rows×W×O, bias included.
+            The index of each strip's first row, and the strip: B×rows×W×O, including the bias.
         """
         tiling = _Tiling(shape, self._weight)
         batch, _, width, channels = shape
@@ -125,11 +122,11 @@ class Winograd:
             yield top, strip if self.bias is None else strip.add_(self.bias)
 
     def gradients(self, maps: Tensor, gradient: Tensor, *, of_maps: bool) -> tuple[Tensor | None, Tensor]:
-        """Gradients of the input, if they are asked for, and of the weights, from as few products as the result.
+        """Gradients of the input, if needed, and of the weights, with as few products as the forward pass.
 
         Args:
             maps: The input B×C×H×W.
-            gradient: That of the result, B×O×H×W.
+            gradient: Gradient of the result, B×O×H×W.
             of_maps: Whether the gradient of the input is needed.
 
         Returns:
@@ -175,11 +172,11 @@ class _Convolution(torch.autograd.Function):
 
 
 class _Tiling:
-    """Strips of a map, cut into tiles, with the memory that all of them use in turn.
+    """Strips of a map, cut into tiles, with the memory that all strips share.
 
     Args:
         shape: B, H, W, C of the map.
-        like: Gives device and type.
+        like: A tensor with the device and dtype of the buffers.
 
     Attributes:
         down: Rows of tiles per strip.
@@ -196,12 +193,12 @@ class _Tiling:
         self._between = like.new_empty(0)
 
     def spans(self) -> Iterator[tuple[int, int]]:
-        """First row of each strip, and the one after its last."""
+        """First row of each strip, and the row after its last."""
         for top in range(0, self._height, self.down * TILE):
             yield top, min(top + self.down * TILE, self._height)
 
     def buffer(self, side: int, channels: int) -> Tensor:
-        """Memory for side² values of each tile and channel: side×side×(tiles·channels)."""
+        """Memory for side² values per tile and channel: side×side×(tiles·channels)."""
         return self._like.new_empty(side, side, self._batch * self.down * self.across * channels)
 
     def transform(self, matrix: Tensor, values: Tensor, *, to: Tensor) -> None:
@@ -217,7 +214,7 @@ class _Tiling:
         return values.view(len(values) ** 2, self._batch * self.down * self.across, -1)
 
     def windows(self, rows: Rows, top: int, bottom: int, rectify: bool) -> Tensor:
-        """The 6×6 pixels that each tile of a strip looks at: a buffer 6×6×(tiles·channels)."""
+        """The 6×6 input pixels of each tile of a strip: a buffer 6×6×(tiles·channels)."""
         first, last = max(top - 1, 0), min(bottom + 1, self._height)
         start = first - (top - 1)
         stop = start + last - first
@@ -232,7 +229,7 @@ class _Tiling:
         return self._windows.view(_WINDOW, _WINDOW, -1)
 
     def add_windows(self, windows: Tensor, top: int, bottom: int, to: Tensor) -> None:
-        """The opposite of :meth:`windows`: add the 6×6 pixels of each tile up, onto the map ``to`` B×H×W×C."""
+        """The transpose of :meth:`windows`: add the 6×6 pixels of each tile to the map ``to`` B×H×W×C."""
         self._padded.zero_()
         windows = windows.view(self._windows.shape)
         for row, col, pixels in self._places():
@@ -240,10 +237,10 @@ class _Tiling:
         first, last = max(top - 1, 0), min(bottom + 1, self._height)
         start = first - (top - 1)
         to[:, first:last] += self._padded[:, start : start + last - first, 1 : self._width + 1]
-        self._padded.zero_()  # the border is to be zero when windows are cut next
+        self._padded.zero_()  # the next windows need a border of zeros
 
     def into_tiles(self, strip: Tensor, tiles: Tensor) -> None:
-        """Sort the pixels of a strip B×rows×W×O into the buffer ``tiles`` 4×4×(tiles·O), zero beyond the strip."""
+        """Copy the pixels of a strip B×rows×W×O into the buffer ``tiles`` 4×4×(tiles·O), zero beyond the strip."""
         full = strip.shape[1] == self.down * TILE and self._width == self.across * TILE
         if not full:
             whole = strip.new_zeros(self._batch, self.down * TILE, self.across * TILE, strip.shape[-1])
@@ -254,7 +251,7 @@ class _Tiling:
         tiles.view(in_order.shape).copy_(in_order)
 
     def _places(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Row and column in the window, and the pixels of all tiles there, in the padded strip."""
+        """Each row and column of the window, with the pixels of all tiles there as a view of the padded strip."""
         rows, cols = self.down * TILE - (TILE - 1), self.across * TILE - (TILE - 1)
         for row in range(_WINDOW):
             for col in range(_WINDOW):
@@ -262,14 +259,14 @@ class _Tiling:
 
 
 def _along_both(matrix: Tensor, values: Tensor, *, between: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    """Apply a matrix n×m along both of the first axes of m×m×K values, which change places: n×n×K.
+    """Apply a matrix n×m along both of the first axes of m×m×K values, and swap these axes: n×n×K.
 
-    With two thin products a whole convolution takes a tenth less time than with one by the matrix for both axes.
+    With two thin products, a whole convolution takes a tenth less time than with one product for both axes.
 
     Args:
         matrix: n×m.
         values: m×m×K.
-        between: Memory for what is in between, m×n×K.
+        between: Memory for the intermediate m×n×K values.
         out: Memory for the result.
     """
     halfway = torch.bmm(matrix.expand(len(values), -1, -1), values, out=between)
@@ -277,10 +274,10 @@ def _along_both(matrix: Tensor, values: Tensor, *, between: Tensor | None = None
 
 
 def _transforms() -> tuple[Array, Array, Array]:
-    """The matrices of Cook and Toom: to the transformed input (6×6), weights (6×3), and back to the output (4×6).
+    """The matrices of Cook and Toom: they transform the input (6×6), the weights (6×3), and back to the output (4×6).
 
-    Along one axis, filtering is the transpose of multiplying two polynomials, which is done by evaluating both at six
-    points, the last of them infinity, and interpolating.
+    Along one axis, filtering is the transpose of multiplying two polynomials: evaluate both at six points, the last of
+    them infinity, and interpolate.
     """
     to_input, to_weight, to_output = np.zeros((_WINDOW, _WINDOW)), np.zeros((_WINDOW, 3)), np.zeros((TILE, _WINDOW))
     for index, point in enumerate(_POINTS):
@@ -294,7 +291,7 @@ def _transforms() -> tuple[Array, Array, Array]:
 
 
 def _tile_rows(height: int, row_values: int) -> int:
-    """Rows of tiles per strip: as many as fit, and strips of about equal height."""
+    """Rows of tiles per strip: as many as fit, with strips of about equal height."""
     in_all = -(-height // TILE)
     fitting = max(1, min(in_all, _STRIP_VALUES // (row_values * TILE)))
     return -(-in_all // -(-in_all // fitting))

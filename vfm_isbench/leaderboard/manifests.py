@@ -1,7 +1,7 @@
-"""What is known of each test set: its objects, and the hash of its content.
+"""What the library knows about each test set: its objects, and the hash of its content.
 
-The embedded scenes are known exactly. Of GrabCut, Berkeley, DAVIS and SBD the published numbers are known, and the form
-of their object ids; their pixels are in nobody's package, so that entries are held against each other instead.
+The embedded scenes are known exactly. For GrabCut, Berkeley, DAVIS and SBD only the published numbers and the format of
+the object ids are known: their pixels cannot be shipped, so entries are checked against each other instead.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from vfm_isbench.datasets.content import content_sha256
 from vfm_isbench.datasets.download.sources import SOURCES
 from vfm_isbench.datasets.scenes.dataset import ScenesDataset
-from vfm_isbench.runs.measure import content_sha256
 from vfm_isbench.types import ObjectId
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectManifest:
-    """What a test set must be.
+    """What a test set must contain.
 
     Attributes:
         name: Data set.
-        n_objects: Objects it has.
-        n_images: Images they lie in, at most.
-        has_instances: Whether its objects are told apart by an instance number.
-        objects: Its objects in order; None where they are not known here.
-        image_size: (height, width) of its images in pixels; None where they differ or are not known.
+        n_objects: Number of objects.
+        n_images: Largest number of images.
+        has_instances: Whether an instance number distinguishes the objects of an image.
+        objects: The objects in order; None if unknown.
+        image_size: (height, width) of the images in pixels; None if they differ or are unknown.
     """
 
     name: str
@@ -36,11 +36,11 @@ class ObjectManifest:
     image_size: tuple[int, int] | None = None
 
     def count(self, limit: int | None) -> int:
-        """Objects that are evaluated with a limit, or without."""
+        """Number of objects that are evaluated, with or without a limit."""
         return self.n_objects if limit is None else min(limit, self.n_objects)
 
     def content_sha256(self, count: int) -> str | None:
-        """Hash of the content of its first objects; None where it is not known here."""
+        """Hash of the content of its first ``count`` objects; None if unknown."""
         return _scenes_sha256(count) if self.objects is not None else None
 
 
@@ -56,7 +56,7 @@ def _scenes_sha256(count: int) -> str:
 
 @lru_cache(maxsize=32)
 def manifest_of(dataset: str) -> ObjectManifest | None:
-    """What is known of a test set; None for one that this library does not know."""
+    """The manifest of a test set; None if this library does not know it."""
     if dataset == "scenes":
         scenes = _scenes()
         objects = tuple(scenes.objects)
@@ -65,6 +65,6 @@ def manifest_of(dataset: str) -> ObjectManifest | None:
         return None
     counts = SOURCES[dataset].counts
     split = counts.get("test") or counts["val"]
-    # Berkeley stores a photograph with two objects twice, so that no image holds more than one.
+    # Berkeley stores a photograph with two objects twice, so no image has more than one.
     single = "test" in counts
     return ObjectManifest(dataset, split.objects, split.objects if single else split.images, not single)

@@ -1,6 +1,6 @@
 """The probe: a frozen backbone and upsampler, a click encoder and a head to train."""
 
 from vfm_isbench.probe.build import build_probe, check_combination
-from vfm_isbench.probe.probe import EncodedImage, Probe
+from vfm_isbench.probe.probe import Probe
 
-__all__ = ["EncodedImage", "Probe", "build_probe", "check_combination"]
+__all__ = ["Probe", "build_probe", "check_combination"]

@@ -1,4 +1,4 @@
-"""The one place where a protocol's names become modules."""
+"""From a protocol's names to modules."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vfm_isbench.errors import ProtocolError, VfmIsbenchWarning
 from vfm_isbench.heads import ConvHead, LinearHead
 from vfm_isbench.probe.probe import Probe
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.upsamplers import Upsampler
+from vfm_isbench.upsamplers import LoadedUpsampler, Upsampler
 
 
 def build_click_encoder(protocol: Protocol, backbone: Backbone) -> nn.Module:
-    """Build the click encoder for a backbone's width and patch size."""
+    """Build the click encoder for a backbone's channels and patch size."""
     return make_click_encoder(backbone.channels, backbone.patch_size, protocol)
 
 
@@ -26,8 +26,11 @@ def build_head(protocol: Protocol, channels: int) -> nn.Module:
     return LinearHead(channels) if protocol.head == "linear" else ConvHead(channels, protocol.head_layers)
 
 
-def check_combination(protocol: Protocol, backbone: Backbone) -> None:
-    """Refuse combinations that cannot work, warn of those the paper found to work badly.
+def check_combination(protocol: Protocol, backbone: Backbone) -> tuple[str, ...]:
+    """Refuse combinations that cannot work, and warn about those that the paper found to work badly.
+
+    Returns:
+        Notes for the result; each was also given as a warning.
 
     Raises:
         ProtocolError: for early injection on a backbone without a patch embedding, or an image size it cannot take.
@@ -39,22 +42,23 @@ def check_combination(protocol: Protocol, backbone: Backbone) -> None:
             "not have; use injection 'late' (or 'pre_upsampler'), or a vision transformer"
         )
     paired = {"patch_embedding": ("early",), "simple_vit": ("late", "pre_upsampler")}
-    if protocol.injection not in paired.get(protocol.click_encoder, (protocol.injection,)):
-        warnings.warn(
-            f"click encoder {protocol.click_encoder!r} with injection {protocol.injection!r} is a mismatched pair: the "
-            "paper found such pairs to lose 15 points of IoU@1 and more (patch embedding: 51.67 late, 69.61 early)",
-            VfmIsbenchWarning,
-            stacklevel=3,
-        )
+    if protocol.injection in paired.get(protocol.click_encoder, (protocol.injection,)):
+        return ()
+    note = (
+        f"click encoder {protocol.click_encoder!r} with injection {protocol.injection!r} is a mismatched pair: the "
+        "paper found such pairs to lose 15 points of IoU@1 and more (patch embedding: 51.67 late, 69.61 early)"
+    )
+    warnings.warn(note, VfmIsbenchWarning, stacklevel=3)
+    return (note,)
 
 
-def build_probe(protocol: Protocol, backbone: Backbone, upsampler: Upsampler) -> Probe:
+def build_probe(protocol: Protocol, backbone: Backbone, upsampler: Upsampler | LoadedUpsampler) -> Probe:
     """Assemble a probe with new click encoder and head, initialised from the protocol's seed."""
-    # Layers draw their initial weights from the default generator; the fork leaves the caller's state as it was.
+    # Layers draw their initial weights from the global generator; the fork preserves the caller's state.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(protocol.seed)
         click_encoder = build_click_encoder(protocol, backbone)
-        # The order of channels in memory in which 3×3 convolutions run fastest, on CPUs up to twice as fast.
+        # The memory layout in which 3×3 convolutions run fastest, on CPUs up to twice as fast.
         head = build_head(protocol, backbone.channels).to(memory_format=torch.channels_last)
     return Probe(
         backbone,

@@ -1,122 +1,102 @@
-"""From a trained probe to a result: click through the test sets, gather evidence and what it belongs to."""
+"""From a trained probe to a result: click through the test sets and gather the evidence."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-from tqdm import tqdm
-
+from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.datasets import ObjectDataset
-from vfm_isbench.evaluation import evaluate_dataset
-from vfm_isbench.registry.plugins import plugin_origins
-from vfm_isbench.probe import Probe
+from vfm_isbench.datasets.content import content_sha256
+from vfm_isbench.evaluation import DatasetEvaluation, evaluate_dataset
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import DatasetResult, Result, describe_environment
-from vfm_isbench.runs.run_folder import KeptEvidence
+from vfm_isbench.runs.evidence_store import EvidenceStore
+from vfm_isbench.runs.trained import TrainedProbe
 from vfm_isbench.storage.hashing import weights_sha256
-from vfm_isbench.acceleration.speed import Speed
-from vfm_isbench.types import ObjectId
-
-EvidenceOf: TypeAlias = Callable[[str, str], KeptEvidence]
-"""From a data set's name and the hash of its content to the evidence kept of it, and the function that keeps more."""
 
 
 def measure(
-    probe: Probe,
-    protocol: Protocol,
+    trained: TrainedProbe,
     datasets: Sequence[ObjectDataset],
     *,
-    upsampler: Mapping[str, Any],
-    evidence_of: EvidenceOf | None = None,
-    training: Sequence[Mapping[str, Any]] = (),
-    timings: Mapping[str, float] | None = None,
-    notes: Sequence[str] = (),
-    plugins: Sequence[Mapping[str, Any]] = (),
-    speed: Speed | None = None,
-    progress: bool = True,
+    store_of: Callable[[str], EvidenceStore] | None = None,
+    options: RunOptions | None = None,
 ) -> Result:
-    """Evaluate a trained probe click by click.
+    """Evaluate a trained probe click by click, under its own protocol.
 
     Args:
-        probe: The trained network on its device.
-        protocol: Protocol it was trained under, and is evaluated under.
+        trained: The trained probe on its device.
         datasets: Test sets, opened.
-        upsampler: What the result says about the upsampler.
-        evidence_of: Keeps evidence on disk, object by object; None keeps it in memory alone.
-        training: One record per epoch of the training.
-        timings: Seconds of what came before.
-        notes: Remarks a reader should see.
-        plugins: Origins of what other packages added to the training, beside what is seen of them here.
-        speed: How fast; see :class:`vfm_isbench.Speed`.
-        progress: Show progress bars.
+        store_of: Returns the evidence store of a data set, by name; None keeps evidence in memory only.
+        options: Speed and progress bars.
     """
-    speed = speed or Speed()
+    options = options or RunOptions()
+    probe, protocol, speed = trained.probe, trained.protocol, options.speed
     found: dict[str, DatasetResult] = {}
-    seconds = dict(timings or {})
-    # All are read before the first click: a broken file is told at once, and evidence of other data is not taken over.
-    contents = [content_sha256(dataset, dataset.objects[: protocol.object_limit], progress) for dataset in datasets]
-    for dataset, content in zip(datasets, contents, strict=True):
-        done, keep = evidence_of(dataset.name, content) if evidence_of else ({}, None)
-        evidence, times = evaluate_dataset(
-            probe, dataset, protocol, done=done, keep=keep, speed=speed, progress=progress
-        )
-        found[dataset.name] = DatasetResult(
-            dataset.name,
-            tuple(evidence),
-            times.seconds_per_click if times.clicks else None,
-            content,
-            speed.stop_at_iou,
-            None if speed.stop_at_iou is None else protocol.max_clicks,
-        )
-        seconds[f"predicting.{dataset.name}"] = times.predicting
-        seconds[f"clicking.{dataset.name}"] = times.clicking
-    backbone = probe.backbone
-    environment: dict[str, Any] = describe_environment(next(probe.head.parameters()).device)
-    used: list[Mapping[str, Any]] = [*plugin_origins(probe.upsampler, backbone, probe.click_encoder, *datasets)]
-    used += [origin for origin in plugins if origin not in used]
-    if used:
-        environment["plugins"] = used
+    seconds = {} if trained.training_seconds is None else {"training": trained.training_seconds}
+    for dataset in datasets:
+        store = store_of(dataset.name) if store_of else None
+        if store is not None and store.unverified_content is not None:
+            store.verify(content_sha256(dataset, dataset.objects[: protocol.object_limit], options.progress))
+        evaluation = evaluate_dataset(probe, dataset, protocol, store=store, options=options)
+        found[dataset.name] = _dataset_result(dataset.name, evaluation, protocol, speed.stop_at_iou)
+        seconds[f"predicting.{dataset.name}"] = evaluation.times.predicting
+        seconds[f"clicking.{dataset.name}"] = evaluation.times.clicking
+    environment: dict[str, Any] = describe_environment(probe.device)
+    plugins: list[Mapping[str, Any]] = [
+        *plugin_origins(probe.upsampler, probe.backbone, probe.click_encoder, *datasets)
+    ]
+    plugins += [origin for origin in trained.plugins if origin not in plugins]
+    if plugins:
+        environment["plugins"] = plugins
     return Result(
         protocol=protocol,
-        upsampler=upsampler,
+        upsampler={**dataclasses.asdict(trained.upsampler), **dataclasses.asdict(trained.contract)},
         backbone={
-            "name": backbone.name,
-            "width": backbone.channels,
-            "patch_size": backbone.patch_size,
-            "sha256": weights_sha256(backbone),
+            "name": probe.backbone.name,
+            "width": probe.backbone.channels,
+            "patch_size": probe.backbone.patch_size,
+            "sha256": weights_sha256(probe.backbone),
         },
         datasets=found,
-        training=tuple(training),
+        training=tuple(dataclasses.asdict(record) for record in trained.history),
         environment=environment,
         timings=seconds,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        notes=(*notes, *_plugin_notes(used), *_protocol_notes(protocol), *speed.notes()),
-        speed=speed.to_record(),
+        notes=(
+            *trained.notes,
+            *trained.contract.warnings,
+            *_plugin_notes(plugins),
+            *_protocol_notes(protocol),
+            *speed.notes(),
+            *_training_notes(trained, speed.precision),
+        ),
+        speed={**({"precision": trained.precision} if trained.precision != "float32" else {}), **speed.to_record()},
     )
 
 
-def content_sha256(dataset: ObjectDataset, objects: Sequence[ObjectId], progress: bool = False) -> str:
-    """Identity of what is evaluated: hash over ids, image pixels and label maps, in order."""
-    digest = hashlib.sha256()
-    last = None
-    for object_id in tqdm(objects, desc=f"reading {dataset.name}", unit="object", leave=False, disable=not progress):
-        digest.update(str(object_id).encode())
-        if object_id.image != last:
-            last = object_id.image
-            sample = dataset.read(object_id.image)
-            digest.update(repr(sample.image.shape).encode())
-            digest.update(sample.image.tobytes())
-            digest.update(sample.labels.tobytes())
-    return digest.hexdigest()
+def _dataset_result(
+    name: str, evaluation: DatasetEvaluation, protocol: Protocol, stop_at_iou: tuple[int, ...] | None
+) -> DatasetResult:
+    times = evaluation.times
+    return DatasetResult(
+        name,
+        evaluation.evidence,
+        times.seconds_per_click if times.clicks else None,
+        evaluation.content_sha256,
+        stop_at_iou,
+        None if stop_at_iou is None else protocol.max_clicks,
+    )
 
 
-def _plugin_notes(used: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not used:
+def _plugin_notes(plugins: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not plugins:
         return []
-    parts = [f"{one['kind']} {one['name']} ({one['package']} {one['version']})" for one in used]
+    parts = [f"{plugin['kind']} {plugin['name']} ({plugin['package']} {plugin['version']})" for plugin in plugins]
     return [f"from other packages: {', '.join(parts)}"]
 
 
@@ -131,3 +111,9 @@ def _protocol_notes(protocol: Protocol) -> list[str]:
     if changed:
         notes.append(f"differs from the {protocol.name} protocol in {', '.join(changed)}")
     return notes
+
+
+def _training_notes(trained: TrainedProbe, precision: str) -> list[str]:
+    if trained.precision in ("float32", precision):
+        return []
+    return [f"trained in {trained.precision}, not in float32: not for the leaderboard"]

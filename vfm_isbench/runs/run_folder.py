@@ -1,35 +1,32 @@
-"""The folder of a run: what it belongs to, its checkpoint, and the evidence gathered so far."""
+"""The folder of a run: what it belongs to, its checkpoint, and the evidence so far."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from vfm_isbench.errors import ProtocolError, ResultError, RunError, VfmIsbenchWarning
+from vfm_isbench.errors import ProtocolError, RunError, VfmIsbenchWarning
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.results.record import evidence_from_dict, evidence_to_dict
+from vfm_isbench.runs.evidence_store import EvidenceStore
+from vfm_isbench.storage import atomic
 from vfm_isbench.training import Checkpoint, load_checkpoint, save_checkpoint
-from vfm_isbench.types import ObjectEvidence, ObjectId
-
-KeptEvidence: TypeAlias = tuple[dict[ObjectId, ObjectEvidence], Callable[[ObjectEvidence], None]]
-"""Evidence found on disk, and the function that appends more."""
 
 
 class RunFolder:
-    """Keeps a run's work on disk, so that an interrupted run goes on where it stopped.
+    """Keeps a run's work on disk, so that an interrupted run continues where it stopped.
 
     Files: ``run.json`` (what the folder belongs to), ``checkpoint.safetensors``, ``evidence/NAME.jsonl`` (a line per
-    evaluated object), ``result.json``. Evaluations under other speed settings that change what is known of a score
-    have files of their own, such as ``result-stop90.json``.
+    evaluated object), ``result.json``. Evaluations under speed settings that leave scores missing or less exact have
+    files of their own, such as ``result-stop90.json``.
 
     Args:
-        folder: Created if absent.
-        belongs_to: JSON values that must be equal for work to be taken over: protocol, upsampler, backbone weights,
+        folder: Created if missing.
+        belongs_to: JSON values that must be equal for earlier work to be reused: protocol, upsampler, backbone weights,
             origins of plugins.
-        overwrite: Remove the files of another run instead of refusing.
+        overwrite: Delete the files of another run instead of refusing.
 
     Raises:
         RunError: if the folder cannot be written, or holds another run and ``overwrite`` is False.
@@ -46,7 +43,7 @@ class RunFolder:
             raise RunError(f"the output folder {folder} cannot be written: {error}") from error
 
     def result_path(self, label: str = "") -> Path:
-        """Where the result goes; the label is that of the speed settings, see :meth:`vfm_isbench.Speed.label`."""
+        """Where the result is written; the label is that of the speed settings, :meth:`vfm_isbench.Speed.label`."""
         return self.folder / f"result{label}.json"
 
     def _claim(self, belongs_to: dict[str, Any], overwrite: bool) -> None:
@@ -54,17 +51,19 @@ class RunFolder:
             try:
                 earlier = json.loads(self._manifest.read_text(encoding="utf-8"))
             except ValueError as error:
-                raise RunError(f"{self._manifest} is broken ({error}); choose another folder or overwrite") from error
-            different = _differences(_in_todays_form(earlier), belongs_to)
+                raise RunError(
+                    f"{self._manifest} is broken ({error}); choose another folder, or overwrite it"
+                ) from error
+            different = _differences(_in_current_form(earlier), belongs_to)
             if different:
                 raise RunError(
                     f"the folder {self.folder} holds another run; it differs in {'; '.join(different)}. Choose another "
-                    "output folder, or overwrite=True (command line: --overwrite) to give its work up"
+                    "output folder, or overwrite=True (command line: --overwrite) to discard that run"
                 )
             if belongs_to.get("upsampler", {}).get("sha256") is None and self._checkpoint.exists():
                 warnings.warn(
-                    f"the run in {self.folder} is resumed because its upsampler has the same name; whether it is the "
-                    "same code cannot be told of this callable",
+                    f"the run in {self.folder} is resumed because its upsampler has the same name; this callable does "
+                    "not show whether it is the same code",
                     VfmIsbenchWarning,
                     stacklevel=4,
                 )
@@ -74,59 +73,28 @@ class RunFolder:
         if files and not overwrite:
             raise RunError(
                 f"the folder {self.folder} holds {', '.join(file.name for file in files)} but no {self._manifest.name} "
-                "that says of which run. Choose another output folder, or overwrite=True (command line: --overwrite), "
-                "which deletes them"
+                "that says which run they belong to. Choose another output folder, or overwrite=True (command line: "
+                "--overwrite), which deletes them"
             )
         for file in files:
             file.unlink()
-        self._manifest.write_text(json.dumps(belongs_to, indent=1), encoding="utf-8")
+        atomic.write_text(self._manifest, json.dumps(belongs_to, indent=1))
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """Checkpoint of the last finished epoch, if there is one."""
+        """Checkpoint of the last finished epoch; None before the first."""
         return load_checkpoint(self._checkpoint) if self._checkpoint.is_file() else None
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint in place of the last one."""
+        """Replace the last checkpoint."""
         save_checkpoint(self._checkpoint, checkpoint)
 
-    def evidence(self, dataset: str, belongs_to: str, label: str = "") -> KeptEvidence:
-        """Evidence kept for a data set, and the function that appends more; see :func:`keep_evidence`."""
-        return keep_evidence(self.folder / "evidence" / f"{dataset}{label}.jsonl", belongs_to)
+    def evidence(self, dataset: str, belongs_to: str, label: str = "") -> EvidenceStore:
+        """Evidence of a data set; ``belongs_to`` is the hash of the trained weights, the label as above."""
+        return EvidenceStore(self.folder / "evidence" / f"{dataset}{label}.jsonl", belongs_to)
 
 
-def keep_evidence(path: Path, belongs_to: str) -> KeptEvidence:
-    """Open a file of evidence, a line per object, so that an interrupted evaluation goes on where it stopped.
-
-    Args:
-        path: The file; its folder must exist.
-        belongs_to: Hash of what was evaluated, weights and data; evidence gathered with another is dropped.
-
-    Returns:
-        The evidence found, and the function that appends more.
-    """
-    head = json.dumps({"weights": belongs_to})
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    done: dict[ObjectId, ObjectEvidence] = {}
-    if lines[:1] == [head]:
-        for line in lines[1:]:
-            try:
-                found = evidence_from_dict(json.loads(line))
-            except (ValueError, ResultError):
-                break  # the run was stopped in the middle of writing this line
-            done[found.object_id] = found
-    # Written anew, so that a half-written line does not stay in the middle of the file.
-    kept = [head, *(json.dumps(evidence_to_dict(found)) for found in done.values())]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-
-    def keep(found: ObjectEvidence) -> None:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(evidence_to_dict(found)) + "\n")
-
-    return done, keep
-
-
-def _in_todays_form(belongs_to: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier version wrote, with the protocol fields that came later."""
+def _in_current_form(belongs_to: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier version wrote, with the protocol fields that were added later."""
     belongs_to = {"precision": "float32", **belongs_to}
     try:
         return {**belongs_to, "protocol": Protocol.from_dict(belongs_to["protocol"]).to_dict()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from vfm_isbench.errors import ProtocolError, RunError
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.storage.atomic import replacing
 
 FORMAT = "vfm_isbench-checkpoint-1"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -24,7 +24,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """What one epoch of training gave.
+    """Figures of one epoch of training.
 
     Attributes:
         epoch: Number, from 0.
@@ -43,7 +43,7 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """State after some epochs: enough to evaluate, and to go on training as if never interrupted.
+    """State after some epochs: enough to evaluate, and to continue training as if it was never interrupted.
 
     Attributes:
         protocol: Protocol trained under.
@@ -65,7 +65,7 @@ class Checkpoint:
         return len(self.history) >= self.protocol.epochs
 
     def restore(self, trainable: nn.Module, optimizer: torch.optim.Adam | None = None) -> None:
-        """Put the state back into click encoder and head, and into the optimiser if one is given.
+        """Restore click encoder and head, and the optimiser if it is given.
 
         Raises:
             RunError: if the tensors do not fit the modules.
@@ -86,7 +86,7 @@ class Checkpoint:
 
 
 def capture(trainable: nn.Module, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
-    """Tensors of a checkpoint: copies on the CPU, which further training leaves alone."""
+    """Tensors of a checkpoint: copies on the CPU, which further training does not change."""
     tensors = dict(trainable.state_dict())
     for index, moments in optimizer.state_dict()["state"].items():
         for moment in _MOMENTS:
@@ -98,7 +98,7 @@ def capture(trainable: nn.Module, optimizer: torch.optim.Adam) -> dict[str, Tens
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint so that at any moment the file is either the old one or the new one, whole."""
+    """Write a checkpoint; a crash leaves either the old file or the new one."""
     header = {
         "format": FORMAT,
         "protocol": checkpoint.protocol.to_dict(),
@@ -107,18 +107,15 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "extra": dict(checkpoint.extra),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file(dict(checkpoint.tensors), partial, metadata={"vfm_isbench": json.dumps(header)})
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file(dict(checkpoint.tensors), partial, metadata={"vfm_isbench": json.dumps(header)})
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint written by :func:`save_checkpoint`.
 
     Raises:
-        RunError: if there is no such file, or it is not one of ours.
+        RunError: if there is no such file, or it is not a checkpoint of this library.
     """
     if not path.is_file():
         raise RunError(f"no checkpoint at {path}")
@@ -129,7 +126,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise RunError(f"{path} could not be read as a checkpoint: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise RunError(f"{path} is no checkpoint of this library (expected the format {FORMAT} in its metadata)")
+        raise RunError(f"{path} is not a checkpoint of this library (expected the format {FORMAT} in its metadata)")
     try:
         return Checkpoint(
             protocol=Protocol.from_dict(header["protocol"]),
@@ -139,4 +136,4 @@ def load_checkpoint(path: Path) -> Checkpoint:
             extra=header["extra"],
         )
     except (KeyError, TypeError, ProtocolError) as error:
-        raise RunError(f"{path} has a broken header, or one of another version: {error}") from error
+        raise RunError(f"{path} has a broken header, or a header of another version: {error}") from error

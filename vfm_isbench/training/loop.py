@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from vfm_isbench.acceleration.cached_probe import UncachedProbe, fastest_network
-from vfm_isbench.acceleration.feature_cache import cached_features
-from vfm_isbench.acceleration.speed import Speed, arithmetic, tf32
+from vfm_isbench.acceleration.cached_probe import network_for
+from vfm_isbench.acceleration.feature_cache import FeatureCache, open_feature_cache
+from vfm_isbench.acceleration.speed import RunOptions, Speed, arithmetic, tf32
 from vfm_isbench.clicks import add_click, click_maps, next_training_click, points_tensor
 from vfm_isbench.errors import ProtocolError
 from vfm_isbench.probe import Probe
@@ -26,6 +26,9 @@ from vfm_isbench.types import Click
 
 _CLICK_STREAM = 2
 """First word of the seeds of iterative clicks; the samples use 0 and 1."""
+
+Keep: TypeAlias = Callable[[tuple[EpochRecord, ...], Mapping[str, Tensor]], None]
+"""Called after every epoch with the records so far and the tensors of a :class:`Checkpoint`."""
 
 
 def learning_rate(protocol: Protocol, epoch: int, step: int) -> float:
@@ -41,26 +44,18 @@ def train(
     validation: TrainingSamples | None,
     *,
     start: Checkpoint | None = None,
-    keep: Callable[[Checkpoint], None] | None = None,
-    upsampler: Mapping[str, Any] | None = None,
-    extra: Mapping[str, Any] | None = None,
-    workers: int = 0,
-    speed: Speed | None = None,
-    progress: bool = True,
+    keep: Keep | None = None,
+    options: RunOptions | None = None,
 ) -> tuple[EpochRecord, ...]:
     """Train click encoder and head.
 
     Args:
         probe: Assembled network on its device; changed in place.
-        samples: Training samples; their protocol is the one followed.
+        samples: Training samples, which also hold the protocol.
         validation: Validation samples, or None.
-        start: Checkpoint to go on from; the outcome equals that of an uninterrupted run.
-        keep: Called with a checkpoint after every epoch.
-        upsampler: Identity of the upsampler, noted in checkpoints.
-        extra: Further JSON values noted in checkpoints.
-        workers: Processes that prepare samples.
-        speed: How fast; see :class:`vfm_isbench.Speed`.
-        progress: Show a progress bar with loss and IoU.
+        start: Checkpoint to continue from; the outcome equals that of an uninterrupted run.
+        keep: Called after every epoch.
+        options: Speed, worker processes and progress bars.
 
     Returns:
         One record per epoch, those of ``start`` included.
@@ -68,70 +63,92 @@ def train(
     Raises:
         ProtocolError: if an epoch has fewer samples than one batch.
     """
-    protocol, speed = samples.protocol, speed or Speed()
-    steps = items_per_epoch(protocol, samples.dataset) // protocol.batch_size
-    if steps == 0:
-        per_epoch = protocol.samples_per_epoch or len(samples.dataset)
-        raise ProtocolError(f"an epoch of {per_epoch} samples is less than one batch of {protocol.batch_size}")
-    parameters = list(probe.trainable().parameters())
-    device = parameters[0].device
+    options = options or RunOptions()
+    protocol = samples.protocol
+    _steps_per_epoch(samples)
     optimizer = torch.optim.Adam(
-        parameters, lr=protocol.learning_rate, betas=protocol.adam_betas, eps=protocol.adam_epsilon
+        list(probe.trainable().parameters()),
+        lr=protocol.learning_rate,
+        betas=protocol.adam_betas,
+        eps=protocol.adam_epsilon,
     )
     history: tuple[EpochRecord, ...] = ()
     if start is not None:
         start.restore(probe.trainable(), optimizer)
         history = start.history
-    # TF32 concerns the backward pass too.
-    with tf32(speed.precision == "tf32"), cached_features(probe, speed.feature_cache):
+    cache = open_feature_cache(probe, options.speed.feature_cache)
+    # TF32 also concerns the backward pass.
+    with tf32(options.speed.precision == "tf32"):
         for epoch in range(len(history), protocol.epochs):
             began = time.perf_counter()
-            losses, ious = [], []
-            batches = _loader(samples, epoch, steps, workers, device)
-            title = f"epoch {epoch + 1}/{protocol.epochs}"
-            with tqdm(batches, total=steps, desc=title, disable=not progress) as bar:
-                for step, batch in enumerate(bar):
-                    for group in optimizer.param_groups:
-                        group["lr"] = learning_rate(protocol, epoch, epoch * steps + step)
-                    rng = click_generator(protocol, 0, epoch, step)
-                    logits, targets = predict_batch(probe, batch, protocol, rng, speed=speed)
-                    loss = normalized_focal_loss(
-                        logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma
-                    ).mean()
-                    optimizer.zero_grad(set_to_none=True)
-                    torch.autograd.backward(loss)
-                    optimizer.step()
-                    losses.append(loss.item())
-                    ious += batch_iou(logits, targets)
-                    bar.set_postfix(
-                        loss=f"{np.mean(losses[-50:]):.3f}", IoU=f"{np.mean(ious[-50 * len(targets) :]):.3f}"
-                    )
+            losses, ious = _train_epoch(probe, samples, optimizer, epoch, cache, options)
             validation_iou = None
             if validation is not None and protocol.validation_samples:
-                validation_iou = validate(probe, validation, workers=workers, speed=speed, progress=progress)
-            record = EpochRecord(
-                epoch, float(np.mean(losses)), float(np.mean(ious)), validation_iou, time.perf_counter() - began
-            )
+                validation_iou = validate(probe, validation, cache, options)
+            seconds = time.perf_counter() - began
+            record = EpochRecord(epoch, float(np.mean(losses)), float(np.mean(ious)), validation_iou, seconds)
             history = (*history, record)
             if keep is not None:
-                tensors = capture(probe.trainable(), optimizer)
-                keep(Checkpoint(protocol, upsampler or {}, history, tensors, extra or {}))
+                keep(history, capture(probe.trainable(), optimizer))
     probe.eval()
     return history
 
 
+def _steps_per_epoch(samples: TrainingSamples) -> int:
+    protocol = samples.protocol
+    steps = items_per_epoch(protocol, samples.dataset) // protocol.batch_size
+    if steps == 0:
+        per_epoch = protocol.samples_per_epoch or len(samples.dataset)
+        raise ProtocolError(f"an epoch of {per_epoch} samples is less than one batch of {protocol.batch_size}")
+    return steps
+
+
+def _train_epoch(
+    probe: Probe,
+    samples: TrainingSamples,
+    optimizer: torch.optim.Adam,
+    epoch: int,
+    cache: FeatureCache | None,
+    options: RunOptions,
+) -> tuple[list[float], list[float]]:
+    """One pass; returns the loss of each step and the IoU of each sample."""
+    protocol, steps = samples.protocol, _steps_per_epoch(samples)
+    losses: list[float] = []
+    ious: list[float] = []
+    batches = _loader(samples, epoch, steps, options.workers, probe.device)
+    title = f"epoch {epoch + 1}/{protocol.epochs}"
+    with tqdm(batches, total=steps, desc=title, disable=not options.progress) as bar:
+        for step, batch in enumerate(bar):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(protocol, epoch, epoch * steps + step)
+            rng = click_generator(protocol, 0, epoch, step)
+            logits, targets = predict_batch(probe, batch, protocol, rng, speed=options.speed, cache=cache)
+            loss = normalized_focal_loss(logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma).mean()
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            losses.append(loss.item())
+            ious += batch_iou(logits, targets)
+            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", IoU=f"{np.mean(ious[-50 * len(targets) :]):.3f}")
+    return losses, ious
+
+
 def validate(
-    probe: Probe, samples: TrainingSamples, *, workers: int = 0, speed: Speed | None = None, progress: bool = True
+    probe: Probe, samples: TrainingSamples, cache: FeatureCache | None = None, options: RunOptions | None = None
 ) -> float:
-    """Mean IoU over the protocol's validation samples: the same ones after every epoch."""
+    """Mean IoU over the protocol's validation samples: the same samples after every epoch."""
+    options = options or RunOptions()
     protocol = samples.protocol
     steps = -(-protocol.validation_samples // protocol.batch_size)
     ious: list[float] = []
-    batches = _loader(samples, 0, steps, workers, next(probe.head.parameters()).device)
-    with torch.no_grad(), tqdm(batches, total=steps, desc="validation", leave=False, disable=not progress) as bar:
+    batches = _loader(samples, 0, steps, options.workers, probe.device)
+    bar = tqdm(batches, total=steps, desc="validation", leave=False, disable=not options.progress)
+    with torch.no_grad(), bar:
         for step, batch in enumerate(bar):
             rng = click_generator(protocol, 1, 0, step)
-            logits, targets = predict_batch(probe, batch, protocol, rng, training=False, speed=speed)
+            logits, targets = predict_batch(
+                probe, batch, protocol, rng, training=False, speed=options.speed, cache=cache
+            )
             ious += batch_iou(logits, targets)
     return float(np.mean(ious[: protocol.validation_samples]))
 
@@ -144,6 +161,7 @@ def predict_batch(
     *,
     training: bool = True,
     speed: Speed | None = None,
+    cache: FeatureCache | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Predict a batch after a random number of iterative clicks.
 
@@ -154,17 +172,17 @@ def predict_batch(
         rng: Source of randomness of the iterative clicks.
         training: Whether the last prediction is made in training mode.
         speed: See :func:`train`.
+        cache: Backbone features on disk.
 
     Returns:
         Logits and targets, both B×1×H×W.
     """
     speed = speed or Speed()
-    device = next(probe.head.parameters()).device
-    images, targets = (tensor.to(device, non_blocking=True) for tensor in (batch.images, batch.targets))
-    network = fastest_network(probe) if speed.shortcut else UncachedProbe(probe)  # made anew: weights have changed
+    images, targets = (tensor.to(probe.device, non_blocking=True) for tensor in (batch.images, batch.targets))
+    network = network_for(probe, speed, cache)  # made anew, because the weights have changed
     previous = torch.zeros_like(targets)
     clicks = batch.clicks
-    with arithmetic(speed.precision, device):
+    with arithmetic(speed.precision, probe.device):
         encoded = network.encode(images)
         probe.eval()
         for step in range(1, int(rng.integers(protocol.max_iterative_clicks + 1)) + 1):
@@ -184,6 +202,7 @@ def _click_map(clicks: list[list[Click]], previous: Tensor, protocol: Protocol) 
 def _more_clicks(
     clicks: list[list[Click]], batch: Batch, previous: Tensor, protocol: Protocol, step: int, rng: np.random.Generator
 ) -> list[list[Click]]:
+    """Clicks per image with one more each, on an error of the previous prediction."""
     probabilities = previous[:, 0].cpu().numpy()
     targets = batch.targets[:, 0].numpy() > 0.5
     more = []
@@ -215,5 +234,5 @@ def _loader(samples: TrainingSamples, epoch: int, steps: int, workers: int, devi
         num_workers=workers,
         collate_fn=collate,
         pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # else every loader draws a number from the caller's global generator
+        generator=torch.Generator(),  # otherwise every loader draws a number from the global generator
     )

@@ -2,17 +2,17 @@
 
 from vfm_isbench.upsamplers.base import (
     UPSAMPLERS,
+    NormalisingUpsampler,
     StripwiseUpsampler,
     TwoStepUpsampler,
     Upsampler,
-    interpolation_of,
-    keeps_patch_resolution,
 )
 from vfm_isbench.upsamplers.builtin.interpolation import Bicubic, Bilinear, Identity, Nearest
 from vfm_isbench.upsamplers.builtin.jbu import JointBilateralGuidance, JointBilateralUpsampler
 from vfm_isbench.upsamplers.contract import ContractReport, check_upsampler
 from vfm_isbench.upsamplers.freezing import count_parameters, find_module, freeze
 from vfm_isbench.upsamplers.identity import UpsamplerIdentity, identity_of
+from vfm_isbench.upsamplers.loaded import Capabilities, LoadedUpsampler
 from vfm_isbench.upsamplers.loading.adapters import STYLES, Adapted, Style, adapt, detect_style, to_contract
 from vfm_isbench.upsamplers.loading.hub import load_from_hub
 from vfm_isbench.upsamplers.loading.hub_mixin import load_from_hf
@@ -21,10 +21,8 @@ from vfm_isbench.upsamplers.loading.resolve import (
     is_own,
     list_upsamplers,
     load_upsampler,
-    prepare_upsampler,
 )
 from vfm_isbench.upsamplers.loading.specs import LOADERS, Loader, LoadOptions
-from vfm_isbench.upsamplers.published.channel_norm import follow_channel_norm
 from vfm_isbench.upsamplers.published.featup import FeatUpJBU, featup_from_state_dict
 from vfm_isbench.upsamplers.published.lift import LiFT, lift_from_state_dict
 from vfm_isbench.upsamplers.published.loftup import LoftUp, loftup_from_state_dict
@@ -39,6 +37,7 @@ __all__ = [
     "Adapted",
     "Bicubic",
     "Bilinear",
+    "Capabilities",
     "ContractReport",
     "FeatUpJBU",
     "Identity",
@@ -47,9 +46,11 @@ __all__ = [
     "LOADERS",
     "LiFT",
     "LoadOptions",
+    "LoadedUpsampler",
     "Loader",
     "LoftUp",
     "Nearest",
+    "NormalisingUpsampler",
     "STYLES",
     "StripwiseUpsampler",
     "Style",
@@ -65,12 +66,9 @@ __all__ = [
     "detect_style",
     "featup_from_state_dict",
     "find_module",
-    "follow_channel_norm",
     "freeze",
     "identity_of",
-    "interpolation_of",
     "is_own",
-    "keeps_patch_resolution",
     "lift_from_state_dict",
     "list_upsamplers",
     "load_from_hf",
@@ -80,6 +78,5 @@ __all__ = [
     "load_pretrained_loftup",
     "load_upsampler",
     "loftup_from_state_dict",
-    "prepare_upsampler",
     "to_contract",
 ]

@@ -13,21 +13,22 @@ from vfm_isbench.registry.registry import Registry
 Upsampler: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Any callable ``(features B×C×h×w, image B×3×H×W) -> features B×C×H'×W'``.
 
-The image is RGB with ImageNet mean and standard deviation, the batch is the same in both, and H'×W' is at least h×w;
-the probe resizes what is not H×W. There is no base class: a function will do, and an ``nn.Module`` is a callable with
-parameters.
+The image is RGB with ImageNet mean and standard deviation. Features and image are of the same batch, and H'×W' is at
+least h×w; the probe resizes any output that is not H×W. There is no base class: a function works, and so does an
+``nn.Module``.
 
 An upsampler *may* declare, as attributes:
 
-* ``keeps_patch_resolution: bool``: it leaves features at the patch grid on purpose, so that the head runs there and
-  only its logits are resized (the "no upsampling" baseline).
-* ``interpolation: tuple[str, bool | None]``: it is ``torch.nn.functional.interpolate`` to the image's size, with this
-  ``mode`` and ``align_corners``; training and evaluation use that its work is linear, and then do not call it.
-* ``upsampler_name: str``: what tables call it; without it, ``module:qualname``.
+* ``keeps_patch_resolution: bool``: it deliberately leaves features at the patch grid, so the head runs there and only
+  its logits are resized (the "no upsampling" baseline).
+* ``interpolation: tuple[str, bool | None]``: it equals ``torch.nn.functional.interpolate`` to the image's size with
+  this ``mode`` and ``align_corners``. Training and evaluation exploit that this is linear, and then never call it.
+* ``upsampler_name: str``: its name in tables; the default is ``module:qualname``.
 * ``upsampler_source: Mapping[str, JSON value]``: where code and weights came from (repository, commit, SHA-256 of the
   weights file, attention backend, …); kept with every result.
 
-and it may offer the two steps of :class:`TwoStepUpsampler`, and the strips of :class:`StripwiseUpsampler`.
+and it may offer the two steps of :class:`TwoStepUpsampler`, the strips of :class:`StripwiseUpsampler` and the channel
+norm of :class:`NormalisingUpsampler`. All of it is read once, into :class:`vfm_isbench.upsamplers.LoadedUpsampler`.
 """
 
 
@@ -39,8 +40,8 @@ class TwoStepUpsampler(Protocol):
 
         upsampler(features, image) == upsampler.upsample(features, upsampler.encode_guidance(image))
 
-    Training and evaluation use the two steps where features change with every click but the image does not. What the
-    first step returns is the upsampler's own affair; it must keep the order of the batch, and not depend on features.
+    Training and evaluation use the two steps when features change with every click but the image does not. The first
+    step may return anything that keeps the order of the batch and does not depend on features.
     """
 
     def __call__(self, features: Tensor, image: Tensor, /) -> Tensor:
@@ -48,7 +49,7 @@ class TwoStepUpsampler(Protocol):
         ...
 
     def encode_guidance(self, image: Tensor, /) -> Any:
-        """Do whatever depends on ``image`` B×3×H×W (ImageNet-normalised) alone."""
+        """Compute everything that depends on ``image`` B×3×H×W (ImageNet-normalised) alone."""
         ...
 
     def upsample(self, features: Tensor, guidance: Any, /) -> Tensor:
@@ -58,29 +59,32 @@ class TwoStepUpsampler(Protocol):
 
 @runtime_checkable
 class StripwiseUpsampler(TwoStepUpsampler, Protocol):
-    """An upsampler in two steps, the second of which can be taken strip by strip.
+    """A two-step upsampler that can also return the result of its second step strip by strip.
 
-    Evaluation uses it on CPUs where features change with every click: a map of features at the size of the image need
-    then never be in memory as a whole.
+    Evaluation uses strips on CPUs when features change with every click: the full-size features are then never in
+    memory as a whole.
     """
 
     def upsample_strips(self, features: Tensor, guidance: Any, /) -> Strips:
-        """Give what ``upsample`` returns strip by strip, from the top: first row, and B×rows×W×C.
+        """Yield what ``upsample`` returns in strips, from the top: the first row, and B×rows×W×C.
 
-        Together they must be of the image's size.
+        Together the strips must have the image's size.
         """
         ...
 
 
-def interpolation_of(upsampler: Upsampler) -> tuple[str, bool | None] | None:
-    """``mode`` and ``align_corners`` of an upsampler that declares itself to be an interpolation, otherwise None."""
-    declared: tuple[str, bool | None] | None = getattr(upsampler, "interpolation", None)
-    return declared
+@runtime_checkable
+class NormalisingUpsampler(Protocol):
+    """An upsampler with a normalisation over channels in front, which the protocol may leave out (FeatUp)."""
 
+    @property
+    def channel_norm(self) -> bool:
+        """Whether features are normalised over channels first."""
+        ...
 
-def keeps_patch_resolution(upsampler: Upsampler) -> bool:
-    """Whether the upsampler declares that it leaves features at the patch grid on purpose."""
-    return bool(getattr(upsampler, "keeps_patch_resolution", False))
+    def without_channel_norm(self) -> Any:
+        """Leave the normalisation out from now on, in place; returns the upsampler."""
+        ...
 
 
 UPSAMPLERS: Registry[Callable[[], Upsampler]] = Registry(

@@ -1,23 +1,28 @@
-"""The check of an upsampler on a tiny batch, before any training: does it keep the contract, and what is it like?"""
+"""The check of an upsampler on a tiny batch, before any training: does it keep the contract, and how fast is it?"""
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from vfm_isbench.errors import ContractError, VfmIsbenchWarning
-from vfm_isbench.upsamplers.base import StripwiseUpsampler, TwoStepUpsampler, Upsampler, interpolation_of
+from vfm_isbench.kernels.row_strips import Strips
+from vfm_isbench.upsamplers.base import Upsampler
 from vfm_isbench.upsamplers.freezing import count_parameters, freeze
+from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.violations import call_checked, check_callable, check_gradient, shape_of
 
 BATCH_TOLERANCE = 1e-4
-"""Largest difference, relative to the largest output, that the rest of a batch may make by rounding alone."""
+"""Largest difference, relative to the largest output, that counts as rounding."""
 
 _BATCH = 2
 _TIMED_CALLS = 5
@@ -31,13 +36,13 @@ class ContractReport:
     Attributes:
         output_size: Rows and columns H'×W' of its output for the image size asked for.
         deterministic: Two equal calls gave equal outputs.
-        batch_independent: An image's output does not depend on the rest of its batch, within ``BATCH_TOLERANCE``, or,
-            where it is not deterministic, within twice of what two calls differ by.
+        batch_independent: An image's output does not depend on the rest of its batch, within ``BATCH_TOLERANCE`` or, if
+            larger, twice the ``repeat_deviation``.
         repeat_deviation: Largest difference between the two calls, relative to the largest output.
         batch_deviation: Largest difference between images alone and in the batch, likewise.
-        n_parameters: Parameters of its modules; None if it has no module.
+        n_parameters: Number of parameters of its modules; None if it has no module.
         ms_per_image: Median milliseconds per image, in a batch of 2, without gradient.
-        warnings: What a reader of its numbers should know, as it was warned of.
+        warnings: What a reader of its numbers should know; each was also given as a warning.
     """
 
     output_size: tuple[int, int]
@@ -61,7 +66,7 @@ class ContractReport:
 
 
 def check_upsampler(
-    upsampler: Upsampler,
+    upsampler: Upsampler | LoadedUpsampler,
     *,
     channels: int,
     grid: tuple[int, int],
@@ -72,7 +77,7 @@ def check_upsampler(
 ) -> ContractReport:
     """Check on a batch of two that an upsampler keeps ``(features, image) -> features``; freezes its modules.
 
-    Its modules must be on ``device`` already.
+    Its modules must already be on ``device``.
 
     Args:
         upsampler: The callable.
@@ -80,67 +85,93 @@ def check_upsampler(
         grid: Rows and columns h×w of the patch grid.
         image_size: Rows and columns H×W of the image.
         device: Where to run.
-        seed: Seed of the features and the image (smooth noise), drawn from a generator of their own.
-        needs_gradient: Whether clicks are trained *through* the upsampler (early and pre-upsampler injection).
+        seed: Seed of the features and the image (smooth noise), which have a random generator of their own.
+        needs_gradient: Whether the click encoder is trained *through* the upsampler (early and pre-upsampler
+            injection).
 
     Raises:
-        ContractError: if it is not callable, raises, changes its inputs, passes no gradient where it must, has two
+        ContractError: if it is not callable, raises, changes its inputs, passes no gradient although it must, has two
             steps or strips that do not equal the call, is not the interpolation that it declares to be, or returns
-            anything but finite floating-point features B×C×H'×W' on the device, H'×W' at least h×w. Non-determinism and
-            dependence on the rest of the batch warn (``VfmIsbenchWarning``) and are recorded instead.
+            anything but finite floating-point features B×C×H'×W' on the device, H'×W' at least h×w. Outputs that are
+            not deterministic, or depend on the rest of the batch, only lead to a warning (``VfmIsbenchWarning``) and a
+            note in the report.
     """
     check_callable(upsampler)
     freeze(upsampler)
+    loaded = LoadedUpsampler.of(upsampler)
     generator = torch.Generator().manual_seed(seed)
     features = _smooth(channels, grid, generator).to(device)
     # ImageNet-normalised images lie in about -2.1 … 2.6.
     image = _smooth(3, image_size, generator).mul(0.8).clamp(-2.1, 2.6).to(device)
-    with torch.no_grad():
-        output = call_checked(upsampler, features, image)
-        again = call_checked(upsampler, features, image)
-        alone = [call_checked(upsampler, features[i : i + 1], image[i : i + 1]) for i in range(_BATCH)]
-    for call, other in (("again in the same batch", again), ("alone", alone[0]), ("alone", alone[1])):
-        if other.shape[1:] != output.shape[1:]:
-            raise ContractError(
-                f"the upsampler returned {shape_of(other)} for an image {call} and {shape_of(output)} in a batch of "
-                f"{_BATCH}; the output size must depend on nothing but the sizes of features and image"
-            )
+    calls = _Calls.of(loaded, features, image)
     if needs_gradient:
-        check_gradient(upsampler, features, image, generator)
-    repeat_deviation = _deviation(again, output)
-    if isinstance(upsampler, TwoStepUpsampler):
-        tolerance = max(BATCH_TOLERANCE, 2 * repeat_deviation)
-        _check_two_steps(upsampler, features, image, output, tolerance)
-        if isinstance(upsampler, StripwiseUpsampler):
-            _check_strips(upsampler, features, image, output, tolerance)
-    _check_interpolation(upsampler, features, image, output)
-    batch_deviation = _deviation(torch.cat(alone), output)
-    notes = []
-    if repeat_deviation > 0:
-        notes.append(
-            f"the upsampler is not deterministic: two calls with the same input differ by {repeat_deviation:.1e} of "
-            "the largest output; its results will not repeat exactly"
-        )
-    batch_independent = batch_deviation <= max(BATCH_TOLERANCE, 2 * repeat_deviation)
-    if not batch_independent:
-        notes.append(
-            "the upsampler's output for an image depends on the rest of the batch: alone and in a batch of 2 it "
-            f"differs by {batch_deviation:.1e} of the largest output; its results depend on the batch size"
-        )
-    if output.dtype != features.dtype:
-        notes.append(f"the upsampler returns {output.dtype} for features of {features.dtype}")
+        check_gradient(loaded, features, image, generator)
+    _check_steps(loaded, features, image, calls)
+    _check_interpolation(loaded, features, image, calls.output)
+    notes = calls.notes(features.dtype)
     for note in notes:
         warnings.warn(note, VfmIsbenchWarning, stacklevel=2)
     return ContractReport(
-        output_size=(output.shape[-2], output.shape[-1]),
-        deterministic=repeat_deviation == 0,
-        batch_independent=batch_independent,
-        repeat_deviation=repeat_deviation,
-        batch_deviation=batch_deviation,
+        output_size=(calls.output.shape[-2], calls.output.shape[-1]),
+        deterministic=calls.repeat_deviation == 0,
+        batch_independent=calls.batch_deviation <= calls.tolerance,
+        repeat_deviation=calls.repeat_deviation,
+        batch_deviation=calls.batch_deviation,
         n_parameters=count_parameters(upsampler),
-        ms_per_image=_milliseconds(upsampler, features, image) / _BATCH,
-        warnings=tuple(notes),
+        ms_per_image=_milliseconds(loaded, features, image) / _BATCH,
+        warnings=notes,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """What equal calls returned.
+
+    Attributes:
+        output: Result for the batch.
+        repeat_deviation: By how much a second, equal call differs from it.
+        batch_deviation: By how much the images differ if they are upsampled one by one.
+    """
+
+    output: Tensor
+    repeat_deviation: float
+    batch_deviation: float
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, upsampler: LoadedUpsampler, features: Tensor, image: Tensor) -> _Calls:
+        output = call_checked(upsampler, features, image)
+        again = call_checked(upsampler, features, image)
+        alone = [call_checked(upsampler, features[i : i + 1], image[i : i + 1]) for i in range(_BATCH)]
+        for call, other in (("again in the same batch", again), ("alone", alone[0]), ("alone", alone[1])):
+            if other.shape[1:] != output.shape[1:]:
+                raise ContractError(
+                    f"the upsampler returned {shape_of(other)} for an image {call} and {shape_of(output)} in a batch "
+                    f"of {_BATCH}; the output size must depend only on the sizes of features and image"
+                )
+        return cls(output, _deviation(again, output), _deviation(torch.cat(alone), output))
+
+    @property
+    def tolerance(self) -> float:
+        """Largest deviation that does not count."""
+        return max(BATCH_TOLERANCE, 2 * self.repeat_deviation)
+
+    def notes(self, dtype: torch.dtype) -> tuple[str, ...]:
+        """What a reader of the numbers should know."""
+        notes = []
+        if self.repeat_deviation > 0:
+            notes.append(
+                "the upsampler is not deterministic: two calls with the same input differ by "
+                f"{self.repeat_deviation:.1e} of the largest output; its results will not repeat exactly"
+            )
+        if self.batch_deviation > self.tolerance:
+            notes.append(
+                "the upsampler's output for an image depends on the rest of the batch: alone and in a batch of 2 it "
+                f"differs by {self.batch_deviation:.1e} of the largest output; its results depend on the batch size"
+            )
+        if self.output.dtype != dtype:
+            notes.append(f"the upsampler returns {self.output.dtype} for features of {dtype}")
+        return tuple(notes)
 
 
 def _smooth(channels: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -150,9 +181,9 @@ def _smooth(channels: int, size: tuple[int, int], generator: torch.Generator) ->
     return functional.interpolate(noise, size, mode="bilinear", align_corners=False).mul_(1.5).contiguous()
 
 
-def _check_interpolation(upsampler: Upsampler, features: Tensor, image: Tensor, output: Tensor) -> None:
-    """What is declared to be an interpolation is never called once the shortcut works on the patch grid."""
-    declared = interpolation_of(upsampler)
+def _check_interpolation(upsampler: LoadedUpsampler, features: Tensor, image: Tensor, output: Tensor) -> None:
+    """Check a declared interpolation: with the cached probe, it is computed on the patch grid and never called."""
+    declared = upsampler.capabilities.interpolation
     if declared is None:
         return
     mode, align_corners = declared
@@ -160,51 +191,57 @@ def _check_interpolation(upsampler: Upsampler, features: Tensor, image: Tensor, 
     if output.shape != expected.shape or _deviation(output, expected) > BATCH_TOLERANCE:
         raise ContractError(
             f"the upsampler declares interpolation = {declared!r}, but its output is not that of "
-            "torch.nn.functional.interpolate with this mode and align_corners to the image's size; take the attribute "
-            "away (a class that inherits it: set interpolation = None)"
+            "torch.nn.functional.interpolate with this mode and align_corners to the image's size; remove the "
+            "attribute (a class that inherits it: set interpolation = None)"
         )
 
 
-def _check_two_steps(
-    upsampler: TwoStepUpsampler, features: Tensor, image: Tensor, output: Tensor, tolerance: float
-) -> None:
-    with torch.no_grad():
-        composed = call_checked(lambda f, i: upsampler.upsample(f, upsampler.encode_guidance(i)), features, image)
-    deviation = _deviation(composed, output) if composed.shape == output.shape else float("inf")
-    if deviation > tolerance:
+def _check_steps(upsampler: LoadedUpsampler, features: Tensor, image: Tensor, calls: _Calls) -> None:
+    """Check that the two steps, and the strips, return what the call returns."""
+    able = upsampler.capabilities
+    if able.upsample is not None:
+        with torch.no_grad():
+            composed = call_checked(lambda f, i: upsampler.upsample(f, upsampler.encode_guidance(i)), features, image)
+        _check_equal(composed, calls, "upsample(features, encode_guidance(image)) returned", "the two steps")
+    if able.upsample_strips is not None:
+        strips = functools.partial(_joined_strips, able.upsample_strips, upsampler.encode_guidance)
+        with torch.no_grad():
+            joined = call_checked(strips, features, image)
+        if joined.shape[-2:] != image.shape[-2:]:
+            raise ContractError(
+                f"upsample_strips() gave {shape_of(joined)}, which is not of the image's size: fix upsample_strips(), "
+                "remove it or rename it"
+            )
+        _check_equal(joined, calls, "upsample_strips() gave in all", "upsample_strips()")
+
+
+def _joined_strips(
+    upsample_strips: Callable[[Tensor, Any], Strips],
+    encode_guidance: Callable[[Tensor], Any],
+    features: Tensor,
+    image: Tensor,
+) -> Tensor:
+    strips = [*upsample_strips(features, encode_guidance(image))]
+    next_row = 0
+    for top, strip in strips:
+        if top != next_row:
+            raise ValueError(f"upsample_strips() gave rows from {top} on; expected rows from {next_row} on")
+        next_row += strip.shape[1]
+    return torch.cat([strip for _, strip in strips], dim=1).permute(0, 3, 1, 2)
+
+
+def _check_equal(found: Tensor, calls: _Calls, what: str, to_fix: str) -> None:
+    output = calls.output
+    deviation = _deviation(found, output) if found.shape == output.shape else float("inf")
+    if deviation > calls.tolerance:
         raise ContractError(
-            f"upsample(features, encode_guidance(image)) returned {shape_of(composed)}, which differs by "
-            f"{deviation:.1e} of the largest output from the {shape_of(output)} that calling the upsampler returned; "
-            "both must be equal: mend the two steps, or leave them out or rename them"
+            f"{what} {shape_of(found)}, which differs by {deviation:.1e} of the largest output from the "
+            f"{shape_of(output)} that calling the upsampler returned; both must be equal: fix {to_fix}, or remove or "
+            "rename"
         )
 
 
-def _check_strips(
-    upsampler: StripwiseUpsampler, features: Tensor, image: Tensor, output: Tensor, tolerance: float
-) -> None:
-    def put_together(features: Tensor, image: Tensor) -> Tensor:
-        strips = [*upsampler.upsample_strips(features, upsampler.encode_guidance(image))]
-        next_row = 0
-        for top, strip in strips:
-            if top != next_row:
-                raise ValueError(f"upsample_strips() gave rows from {top} on where {next_row} was to come next")
-            next_row += strip.shape[1]
-        return torch.cat([strip for _, strip in strips], dim=1).permute(0, 3, 1, 2)
-
-    with torch.no_grad():
-        whole = call_checked(put_together, features, image)
-    advice = "mend upsample_strips(), or leave it out or rename it"
-    if whole.shape[-2:] != image.shape[-2:]:
-        raise ContractError(f"upsample_strips() gave {shape_of(whole)}, which is not of the image's size: {advice}")
-    deviation = _deviation(whole, output) if whole.shape == output.shape else float("inf")
-    if deviation > tolerance:
-        raise ContractError(
-            f"upsample_strips() gave {shape_of(whole)} in all, which differs by {deviation:.1e} of the largest output "
-            f"from the {shape_of(output)} that calling the upsampler returned: {advice}"
-        )
-
-
-def _milliseconds(upsampler: Upsampler, features: Tensor, image: Tensor) -> float:
+def _milliseconds(upsampler: LoadedUpsampler, features: Tensor, image: Tensor) -> float:
     """Median time of a call; the calls made before were the warm-up."""
     taken: list[float] = []
     with torch.no_grad():

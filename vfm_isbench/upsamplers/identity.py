@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vfm_isbench.upsamplers.base import Upsampler
 from vfm_isbench.upsamplers.freezing import closed_over, find_module, used_globals
-from vfm_isbench.upsamplers.loading.adapters import Adapted
+from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, enum.Enum, torch.dtype, torch.device, torch.Size)
 _LIBRARIES = frozenset({"torch", "torchvision", "numpy", "scipy", "timm", "vfm_isbench"}) | sys.stdlib_module_names - {
@@ -47,7 +48,7 @@ class UpsamplerIdentity:
     source: Mapping[str, Any] | None = None
 
 
-def identity_of(upsampler: Any) -> UpsamplerIdentity:
+def identity_of(upsampler: Upsampler | LoadedUpsampler) -> UpsamplerIdentity:
     """Establish the identity of an upsampler.
 
     The fingerprint of a module covers its parameters and buffers, structure, settings (``extra_repr`` and plain public
@@ -56,36 +57,23 @@ def identity_of(upsampler: Any) -> UpsamplerIdentity:
     mean the same upsampler under equal versions of the libraries; different ones may differ in a comment only.
     Device, eval mode and gradient flags do not count.
     """
-    fingerprint = _Fingerprint()
-    sha256: str | None
-    try:
-        fingerprint.add(upsampler)
-        sha256 = fingerprint.hexdigest()
-    except _UnreadableError:
-        sha256 = None
+    loaded = LoadedUpsampler.of(upsampler)
     kind: Literal["module", "function", "object"] = "object"
-    if find_module(upsampler) is not None:
+    if find_module(loaded.call) is not None:
         kind = "module"
-    elif isinstance(upsampler, (FunctionType, BuiltinFunctionType, MethodType, functools.partial)):
+    elif isinstance(loaded.call, (FunctionType, BuiltinFunctionType, MethodType, functools.partial)):
         kind = "function"
-    declared = getattr(upsampler, "upsampler_source", None)
-    return UpsamplerIdentity(
-        _name_of(upsampler), kind, sha256, dict(declared) if isinstance(declared, Mapping) else None
-    )
+    return UpsamplerIdentity(loaded.name, kind, fingerprint_of(loaded.call), loaded.source)
 
 
-def _name_of(upsampler: Any) -> str:
-    declared = getattr(upsampler, "upsampler_name", None)
-    if isinstance(declared, str) and declared:
-        return declared
-    if isinstance(upsampler, Adapted):
-        return _name_of(upsampler.upsampler)
-    if isinstance(upsampler, functools.partial):
-        return _name_of(upsampler.func)
-    if isinstance(upsampler, MethodType) and not isinstance(upsampler.__self__, type):
-        return f"{_name_of(upsampler.__self__)}.{upsampler.__name__}"
-    named = upsampler if hasattr(upsampler, "__qualname__") else type(upsampler)
-    return f"{named.__module__}:{named.__qualname__}"
+def fingerprint_of(value: Any) -> str | None:
+    """Fingerprint of any callable or module, see :func:`identity_of`; None if it cannot be established."""
+    fingerprint = _Fingerprint()
+    try:
+        fingerprint.add(value)
+    except _UnreadableError:
+        return None
+    return fingerprint.hexdigest()
 
 
 class _UnreadableError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import logging
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from torch import Tensor, nn
 
 from vfm_isbench.registry.registry import unknown_name
-from vfm_isbench.upsamplers.base import Upsampler, keeps_patch_resolution
+from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 
 Style: TypeAlias = Literal[
     "features_image",
@@ -54,16 +55,6 @@ class Adapted:
     upsampler: Callable[..., Any]
     style: Style
 
-    @property
-    def keeps_patch_resolution(self) -> bool:
-        """What the original declares."""
-        return keeps_patch_resolution(self.upsampler)
-
-    @property
-    def upsampler_source(self) -> Any:
-        """What the original declares, and None if it declares nothing."""
-        return getattr(self.upsampler, "upsampler_source", None)
-
     def __call__(self, features: Tensor, image: Tensor) -> Any:
         """Call the original with ``features`` B×C×h×w and ``image`` B×3×H×W in its own way."""
         if self.style in _KEYWORDS:
@@ -77,8 +68,8 @@ class Adapted:
         return self.upsampler(image, features, size)
 
 
-def adapt(upsampler: Callable[..., Any], style: Style) -> Upsampler:
-    """Turn an upsampler called in another style into one called ``(features, image)``.
+def adapt(upsampler: Callable[..., Any], style: Style) -> LoadedUpsampler:
+    """Turn an upsampler called in another style into one called ``(features, image)``, with all it declares.
 
     Args:
         upsampler: The callable.
@@ -99,7 +90,8 @@ def adapt(upsampler: Callable[..., Any], style: Style) -> Upsampler:
     """
     if style not in STYLES:
         raise unknown_name("calling style", style, list(STYLES))
-    return upsampler if style == "features_image" else Adapted(upsampler, style)
+    loaded = LoadedUpsampler.of(upsampler)
+    return loaded if style == "features_image" else dataclasses.replace(loaded, call=Adapted(loaded.call, style))
 
 
 def detect_style(upsampler: Callable[..., Any]) -> Style:
@@ -128,7 +120,7 @@ def detect_style(upsampler: Callable[..., Any]) -> Style:
     return "features_image_size" if image_places == [False, True] and must_have_size else "features_image"
 
 
-def to_contract(upsampler: Callable[..., Any]) -> Upsampler:
+def to_contract(upsampler: Callable[..., Any]) -> LoadedUpsampler:
     """Adapt an upsampler by what :func:`detect_style` finds, and say so in the log if anything was changed."""
     style = detect_style(upsampler)
     if style != "features_image":

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import nn
 
 from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.kernels.row_strips import Strips
 from vfm_isbench.registry.registry import unknown_name
-from vfm_isbench.upsamplers.base import (
-    StripwiseUpsampler,
-    TwoStepUpsampler,
-    Upsampler,
-    interpolation_of,
-    keeps_patch_resolution,
-)
 from vfm_isbench.upsamplers.freezing import find_module
+from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.loading.adapters import Style, adapt, detect_style
 from vfm_isbench.upsamplers.loading.specs import LoadOptions
 
@@ -76,82 +71,52 @@ def in_place(modules: RepositoryModules | None) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Sourced:
-    """An upsampler of other people, with what tables call it and where it came from.
+class ForeignCall:
+    """A function of somebody else's code, called while the modules of its repository can be imported.
 
     Attributes:
-        upsampler: The upsampler, called ``(features, image)``.
-        upsampler_name: See :data:`vfm_isbench.upsamplers.base.Upsampler`.
-        upsampler_source: Likewise.
-        modules: What it may import while it computes; None where it is of no repository.
+        call: The function.
+        record: What is known of the code; it counts in the upsampler's fingerprint.
+        modules: What the code may import while it runs; None if it is of no repository.
     """
 
-    upsampler: Upsampler
-    upsampler_name: str
-    upsampler_source: Mapping[str, Any]
+    call: Callable[..., Any]
+    record: Mapping[str, Any]
     modules: RepositoryModules | None = None
 
-    @property
-    def keeps_patch_resolution(self) -> bool:
-        """What the upsampler declares."""
-        return keeps_patch_resolution(self.upsampler)
-
-    @property
-    def interpolation(self) -> tuple[str, bool | None] | None:
-        """What the upsampler declares."""
-        return interpolation_of(self.upsampler)
-
-    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
-        """Upsample ``features`` B×C×h×w, guided by ``image`` B×3×H×W."""
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function."""
         with in_place(self.modules):
-            return self.upsampler(features, image)
+            return self.call(*arguments)
 
 
 @dataclass(frozen=True)
-class TwoStepSourced(Sourced):
-    """The same for an upsampler that can encode the image once."""
+class ForeignStrips(ForeignCall):
+    """The same for a function that yields strips: between two strips, other code runs with its own modules."""
 
-    upsampler: TwoStepUpsampler
-
-    def encode_guidance(self, image: Tensor) -> Any:
-        """The upsampler's first step."""
-        with in_place(self.modules):
-            return self.upsampler.encode_guidance(image)
-
-    def upsample(self, features: Tensor, guidance: Any) -> Tensor:
-        """The upsampler's second step."""
-        with in_place(self.modules):
-            return self.upsampler.upsample(features, guidance)
-
-
-@dataclass(frozen=True)
-class StripwiseSourced(TwoStepSourced):
-    """The same for an upsampler whose second step can be taken strip by strip."""
-
-    upsampler: StripwiseUpsampler
-
-    def upsample_strips(self, features: Tensor, guidance: Any) -> Strips:
-        """The upsampler's second step, strip by strip."""
-        # Between two strips, other code runs, with modules of its own.
-        with in_place(self.modules):
-            strips = iter(self.upsampler.upsample_strips(features, guidance))
+    def __call__(self, *arguments: Any) -> Strips:
+        """Yield the strips."""
+        strips = iter(super().__call__(*arguments))
         while True:
             with in_place(self.modules):
-                following = next(strips, None)
-            if following is None:
+                strip = next(strips, None)
+            if strip is None:
                 return
-            yield following
+            yield strip
 
 
-def sourced(
-    upsampler: Upsampler, name: str, source: Mapping[str, Any], modules: RepositoryModules | None = None
-) -> Sourced:
-    """Declare name and source of an upsampler of other people; what it offers beyond a call stays."""
-    if isinstance(upsampler, StripwiseUpsampler):
-        return StripwiseSourced(upsampler, name, source, modules)
-    if isinstance(upsampler, TwoStepUpsampler):
-        return TwoStepSourced(upsampler, name, source, modules)
-    return Sourced(upsampler, name, source, modules)
+def from_elsewhere(
+    loaded: LoadedUpsampler, name: str, source: Mapping[str, Any], modules: RepositoryModules | None = None
+) -> LoadedUpsampler:
+    """Give an upsampler of other people its name and source, and every one of its functions its modules."""
+    able = loaded.capabilities
+    able = dataclasses.replace(
+        able,
+        encode_guidance=able.encode_guidance and ForeignCall(able.encode_guidance, source, modules),
+        upsample=able.upsample and ForeignCall(able.upsample, source, modules),
+        upsample_strips=able.upsample_strips and ForeignStrips(able.upsample_strips, source, modules),
+    )
+    return LoadedUpsampler(ForeignCall(loaded.call, {"name": name, **source}, modules), name, source, able)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,14 +236,13 @@ def with_source(
     settings: Settings,
     source: Mapping[str, Any],
     modules: RepositoryModules | None = None,
-) -> Upsampler:
+) -> LoadedUpsampler:
     """Adapt what was loaded to ``(features, image)``, and declare its name and source.
 
     Raises:
         UnknownNameError: if the settings name a style that does not exist.
     """
     style = cast(Style, settings.style) if settings.style is not None else detect_style(found)
-    upsampler = adapt(found, style)
     complete = {
         **source,
         "attribute": settings.attribute or None,
@@ -286,7 +250,7 @@ def with_source(
         "style": style,
         "attention": attention_backend(found),
     }
-    return sourced(upsampler, name, complete, modules)
+    return from_elsewhere(adapt(found, style), name, complete, modules)
 
 
 def attention_backend(upsampler: object) -> dict[str, Any]:

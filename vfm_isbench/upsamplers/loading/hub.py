@@ -17,7 +17,7 @@ from vfm_isbench.errors import ContractError, UnknownNameError
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.hashing import code_sha256, hash_file
 from vfm_isbench.storage.weights import read_state_dict
-from vfm_isbench.upsamplers.base import Upsampler
+from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.loading.foreign_code import (
     RepositoryModules,
     in_place,
@@ -41,7 +41,7 @@ _PLACE = re.compile(r"([\w.-]+)/([\w.-]+?)(?:@([\w./-]+))?")
 _TAKEN = frozenset(inspect.signature(torch.hub.load).parameters) - {"args", "kwargs"}
 
 
-def load_from_hub(text: str, options: LoadOptions) -> Upsampler:
+def load_from_hub(text: str, options: LoadOptions) -> LoadedUpsampler:
     """Load what an entry of a repository's ``hubconf.py`` makes.
 
     Args:
@@ -53,7 +53,7 @@ def load_from_hub(text: str, options: LoadOptions) -> Upsampler:
         options: Consent is needed to fetch or run anything. ``weights`` is a state dict loaded into the upsampler.
 
     Returns:
-        The upsampler as ``(features, image)``. Its ``upsampler_source`` has repository, commit (where it is known),
+        The upsampler as ``(features, image)``. Its ``source`` has repository, commit (where it is known),
         entry, arguments, ``code_sha256`` of all the Python files, style, attention backend and warnings.
 
     Raises:

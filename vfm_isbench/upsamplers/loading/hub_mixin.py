@@ -25,7 +25,7 @@ from vfm_isbench.errors import ContractError, UnknownNameError, WeightsError
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.hashing import code_sha256, hash_file
 from vfm_isbench.storage.weights import is_hub_out_of_reach, read_state_dict
-from vfm_isbench.upsamplers.base import Upsampler
+from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.loading.foreign_code import (
     RepositoryModules,
     in_place,
@@ -47,7 +47,7 @@ _PLACE = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 _TAKEN = frozenset(inspect.signature(ModelHubMixin.from_pretrained).parameters) | {"strict", "map_location"}
 
 
-def load_from_hf(text: str, options: LoadOptions) -> Upsampler:
+def load_from_hf(text: str, options: LoadOptions) -> LoadedUpsampler:
     """Load a module that was pushed with the hub mixin.
 
     Args:
@@ -60,7 +60,7 @@ def load_from_hf(text: str, options: LoadOptions) -> Upsampler:
             fetched.
 
     Returns:
-        The upsampler as ``(features, image)``. Its ``upsampler_source`` has repository, commit (where it is known),
+        The upsampler as ``(features, image)``. Its ``source`` has repository, commit (where it is known),
         class, arguments, file and SHA-256 of the weights, ``code_sha256`` of the repository's Python files if one of
         them was used, style, attention backend and warnings.
 

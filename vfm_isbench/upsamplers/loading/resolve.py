@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
@@ -19,10 +19,10 @@ from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError
 from vfm_isbench.registry.plugins import Plugin, Plugins
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.upsamplers.base import UPSAMPLERS, Upsampler
+from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.loading.adapters import FEATURE_NAMES, IMAGE_NAMES, detect_style, to_contract
-from vfm_isbench.upsamplers.loading.foreign_code import sourced
+from vfm_isbench.upsamplers.loading.foreign_code import from_elsewhere
 from vfm_isbench.upsamplers.loading.specs import LOADERS, OWN_LOADERS, LoadOptions
-from vfm_isbench.upsamplers.published.featup import FeatUpJBU
 from vfm_isbench.upsamplers.violations import check_callable
 
 UPSAMPLER_PLUGINS = Plugins(
@@ -33,72 +33,78 @@ UPSAMPLER_PLUGINS = Plugins(
 )
 
 
-def load_upsampler(spec: str, options: LoadOptions | None = None) -> Upsampler:
-    """Find an upsampler by what was written for it.
+def load_upsampler(upsampler: str | Upsampler, options: LoadOptions | None = None) -> LoadedUpsampler:
+    """Resolve an upsampler, once, from its name or from the callable itself.
 
     Args:
-        spec: A built-in name ("bilinear"), or that of an installed plugin; one with a loader's name before the colon,
-            as ``loftup:dinov2s`` or ``hub:OWNER/REPO:ENTRY``; ``package.module:attribute``; or
-            ``path/to/file.py:attribute``. The attribute, dotted if need be, is an upsampler (function, module, any
-            callable), or a class or a function that makes one when called without arguments. A function counts as a
-            maker if it can be called without arguments, and not with two or with names that say nothing of features
+        upsampler: A callable, or the name of one. Names are: a built-in ("bilinear"); an installed plugin; a loader
+            and what it loads, such as ``loftup:dinov2s`` or ``hub:OWNER/REPO:ENTRY``; ``package.module:attribute``; or
+            ``path/to/file.py:attribute``. The attribute (dotted if need be) is an upsampler (function, module, any
+            callable), or a class or function that makes one when called without arguments. A function counts as a
+            maker if it can be called without arguments, and neither with two nor with names that suggest features
             or images.
-        options: What loaders need besides; by default no weights of one's own, and no code of others.
+        options: Weights and consent for loaders; by default no weights of the user's own, and no foreign code.
 
     Returns:
-        The upsampler, adapted to ``(features, image)`` where its parameters' names show another style.
+        The upsampler, adapted to ``(features, image)`` if the names of its parameters show another style.
 
     Raises:
         UnknownNameError: if there is no such built-in, module, file or attribute.
         ContractError: if importing or making it fails, or if it cannot be called as an upsampler.
-        PluginError: likewise for a plugin, or if packages do not agree on what the name means.
+        PluginError: the same for a plugin, or if packages disagree about what the name means.
     """
+    if not isinstance(upsampler, str):
+        check_callable(upsampler)
+        return to_contract(upsampler)
+    spec = upsampler
     kind, colon, rest = spec.partition(":")
     if colon and kind in LOADERS:
-        return LOADERS.get(kind)(rest, options or LoadOptions())
+        return LoadedUpsampler.of(LOADERS.get(kind)(rest, options or LoadOptions()))
     if options is not None and options.weights is not None:
         raise UnknownNameError(
-            f"upsampler {spec!r} takes no weights from elsewhere: leave out {options.weights}, or name an upsampler "
-            f"of a kind that does: {', '.join(LOADERS)}"
+            f"upsampler {spec!r} has no weights to replace: leave out {options.weights}, or name an upsampler of a "
+            f"kind that takes weights: {', '.join(LOADERS)}"
         )
     if spec in LOADERS:
         raise UnknownNameError(f"{spec!r} is a kind of upsampler: write {spec}:NAME, see vfm-isbench list upsamplers")
     if colon and (meant := difflib.get_close_matches(kind, list(LOADERS), n=1)) and "." not in kind:
         raise UnknownNameError(f"there is no kind of upsampler {kind!r}; did you mean {meant[0]}:{rest}?")
     source, colon, attribute = spec.rpartition(":")
-    if not colon or not source or not attribute:
-        if spec.removesuffix(":").endswith(".py"):
-            raise UnknownNameError(
-                f"{spec!r} names a file but nothing in it; write {spec.removesuffix(':')}:attribute, "
-                "the attribute being the upsampler"
-            )
-        if spec not in UPSAMPLERS:
-            return _from_plugin(UPSAMPLER_PLUGINS.find(spec, UPSAMPLERS.hint))
-        UPSAMPLER_PLUGINS.warn_if_refused(spec)
-        return UPSAMPLERS.get(spec)()
-    module = module_from_file(spec, Path(source)) if source.endswith(".py") else module_by_name(spec, source)
-    found: Any = module
+    if colon and source and attribute:
+        return to_contract(_make(spec, _find_attribute(spec, source, attribute)))
+    if spec.removesuffix(":").endswith(".py"):
+        raise UnknownNameError(
+            f"{spec!r} names a file but not what is in it; write {spec.removesuffix(':')}:attribute, the attribute "
+            "being the upsampler"
+        )
+    if spec not in UPSAMPLERS:
+        return _from_plugin(UPSAMPLER_PLUGINS.find(spec, UPSAMPLERS.hint))
+    UPSAMPLER_PLUGINS.warn_if_refused(spec)
+    return LoadedUpsampler.of(UPSAMPLERS.get(spec)())
+
+
+def _find_attribute(spec: str, source: str, attribute: str) -> Any:
+    """What a dotted attribute of a module or a file is."""
+    found: Any = module_from_file(spec, Path(source)) if source.endswith(".py") else module_by_name(spec, source)
     for name in attribute.split("."):
         if not hasattr(found, name):
             names = [known for known in dir(found) if not known.startswith("_")]
             raise unknown_name(f"attribute of {source} in upsampler {spec!r}:", name, names or ["nothing public"])
         found = getattr(found, name)
-    return to_contract(_make(spec, found))
+    return found
 
 
-def _from_plugin(plugin: Plugin) -> Upsampler:
+def _from_plugin(plugin: Plugin) -> LoadedUpsampler:
     """The upsampler of a plugin, with the name it is used by and where it came from."""
     found = plugin.load()
     try:
-        made: Any = to_contract(_make(plugin.name, found))
+        loaded = to_contract(_make(plugin.name, found))
     except ContractError as error:
         raise plugin.error(f"is no upsampler: {error}") from error
-    declared = getattr(made, "upsampler_source", None)
-    source = {"kind": "plugin", **(declared if isinstance(declared, Mapping) else {}), "plugin": plugin.origin()}
-    if isinstance(made, FeatUpJBU):  # not wrapped, for the protocol decides about its channel norm
-        made.upsampler_name, cast(Any, made).upsampler_source = plugin.name, source
-        return plugin.mark(made)
-    return plugin.mark(sourced(made, plugin.name, source))
+    source = {"kind": "plugin", **(loaded.source or {}), "plugin": plugin.origin()}
+    if loaded.capabilities.channel_norm is None:
+        loaded = from_elsewhere(loaded, plugin.name, source)
+    return dataclasses.replace(loaded, name=plugin.name, source=source, plugin_origin=plugin.origin())
 
 
 def _make(spec: str, found: Any) -> Any:
@@ -213,18 +219,6 @@ def _import_failed(spec: str, source: str, error: Exception) -> ContractError:
 def is_own(spec: str) -> bool:
     """Whether a name means an upsampler of this library, so that loading it runs no other code; a plugin's does not."""
     return spec in UPSAMPLERS or spec.partition(":")[0] in OWN_LOADERS
-
-
-def prepare_upsampler(upsampler: Upsampler | str, options: LoadOptions | None = None) -> Upsampler:
-    """Take what a user hands in, a callable or what :func:`load_upsampler` understands, to the common call style.
-
-    Raises:
-        UnknownNameError, ContractError: see :func:`load_upsampler`; also if it cannot be called at all.
-    """
-    if isinstance(upsampler, str):
-        return load_upsampler(upsampler, options)
-    check_callable(upsampler)
-    return to_contract(upsampler)
 
 
 def list_upsamplers() -> dict[str, str]:
