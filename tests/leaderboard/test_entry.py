@@ -106,7 +106,7 @@ def test_check_entry_finds_what_validation_would(tmp_path: Path) -> None:
     bad = make_entry(ENTRY.runs, name="../x", code="javascript:alert(1)", date=ENTRY.date, submitter="a\nb")
     assert [finding.path for finding in check_entry(bad, tmp_path)] == ["code", "name", "submitter"]
     ENTRY.save(tmp_path)
-    assert "exists already" in check_entry(ENTRY, tmp_path)[0].text
+    assert "already exists" in check_entry(ENTRY, tmp_path)[0].text
 
 
 def test_results_of_different_upsamplers_make_no_entry(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_removed_entry_is_logged_and_known_again(tmp_path: Path) -> None:
     assert (removal.id, removal.why, len(removal.evidence_sha256)) == (ENTRY.id, "trained on the test set", 3)
     again = make_entry(ENTRY.runs, name="Another name", code=CODE, date=ENTRY.date)
     (finding,) = check_entry(again, tmp_path, read_removals(tmp_path))
-    assert "was taken down on 2026-11-26: 'trained on the test set'" in finding.text
+    assert "was removed on 2026-11-26: 'trained on the test set'" in finding.text
 
 
 @pytest.mark.parametrize("why", ["", "  ", "two\nlines", "x" * 501])
@@ -160,4 +160,4 @@ def test_a_broken_removal_log_is_refused_line_by_line(tmp_path: Path) -> None:
     text = str(caught.value)
     assert "line 1.id: 3 is not a text" in text
     assert "line 1.why: is missing" in text
-    assert "line 2: is no JSON" in text
+    assert "line 2: is not JSON" in text

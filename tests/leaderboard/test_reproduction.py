@@ -35,7 +35,7 @@ def test_the_same_again_is_reproduced_and_its_difference_is_nothing() -> None:
     assert verdict.is_reproduced
     assert verdict.largest == {"scenes": 0.0}
     assert "scenes: the largest difference of an object's IoU is 0.000000" in str(verdict)
-    assert "TOLD APART" not in str(verdict)
+    assert "DIFFERENT" not in str(verdict)
 
 
 def test_a_little_noise_is_let_pass_and_told() -> None:
@@ -50,7 +50,7 @@ def test_a_rerun_within_the_interval_that_is_better_throughout_is_told_apart() -
     assert at_one.entry.low < at_one.rerun < at_one.entry.high
     assert at_one.is_apart and not at_one.holds
     assert not verdict.is_reproduced
-    assert "within the interval, paired difference +0.0100" in str(at_one) and "TOLD APART" in str(at_one)
+    assert "within the interval, paired difference +0.0100" in str(at_one) and "DIFFERENT" in str(at_one)
 
 
 def test_an_unknown_hash_on_either_side_is_a_difference() -> None:
@@ -60,7 +60,7 @@ def test_an_unknown_hash_on_either_side_is_a_difference() -> None:
         for entry, rerun in ((ENTRY, bare), (unknown, ENTRY.runs), (unknown, bare)):
             verdict = compare_with(entry, rerun)
             assert not verdict.is_reproduced
-            assert f"seed 0: whether the {part} is the same is not known: it has hash " in str(verdict)
+            assert f"seed 0: the {part} may differ: its hash is " in str(verdict)
     assert "in the rerun unknown" in str(verdict)
 
 
@@ -72,4 +72,4 @@ def test_other_objects_are_a_difference_and_are_not_compared() -> None:
     verdict = compare_with(ENTRY, [fewer, *ENTRY.runs[1:]])
     assert not verdict.is_reproduced
     assert (verdict.agreements, verdict.largest) == ((), {})
-    assert "seed 0: the objects or clicks of scenes are not as many, or not the same" in str(verdict)
+    assert "seed 0: scenes has other objects or another number of clicks in the rerun" in str(verdict)

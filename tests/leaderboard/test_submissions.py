@@ -137,7 +137,7 @@ def other_content(content: Content) -> None:
 
 
 def early_stop_claimed(content: Content) -> None:
-    scenes(content).update(stop_at_iou=[80], max_clicks=20)
+    scenes(content).update(early_stop=[80], max_clicks=20)
 
 
 def changed_fingerprint(content: Content) -> None:
@@ -281,54 +281,54 @@ def nested_source(content: Content) -> None:
 
 BROKEN: list[tuple[Callable[[Content], None], str]] = [
     (wrong_aggregate, r"runs\[0\].datasets.scenes.scores.noc90: .* is written, but the evidence gives "),
-    (missing_object, r"runs\[0\].datasets.scenes.objects: has 37 objects; 38 of scenes were to be evaluated"),
+    (missing_object, r"runs\[0\].datasets.scenes.objects: has 37 objects; expected 38 of scenes"),
     (iou_above_one, r"runs\[0\].datasets.scenes.objects\[3\].iou\[2\]: 1.2 lies outside \[0, 1\]"),
     (negative_iou, r"runs\[0\].datasets.scenes.objects\[0\].iou\[0\]: -0.1 lies outside \[0, 1\]"),
     (iou_as_text, r"runs\[0\].datasets.scenes.objects\[0\].iou\[0\]: .* is not a number"),
     (iou_as_flag, r"runs\[0\].datasets.scenes.objects\[0\].iou\[19\]: True is not a number"),
-    (duplicate_object, r"objects\[1\]: 'test-00000:1' is objects\[0\] already"),
-    (unknown_object, r"objects\[37\]: 'test-00099:\d' is no object of scenes"),
+    (duplicate_object, r"objects\[1\]: 'test-00000:1' is already objects\[0\]"),
+    (unknown_object, r"objects\[37\]: 'test-00099:\d' is not among the objects of scenes"),
     (swapped_objects, r"objects\[0\]: is test-00000:2; in the order of scenes it is test-00000:1"),
     (instance_as_text, r"objects\[5\].instance: '1' is not a whole number"),
     (fewer_clicks, r"objects\[7\].iou: has 19 IoUs; the protocol places 20 clicks"),
     (clicks_without_ious, r"objects\[7\].clicks: has 19 clicks for 20 IoUs"),
     (click_outside, r"objects\[2\].clicks\[4\]: lies outside the image of 240×320"),
-    (click_of_four, r"objects\[2\].clicks\[4\]: is no click"),
+    (click_of_four, r"objects\[2\].clicks\[4\]: is not a click"),
     (first_click_negative, r"objects\[2\].clicks\[0\]: is negative"),
     (noc_out_of_order, r"scenes.scores: noc80 19.9 is above noc85"),
     (score_missing, r"scores.noc85: is missing"),
-    (score_invented, r"scores.elegance: is no score"),
+    (score_invented, r"scores.elegance: is not a score"),
     (score_null, r"scores.iou_at_1: None is written, but the evidence gives 0\.\d+"),
-    (other_content, r"scenes.content_sha256: '0{64}' is not that of scenes here"),
-    (early_stop_claimed, r"objects\[\d+\].iou: ends after 20 clicks; an early stop ends as soon as 80 %"),
+    (other_content, r"scenes.content_sha256: '0{64}' is not the hash of scenes"),
+    (early_stop_claimed, r"objects\[\d+\].iou: ends after 20 clicks; an early stop ends at 80 %"),
     (changed_fingerprint, r"fingerprint: '[0-9a-f]{64}' is not that of runs\[0\].protocol"),
     (changed_protocol, r"runs\[1\].fingerprint: '[0-9a-f]{64}' is not that of runs\[1\].protocol"),
-    (protocol_field_invented, r"runs\[0\].protocol.secret: is no field of a protocol"),
+    (protocol_field_invented, r"runs\[0\].protocol.secret: is not a field of a protocol"),
     (protocol_field_missing, r"runs\[0\].protocol: the protocol lacks the fields epochs"),
     (protocol_out_of_range, r"runs\[0\].protocol.image_size: protocol field image_size is '128; rm -rf .'; expected"),
-    (seeds_twice, r"runs\[1\].protocol.seed: 0 is the seed of runs\[0\] already"),
-    (one_run_twice, r"runs\[2\].datasets: hold the same evidence as runs\[0\]: one run twice"),
+    (seeds_twice, r"runs\[1\].protocol.seed: 0 is already the seed of runs\[0\]"),
+    (one_run_twice, r"runs\[2\].datasets: contain the same evidence as runs\[0\]: one run twice"),
     (other_upsampler, r"runs\[2\].upsampler.sha256: 'abab.*' is not that of runs\[0\]"),
     (other_backbone, r"runs\[0\].backbone.name: 'dinov2_vits14' is not the backbone of the protocol"),
     (no_runs, r"runs: has 0 items; expected 1 to 20"),
     (dataset_missing, r"runs\[0\].datasets.scenes: is missing: the protocol names it as a test set"),
-    (dataset_extra, r"runs\[0\].datasets.grabcut: is no test set of the protocol"),
-    (false_baseline, r"runs\[0\].upsampler.sha256: is not that of 'bilinear', whose name it bears"),
-    (html_in_name, r"name: '<img src=x onerror=alert\(1\)>' has one of < > & \" ` in it"),
-    (path_in_name, r"name: '../../.github/workflows/ci' reads like a path"),
-    (windows_path_in_name, r"name: '..\\\\+..\\\\+evil' reads like a path"),
-    (newline_in_name, r"name: 'mine\\nother.json.gz: recomputed, ranked' has control or invisible characters"),
-    (bidi_in_name, r"name: 'mine\\u202egnp.exe' has control or invisible characters"),
-    (escape_in_note, r"runs\[0\].notes\[1\]: '\\x1b\[2J\\x1b\[Hall is well' has control or invisible characters"),
-    (lone_surrogate, r"submitter: '\\ud800' has control or invisible characters"),
+    (dataset_extra, r"runs\[0\].datasets.grabcut: is not a test set of the protocol"),
+    (false_baseline, r"runs\[0\].upsampler.sha256: is not that of 'bilinear', whose name it uses"),
+    (html_in_name, r"name: '<img src=x onerror=alert\(1\)>' contains one of < > & \" `"),
+    (path_in_name, r"name: '../../.github/workflows/ci' looks like a path"),
+    (windows_path_in_name, r"name: '..\\\\+..\\\\+evil' looks like a path"),
+    (newline_in_name, r"name: 'mine\\nother.json.gz: recomputed, ranked' contains control or invisible characters"),
+    (bidi_in_name, r"name: 'mine\\u202egnp.exe' contains control or invisible characters"),
+    (escape_in_note, r"runs\[0\].notes\[1\]: '\\x1b\[2J\\x1b\[Hall is well' contains control or invisible characters"),
+    (lone_surrogate, r"submitter: '\\ud800' contains control or invisible characters"),
     (name_too_long, r"name: has 81 characters; at most 80"),
     (name_as_list, r"name: a list of 1 is not a text"),
-    (javascript_url, r"code: 'javascript:alert\(1\)' is no web address: expected https://"),
-    (data_url, r"paper: 'data:text/html,<script>alert\(1\)</script>' has characters in it"),
-    (url_with_password, r"code: .* has a user name in it"),
-    (url_without_host, r"code: 'https:///etc/passwd' names no host"),
+    (javascript_url, r"code: 'javascript:alert\(1\)' is not a web address: expected https://"),
+    (data_url, r"paper: 'data:text/html,<script>alert\(1\)</script>' contains characters"),
+    (url_with_password, r"code: .* contains a user name"),
+    (url_without_host, r"code: 'https:///etc/passwd' has no host"),
     (no_date, r"date: '2026-13-45': "),
-    (field_invented, r"trust: is no field of this schema"),
+    (field_invented, r"trust: is not a field of this schema"),
     (field_missing, r"code: is missing"),
     (self_reproduced, r"reproduced: must be null"),
     (other_schema, r"schema_version: 2 lies outside \[1, 1\]"),
@@ -358,31 +358,31 @@ def gz(text: bytes) -> bytes:
 
 TEXT = json.dumps(GOOD_CONTENT).encode()
 FILES: list[tuple[str, Callable[[], bytes], str]] = [
-    ("NaN", lambda: gz(TEXT.replace(b'"ms_per_image": 1.5', b'"ms_per_image": NaN')), "has NaN in it"),
-    ("Infinity", lambda: gz(TEXT.replace(b'"training": 10.0', b'"training": -Infinity')), "has -Infinity in it"),
-    ("1e999", lambda: gz(TEXT.replace(b'"training": 10.0', b'"training": 1e999')), "has the number '1e999' in it"),
-    ("many digits", lambda: gz(b'{"a": ' + b"9" * 5000 + b"}"), "has a number of 5000 characters in it"),
+    ("NaN", lambda: gz(TEXT.replace(b'"ms_per_image": 1.5', b'"ms_per_image": NaN')), "contains NaN"),
+    ("Infinity", lambda: gz(TEXT.replace(b'"training": 10.0', b'"training": -Infinity')), "contains -Infinity"),
+    ("1e999", lambda: gz(TEXT.replace(b'"training": 10.0', b'"training": 1e999')), "contains the number '1e999'"),
+    ("many digits", lambda: gz(b'{"a": ' + b"9" * 5000 + b"}"), "contains a number of 5000 characters"),
     ("same key twice", lambda: gz(TEXT.replace(b'{"schema', b'{"name": "x", "schema', 1)), "has the key 'name' twice"),
-    ("no UTF-8", lambda: gz(TEXT.replace(b"made up", b"made \xff")), "is no UTF-8"),
+    ("no UTF-8", lambda: gz(TEXT.replace(b"made up", b"made \xff")), "is not UTF-8"),
     ("byte order mark", lambda: gz(b"\xef\xbb\xbf" + TEXT), "begins with a byte order mark"),
-    ("UTF-16", lambda: gz(TEXT.decode().encode("utf-16")), "is no UTF-8"),
-    ("text behind", lambda: gz(TEXT + b"{}"), "is no JSON: Extra data"),
-    ("bytes behind", lambda: gz(TEXT) + b"#!/bin/sh\n", "has 10 bytes behind the end of the compressed data"),
-    ("second member", lambda: gz(TEXT) + gz(b"{}"), "behind the end of the compressed data"),
+    ("UTF-16", lambda: gz(TEXT.decode().encode("utf-16")), "is not UTF-8"),
+    ("text behind", lambda: gz(TEXT + b"{}"), "is not JSON: Extra data"),
+    ("bytes behind", lambda: gz(TEXT) + b"#!/bin/sh\n", "has 10 bytes after the end of the compressed data"),
+    ("second member", lambda: gz(TEXT) + gz(b"{}"), "after the end of the compressed data"),
     ("cut short", lambda: gz(TEXT)[:-20], "is cut short"),
-    ("wrong checksum", lambda: gz(TEXT)[:-8] + b"\0" * 8, "is no gzip file, or a broken one"),
-    ("not packed", lambda: TEXT, "is no gzip file"),
-    ("zlib", lambda: zlib.compress(TEXT), "is no gzip file"),
-    ("a pickle", lambda: b"\x80\x04cos\nsystem\n(S'id'\ntR.", "is no gzip file"),
-    ("a packed pickle", lambda: gz(b"cos\nsystem\n(S'id'\ntR."), "is no JSON"),
-    ("packed twice", lambda: gz(gz(TEXT)), "is no UTF-8"),
+    ("wrong checksum", lambda: gz(TEXT)[:-8] + b"\0" * 8, "is not a gzip file, or a broken one"),
+    ("not packed", lambda: TEXT, "is not a gzip file"),
+    ("zlib", lambda: zlib.compress(TEXT), "is not a gzip file"),
+    ("a pickle", lambda: b"\x80\x04cos\nsystem\n(S'id'\ntR.", "is not a gzip file"),
+    ("a packed pickle", lambda: gz(b"cos\nsystem\n(S'id'\ntR."), "is not JSON"),
+    ("packed twice", lambda: gz(gz(TEXT)), "is not UTF-8"),
     ("empty", lambda: b"", "is cut short"),
     ("gzip bomb", lambda: gz(b" " * (gzip_json.MOST_BYTES + 1)), "unpacks to more than"),
-    ("bomb of a bomb", lambda: gz(gz(b"[" * 50_000_000)), "is no UTF-8"),
+    ("bomb of a bomb", lambda: gz(gz(b"[" * 50_000_000)), "is not UTF-8"),
     ("deep lists", lambda: gz(b"[" * 100_000 + b"]" * 100_000), "is nested deeper than 16 levels"),
     ("deep objects", lambda: gz(b'{"a":' * 20 + b"1" + b"}" * 20), "is nested deeper than 16 levels"),
-    ("many lists", lambda: gz(b"[" + b"[]," * gzip_json.MOST_CONTAINERS + b"[]]"), "holds more than 3000000 lists"),
-    ("many values", lambda: gz(b"[" + b"1," * (gzip_json.MOST_VALUES + 1) + b"1]"), "holds more than"),
+    ("many lists", lambda: gz(b"[" + b"[]," * gzip_json.MOST_CONTAINERS + b"[]]"), "contains more than 3000000 lists"),
+    ("many values", lambda: gz(b"[" + b"1," * (gzip_json.MOST_VALUES + 1) + b"1]"), "contains more than"),
     ("huge file", lambda: b"\0" * (gzip_json.MOST_COMPRESSED + 1), "is larger than"),
     ("a list", lambda: gz(b"[]"), "a list of 0 is not an object"),
     ("null", lambda: gz(b"null"), "None is not an object"),
@@ -402,19 +402,19 @@ def test_a_link_a_folder_and_a_pipe_are_refused(folder: Path, tmp_path: Path) ->
     outside = GOOD.save(tmp_path / "outside")
     path = folder / GOOD.file_name
     path.symlink_to(outside)
-    assert [finding.text for finding in found(path, folder)] == ["is a symbolic link; an entry is a file of its own"]
+    assert [finding.text for finding in found(path, folder)] == ["is a symbolic link; an entry must be a regular file"]
     path.unlink()
     path.mkdir()
-    assert [finding.text for finding in found(path, folder)] == ["is no regular file"]
+    assert [finding.text for finding in found(path, folder)] == ["is not a regular file"]
     path.rmdir()
     os.mkfifo(path)  # opening it to read would wait for ever
-    assert [finding.text for finding in found(path, folder)] == ["is no regular file"]
+    assert [finding.text for finding in found(path, folder)] == ["is not a regular file"]
 
 
 def test_another_file_name_is_refused(folder: Path) -> None:
     path = GOOD.save(folder).rename(folder / "mine.json.gz")
     assert [str(finding) for finding in found(path, folder)] == [
-        f"{path}: the file's name follows from the entry's name and protocol; expected {GOOD.file_name}"
+        f"{path}: the entry's name and protocol determine the file name; expected {GOOD.file_name}"
     ]
 
 
@@ -428,8 +428,8 @@ def test_all_findings_are_told_not_only_the_first(folder: Path) -> None:
     path.write_bytes(to_bytes(content))
     lines = "\n".join(str(finding) for finding in found(path, folder))
     for reason in (
-        "name: ", "code: ", "date: ", "iou[0]: -0.1", "has 37 objects", "noc80 19.9 is above", "is the seed of runs[0]",
-        "runs[2].protocol.epochs: ", "runs[2].protocol.disk_radius: ",
+        "name: ", "code: ", "date: ", "iou[0]: -0.1", "has 37 objects", "noc80 19.9 is above",
+        "is already the seed of runs[0]", "runs[2].protocol.epochs: ", "runs[2].protocol.disk_radius: ",
     ):  # fmt: skip
         assert reason in lines
 
@@ -587,7 +587,7 @@ def test_a_copy_under_another_name_is_a_duplicate(folder: Path) -> None:
     path = folder / f"entirely-mine-{GOOD.fingerprint[:12]}.json.gz"
     path.write_bytes(to_bytes(content))
     assert [str(finding).removeprefix(f"{path}: ") for finding in found(path, folder)] == [
-        f"runs[{run}]: holds the same evidence as seed {run} of {GOOD.id}" for run in range(3)
+        f"runs[{run}]: contains the same evidence as seed {run} of {GOOD.id}" for run in range(3)
     ]
 
 
@@ -595,7 +595,7 @@ def test_the_same_upsampler_with_other_seeds_is_a_duplicate(folder: Path) -> Non
     GOOD.save(folder)
     path = synthetic_entry("mine", name="Mine v2", seeds=(7,), skill=0.5).save(folder)
     (finding,) = found(path, folder)
-    assert f"is {GOOD.id} already" in finding.text
+    assert f"{GOOD.id} already is" in finding.text
 
 
 def test_a_name_that_is_taken_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -628,5 +628,5 @@ def test_published_numbers_and_the_form_of_ids_are_checked(tmp_path: Path) -> No
     path = tmp_path / entry.file_name
     path.write_bytes(to_bytes(content))
     lines = "\n".join(map(str, found(path, tmp_path)))
-    assert "datasets.grabcut.objects: has 49 objects; 50 of grabcut were to be evaluated" in lines
+    assert "datasets.grabcut.objects: has 49 objects; expected 50 of grabcut" in lines
     assert "objects[0].instance: 1 is not null" in lines

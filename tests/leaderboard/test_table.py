@@ -91,8 +91,8 @@ def test_a_board_with_a_broken_entry_is_refused_with_every_finding(board: Board,
     (tmp_path / "b" / MINE.file_name).rename(tmp_path / "copy.json.gz")
     with pytest.raises(LeaderboardError) as caught:
         load_board(tmp_path)
-    assert "broken.json.gz: is no gzip file" in str(caught.value)
-    assert "copy.json.gz: the file's name follows" in str(caught.value)
+    assert "broken.json.gz: is not a gzip file" in str(caught.value)
+    assert "copy.json.gz: the entry's name and protocol determine the file name" in str(caught.value)
 
 
 def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_mark_is_told_and_is_worth_nothing_for_other_evidence(tmp_path: Path) 
     assert "reproduced by A maintainer on 2026-11-26 with version 0.2.0 (cpu)" in entry["notes"]
     other = synthetic_entry("mine", name="Mine v1", skill=0.9).marked(marked.reproduced)
     other.save(tmp_path)
-    with pytest.raises(LeaderboardError, match="reproduced.evidence_sha256: is of other evidence"):
+    with pytest.raises(LeaderboardError, match="reproduced.evidence_sha256: belongs to other evidence"):
         load_board(tmp_path)
 
 

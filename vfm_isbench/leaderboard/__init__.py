@@ -1,4 +1,4 @@
-"""The leaderboard: entries as evidence on disk, what is checked of them, how they are ranked, and what is shown."""
+"""The leaderboard: entries with their evidence, the checks they must pass, their ranking, and the page."""
 
 from vfm_isbench.leaderboard.board import Board, load_board
 from vfm_isbench.leaderboard.entry import Entry

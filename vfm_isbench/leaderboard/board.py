@@ -1,4 +1,4 @@
-"""The leaderboard as a whole: all entries, validated, in comparable groups, ranked."""
+"""The whole leaderboard: all entries, validated, in comparable groups, ranked."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vfm_isbench.leaderboard.trust import preset_of, why_unranked
 from vfm_isbench.leaderboard.validation import entry_files, validate
 
 ENTRIES = Path("benchmarks/entries")
-"""Where entries lie in the repository."""
+"""Folder of the entries in the repository."""
 
 
 @dataclass(frozen=True)
 class Board:
-    """Entries in which validation found nothing, and what was taken down.
+    """Valid entries, and the log of removed ones.
 
     Attributes:
         entries: By id.
@@ -34,7 +34,7 @@ class Board:
 
     @cached_property
     def groups(self) -> Mapping[str, tuple[Entry, ...]]:
-        """Entries whose scores can be compared, by the id of their group."""
+        """Entries with comparable scores, by the id of their group."""
         found: dict[str, list[Entry]] = {}
         for entry in self.entries:
             found.setdefault(group_id(entry), []).append(entry)
@@ -42,7 +42,7 @@ class Board:
 
     @cached_property
     def standings(self) -> Mapping[str, Standing]:
-        """Standing of every ranked entry, by id."""
+        """Standing of each ranked entry, by id."""
         standings: dict[str, Standing] = {}
         for members in self.groups.values():
             ranked = [entry for entry in members if not why_unranked(entry)]
@@ -55,29 +55,29 @@ def load_board(folder: Path = ENTRIES) -> Board:
     """Read and validate all entries of a folder.
 
     Raises:
-        LeaderboardError: if there is no such folder, or something is wrong with any of them; a line per finding.
+        LeaderboardError: if there is no such folder, or an entry is invalid; the message has a line per finding.
     """
     if not folder.is_dir():
-        # Taken for an empty one, it would overwrite the table with nothing.
-        raise LeaderboardError(f"there is no folder of entries {printable(str(folder), 400)}; name one with --entries")
+        # Treating it as an empty folder would overwrite the table with nothing.
+        raise LeaderboardError(f"there is no folder of entries {printable(str(folder), 400)}; give one with --entries")
     removals = read_removals(folder)
     checked = validate(entry_files(folder), folder, removals)
-    findings = [str(finding) for one in checked for finding in one.findings]
+    findings = [str(finding) for file in checked for finding in file.findings]
     if findings:
         raise LeaderboardError("\n".join(["the entries are not valid:", *findings]))
-    entries = sorted((one.entry for one in checked if one.entry is not None), key=lambda entry: entry.id)
+    entries = sorted((file.entry for file in checked if file.entry is not None), key=lambda entry: entry.id)
     return Board(tuple(entries), removals)
 
 
 def ranked_datasets(entry: Entry) -> tuple[str, ...]:
-    """The test sets that an entry is ranked by: its preset's, or, where it has none, its own."""
+    """The test sets that an entry is ranked by: those of its preset, or its own if it has no preset."""
     preset = preset_of(entry.protocol)
     names = entry.protocol.test_datasets if preset is None else preset.test_datasets
     return tuple(name for name in names if name in entry.datasets)
 
 
 def group_id(entry: Entry) -> str:
-    """Within a group scores are comparable: equal protocol, backbone weights, and content of the test sets."""
+    """Id of the entry's group; members have the same protocol, backbone weights, and content of the test sets."""
     return f"{entry.fingerprint[:12]}-{_identity(entry, ranked_datasets(entry))}"
 
 

@@ -1,4 +1,4 @@
-"""An entry of the leaderboard: who submits what, and the results of all training seeds with their evidence."""
+"""A leaderboard entry: who submits which upsampler, with the results and evidence of all training seeds."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import DatasetResult, Result
 from vfm_isbench.results.dataset_result import evidence_to_dict
 from vfm_isbench.results.signature import signature
+from vfm_isbench.storage.atomic import write_bytes
 
 ENDING = ".json.gz"
 _LONGEST_SLUG = 48
@@ -31,11 +32,11 @@ class Reproduction:
 
     Attributes:
         by: Who reran it.
-        date: When, ISO 8601.
-        version: Version of this library that reran it.
-        device: What it ran on.
-        evidence_sha256: Hash of the entry's evidence that was compared with: the mark is worth nothing for any other.
-        scores: Data set to score to the rerun's value.
+        date: Date of the rerun, ISO 8601.
+        version: Version of this library in the rerun.
+        device: Device of the rerun.
+        evidence_sha256: Hash of the evidence that the rerun was compared with; the mark is valid for no other.
+        scores: The rerun's scores, by data set and name.
     """
 
     by: str
@@ -55,14 +56,14 @@ class Entry:
     """One upsampler under one protocol, with one or several training seeds.
 
     Attributes:
-        name: What the leaderboard calls it.
-        code: Address of its code.
-        paper: Address of its paper.
+        name: Name on the leaderboard.
+        code: URL of its code.
+        paper: URL of its paper.
         submitter: Who submits it.
-        date: When, ISO 8601.
-        spec: How to name it for ``vfm-isbench run``; shown, never loaded by itself.
-        runs: A result per training seed, by ascending seed.
-        reproduced: A maintainer's rerun; whether it still holds is worked out by validation.
+        date: Date of submission, ISO 8601.
+        spec: Upsampler argument for ``vfm-isbench run``; shown, but never loaded automatically.
+        runs: One result per training seed, by ascending seed.
+        reproduced: A maintainer's rerun; validation checks whether it still holds.
     """
 
     name: str
@@ -76,7 +77,7 @@ class Entry:
 
     @property
     def protocol(self) -> Protocol:
-        """Protocol of the first seed; the others differ in the seed alone."""
+        """Protocol of the first seed; the others differ only in the seed."""
         return self.runs[0].protocol
 
     @property
@@ -91,17 +92,17 @@ class Entry:
 
     @cached_property
     def id(self) -> str:
-        """Name and protocol as a file name can hold them; unique in a folder."""
+        """Name and protocol in characters that file names allow; unique in a folder."""
         return f"{slug(self.name)}-{self.fingerprint[:12]}"
 
     @property
     def file_name(self) -> str:
-        """Name of its file."""
+        """Name of the entry's file."""
         return self.id + ENDING
 
     @property
     def upsampler(self) -> Mapping[str, Any]:
-        """What the first run says of its upsampler."""
+        """What the first run records about its upsampler."""
         return self.runs[0].upsampler
 
     @property
@@ -111,11 +112,11 @@ class Entry:
 
     @cached_property
     def evidence_sha256(self) -> str:
-        """Hash over the evidence of all runs, by seed and data set."""
+        """Hash of the evidence of all runs, by seed and data set."""
         return _hash([[run.protocol.seed, run_evidence_sha256(run)] for run in self.runs])
 
     def marked(self, reproduced: Reproduction) -> Entry:
-        """The entry with the mark of a rerun."""
+        """A copy of the entry, marked as reproduced."""
         return dataclasses.replace(self, reproduced=reproduced)
 
     def signature(self) -> str:
@@ -140,10 +141,10 @@ class Entry:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Entry:
-        """The inverse of :meth:`to_dict`, for content that :mod:`vfm_isbench.leaderboard.validation` found nothing in.
+        """The inverse of :meth:`to_dict`, for content that passed :mod:`vfm_isbench.leaderboard.validation`.
 
         Raises:
-            ResultError: if a run contradicts itself all the same.
+            ResultError: if a run still contradicts itself.
         """
         reproduced = content["reproduced"]
         return cls(
@@ -158,24 +159,22 @@ class Entry:
         )
 
     def save(self, folder: Path) -> Path:
-        """Write the entry's file, replaced whole or not at all; equal entries give equal bytes. Returns the path.
+        """Write the entry's file; equal entries give equal bytes. If writing fails, the old file stays.
 
         Raises:
-            LeaderboardError: if it cannot be written there.
+            LeaderboardError: if the file cannot be written.
         """
         path = folder / self.file_name
-        partial = path.with_name(path.name + ".partial")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(to_bytes(self.to_dict()))
-            partial.replace(path)
+            write_bytes(path, to_bytes(self.to_dict()))
         except OSError as error:
             raise LeaderboardError(f"{path} cannot be written: {error}") from error
         return path
 
 
 def slug(name: str) -> str:
-    """A name in small ASCII letters, digits and hyphens, so that no name can lead out of a folder.
+    """A name in lower-case ASCII letters, digits and hyphens, so that no name can escape a folder.
 
     >>> slug("My Upsampler (v2)"), slug("../../etc/passwd")
     ('my-upsampler-v2', 'etc-passwd')
@@ -186,9 +185,9 @@ def slug(name: str) -> str:
 
 
 def run_evidence_sha256(run: Result) -> str:
-    """Hash over a run's clicks and IoUs: two runs with equal hashes are one and the same, whatever they are called."""
+    """Hash of a run's clicks and IoUs: runs with equal hashes are the same run, whatever their names."""
     return _hash(
-        {name: [evidence_to_dict(one) for one in found.objects] for name, found in sorted(run.datasets.items())}
+        {name: [evidence_to_dict(item) for item in found.objects] for name, found in sorted(run.datasets.items())}
     )
 
 

@@ -41,6 +41,7 @@ class Name:
     longest: int = 80
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`vfm_isbench.leaderboard.schema.Check`."""
         if not Text(self.longest)(value, path, report):
             return False
         problem = name_problem(value)
@@ -67,6 +68,7 @@ class Ious:
     """IoUs in [0, 1], one per click."""
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`vfm_isbench.leaderboard.schema.Check`."""
         # Millions of numbers: check them one by one only if something is wrong.
         usable = isinstance(value, list) and 0 < len(value) <= MOST_CLICKS
         if usable and all(type(iou) in (int, float) and 0 <= iou <= 1 for iou in value):
@@ -79,6 +81,7 @@ class Clicks:
     """Clicks as [row, column, 1 or 0]."""
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`vfm_isbench.leaderboard.schema.Check`."""
         if not isinstance(value, list) or not 0 < len(value) <= MOST_CLICKS:
             return ListOf(Plain(), 1, MOST_CLICKS)(value, path, report)
         good = True

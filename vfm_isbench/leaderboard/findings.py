@@ -1,14 +1,14 @@
-"""What is wrong with a submission: a line per finding, in which nothing of the submission can forge another line."""
+"""What is wrong with a submission: one line per finding, which the submission cannot use to forge another line."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 LONGEST = 120
-"""Characters of a submission's text that a message quotes."""
+"""How many characters of a submission's text a message quotes."""
 
 MOST = 1_000
-"""Findings of one file that are kept; of further ones only the number is told."""
+"""How many findings are kept per file; further ones are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        file: The file, as it was named.
-        path: Field within it, as ``runs[0].datasets.scenes.objects[3].iou[2]``; "" for the file as a whole.
+        file: The file, as the user named it.
+        path: Field in the file, such as ``runs[0].datasets.scenes.objects[3].iou[2]``; "" for the whole file.
         text: What was found, and what was expected.
     """
 
@@ -31,11 +31,11 @@ class Finding:
 
 
 class Report:
-    """Gathers the findings of one file: the first :data:`MOST`, and how many more there are.
+    """Collects the findings of one file: keeps the first :data:`MOST` and counts the rest.
 
     Attributes:
-        file: The file, as it was named.
-        count: Findings so far, those left out included.
+        file: The file, as the user named it.
+        count: Number of findings so far.
     """
 
     def __init__(self, file: str) -> None:
@@ -44,32 +44,31 @@ class Report:
         self._kept: list[Finding] = []
 
     def add(self, path: str, text: str) -> None:
-        """Note a finding."""
+        """Add a finding."""
         self.count += 1
         if len(self._kept) < MOST:
             self._kept.append(Finding(self.file, path, text))
 
     @property
     def findings(self) -> list[Finding]:
-        """In the order in which they were noted; a line with the number of those left out at the end."""
+        """In order; the last line counts those left out."""
         left_out = self.count - len(self._kept)
         if not left_out:
             return list(self._kept)
         return [*self._kept, Finding(self.file, "", f"… and {left_out:,} more finding{'s' if left_out > 1 else ''}")]
 
     def may_concern(self, path: str) -> bool:
-        """Whether a finding lies below a field, or one that was left out may."""
-        return self.count > len(self._kept) or any(one.path.startswith(f"{path}.") for one in self._kept)
+        """Whether a finding lies below a field, or a finding that was left out might."""
+        return self.count > len(self._kept) or any(kept.path.startswith(f"{path}.") for kept in self._kept)
 
     def __bool__(self) -> bool:
         return self.count > 0
 
 
 def printable(text: str, longest: int = LONGEST) -> str:
-    r"""A text as it may be written to a terminal or a log: one line, nothing invisible, not too long.
+    r"""Text that is safe for a terminal or a log: one line, nothing invisible, not too long.
 
-    Control characters, line breaks, marks that change the direction of writing and lone surrogates are written as
-    escapes.
+    Control characters, line breaks, marks that change the writing direction, and lone surrogates become escapes.
 
     >>> printable("mine\nother.json.gz: fine\x1b[2J")
     'mine\\nother.json.gz: fine\\x1b[2J'
@@ -82,7 +81,7 @@ def printable(text: str, longest: int = LONGEST) -> str:
 
 
 def quote(value: object) -> str:
-    """A value of a submission as a message shows it: its JSON-like form, printable, shortened."""
+    """A value of a submission as messages show it: printable and shortened."""
     if isinstance(value, list | dict):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
     return printable(repr(value), LONGEST)

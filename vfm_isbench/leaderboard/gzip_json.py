@@ -1,7 +1,7 @@
-"""Gzipped JSON: written so that equal content gives equal bytes, read as data that may have been tampered with.
+"""Gzipped JSON: equal content gives equal bytes, and reading assumes that the file may be malicious.
 
-Reading is bounded before it begins: bytes on disk, bytes after decompression, brackets and commas (which bound the
-memory that parsing takes), digits of a number, depth. Nothing in a file is ever executed or taken for a path.
+Limits apply before parsing: bytes on disk, bytes after decompression, brackets and commas (which bound the memory that
+parsing takes), digits of a number, depth. Nothing in a file is executed or used as a path.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from vfm_isbench.leaderboard.findings import quote
 MOST_COMPRESSED = 24 * 2**20
 """Bytes on disk. Ten seeds of the paper's four test sets take about 18 MiB."""
 MOST_BYTES = 96 * 2**20
-"""Bytes after decompression; about 45 MiB in that case."""
+"""Bytes after decompression; about 45 MiB in the same case."""
 MOST_CONTAINERS = 3_000_000
-"""Lists and objects; about 1.6 million in that case."""
+"""Lists and objects; about 1.6 million in the same case."""
 MOST_VALUES = 12_000_000
-"""Values, told by the commas; about 6 million in that case."""
+"""Values, estimated by the commas; about 6 million in the same case."""
 DEEPEST = 16
 """Nested lists and objects; an entry has ten."""
 LONGEST_NUMBER = 40
@@ -33,14 +33,14 @@ LONGEST_NUMBER = 40
 
 
 class UnreadableError(LeaderboardError):
-    """A file that cannot be taken as an entry at all; the message is the finding."""
+    """A file that cannot be read as an entry at all; the message is the finding."""
 
 
 def to_bytes(content: Any) -> bytes:
     """Compressed JSON: keys sorted, no blanks, no time stamp."""
     text = json.dumps(content, allow_nan=False, sort_keys=True, separators=(",", ":"))
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    # zlib writes a gzip header without name or time, but says on which system it was made: byte 9, set to "unknown".
+    # zlib writes a gzip header without name or time, but byte 9 names the system: set it to "unknown".
     packed = bytearray(packer.compress(text.encode()) + packer.flush())
     packed[9] = 255
     return bytes(packed)
@@ -50,17 +50,18 @@ def read_file(path: Path) -> Any:
     """Read one file of gzipped JSON.
 
     Raises:
-        UnreadableError: if it is no regular file (a link is none), too large, cut short, followed by other data, no
-            UTF-8, no JSON, or nested too deeply; has the same key twice in an object; or has NaN or Infinity in it.
+        UnreadableError: if it is not a regular file (links are refused), too large, cut short, followed by other data,
+            not UTF-8, not JSON, or nested too deeply; if an object has the same key twice; or if it contains NaN or
+            Infinity.
     """
     return unpack(_read_bounded(path))
 
 
 def unpack(data: bytes) -> Any:
-    """Decompress and parse what :func:`to_bytes` wrote; see :func:`read_file`.
+    """Decompress and parse what :func:`to_bytes` wrote.
 
     Raises:
-        UnreadableError: as there.
+        UnreadableError: as :func:`read_file`.
     """
     if len(data) > MOST_COMPRESSED:
         raise UnreadableError(f"is larger than {MOST_COMPRESSED} bytes")
@@ -68,17 +69,17 @@ def unpack(data: bytes) -> Any:
 
 
 def _read_bounded(path: Path) -> bytes:
-    # A link is not followed, and a pipe does not block, whatever happens between two looks at the path.
+    # Never follow a link or block on a pipe, even if the path changes between these two checks.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     if path.is_symlink():
-        raise UnreadableError("is a symbolic link; an entry is a file of its own")
+        raise UnreadableError("is a symbolic link; an entry must be a regular file")
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise UnreadableError(f"cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UnreadableError("is no regular file")
+        raise UnreadableError("is not a regular file")
     try:
         with os.fdopen(descriptor, "rb") as file:
             return file.read(MOST_COMPRESSED + 1)
@@ -87,30 +88,30 @@ def _read_bounded(path: Path) -> bytes:
 
 
 def _decompress(data: bytes) -> bytes:
-    unpacker = zlib.decompressobj(31)  # 31: a gzip header is asked for
+    unpacker = zlib.decompressobj(31)  # 31: expect a gzip header
     try:
         text = unpacker.decompress(data, MOST_BYTES + 1)
     except zlib.error as error:
-        raise UnreadableError(f"is no gzip file, or a broken one: {error}") from error
+        raise UnreadableError(f"is not a gzip file, or a broken one: {error}") from error
     if len(text) > MOST_BYTES:
         raise UnreadableError(f"unpacks to more than {MOST_BYTES} bytes")
     if not unpacker.eof:
-        raise UnreadableError("is cut short: the compressed data do not end")
+        raise UnreadableError("is cut short: the compressed data have no end")
     if unpacker.unused_data:
-        raise UnreadableError(f"has {len(unpacker.unused_data)} bytes behind the end of the compressed data")
+        raise UnreadableError(f"has {len(unpacker.unused_data)} bytes after the end of the compressed data")
     return text
 
 
 def parse(text: bytes) -> Any:
-    """Parse JSON strictly; see :func:`read_file`.
+    """Parse JSON strictly.
 
     Raises:
-        UnreadableError: as there.
+        UnreadableError: as :func:`read_file`.
     """
     if text.startswith(b"\xef\xbb\xbf"):
         raise UnreadableError("begins with a byte order mark; expected plain UTF-8")
     if text.count(b"[") + text.count(b"{") > MOST_CONTAINERS or text.count(b",") > MOST_VALUES:
-        raise UnreadableError(f"holds more than {MOST_CONTAINERS} lists and objects or {MOST_VALUES} values")
+        raise UnreadableError(f"contains more than {MOST_CONTAINERS} lists and objects or {MOST_VALUES} values")
     try:
         content = json.loads(
             text.decode("utf-8"),
@@ -120,11 +121,11 @@ def parse(text: bytes) -> Any:
             parse_float=_short_float,
         )
     except UnicodeDecodeError as error:
-        raise UnreadableError(f"is no UTF-8: byte {error.start} cannot be decoded") from error
+        raise UnreadableError(f"is not UTF-8: byte {error.start} cannot be decoded") from error
     except RecursionError as error:
         raise UnreadableError(f"is nested deeper than {DEEPEST} levels") from error
     except ValueError as error:
-        raise UnreadableError(f"is no JSON: {error}") from error
+        raise UnreadableError(f"is not JSON: {error}") from error
     if _is_deeper_than(content, DEEPEST):
         raise UnreadableError(f"is nested deeper than {DEEPEST} levels")
     return content
@@ -139,7 +140,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(text: str) -> Any:
-    raise UnreadableError(f"has {text} in it, which is no number in JSON; a missing score is null")
+    raise UnreadableError(f"contains {text}, which is not a JSON number; write a missing score as null")
 
 
 def _short_int(text: str) -> int:
@@ -149,13 +150,13 @@ def _short_int(text: str) -> int:
 def _short_float(text: str) -> float:
     value = float(_short(text))
     if value in (float("inf"), float("-inf")):
-        raise UnreadableError(f"has the number {quote(text)} in it, which is too large")
+        raise UnreadableError(f"contains the number {quote(text)}, which is too large")
     return value
 
 
 def _short(text: str) -> str:
     if len(text) > LONGEST_NUMBER:
-        raise UnreadableError(f"has a number of {len(text)} characters in it; at most {LONGEST_NUMBER} are read")
+        raise UnreadableError(f"contains a number of {len(text)} characters; at most {LONGEST_NUMBER} are allowed")
     return text
 
 

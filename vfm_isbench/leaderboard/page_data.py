@@ -1,4 +1,4 @@
-"""What the page shows, as JSON: groups of comparable entries, entries with scores and standing, quotes, removals."""
+"""The content of the page as JSON: groups of comparable entries, their scores and ranks, quotes, removals."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from vfm_isbench.results.bootstrap import Estimate
 from vfm_isbench.results.quoted import QuotedTable, quoted_tables
 from vfm_isbench.upsamplers import is_own
 
-DEMO_NOTE = (
-    "demo numbers: they say how upsamplers compare on generated scenes, and are no numbers of the paper's protocol"
-)
+DEMO_NOTE = "demo numbers: they compare upsamplers on generated scenes and do not follow the paper's protocol"
 
 
 def page_data(board: Board, *, version: str, generated: str | None = None) -> dict[str, Any]:
@@ -29,14 +27,14 @@ def page_data(board: Board, *, version: str, generated: str | None = None) -> di
     Args:
         board: The leaderboard.
         version: Version of this library.
-        generated: Date, ISO 8601; today by default.
+        generated: Date in ISO 8601; today by default.
     """
     return {
         "generated": generated or datetime.date.today().isoformat(),
         "version": version,
         "groups": [_group(group, members) for group, members in board.groups.items()],
         "entries": [*(_entry(board, entry) for entry in board.entries), *_quoted()],
-        "removed": [{"name": one.name, "date": one.date, "why": one.why} for one in board.removals],
+        "removed": [{"name": gone.name, "date": gone.date, "why": gone.why} for gone in board.removals],
     }
 
 
@@ -130,7 +128,7 @@ def _notes(entry: Entry) -> list[str]:
 
 
 def reproduce_command(entry: Entry) -> str | None:
-    """The command that runs its first seed again; None for a changed protocol, or where nobody said how to load it."""
+    """The command that reruns the first seed; None if the protocol was changed or the entry has no spec."""
     name = str(entry.upsampler["name"])
     spec = entry.spec or (name if is_own(name) else None)
     if spec is None or entry.protocol.name not in PRESETS or entry.protocol.changed_fields():
@@ -142,7 +140,7 @@ def reproduce_command(entry: Entry) -> str | None:
 
 
 def _quoted() -> list[dict[str, Any]]:
-    """A row per upsampler and table: figures of papers, marked as such, without interval and rank."""
+    """One row per upsampler and table: figures from papers, marked as quoted, without interval and rank."""
     return [_quoted_row(table, name, figures) for table in quoted_tables() for name, figures in table.rows.items()]
 
 

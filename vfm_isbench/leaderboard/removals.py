@@ -1,4 +1,4 @@
-"""The removal log: what was taken down and why, a line of JSON each, beside the entries."""
+"""The removal log beside the entries: one JSON line per removed entry, with the reason."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vfm_isbench.leaderboard.entry_schema import DATE, SHA256, Name
 from vfm_isbench.leaderboard.findings import Report
 from vfm_isbench.leaderboard.gzip_json import UnreadableError, parse
 from vfm_isbench.leaderboard.schema import ListOf, Record, Text
+from vfm_isbench.storage.atomic import write_text
 
 FILE_NAME = "removed.jsonl"
 _LARGEST = 4 * 2**20
@@ -31,16 +32,16 @@ REMOVAL = Record(
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """An entry that was taken down; its file stays in the history of the repository.
+    """An entry that was removed; its file stays in the history of the repository.
 
     Attributes:
-        id: Its id.
-        name: Its name.
-        fingerprint: Its protocol.
-        submitted: When it was submitted, ISO 8601.
-        date: When it was taken down, ISO 8601.
-        why: Why.
-        evidence_sha256: Hash of the evidence of each of its runs, so that it is known again under any name.
+        id: Id of the entry.
+        name: Name of the entry.
+        fingerprint: Fingerprint of its protocol.
+        submitted: Date of submission, ISO 8601.
+        date: Date of removal, ISO 8601.
+        why: The reason.
+        evidence_sha256: Hash of the evidence of each run, which recognizes the entry under any name.
     """
 
     id: str
@@ -53,10 +54,10 @@ class Removal:
 
 
 def read_removals(folder: Path) -> tuple[Removal, ...]:
-    """The removal log of a folder of entries, oldest first; empty where there is none.
+    """The removal log of a folder of entries, oldest first; empty if there is none.
 
     Raises:
-        LeaderboardError: if it is broken; the message names the line.
+        LeaderboardError: if the log is broken; the message names the line.
     """
     path = folder / FILE_NAME
     if not path.exists():
@@ -83,10 +84,10 @@ def read_removals(folder: Path) -> tuple[Removal, ...]:
 
 
 def remove_entry(entry: Entry, folder: Path, why: str, date: str) -> Removal:
-    """Take an entry down: append it to the removal log, then delete its file.
+    """Remove an entry: append it to the removal log, then delete its file.
 
     Raises:
-        LeaderboardError: if the reason cannot stand in the log, or a file cannot be written.
+        LeaderboardError: if the reason is empty or not valid in the log, or a file cannot be written.
     """
     removal = Removal(
         id=entry.id,
@@ -100,11 +101,11 @@ def remove_entry(entry: Entry, folder: Path, why: str, date: str) -> Removal:
     report = Report(FILE_NAME)
     line = json.dumps(asdict(removal), ensure_ascii=False)
     if not why.strip() or not REMOVAL(json.loads(line), "", report):
-        raise LeaderboardError("\n".join(map(str, report.findings)) or "say why: the reason is empty")
+        raise LeaderboardError("\n".join(map(str, report.findings)) or "the reason is empty; say why")
     try:
-        with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        log = folder / FILE_NAME
+        write_text(log, (log.read_text(encoding="utf-8") if log.exists() else "") + line + "\n")
         (folder / entry.file_name).unlink()
     except OSError as error:
-        raise LeaderboardError(f"{folder / entry.file_name} cannot be taken down: {error}") from error
+        raise LeaderboardError(f"{folder / entry.file_name} cannot be removed: {error}") from error
     return removal

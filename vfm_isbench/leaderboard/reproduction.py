@@ -1,9 +1,9 @@
-"""A maintainer's rerun of an entry, held against it."""
+"""Reruns an entry and compares the rerun with it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,22 +21,22 @@ from vfm_isbench.results.bootstrap import Estimate
 from vfm_isbench.upsamplers import is_own
 
 Rerun: TypeAlias = Callable[[Protocol, str], Result]
-"""Trains and evaluates: from a protocol and an upsampler's spec to a result. Handed in, since it lies above."""
+"""Trains and evaluates: takes a protocol and an upsampler's spec, returns a result. Passed in by the layers above."""
 
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """One score of the rerun beside the entry's interval.
+    """One score of the rerun compared with the entry's.
 
     Attributes:
         dataset: Test set.
         metric: Score.
         entry: The entry's score with its interval.
-        rerun: The rerun's.
-        difference: Rerun minus entry, paired by object and training seed. It is by far the sharper test: the interval
-            covers other objects and other seeds, and the rerun has the same.
+        rerun: The rerun's score.
+        difference: Rerun minus entry, paired by object and training seed. This is by far the sharper test: the interval
+            allows for other objects and seeds, but the rerun has the same ones.
     """
 
     dataset: str
@@ -47,34 +47,33 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether the rerun lies in the interval, and cannot be told apart from the entry object by object."""
+        """Whether the rerun lies in the interval and does not differ from the entry object by object."""
         return is_within(self.rerun, self.entry) and not self.is_apart
 
     @property
     def is_apart(self) -> bool:
-        """Whether the paired difference leaves out zero by more than rounding."""
+        """Whether the interval of the paired difference excludes zero by more than rounding."""
         return self.difference.low > _ROUNDING or self.difference.high < -_ROUNDING
 
     def __str__(self) -> str:
         interval = f"{self.entry.value:.4f} [{self.entry.low:.4f}, {self.entry.high:.4f}]"
         within = "within" if is_within(self.rerun, self.entry) else "OUTSIDE"
-        apart = self.difference
-        difference = f"paired difference {apart.value:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"
-        told = f", {difference}: TOLD APART" if self.is_apart else f", {difference}"
-        return f"{self.dataset} {self.metric}: entry {interval}, rerun {self.rerun:.4f}, {within} the interval{told}"
+        found = self.difference
+        difference = f"paired difference {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+        score = f"{self.dataset} {self.metric}: entry {interval}, rerun {self.rerun:.4f}, {within} the interval"
+        return f"{score}, {difference}{': DIFFERENT' if self.is_apart else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a rerun.
+    """Outcome of a rerun.
 
     Attributes:
         entry: The entry.
-        rerun: The same with the rerun's results.
+        rerun: The entry with the rerun's results.
         agreements: Every score that both have.
-        differences: In what they are not the same thing at all, so that the scores cannot be compared, or not known
-            to be.
-        largest: By test set: the largest difference of an IoU after the same click on the same object, in [0, 1].
+        differences: Why the scores cannot be compared: what differs, or is not known to be the same.
+        largest: By test set: the largest difference in IoU after the same click on the same object, in [0, 1].
     """
 
     entry: Entry
@@ -85,8 +84,8 @@ class Verdict:
 
     @property
     def is_reproduced(self) -> bool:
-        """Whether everything is the same, and every score agrees: see :attr:`Agreement.holds`."""
-        return not self.differences and bool(self.agreements) and all(one.holds for one in self.agreements)
+        """Whether nothing differs and every score agrees, see :attr:`Agreement.holds`."""
+        return not self.differences and bool(self.agreements) and all(agreement.holds for agreement in self.agreements)
 
     def __str__(self) -> str:
         largest = (
@@ -103,80 +102,77 @@ class Verdict:
 
 
 def spec_of(entry: Entry, given: str | None) -> str:
-    """How to load the entry's upsampler: as given, or by its own name if that is a plain one of this library.
+    """How to load the entry's upsampler: the given spec, or the entry's own if it names a built-in upsampler.
 
     Raises:
-        LeaderboardError: if it is neither: no file says what code is to be run.
+        LeaderboardError: if neither applies: an entry's file never decides which code runs.
     """
     if given is not None:
         return given
     for own in (entry.spec, str(entry.upsampler["name"])):
-        # No path and no address: what an entry says decides neither what is run nor what is read.
+        # No path and no URL: the entry must not decide what is run or read.
         if own is not None and is_own(own) and re.fullmatch(r"(loftup:|featup:)?\w+", own):
             return own
     raise LeaderboardError(
-        f"{entry.id} is of an upsampler that is none of this library: get its code from {entry.code}, read it, and "
-        "name it (command line: --upsampler path/to/file.py:attribute)"
+        f"{entry.id} uses an upsampler that is not built in: get its code from {entry.code}, read it, and pass it with "
+        "--upsampler path/to/file.py:attribute"
     )
 
 
 def reproduce(entry: Entry, spec: str, rerun: Rerun) -> Verdict:
-    """Run every seed of an entry again and compare."""
+    """Rerun every seed of an entry and compare."""
     return compare_with(entry, [rerun(run.protocol, spec) for run in entry.runs])
 
 
 def compare_with(entry: Entry, results: Sequence[Result]) -> Verdict:
-    """Hold reruns, one per seed of the entry and in the same order, against it."""
+    """Compare an entry with reruns, one per seed and in the same order."""
     rerun = Entry(entry.name, entry.code, entry.date, tuple(results))
-    differences = []
-    for then, now in zip(entry.runs, results, strict=True):
-        seed = f"seed {then.protocol.seed}"
-        for what, before, after in (
-            ("protocol", then.fingerprint, now.fingerprint),
-            ("upsampler", then.upsampler["sha256"], now.upsampler["sha256"]),
-            ("backbone", then.backbone["sha256"], now.backbone["sha256"]),
-            *(
-                (f"content of {name}", found.content_sha256, _content(now, name))
-                for name, found in then.datasets.items()
-            ),
-        ):
-            if before is None or after is None:
-                hashes = f"it has hash {before or 'unknown'}, in the rerun {after or 'unknown'}"
-                differences.append(f"{seed}: whether the {what} is the same is not known: {hashes}")
-            elif before != after:
-                differences.append(f"{seed}: the {what} has hash {before}, in the rerun {after}")
-        for name in then.datasets:
-            if name in now.datasets and not _same_objects(then, now, name):
-                differences.append(f"{seed}: the objects or clicks of {name} are not as many, or not the same")
+    pairs = list(zip(entry.runs, results, strict=True))
+    differences = [difference for before, after in pairs for difference in _differences(before, after)]
+    comparable = [name for name in entry.datasets if all(_same_objects(*pair, name) for pair in pairs)]
     agreements = []
-    largest = {}
-    for name in entry.datasets:
-        if not all(
-            name in now.datasets and _same_objects(then, now, name)
-            for then, now in zip(entry.runs, results, strict=True)
-        ):
-            continue
-        largest[name] = max(_largest(then, now, name) for then, now in zip(entry.runs, results, strict=True))
+    for name in comparable:
         for metric in METRICS:
             mine, theirs = score(entry, name, metric), score(rerun, name, metric)
             if mine is not None and theirs is not None:
-                apart = paired_difference(entry, rerun, name, metric)
-                agreements.append(Agreement(name, metric, mine, theirs.value, apart))
+                difference = paired_difference(entry, rerun, name, metric)
+                agreements.append(Agreement(name, metric, mine, theirs.value, difference))
+    largest = {name: max(_largest(before, after, name) for before, after in pairs) for name in comparable}
     return Verdict(entry, rerun, tuple(agreements), tuple(differences), largest)
 
 
+def _differences(before: Result, after: Result) -> Iterator[str]:
+    """Why the scores of a rerun cannot be compared with those of the original run."""
+    seed = f"seed {before.protocol.seed}"
+    hashes = [
+        ("protocol", before.fingerprint, after.fingerprint),
+        ("upsampler", before.upsampler["sha256"], after.upsampler["sha256"]),
+        ("backbone", before.backbone["sha256"], after.backbone["sha256"]),
+        *((f"content of {name}", _content(before, name), _content(after, name)) for name in before.datasets),
+    ]
+    for what, old, new in hashes:
+        if old is None or new is None:
+            shown = f"its hash is {old or 'unknown'}, in the rerun {new or 'unknown'}"
+            yield f"{seed}: the {what} may differ: {shown}"
+        elif old != new:
+            yield f"{seed}: the {what} has hash {old}, in the rerun {new}"
+    for name in before.datasets:
+        if name in after.datasets and not _same_objects(before, after, name):
+            yield f"{seed}: {name} has other objects or another number of clicks in the rerun"
+
+
 def mark(verdict: Verdict, by: str, date: str) -> Reproduction:
-    """The mark for an entry that was reproduced.
+    """The mark for a reproduced entry.
 
     Raises:
-        LeaderboardError: if it was not, or the name cannot stand in an entry.
+        LeaderboardError: if it was not reproduced, or ``by`` is not a valid name.
     """
     if not verdict.is_reproduced:
         raise LeaderboardError(f"{verdict.entry.id} was not reproduced, so it is not marked")
     environment = verdict.rerun.runs[0].environment
     scores: dict[str, dict[str, float]] = {}
-    for one in verdict.agreements:
-        scores.setdefault(one.dataset, {})[one.metric] = one.rerun
+    for agreement in verdict.agreements:
+        scores.setdefault(agreement.dataset, {})[agreement.metric] = agreement.rerun
     reproduced = Reproduction(
         by=by,
         date=date,
@@ -192,20 +188,21 @@ def mark(verdict: Verdict, by: str, date: str) -> Reproduction:
 
 
 def is_within(value: float, estimate: Estimate) -> bool:
-    """Whether a value lies in an interval, or is the same but for rounding."""
+    """Whether a value lies in an interval or equals the estimate, up to rounding."""
     return estimate.low - _ROUNDING <= value <= estimate.high + _ROUNDING or abs(value - estimate.value) <= _ROUNDING
 
 
-def _same_objects(then: Result, now: Result, name: str) -> bool:
-    """Whether two results have the same objects in the same order, and the same click cap."""
-    first, second = then.datasets[name], now.datasets[name]
-    same = [one.object_id for one in first.objects] == [one.object_id for one in second.objects]
-    return same and first.max_clicks == second.max_clicks
+def _same_objects(before: Result, after: Result, name: str) -> bool:
+    """Whether the rerun has the data set with the same objects in the same order, and the same click cap."""
+    if name not in after.datasets:
+        return False
+    first, second = before.datasets[name], after.datasets[name]
+    return first.object_ids == second.object_ids and first.max_clicks == second.max_clicks
 
 
-def _largest(then: Result, now: Result, name: str) -> float:
-    """Largest difference of an IoU after clicks that were placed in both; every object has its first."""
-    return float(np.nanmax(np.abs(then.datasets[name].ious - now.datasets[name].ious)))
+def _largest(before: Result, after: Result, name: str) -> float:
+    """Largest difference in IoU after clicks that both placed; every object has at least one."""
+    return float(np.nanmax(np.abs(before.datasets[name].ious - after.datasets[name].ious)))
 
 
 def _content(result: Result, name: str) -> str | None:

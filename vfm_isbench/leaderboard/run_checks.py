@@ -1,4 +1,4 @@
-"""What an entry's runs say, against each other and against what is known: protocol, objects, clicks, aggregates."""
+"""Checks an entry's runs against each other and against the known test sets: protocol, objects, clicks, scores."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from vfm_isbench.types import ObjectId, is_number
 REQUIRED_SCORES = ("objects", "noc80", "noc85", "noc90", "iou_at_1")
 _FIELDS = frozenset(field.name for field in dataclasses.fields(Protocol))
 _TOLERANCE = 1e-9
-"""Of written aggregates: what the order of a sum may change."""
+"""For written scores, which depend slightly on the order of summation."""
 
 
 def check_runs(runs: Any, fingerprint: Any, report: Report) -> None:
-    """Check what the runs say. Where their form is wrong, which the schema has told, the rest is checked all the same.
+    """Check the content of the runs, as far as the schema found their types to be right.
 
     Args:
-        runs: The runs as they stand in the file, whatever they are.
-        fingerprint: The entry's, likewise.
-        report: Takes the findings, and holds those on the form already.
+        runs: The runs as read from the file, of any type.
+        fingerprint: The entry's fingerprint, of any type.
+        report: Takes the findings; already contains those of the schema.
     """
-    # Beyond that many the schema has not looked at their form.
+    # The schema has not checked lists longer than this.
     runs = [_dict(run) for run in _list(runs)] if len(_list(runs)) <= MOST_RUNS else []
     protocols = []
     for index, run in enumerate(runs):
@@ -64,11 +64,11 @@ def _list(value: Any) -> Sequence[Any]:
 
 
 def _check_protocol(content: Mapping[str, Any], path: str, report: Report) -> Protocol | None:
-    """The protocol, if each of its fields is right; otherwise every field that is not is noted."""
+    """Read the protocol, or report every field that is wrong."""
     before = report.count
     for key, value in content.items():
         if key not in _FIELDS:
-            report.add(f"{path}.{key}", "is no field of a protocol")
+            report.add(f"{path}.{key}", "is not a field of a protocol")
             continue
         try:
             PRESETS["paper"].replace(**{key: value})
@@ -86,7 +86,7 @@ def _check_date(text: str, path: str, report: Report) -> None:
     try:
         datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
-        report.add(path, f"{quote(text)} is no ISO 8601 date and time")
+        report.add(path, f"{quote(text)} is not an ISO 8601 date and time")
 
 
 def _check_datasets(datasets: Mapping[str, Any], protocol: Protocol, path: str, report: Report) -> None:
@@ -97,19 +97,19 @@ def _check_datasets(datasets: Mapping[str, Any], protocol: Protocol, path: str, 
             report.add(f"{path}.{name}", "is missing: the protocol names it as a test set")
     for name, content in datasets.items():
         if name not in protocol.test_datasets:
-            report.add(f"{path}.{name}", "is no test set of the protocol")
+            report.add(f"{path}.{name}", "is not a test set of the protocol")
         _check_dataset(name, _dict(content), protocol, f"{path}.{name}", report)
 
 
 def _check_dataset(name: str, content: Mapping[str, Any], protocol: Protocol, path: str, report: Report) -> None:
-    objects = [_dict(one) for one in _list(content.get("objects"))]
+    objects = [_dict(item) for item in _list(content.get("objects"))]
     stop_at_iou = [percent for percent in _list(content.get("early_stop")) if type(percent) is int]
     cap = content.get("max_clicks")
     if (stop_at_iou and cap is None) or (cap is not None and cap != protocol.max_clicks):
         report.add(f"{path}.max_clicks", f"{quote(cap)} is not that of the protocol, {protocol.max_clicks}")
-    for index, one in enumerate(objects):
-        _check_object(one, protocol.max_clicks, stop_at_iou, f"{path}.objects[{index}]", report)
-    ids = [_object_id(one) for one in objects]
+    for index, object_ in enumerate(objects):
+        _check_object(object_, protocol.max_clicks, stop_at_iou, f"{path}.objects[{index}]", report)
+    ids = [_object_id(object_) for object_ in objects]
     if None not in ids:
         known_ids = [object_id for object_id in ids if object_id is not None]
         _check_objects(name, known_ids, protocol.object_limit, f"{path}.objects", report)
@@ -117,60 +117,60 @@ def _check_dataset(name: str, content: Mapping[str, Any], protocol: Protocol, pa
     _check_places(name, objects, path, report)
     scores = _dict(content.get("scores"))
     _check_order_of_scores(scores, f"{path}.scores", report)
-    # Otherwise there is nothing to derive the scores from.
+    # Scores can only be derived from evidence without findings.
     if objects and not report.may_concern(path):
         _check_scores(name, content, protocol.max_clicks, f"{path}.scores", report)
 
 
-def _object_id(one: Mapping[str, Any]) -> ObjectId | None:
-    image, instance = one.get("image"), one.get("instance")
+def _object_id(object_: Mapping[str, Any]) -> ObjectId | None:
+    image, instance = object_.get("image"), object_.get("instance")
     usable = isinstance(image, str) and (instance is None or type(instance) is int)
     return ObjectId(str(image), instance) if usable else None
 
 
 def _check_object(
-    one: Mapping[str, Any], max_clicks: int, stop_at_iou: Sequence[int], path: str, report: Report
+    object_: Mapping[str, Any], max_clicks: int, stop_at_iou: Sequence[int], path: str, report: Report
 ) -> None:
-    """As many clicks as IoUs, and as many as the protocol says, or fewer where the evaluation stopped early."""
-    clicks, ious = _list(one.get("clicks")), _list(one.get("iou"))
+    """Check the numbers of clicks and IoUs against each other, the protocol and the early stop."""
+    clicks, ious = _list(object_.get("clicks")), _list(object_.get("iou"))
     if not clicks or not ious:
-        return  # told by the schema
+        return  # reported by the schema
     if len(clicks) != len(ious):
         report.add(f"{path}.clicks", f"has {len(clicks)} clicks for {len(ious)} IoUs")
     if not stop_at_iou and len(ious) != max_clicks:
         report.add(f"{path}.iou", f"has {len(ious)} IoUs; the protocol places {max_clicks} clicks")
     elif stop_at_iou and all(map(is_number, ious)) and stopping_click(ious, stop_at_iou, max_clicks) != len(ious):
-        where = f"{max(stop_at_iou)} % or {max_clicks} clicks"
-        report.add(f"{path}.iou", f"ends after {len(ious)} clicks; an early stop ends as soon as {where} are reached")
+        text = f"ends after {len(ious)} clicks; an early stop ends at {max(stop_at_iou)} % or {max_clicks} clicks"
+        report.add(f"{path}.iou", text)
     if _list(clicks[0])[2:] == [0]:
-        report.add(f"{path}.clicks[0]", "is negative; the first click always lies on the object")
+        report.add(f"{path}.clicks[0]", "is negative; the first click must lie on the object")
 
 
 def _check_objects(name: str, objects: Sequence[ObjectId], limit: int | None, path: str, report: Report) -> None:
-    """Ids and numbers against the manifest of the data set, as far as that is known."""
+    """Check ids and numbers of objects against the manifest of the data set, as far as it is known."""
     first: dict[ObjectId, int] = {}
     for index, object_id in enumerate(objects):
         if first.setdefault(object_id, index) != index:
-            report.add(f"{path}[{index}]", f"{quote(str(object_id))} is objects[{first[object_id]}] already")
+            report.add(f"{path}[{index}]", f"{quote(str(object_id))} is already objects[{first[object_id]}]")
     manifest = manifest_of(name)
     if manifest is None:
         return
     count = manifest.count(limit)
     if len(objects) != count:
-        report.add(path, f"has {len(objects)} objects; {count} of {name} were to be evaluated")
+        report.add(path, f"has {len(objects)} objects; expected {count} of {name}")
     n_images = len({object_id.image for object_id in objects})
     if n_images > manifest.n_images:
         report.add(path, f"lie in {n_images} images; {name} has {manifest.n_images}")
     for index, object_id in enumerate(objects):
         if (object_id.instance is not None) != manifest.has_instances:
-            expected = "a number: an image may hold several objects" if manifest.has_instances else "null"
+            expected = "a number: an image may contain several objects" if manifest.has_instances else "null"
             report.add(f"{path}[{index}].instance", f"{quote(object_id.instance)} is not {expected}")
     if manifest.objects is None:
         return
     known = manifest.objects[:count]
     for index, object_id in enumerate(objects):
         if object_id not in known:
-            report.add(f"{path}[{index}]", f"{quote(str(object_id))} is no object of {name} to be evaluated")
+            report.add(f"{path}[{index}]", f"{quote(str(object_id))} is not among the objects of {name} to evaluate")
         elif len(objects) == count and known[index] != object_id:
             report.add(f"{path}[{index}]", f"is {object_id}; in the order of {name} it is {known[index]}")
     for object_id in known:
@@ -182,17 +182,17 @@ def _check_content(name: str, written: Any, limit: int | None, path: str, report
     manifest = manifest_of(name)
     known = None if manifest is None else manifest.content_sha256(manifest.count(limit))
     if isinstance(written, str) and known is not None and written != known:
-        report.add(f"{path}.content_sha256", f"{quote(written)} is not that of {name} here, {known}")
+        report.add(f"{path}.content_sha256", f"{quote(written)} is not the hash of {name}, {known}")
 
 
 def _check_places(name: str, objects: Sequence[Mapping[str, Any]], path: str, report: Report) -> None:
-    """Clicks lie in the image, where its size is known."""
+    """Check that clicks lie in the image, if its size is known."""
     manifest = manifest_of(name)
     if manifest is None or manifest.image_size is None:
         return
     height, width = manifest.image_size
-    for index, one in enumerate(objects):
-        for number, click in enumerate(_list(one.get("clicks"))):
+    for index, object_ in enumerate(objects):
+        for number, click in enumerate(_list(object_.get("clicks"))):
             row, col = (*_list(click), None, None)[:2]
             if is_number(row) and is_number(col) and (row >= height or col >= width):
                 report.add(f"{path}.objects[{index}].clicks[{number}]", f"lies outside the image of {height}×{width}")
@@ -206,8 +206,8 @@ def _check_order_of_scores(scores: Mapping[str, Any], path: str, report: Report)
 
 
 def _check_scores(name: str, content: Mapping[str, Any], max_clicks: int, path: str, report: Report) -> None:
-    """Every aggregate against what the evidence gives."""
-    objects = tuple(evidence_from_dict(one) for one in content["objects"])
+    """Check every written score against the evidence."""
+    objects = tuple(evidence_from_dict(item) for item in content["objects"])
     stop_at_iou = content.get("early_stop")
     derived = DatasetResult(
         name,
@@ -220,11 +220,11 @@ def _check_scores(name: str, content: Mapping[str, Any], max_clicks: int, path: 
             report.add(f"{path}.{key}", "is missing")
     for key, written in content["scores"].items():
         if key not in derived:
-            report.add(f"{path}.{key}", "is no score of this version of the library")
+            report.add(f"{path}.{key}", "is not a score of this version of the library")
             continue
         value = derived[key]
         if not _agree(written, value):
-            shown = "a score that cannot be told" if math.isnan(value) else f"{value!r}"
+            shown = "an unknown score" if math.isnan(value) else f"{value!r}"
             report.add(f"{path}.{key}", f"{quote(written)} is written, but the evidence gives {shown}")
 
 
@@ -240,7 +240,7 @@ def _check_seeds(protocols: Sequence[Protocol | None], report: Report) -> None:
         if protocol is None:
             continue
         if first.setdefault(protocol.seed, index) != index:
-            text = f"{protocol.seed} is the seed of runs[{first[protocol.seed]}] already"
+            text = f"{protocol.seed} is already the seed of runs[{first[protocol.seed]}]"
             report.add(f"runs[{index}].protocol.seed", text)
 
 
@@ -248,7 +248,7 @@ _SAME = (
     ("protocol", "name"), ("upsampler", "name"), ("upsampler", "sha256"), ("upsampler", "n_parameters"),
     ("backbone", "sha256"),
 )  # fmt: skip
-"""What seeds of one entry have in common."""
+"""Fields that must be equal in all seeds of an entry."""
 
 
 def _check_together(runs: Sequence[Mapping[str, Any]], report: Report) -> None:
@@ -268,21 +268,22 @@ def _check_together(runs: Sequence[Mapping[str, Any]], report: Report) -> None:
         for name in sorted(set(own) & set(datasets)):
             below = f"{path}.datasets.{name}"
             if _dict(own[name]).get("content_sha256") != _dict(datasets[name]).get("content_sha256"):
-                report.add(f"{below}.content_sha256", "is not that of runs[0]: they were measured on different data")
+                report.add(f"{below}.content_sha256", "is not that of runs[0]: the runs were measured on other data")
             if _ids(own[name]) != _ids(datasets[name]):
                 report.add(f"{below}.objects", "are not those of runs[0], or in another order")
         found = _evidence(run)
         if found and found in evidence:
-            report.add(f"{path}.datasets", f"hold the same evidence as runs[{evidence.index(found)}]: one run twice")
+            report.add(f"{path}.datasets", f"contain the same evidence as runs[{evidence.index(found)}]: one run twice")
         evidence.append(found)
 
 
 def _ids(dataset: Any) -> list[tuple[Any, Any]]:
-    return [(one.get("image"), one.get("instance")) for one in map(_dict, _list(_dict(dataset).get("objects")))]
+    objects = map(_dict, _list(_dict(dataset).get("objects")))
+    return [(object_.get("image"), object_.get("instance")) for object_ in objects]
 
 
 def _evidence(run: Mapping[str, Any]) -> dict[str, list[tuple[Any, Any]]]:
     return {
-        name: [(one.get("clicks"), one.get("iou")) for one in map(_dict, _list(_dict(found).get("objects")))]
+        name: [(item.get("clicks"), item.get("iou")) for item in map(_dict, _list(_dict(found).get("objects")))]
         for name, found in _dict(run.get("datasets")).items()
     }

@@ -39,6 +39,7 @@ class Number:
     whole: bool = False
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`Check`."""
         kind = "a whole number" if self.whole else "a number"
         if not is_number(value) or (self.whole and not isinstance(value, int)):
             report.add(path, f"{quote(value)} is not {kind}")
@@ -59,6 +60,7 @@ class Text:
     expected: str = ""
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`Check`."""
         if not isinstance(value, str):
             report.add(path, f"{quote(value)} is not a text")
         elif len(value) > self.longest:
@@ -77,6 +79,7 @@ class Flag:
     """True or false."""
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`Check`."""
         if not isinstance(value, bool):
             report.add(path, f"{quote(value)} is not true or false")
         return isinstance(value, bool)
@@ -89,6 +92,7 @@ class Optional:
     check: Check
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`Check`."""
         return value is None or self.check(value, path, report)
 
 
@@ -101,6 +105,7 @@ class ListOf:
     most: int = 10_000
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`Check`."""
         if not isinstance(value, list):
             report.add(path, f"{quote(value)} is not a list")
             return False
@@ -118,6 +123,7 @@ class MapOf:
     most: int = 100
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`Check`."""
         if not isinstance(value, dict):
             report.add(path, f"{quote(value)} is not an object")
             return False
@@ -139,6 +145,7 @@ class Record:
     optional: Mapping[str, Check] = field(default_factory=dict)
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`Check`."""
         if not isinstance(value, dict):
             report.add(path, f"{quote(value)} is not an object")
             return False
@@ -163,6 +170,7 @@ class Plain:
     longest: int = 2000
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`Check`."""
         if value is None or isinstance(value, bool) or is_number(value):
             return True
         if isinstance(value, str):
@@ -181,6 +189,7 @@ class Url:
     longest: int = 500
 
     def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`Check`."""
         if not Text(self.longest)(value, path, report):
             return False
         problem = url_problem(value)

@@ -1,4 +1,4 @@
-"""Scores of an entry over its training seeds, each with a confidence interval. A missing score stays missing."""
+"""Scores of an entry over its training seeds, with confidence intervals. Missing scores stay missing."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from vfm_isbench.results.object_scores import Metric, object_scores
 from vfm_isbench.types import Array
 
 METRICS = ("noc80", "noc85", "noc90", "iou_at_1")
-"""Scores that the leaderboard shows with an interval: mean clicks, and a share in [0, 1]."""
+"""Scores that the leaderboard shows with an interval: mean clicks, and IoU in [0, 1]."""
 
 
 def per_object(entry: Entry, dataset: str, metric: str) -> Array:
-    """S×N float64: a score of N objects for each of S training seeds; NaN where it needs an IoU that is missing."""
+    """S×N float64: a score of N objects for each of S training seeds; NaN if it needs a missing IoU."""
     return np.stack([object_scores(run.datasets[dataset], Metric.named(metric)) for run in entry.runs])
 
 
 def images_of(entry: Entry, dataset: str) -> list[str]:
     """Image of each object, in the order of the columns of :func:`per_object`."""
-    return [one.object_id.image for one in entry.datasets[dataset].objects]
+    return [object_id.image for object_id in entry.datasets[dataset].object_ids]
 
 
-# Drawn thousands of times each, and asked for by the table, the page and the ranks.
+# Cached: the table, the page and the ranks all need it, and each computation draws thousands of resamples.
 @lru_cache(maxsize=4096)
 def _estimate(scores: bytes, shape: tuple[int, int], images: tuple[str, ...]) -> Estimate:
     return estimate_mean(np.frombuffer(scores).reshape(shape), images)
 
 
 def score(entry: Entry, dataset: str, metric: str) -> Estimate | None:
-    """A score over objects and seeds with its interval; None where it is missing."""
+    """A score over objects and seeds with its interval; None if it is missing."""
     scores = np.ascontiguousarray(per_object(entry, dataset, metric), dtype=np.float64)
     estimate = _estimate(scores.tobytes(), (scores.shape[0], scores.shape[1]), tuple(images_of(entry, dataset)))
     return None if math.isnan(estimate.value) else estimate
 
 
 def at_the_cap(entry: Entry, dataset: str, metric: str = "noc90") -> float | None:
-    """Objects whose count is the click cap, averaged over seeds; None where it is missing."""
+    """Number of objects whose clicks equal the cap, averaged over seeds; None if the score is missing."""
     counts = per_object(entry, dataset, metric)
     if np.isnan(counts).any():
         return None
@@ -48,6 +48,6 @@ def at_the_cap(entry: Entry, dataset: str, metric: str = "noc90") -> float | Non
 
 
 def curve(entry: Entry, dataset: str) -> list[float | None]:
-    """Mean IoU after click 1 … K; None where an IoU is missing."""
+    """Mean IoU after click 1 … K; None if an IoU is missing."""
     means = np.stack([run.datasets[dataset].ious for run in entry.runs]).mean(axis=(0, 1))
     return [None if math.isnan(mean) else float(mean) for mean in means]

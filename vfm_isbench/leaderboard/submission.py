@@ -1,4 +1,4 @@
-"""From the results of a run per training seed to an entry that is ready to be committed."""
+"""Turns the results of several training seeds into an entry that is ready to commit."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def make_entry(
     submitter: str | None = None,
     spec: str | None = None,
 ) -> Entry:
-    """Put results of training seeds together.
+    """Combine the results of all training seeds.
 
     Args:
         results: One or several, of one upsampler under one protocol.
-        name: What the leaderboard is to call it.
-        code: Address of its code.
-        date: Of the submission, ISO 8601.
-        paper: Address of its paper.
+        name: Name on the leaderboard.
+        code: URL of the upsampler's code.
+        date: Date of submission, ISO 8601.
+        paper: URL of its paper.
         submitter: Who submits it.
-        spec: How to name it for ``vfm-isbench run``; by default its own name, if that is one of this library.
+        spec: Upsampler argument for ``vfm-isbench run``; by default the name of the upsampler, if it is built in.
 
     Raises:
         LeaderboardError: if there is no result.
     """
     if not results:
-        raise LeaderboardError("no result was given; expected at least one, and better three seeds")
+        raise LeaderboardError("no result was given; expected at least one, better three seeds")
     own = str(results[0].upsampler["name"])
     return Entry(
         name=name,
@@ -55,24 +55,24 @@ def make_entry(
 
 
 def check_entry(entry: Entry, folder: Path, removals: Sequence[Removal] = ()) -> list[Finding]:
-    """Everything that validation would find in the entry's file, before there is one."""
+    """Everything that validation would find in the entry's file, before the file is written."""
     report = Report(entry.file_name)
     path = folder / entry.file_name
     if path.exists() or path.is_symlink():
-        report.add("name", f"{path} exists already; choose another name, or delete it to replace it, with more seeds")
+        report.add("name", f"{path} already exists; choose another name, or delete it to replace it (with more seeds)")
     try:
-        content = unpack(to_bytes(entry.to_dict()))  # as it will be read, limits of size and all
+        content = unpack(to_bytes(entry.to_dict()))  # as it will be read, with all size limits
     except UnreadableError as error:
         report.add("", str(error))
         return report.findings
     if check_content(content, report) is not None:
-        checked = (check_file(other) for other in entry_files(folder) if other != path)
-        check_against(entry, [one.entry for one in checked if one.entry is not None], removals, report)
+        others = (check_file(other).entry for other in entry_files(folder) if other != path)
+        check_against(entry, [other for other in others if other is not None], removals, report)
     return report.findings
 
 
 def steps(path: Path, entry: Entry) -> list[str]:
-    """What to do with the entry's file: three steps."""
+    """How to submit the entry's file, in three steps."""
     return [
         f"1. git switch -c {entry.id} && git add {shlex.quote(str(path))}",
         f"2. git commit -m {shlex.quote(f'Leaderboard entry: {entry.name}')}",

@@ -25,32 +25,32 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(board: Board) -> str:
-    """The table: a header, and a row per entry, by protocol and rank.
+    """The table: a header, and one row per entry, ordered by protocol and rank.
 
-    Per data set there are ``NAME_objects`` and ``NAME_noc80``, ``NAME_noc80_low``, ``NAME_noc80_high`` and so on for
-    NoC80/85/90 (mean clicks) and IoU@1 (share in [0, 1]) with their 95 % intervals. A missing value is an empty cell.
-    Figures quoted from papers are not in it, so that no reader of the file can mix them with measured ones.
+    Each data set has ``NAME_objects`` and ``NAME_noc80``, ``NAME_noc80_low``, ``NAME_noc80_high`` and so on for
+    NoC80/85/90 (mean clicks) and IoU@1 (in [0, 1]) with their 95 % intervals. A missing value is an empty cell. The
+    table omits figures quoted from papers, so that nobody confuses them with measured ones.
     """
     datasets = datasets_of(board.entries)
     scored = [part for name in datasets for part in _score_columns(name)]
     file = io.StringIO()
     writer = csv.DictWriter(file, [*BEFORE, *scored, *AFTER], lineterminator="\n", restval="")
     writer.writeheader()
-    for entry in sorted(board.entries, key=lambda one: _order(board, one)):
+    for entry in sorted(board.entries, key=lambda entry: _order(board, entry)):
         row = {**_head(entry), **_scores(entry), **_tail(board, entry)}
         writer.writerow({key: _cell(value) for key, value in row.items()})
     return file.getvalue()
 
 
 def datasets_of(entries: Iterable[Entry]) -> list[str]:
-    """Data sets that occur, in the order of the catalogue, unknown ones last."""
+    """The entries' data sets, in the order of the catalogue, unknown ones last."""
     found = {name for entry in entries for name in entry.datasets}
     known = ["grabcut", "berkeley", "davis", "sbd", *list_datasets()]
     return sorted(found, key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
 def protocol_label(entry: Entry) -> str:
-    """Name of the protocol; one that differs from what its name says is marked."""
+    """Name of the protocol, marked if it differs from the preset of that name."""
     preset = preset_of(entry.protocol)
     if preset is not None:
         return preset.name
@@ -64,12 +64,12 @@ def head_label(entry: Entry) -> str:
 
 
 def milliseconds(entry: Entry) -> float:
-    """Time per image of the upsampler alone: median over the runs."""
+    """Time of the upsampler alone, in ms per image: median over the runs."""
     return float(median(run.upsampler["ms_per_image"] for run in entry.runs))
 
 
 def timed_on(entry: Entry) -> str:
-    """Devices that it was timed on; of a processor its name and the number of threads."""
+    """Devices of the timing; for a CPU, its name and the number of threads."""
     devices = []
     for run in entry.runs:
         found = run.environment
@@ -81,7 +81,7 @@ def timed_on(entry: Entry) -> str:
 
 
 def versions(entry: Entry) -> str:
-    """Versions of this library that its runs were made with."""
+    """Versions of this library in the entry's runs."""
     return ", ".join(dict.fromkeys(str(run.environment.get("vfm_isbench")) for run in entry.runs))
 
 
@@ -132,7 +132,7 @@ def _order(board: Board, entry: Entry) -> tuple[Any, ...]:
 
 
 def _cell(value: Any) -> str:
-    """A cell as text. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """A cell as text. An apostrophe precedes text that a spreadsheet would read as a formula."""
     if value is None:
         return ""
     if isinstance(value, float):

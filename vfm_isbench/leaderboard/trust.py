@@ -1,4 +1,4 @@
-"""How far an entry is to be trusted, and whether it is ranked: worked out from its evidence, never taken from it."""
+"""Derives from an entry's evidence how far to trust it and whether to rank it, whatever the entry claims."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Trust: TypeAlias = Literal["self-reported", "recomputed", "reproduced"]
 
 
 def trust_of(entry: Entry) -> Trust:
-    """The tier of an entry in which validation found nothing wrong."""
+    """The trust tier of a valid entry."""
     if entry.reproduced is not None:
         return "reproduced"
     return "self-reported" if evidence_gaps(entry) else "recomputed"
 
 
 def evidence_gaps(entry: Entry) -> list[str]:
-    """What the evidence does not show, so that its scores cannot be recomputed from all that belongs to them."""
+    """What is missing from the evidence to recompute the scores completely."""
     gaps = []
     if entry.protocol.object_limit is not None:
         gaps.append(f"only the first {entry.protocol.object_limit} objects of each test set were evaluated")
     for name, found in entry.datasets.items():
         if manifest_of(name) is None:
-            gaps.append(f"this library does not know what objects {name} has")
+            gaps.append(f"this library does not know the objects of {name}")
         if found.content_sha256 is None:
             gaps.append(f"the content of {name} is not identified")
     if missing := _stopped_early(entry):
-        gaps.append(f"clicks were left out on {', '.join(missing)} (early stop)")
+        gaps.append(f"clicks were skipped on {', '.join(missing)} (early stop)")
     if entry.upsampler["sha256"] is None:
         gaps.append("the upsampler's code and weights are not identified")
     if entry.runs[0].backbone["sha256"] is None:
@@ -40,7 +40,7 @@ def evidence_gaps(entry: Entry) -> list[str]:
 
 
 def why_unranked(entry: Entry) -> list[str]:
-    """Every reason for which an entry is not ranked; none for one that is."""
+    """Every reason why an entry is not ranked; empty if it is."""
     protocol = entry.protocol
     preset = preset_of(protocol)
     reasons = []
@@ -53,13 +53,13 @@ def why_unranked(entry: Entry) -> list[str]:
     if changed:
         reasons.append(f"its protocol differs from the {protocol.name} protocol in {', '.join(changed)}")
     elif preset is None and protocol.object_limit is None:
-        reasons.append(f"its protocol, {protocol.name!r}, is none of {', '.join(PRESETS)}")
+        reasons.append(f"its protocol, {protocol.name!r}, is not one of {', '.join(PRESETS)}")
     if preset is not None:
-        lacking = [name for name in preset.test_datasets if name not in entry.datasets]
-        if lacking:
-            reasons.append(f"it lacks the test sets {', '.join(lacking)}")
+        absent = [name for name in preset.test_datasets if name not in entry.datasets]
+        if absent:
+            reasons.append(f"it lacks the test sets {', '.join(absent)}")
     if missing := _stopped_early(entry):
-        reasons.append(f"scores are missing, because clicks were left out on {', '.join(missing)} (early stop)")
+        reasons.append(f"scores are missing, because clicks were skipped on {', '.join(missing)} (early stop)")
     for run in entry.runs:
         if len(run.training) != protocol.epochs:
             trained = f"{len(run.training)} of {protocol.epochs} epochs" if run.training else "not by this library"
@@ -67,13 +67,13 @@ def why_unranked(entry: Entry) -> list[str]:
     if any(found.content_sha256 is None for found in entry.datasets.values()):
         reasons.append("its test data are not identified")
     if len(entry.seeds) == 1:
-        reasons.append("a single training seed: how much seeds differ is not known; at least 2 are needed")
+        reasons.append("a single training seed: the spread between seeds is unknown; at least 2 are needed")
     return reasons
 
 
 def preset_of(protocol: Protocol) -> Protocol | None:
-    """The preset with the same fingerprint, whatever label the protocol bears; None if there is none."""
-    return next((one for one in PRESETS.values() if one.fingerprint() == protocol.fingerprint()), None)
+    """The preset with the same fingerprint, whatever the protocol's label; None if there is none."""
+    return next((preset for preset in PRESETS.values() if preset.fingerprint() == protocol.fingerprint()), None)
 
 
 def _stopped_early(entry: Entry) -> list[str]:

@@ -1,4 +1,4 @@
-"""Validates submissions as data: everything that is wrong, with file and field, and nothing of them executed."""
+"""Validates submissions: reports everything that is wrong, with file and field, and executes nothing of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 from vfm_isbench.errors import ResultError
 from vfm_isbench.leaderboard.entry import ENDING, Entry, Reproduction, run_evidence_sha256
 from vfm_isbench.leaderboard.entry_schema import ENTRY
-from vfm_isbench.leaderboard.run_checks import check_runs
 from vfm_isbench.leaderboard.findings import Finding, Report, quote
 from vfm_isbench.leaderboard.gzip_json import UnreadableError, read_file
 from vfm_isbench.leaderboard.manifests import manifest_of
 from vfm_isbench.leaderboard.removals import Removal
 from vfm_isbench.leaderboard.reproduction import is_within
+from vfm_isbench.leaderboard.run_checks import check_runs
 from vfm_isbench.leaderboard.scores import METRICS, score
 from vfm_isbench.upsamplers import identity_of, load_upsampler
 
@@ -26,11 +26,11 @@ BASELINE = "bilinear"
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A file that was looked at.
+    """A checked file.
 
     Attributes:
         path: The file.
-        entry: The entry; None where it could not be read, or contradicts itself.
+        entry: The entry; None if it cannot be read or contradicts itself.
         findings: Everything that is wrong.
     """
 
@@ -40,20 +40,20 @@ class Checked:
 
 
 def entry_files(folder: Path) -> list[Path]:
-    """Files of a folder that are, or should be, entries, by name."""
+    """Files in a folder that are, or should be, entries, sorted by name."""
     return sorted(path for path in folder.glob(f"*{ENDING}")) if folder.is_dir() else []
 
 
 def validate(
     files: Sequence[Path], folder: Path, removals: Sequence[Removal] = (), *, are_submissions: bool = False
 ) -> list[Checked]:
-    """Check files, each alone and against the entries of a folder.
+    """Check files, each alone and against the entries in a folder.
 
     Args:
         files: Files to check; they may lie in the folder.
         folder: The existing entries.
-        removals: What was taken down.
-        are_submissions: Whether they come from outside: a submission may not say of itself that it was reproduced.
+        removals: Removed entries.
+        are_submissions: Whether the files come from outside: a submission must not claim that it was reproduced.
     """
     alone = {path: check_file(path, are_submissions=are_submissions) for path in files}
     here = {path.resolve() for path in files}
@@ -70,7 +70,7 @@ def validate(
 
 
 def check_file(path: Path, *, are_submissions: bool = False) -> Checked:
-    """Check one file alone."""
+    """Check a single file."""
     report = Report(str(path))
     try:
         content = read_file(path)
@@ -80,14 +80,14 @@ def check_file(path: Path, *, are_submissions: bool = False) -> Checked:
     entry = check_content(content, report)
     if entry is not None:
         if path.name != entry.file_name:
-            report.add("", f"the file's name follows from the entry's name and protocol; expected {entry.file_name}")
+            report.add("", f"the entry's name and protocol determine the file name; expected {entry.file_name}")
         if are_submissions and entry.reproduced is not None:
-            report.add("reproduced", "must be null: that it was reproduced is noted by a maintainer who reran it")
+            report.add("reproduced", "must be null: only a maintainer who reran the entry may mark it as reproduced")
     return Checked(path, entry, tuple(report.findings))
 
 
 def check_content(content: Any, report: Report) -> Entry | None:
-    """Check what a file holds; the entry, if it can be taken as one."""
+    """Check the content of a file; returns the entry if the content is valid."""
     ENTRY(content, "", report)
     if isinstance(content, dict):
         if isinstance(content.get("date"), str):
@@ -115,13 +115,13 @@ def _check_date(text: str, report: Report) -> None:
 
 def _check_baseline_name(entry: Entry, report: Report) -> None:
     if entry.upsampler["name"] == BASELINE and not is_baseline(entry):
-        report.add("runs[0].upsampler.sha256", f"is not that of {BASELINE!r}, whose name it bears")
+        report.add("runs[0].upsampler.sha256", f"is not that of {BASELINE!r}, whose name it uses")
 
 
 def _check_mark(entry: Entry, reproduced: Reproduction, report: Report) -> None:
-    """Whether a mark is for this evidence, and the scores it tells of still agree with it."""
+    """Check that a mark belongs to this evidence, and that its scores still agree with it."""
     if reproduced.evidence_sha256 != entry.evidence_sha256:
-        report.add("reproduced.evidence_sha256", "is of other evidence; the entry has to be reproduced again")
+        report.add("reproduced.evidence_sha256", "belongs to other evidence; the entry must be reproduced again")
     for name in entry.datasets:
         for metric in METRICS:
             path = f"reproduced.scores.{name}.{metric}"
@@ -140,23 +140,23 @@ def _baseline_sha256() -> str | None:
 
 
 def is_baseline(entry: Entry) -> bool:
-    """Whether an entry is of the built-in bilinear upsampler, whatever it is called."""
+    """Whether an entry is of the built-in bilinear upsampler, whatever its name."""
     sha256 = entry.upsampler["sha256"]
     return sha256 is not None and bool(sha256 == _baseline_sha256())
 
 
 def check_against(entry: Entry, others: Sequence[Entry], removals: Sequence[Removal], report: Report) -> None:
-    """Check an entry against existing ones: duplicates, the same test data, the baseline; and against what went."""
+    """Check an entry against existing and removed ones: duplicates, the same test data, the baseline."""
     _check_duplicates(entry, others, report)
     for removal in removals:
         if set(removal.evidence_sha256) & {run_evidence_sha256(run) for run in entry.runs}:
-            report.add("runs", f"hold evidence that was taken down on {removal.date}: {quote(removal.why)}")
+            report.add("runs", f"contain evidence that was removed on {removal.date}: {quote(removal.why)}")
     _check_same_data(entry, others, report)
-    if not any(is_baseline(one) and _covers(one, entry) for one in (entry, *others)):
+    if not any(is_baseline(candidate) and _covers(candidate, entry) for candidate in (entry, *others)):
         report.add(
             "fingerprint",
-            f"there is no entry of the {BASELINE} baseline with protocol {entry.fingerprint[:12]}, the same backbone "
-            f"and test sets; submit that first: vfm-isbench run {BASELINE} with the same options",
+            f"there is no entry of the {BASELINE} baseline with protocol {entry.fingerprint[:12]} and the same "
+            f"backbone and test sets; submit one first: vfm-isbench run {BASELINE} with the same options",
         )
 
 
@@ -179,31 +179,31 @@ def _check_duplicates(entry: Entry, others: Iterable[Entry], report: Report) -> 
         for run in other.runs:
             index = hashes.get(run_evidence_sha256(run))
             if index is not None:
-                report.add(f"runs[{index}]", f"holds the same evidence as seed {run.protocol.seed} of {other.id}")
+                report.add(f"runs[{index}]", f"contains the same evidence as seed {run.protocol.seed} of {other.id}")
         sha256 = entry.upsampler["sha256"]
         if sha256 is not None and sha256 == other.upsampler["sha256"] and _covers(other, entry):
-            text = f"the same upsampler under the same protocol is {other.id} already; add seeds to that entry"
+            text = f"{other.id} already is the same upsampler under the same protocol; add seeds to that entry"
             report.add("runs[0].upsampler.sha256", text)
 
 
 def _check_same_data(entry: Entry, others: Sequence[Entry], report: Report) -> None:
-    """Of test sets whose content is in nobody's package, all entries must have the same objects and the same hash.
+    """Check that all entries have the same objects and hash on test sets whose content the library does not know.
 
-    The oldest entry is the measure. Runs with a limit have fewer objects, and are compared among each other.
+    The oldest entry is the reference. Runs with a limit have fewer objects, so they are compared with each other.
     """
     for name, found in entry.datasets.items():
         manifest = manifest_of(name)
         if manifest is not None and manifest.objects is not None:
-            continue  # held against the manifest itself
+            continue  # checked against the manifest
         older = next(_with_dataset(entry, others, name), None)
         if older is None:
             continue
         theirs = older.datasets[name]
         path = f"runs[0].datasets.{name}"
-        if [one.object_id for one in found.objects] != [one.object_id for one in theirs.objects]:
+        if found.object_ids != theirs.object_ids:
             report.add(f"{path}.objects", f"are not those of {older.id}, or in another order")
         if None not in (found.content_sha256, theirs.content_sha256) and found.content_sha256 != theirs.content_sha256:
-            report.add(f"{path}.content_sha256", f"is not that of {older.id}: other images or masks of {name}")
+            report.add(f"{path}.content_sha256", f"is not that of {older.id}: images or masks of {name} differ")
 
 
 def _with_dataset(entry: Entry, others: Sequence[Entry], name: str) -> Iterator[Entry]:

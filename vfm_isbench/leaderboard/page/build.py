@@ -1,8 +1,8 @@
-"""Put the page together: template, style, scripts and data into one file.
+"""Builds the page: template, style, scripts and data in one file.
 
 Names, notes and citations come from people who submit entries. They reach the page as JSON in a block that the browser
-does not run, and the scripts show them as text only. A Content-Security-Policy says the same to the browser: it runs
-the scripts whose hashes stand in the page, no others; it opens no connection; it takes no HTML from strings.
+does not run, and the scripts show them only as text. A Content-Security-Policy enforces this in the browser: it runs
+only the scripts whose hashes the page lists, opens no connections, and parses no HTML from strings.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 
 from vfm_isbench.errors import ResultError
 from vfm_isbench.leaderboard.page.vendored import vendored_files
+from vfm_isbench.storage.atomic import write_text
 
 FILE_NAME = "index.html"
 SCRIPTS = ("text.js", "state.js", "cells.js", "table.js", "charts.js", "detail.js", "export.js", "main.js")
-"""Own scripts in the order in which the page runs them; each may use what the ones before it define."""
+"""Our scripts in the order in which the page runs them; each may use definitions of the earlier ones."""
 REQUIRED = ("groups", "entries", "removed")
-# What could end a script block, or start another state of the HTML parser; the rest is kept ASCII by json.dumps.
+# Characters that could end a script block or change the state of the HTML parser; json.dumps keeps the rest ASCII.
 UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
 
@@ -32,11 +33,11 @@ def build_page(data: Mapping[str, Any]) -> str:
     """The leaderboard page as HTML text.
 
     Args:
-        data: What ``vfm_isbench.leaderboard.page_data`` returns: ``generated``, ``version``, ``groups``, ``entries``
-            and ``removed``. Its texts are not trusted.
+        data: The return value of ``vfm_isbench.leaderboard.page_data``: ``generated``, ``version``, ``groups``,
+            ``entries`` and ``removed``. Its texts are untrusted.
 
     Raises:
-        ResultError: if a list is missing, or if the data is no JSON (NaN included: a missing score is null).
+        ResultError: if a list is missing, or the data cannot be written as JSON (NaN cannot: use None).
     """
     missing = [name for name in REQUIRED if not isinstance(data.get(name), list)]
     if missing:
@@ -58,28 +59,26 @@ def build_page(data: Mapping[str, Any]) -> str:
 
 
 def write_page(data: Mapping[str, Any], folder: str | Path) -> Path:
-    """Write the page into a folder as ``index.html``, which is all it needs; returns its path.
+    """Write the page to a folder as a single file, ``index.html``; returns its path.
 
     Raises:
         ResultError: as :func:`build_page`, or if the file cannot be written.
     """
     path = Path(folder) / FILE_NAME
     page = build_page(data)
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8", newline="\n")
-        partial.replace(path)
+        write_text(path, page)
     except OSError as error:
         raise ResultError(f"{path} cannot be written: {error}") from error
     return path
 
 
 def embedded_json(data: Mapping[str, Any]) -> str:
-    r"""JSON that may stand inside a script block: ASCII, with ``<``, ``>`` and ``&`` as ``\uXXXX``.
+    r"""JSON that is safe inside a script block: ASCII, with ``<``, ``>`` and ``&`` as ``\uXXXX``.
 
     Raises:
-        ResultError: if the data is no JSON.
+        ResultError: if the data cannot be written as JSON.
 
     >>> print(embedded_json({"name": "</script>"}))
     {"name":"\u003c/script\u003e"}
@@ -87,15 +86,15 @@ def embedded_json(data: Mapping[str, Any]) -> str:
     try:
         text = json.dumps(data, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     except (TypeError, ValueError) as error:
-        raise ResultError(f"leaderboard data is no JSON: {error}; a missing score is None") from error
+        raise ResultError(f"leaderboard data is not valid JSON: {error}; use None for a missing score") from error
     return text.translate(UNSAFE)
 
 
 def content_security_policy(scripts: list[str]) -> str:
-    """The policy of a page that runs just these inline scripts.
+    """The policy of a page that runs only these inline scripts.
 
-    Inline style is allowed, because the charts bring a style element of their own; without fonts, pictures and
-    connections it can fetch nothing.
+    It allows inline style, because the charts add a style element; without fonts, pictures and connections, style can
+    fetch nothing.
     """
     hashes = " ".join(f"'sha256-{_base64_sha256(script)}'" for script in scripts)
     return (

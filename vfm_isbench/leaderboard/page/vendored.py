@@ -1,4 +1,4 @@
-"""JavaScript libraries that are part of every page, kept in this package byte for byte as published."""
+"""JavaScript libraries included in every page, stored in this package byte for byte as published."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class VendoredFile:
         version: Its version.
         licence: SPDX identifier.
         file: Name of the script in ``vendor/``.
-        licence_file: Name of the file with the licence texts, of what is bundled in the script too.
-        source: Where in which package the script lies.
+        licence_file: Name of the file with the licence texts, including those of bundled code.
+        source: Package and path of the script.
         sha256: Hash of the script.
     """
 
@@ -39,7 +39,7 @@ class VendoredFile:
 
 
 def vendored_files() -> tuple[VendoredFile, ...]:
-    """The libraries, in the order in which a page loads them."""
+    """The libraries, in the order in which the page loads them."""
     return tuple(VendoredFile(**row) for row in json.loads(_read("vendored.json")))
 
 
