@@ -1,4 +1,4 @@
-"""A convolution of an enlarged map equals the enlargement followed by the convolution, for every way of enlarging."""
+"""A convolution of an enlarged map equals the enlargement followed by the convolution, for every mode."""
 
 from __future__ import annotations
 

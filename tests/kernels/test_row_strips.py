@@ -1,4 +1,4 @@
-"""Rows taken from strips are those of the whole map, and strips are made when they are needed, once."""
+"""Rows taken from strips equal those of the whole map, and each strip is computed once, when it is needed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_overlapping_rows_from_the_top_down(heights: list[int], step: int, halo:
         torch.testing.assert_close(rows(first, last), cells[:, first:last], rtol=0, atol=0)
 
 
-def test_strips_are_made_as_late_as_possible() -> None:
+def test_strips_are_computed_as_late_as_possible() -> None:
     made = []
 
     def strips() -> Iterator[tuple[int, torch.Tensor]]:
@@ -48,12 +48,12 @@ def test_strips_are_made_as_late_as_possible() -> None:
     assert made == [0, 4, 8]
 
 
-def test_rows_that_have_passed_or_never_come_are_refused() -> None:
+def test_dropped_or_missing_rows_are_refused() -> None:
     rows = RowsOfStrips(cut(whole(8), [4, 4]))
     rows(4, 8)
-    with pytest.raises(ValueError, match="they are gone"):
+    with pytest.raises(ValueError, match="were dropped"):
         rows(2, 6)
-    with pytest.raises(ValueError, match="ends above"):
+    with pytest.raises(ValueError, match="beyond the end of the map"):
         rows(6, 9)
 
 
