@@ -1,0 +1,8 @@
+"""A run on disk and in memory: its folder, its evidence, the trained probe, the evaluation."""
+
+from vfm_isbench.runs.checkpoints import evaluate_checkpoint, load_trained
+from vfm_isbench.runs.measure import measure
+from vfm_isbench.runs.run_folder import RunFolder
+from vfm_isbench.runs.trained import TrainedProbe
+
+__all__ = ["RunFolder", "TrainedProbe", "evaluate_checkpoint", "load_trained", "measure"]
