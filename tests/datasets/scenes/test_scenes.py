@@ -1,4 +1,4 @@
-"""The embedded scenes: exact masks, the same pixels for the same arguments, and objects one can click on."""
+"""The embedded scenes: exact masks, the same pixels for the same arguments, and clickable objects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HASHES = {1: "2e4887ab3e1d77cf874a70ddc608ac7e330b39d97d35565657a91bcadf0f3a61"}
 
 
 def crossing_number(contour: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """Even-odd test of points against a polygon, one edge at a time: slow, and unlike the code under test."""
+    """Even-odd test of points against a polygon, one edge at a time: slow, and unrelated to the code under test."""
     inside = np.zeros(rows.shape, dtype=bool)
     for (r0, c0), (r1, c1) in zip(contour, np.roll(contour, -1, axis=0), strict=True):
         crosses = (r0 > rows) != (r1 > rows)
@@ -143,7 +143,7 @@ def test_a_ring_has_its_hole_cut_out():
     np.testing.assert_array_equal((covered >= 0.5)[clear], ((distance < 20) & (distance > 12))[clear])
 
 
-def test_labels_are_the_uppermost_object_that_covers_half_of_a_pixel():
+def test_labels_are_the_topmost_object_that_covers_half_of_a_pixel():
     size = (120, 160)
     objects, labels = lay_out(np.random.default_rng(5), size, SceneStyle(touch_share=1.0))
     expected = np.zeros(size, dtype=int)
@@ -169,9 +169,9 @@ def test_an_impossible_style_says_what_to_lower():
 
 
 def test_borders_are_antialiased_by_the_coverage():
-    """With everything but two flat colours off, every pixel is the mixture that the coverage tells."""
+    """With everything but two flat colours off, every pixel is mixed according to its coverage."""
     flat = SceneStyle(
-        ground_contrast=0.0, clutter=0.0, texture_contrast=(0.0, 0.0), shading=0.0, shadow=0.0, sensor_noise=0.0,
+        background_contrast=0.0, clutter=0.0, texture_contrast=(0.0, 0.0), shading=0.0, shadow=0.0, sensor_noise=0.0,
         edge_softness=0.0, low_contrast_share=0.0,
     )  # fmt: skip
     covered, top, left = Shape(((ellipse(20.0, 26.0), True),)).coverage(48.3, 60.6)
@@ -180,11 +180,11 @@ def test_borders_are_antialiased_by_the_coverage():
     image = paint(rng, [thing], SMALL, flat).astype(float)
     full = np.zeros(SMALL)
     full[thing.inside(SMALL)[0]] = covered[thing.inside(SMALL)[1]]
-    ground = np.median(image[full == 0], axis=0)
+    background = np.median(image[full == 0], axis=0)
     body = np.median(image[full == 1], axis=0)
-    channel = int(np.abs(body - ground).argmax())
-    share = (image[..., channel] - ground[channel]) / (body - ground)[channel]
-    # Wear of the surface is not switched off by any knob: some 6 % of the object's colour, hence the median.
+    channel = int(np.abs(body - background).argmax())
+    share = (image[..., channel] - background[channel]) / (body - background)[channel]
+    # No setting switches off surface wear, about 6 % of the object's colour: hence the median.
     rim = (full > 0.05) & (full < 0.95)
     assert rim.sum() > 50
     assert np.abs(share - full)[full == 0].max() < 0.02
@@ -193,7 +193,7 @@ def test_borders_are_antialiased_by_the_coverage():
 
 
 def border_contrasts(style: SceneStyle) -> list[float]:
-    """Greatest difference over the channels between the bands of 3 px inside and outside of each object, in [0, 1]."""
+    """Largest difference over the channels between the 3 px bands inside and outside each object, in [0, 1]."""
     contrasts = []
     scenes = ScenesDataset(split="train", n_images=8, image_size=(192, 256), style=style)
     for image_id in scenes.image_ids:
@@ -209,7 +209,7 @@ def border_contrasts(style: SceneStyle) -> list[float]:
     return contrasts
 
 
-def test_borders_are_image_edges_but_for_low_contrast_objects():
+def test_borders_are_image_edges_except_for_low_contrast_objects():
     usual, low = (border_contrasts(SceneStyle(low_contrast_share=share)) for share in (0.0, 1.0))
     assert np.quantile(usual, 0.1) > 0.1
     assert np.median(usual) > 1.5 * np.median(low)
@@ -223,8 +223,8 @@ HARD = SceneStyle(
     holed_share=0.24,
     thin_width=(6.0, 15.0),
     touch_share=0.35,
-    ground_contrast=1.0,
-    ground_saturation=1.0,
+    background_contrast=1.0,
+    background_saturation=1.0,
     clutter=1.0,
     object_saturation=(0.1, 0.85),
     low_contrast_share=0.12,
@@ -233,7 +233,7 @@ HARD = SceneStyle(
 
 @pytest.mark.parametrize(("style", "colour_tells"), [(None, True), (HARD, False)])
 def test_whether_a_threshold_on_one_colour_value_finds_the_objects(style, colour_tells):
-    """Under the demo's style saturation gives objects away, so that a short training learns; not under a harder one."""
+    """In the demo's style saturation reveals objects, so that a short training learns; in a harder style it does not."""
     scenes = ScenesDataset(split="test", n_images=12, image_size=SMALL, style=style)
     samples = [scenes.read(image_id) for image_id in scenes.image_ids]
     pixels = np.concatenate([sample.image.reshape(-1, 3) for sample in samples]) / 255
@@ -272,7 +272,7 @@ def test_an_image_depends_neither_on_order_nor_on_the_number_of_images_nor_on_th
         np.testing.assert_array_equal(again.labels, backwards[image_id].labels)
 
 
-def test_what_a_reader_does_to_an_image_does_not_reach_the_next_reader():
+def test_readers_cannot_change_the_image_of_the_next_reader():
     scenes = ScenesDataset(split="val", n_images=1, image_size=SMALL)
     for name in ("image", "labels"):
         with contextlib.suppress(ValueError):  # Read-only arrays would be as good.
@@ -292,7 +292,7 @@ def test_splits_seeds_and_numbers_give_different_images():
     assert len(set(images)) == 12
 
 
-def test_colour_knobs_leave_labels_alone():
+def test_colour_settings_leave_labels_alone():
     plain = ScenesDataset(split="test", n_images=1, image_size=SMALL).read("test-00000")
     noisy = ScenesDataset(split="test", n_images=1, image_size=SMALL, style=SceneStyle(clutter=3.0, shadow=0.0))
     other = noisy.read("test-00000")
@@ -374,7 +374,7 @@ def test_arguments_out_of_range(arguments, message):
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "settings",
     [
         {"thin_share": 1.2},
         {"thin_share": 0.6, "holed_share": 0.6},
@@ -389,6 +389,6 @@ def test_arguments_out_of_range(arguments, message):
         {"min_visible_share": 0.95},
     ],
 )
-def test_style_out_of_range_names_the_field(knobs):
-    with pytest.raises(ProtocolError, match=next(iter(knobs))):
-        SceneStyle(**knobs)
+def test_style_out_of_range_names_the_field(settings):
+    with pytest.raises(ProtocolError, match=next(iter(settings))):
+        SceneStyle(**settings)

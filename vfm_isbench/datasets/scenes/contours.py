@@ -1,4 +1,4 @@
-"""Closed contours that shapes of scene objects are made of: N×2 corners (row, col) in pixels."""
+"""Closed contours, the building blocks of scene objects: N×2 corners (row, col) in pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vfm_isbench.types import Array
 
 
 def ellipse(radius_row: float, radius_col: float, centre: tuple[float, float] = (0.0, 0.0), points: int = 96) -> Array:
-    """An ellipse as a polygon of ``points`` corners on it."""
+    """An ellipse, as a polygon with ``points`` corners on it."""
     angle = np.arange(points) * (2 * np.pi / points)
     return np.stack([centre[0] + radius_row * np.sin(angle), centre[1] + radius_col * np.cos(angle)], axis=1)
 
@@ -19,7 +19,7 @@ def star_shaped(radii: Array, angles: Array) -> Array:
 
 
 def bar(start: tuple[float, float], end: tuple[float, float], width: float) -> Array:
-    """A straight bar with square ends, half a width beyond ``start`` and ``end``, so that bars join at corners."""
+    """A straight bar with square ends half a width beyond ``start`` and ``end``, so that bars join at corners."""
     a, b = np.array(start), np.array(end)
     along = (b - a) / np.hypot(*(b - a)) * (width / 2)
     across = np.array([along[1], -along[0]])
@@ -30,8 +30,8 @@ def strip(path: Array, widths: Array) -> Array:
     """A band along a path, with round ends.
 
     Args:
-        path: N×2 points of the middle line.
-        widths: N widths; bends tighter than half of them make the inner side overlap, which is harmless.
+        path: N×2 points of the centre line.
+        widths: N widths; in bends tighter than half a width the inner side overlaps itself, which is harmless.
     """
     along = np.gradient(path, axis=0)
     along = along / np.hypot(along[:, 0], along[:, 1])[:, None]
@@ -46,7 +46,7 @@ def strip(path: Array, widths: Array) -> Array:
 def bent_path(
     rng: np.random.Generator, length: float, bend: float, start_angle: float = 0.0, points: int = 40
 ) -> Array:
-    """A smooth path from the origin, whose direction wanders by up to about ``bend`` radians."""
+    """A smooth path from the origin whose direction wanders by up to about ``bend`` radians."""
     t = np.linspace(0, 1, points)
     waves = sum(rng.uniform(-1, 1) / k * np.sin(np.pi * k * t + rng.uniform(0, 2 * np.pi)) for k in (1, 2, 3))
     angle = start_angle + bend * waves + rng.uniform(-bend, bend) * t
@@ -55,13 +55,13 @@ def bent_path(
 
 
 def blob(rng: np.random.Generator, radius: float, roughness: float = 0.5, lobes: int = 0) -> Array:
-    """A smooth outline: a radius given by a low-order Fourier series of the angle, squeezed along one axis.
+    """A smooth outline whose radius is a low-order Fourier series of the angle, squeezed along one axis.
 
     Args:
         rng: Source of all draws.
-        radius: Radius in pixels, roughly.
+        radius: Approximate radius in pixels.
         roughness: Strength of the irregular waves.
-        lobes: Number of regular waves on top of them, as of a lobed leaf.
+        lobes: Number of additional regular waves, as in a lobed leaf.
     """
     angle = np.arange(120) * (2 * np.pi / 120)
     wave = sum(rng.uniform(-1, 1) * roughness / k * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in range(2, 6))

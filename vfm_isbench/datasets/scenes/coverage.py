@@ -1,8 +1,8 @@
 """How much of each pixel a polygon covers: exact areas, not samples.
 
-A pixel (r, c) is the square [r, r + 1) × [c, c + 1). Walking along a row, the covered area changes only where the
-outline passes: each piece of outline inside a pixel adds a known area to that pixel and to all pixels right of it, so
-areas follow from one sum over the outline and one running sum over columns.
+A pixel (r, c) is the square [r, r + 1) × [c, c + 1). Along a row, the covered area changes only where the outline
+passes: each piece of outline inside a pixel adds a known area to that pixel and to all pixels to its right. One sum
+over the outline and one running sum over columns therefore give all areas.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from vfm_isbench.types import Array
 def polygon_coverage(contours: Sequence[Array], size: tuple[int, int]) -> Array:
     """Share of every pixel covered by the union of polygons.
 
-    Exact where no two outlines cross within the pixel; there the parts are added and cut at 1.
+    Exact unless outlines cross within a pixel; in such pixels the parts are added and clipped at 1.
 
     Args:
-        contours: Each N×2, corners (row, col) of a closed polygon in either direction, which must lie within the
-            window.
+        contours: N×2 each, the corners (row, col) of a closed polygon in either direction, within the window.
         size: (height, width) of the window in pixels.
 
     Returns:
@@ -39,8 +38,8 @@ def coloured_coverage(contours: Array, colours: Array, size: tuple[int, int]) ->
     """Covered share and colour of many small polygons at once.
 
     Args:
-        contours: M×N×2, simple polygons as in :func:`polygon_coverage`, all in the direction that goes from the axis
-            of columns to the axis of rows.
+        contours: M×N×2, simple polygons as in :func:`polygon_coverage`, all in the direction from the column axis to
+            the row axis.
         colours: M×3, one RGB triple per polygon.
         size: (height, width) of the window in pixels.
 
@@ -62,13 +61,13 @@ def _following(contour: Array) -> Array:
 
 
 def _signed_area(contour: Array) -> float:
-    """Area of a polygon, positive if it goes from the axis of columns to the axis of rows."""
+    """Area of a polygon, positive if its direction is from the column axis to the row axis."""
     following = _following(contour)
     return float(0.5 * ((following[:, 0] - contour[:, 0]) * (following[:, 1] + contour[:, 1])).sum())
 
 
 def _pieces(start: Array, end: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """Cut edges at pixel borders: pixel of each piece, area inside it, area handed to the right, index of its edge."""
+    """Cut edges at pixel borders: pixel of each piece, area inside it, area passed to the right, index of its edge."""
     sign = np.ones(len(start))
     edge = np.arange(len(start))
     for axis in (0, 1):
@@ -82,7 +81,7 @@ def _pieces(start: Array, end: Array) -> tuple[Array, Array, Array, Array, Array
 
 
 def _cut(start: Array, end: Array, sign: Array, edge: Array, axis: int) -> tuple[Array, Array, Array, Array]:
-    """Cut edges where the coordinate ``axis`` is an integer; edges come out ascending in it, with their sign kept."""
+    """Cut edges where the coordinate ``axis`` is an integer; pieces ascend in it and keep the sign of their edge."""
     swap = start[:, axis] > end[:, axis]
     low = np.where(swap[:, None], end, start)
     high = np.where(swap[:, None], start, end)
@@ -108,8 +107,8 @@ def _cut(start: Array, end: Array, sign: Array, edge: Array, axis: int) -> tuple
 
 def _running_areas(row: Array, col: Array, area: Array, spill: Array, size: tuple[int, int]) -> Array:
     height, width = size
-    # One column more than the window: what the last column hands to the right ends there. Pieces on the lower border
-    # belong to a row beyond the window, to which they add nothing.
+    # One column more than the window, for what the last column passes to the right. Pieces on the lower border belong
+    # to a row beyond the window, to which they add nothing.
     cells = height * (width + 1)
     flat = row * (width + 1) + col
     total = np.bincount(flat, weights=area, minlength=cells)[:cells]

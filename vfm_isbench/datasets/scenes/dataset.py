@@ -1,8 +1,8 @@
 """The embedded data set: scenes drawn on demand, with exact masks and no files.
 
-Real photographs cannot be shipped, and cannot be downloaded everywhere; these scenes give the demo protocol images on
-which upsamplers differ: several textured objects with smooth, polygonal, thin and holed outlines on textured, cluttered
-ground. They say how upsamplers compare on scenes, not how good they are on photographs.
+Real photographs cannot be shipped with the package, and not everyone can download them. These scenes give the demo
+protocol images on which upsamplers differ: several textured objects with smooth, polygonal, thin and holed outlines on
+a textured, cluttered background. They show how upsamplers compare on scenes, not how good they are on photographs.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from vfm_isbench.types import AnnotatedImage, Array, ObjectId
 Split = Literal["train", "val", "test"]
 
 SCENES_REVISION = 1
-"""Raised whenever the same arguments give other pixels or labels: results of two revisions cannot be compared."""
+"""Increased when the same arguments give different pixels or labels; results of two revisions are not comparable."""
 
 SPLIT_SIZES: dict[Split, int] = {"train": 200, "val": 16, "test": 16}
-"""Images per split unless told otherwise."""
+"""Default number of images per split."""
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _LEAST_SIDE = 64
@@ -35,10 +35,10 @@ _MOST_ELONGATED = 2.5
 
 
 def split_size(split: Split) -> int:
-    """Images of a split unless told otherwise.
+    """Default number of images in a split.
 
     Raises:
-        UnknownNameError: if there is no such split.
+        UnknownNameError: if the split does not exist.
     """
     if split not in SPLIT_SIZES:
         raise unknown_name("split of scenes", split, list(SPLIT_SIZES))
@@ -46,21 +46,20 @@ def split_size(split: Split) -> int:
 
 
 class ScenesDataset(ObjectDataset):
-    """Scenes of several textured objects, drawn when they are first read.
+    """Scenes of several textured objects, drawn when first read.
 
-    An image depends on the seed, its split, its number, the image size and the style, and on nothing else: neither on
-    the order of reading nor on ``n_images``. Images
-    once drawn are kept, about half a megabyte each.
+    An image depends only on the seed, its split, its number, the image size and the style, not on the order of reading
+    or on ``n_images``. Drawn images stay in memory, about half a megabyte each.
 
     Args:
         split: "train", "val" or "test"; their images differ.
-        n_images: Number of images; None for that of :data:`SPLIT_SIZES`.
+        n_images: Number of images; None for the one in :data:`SPLIT_SIZES`.
         image_size: (height, width) in pixels, each at least 64, the longer at most 2.5 times the shorter.
-        seed: Seed of the whole set, at least 0.
-        style: Difficulty knobs; None for the demo protocol's.
+        seed: Seed of the whole data set, at least 0.
+        style: Difficulty settings; None for those of the demo protocol.
 
     Raises:
-        UnknownNameError: if there is no such split.
+        UnknownNameError: if the split does not exist.
         ProtocolError: if a number is out of range.
 
     Example:
@@ -95,17 +94,17 @@ class ScenesDataset(ObjectDataset):
             )
         if max(self.image_size) > _MOST_ELONGATED * min(self.image_size):
             raise ProtocolError(
-                f"image_size={image_size} of scenes; expected a longer side of at most {_MOST_ELONGATED} times the "
-                "shorter, because objects are sized by the shorter one."
+                f"image_size={image_size} of scenes; expected the longer side to be at most {_MOST_ELONGATED} times "
+                "the shorter, because objects are scaled by the shorter side."
             )
         if seed < 0:
             raise ProtocolError(f"seed={seed} of scenes; expected a whole number of at least 0.")
-        # Drawing a scene takes longer than training on it; half a megabyte each, so all of a split fit into memory.
+        # Drawing a scene takes longer than training on it, and a whole split fits into memory.
         self._drawn: dict[str, AnnotatedImage] = {}
 
     @cached_property
     def image_ids(self) -> Sequence[str]:
-        """Ids of the images: split and number ("train-00012")."""
+        """Image ids: split and number ("train-00012")."""
         return [f"{self.split}-{number:05d}" for number in range(self.n_images)]
 
     @cached_property
@@ -118,12 +117,11 @@ class ScenesDataset(ObjectDataset):
         ]
 
     def read(self, image_id: str) -> AnnotatedImage:
-        """Draw one scene, or return it as drawn before.
+        """Draw a scene, or return it from memory.
 
         Returns:
-            Read-only arrays, the image and its labels: visible parts after occlusion, a pixel belonging to the
-            uppermost object that covers at least half of it; consecutive from 1, from the lowest object to the
-            uppermost.
+            The image and its labels as read-only arrays. Labels count from 1, from the bottom object to the top one; a
+            pixel belongs to the topmost object that covers at least half of it.
 
         Raises:
             DataError: if the id is not one of :attr:`image_ids`.
@@ -139,13 +137,13 @@ class ScenesDataset(ObjectDataset):
         return lay_out(self._rng(image_id, "layout"), self.image_size, self.style)
 
     def _rng(self, image_id: str, purpose: Literal["layout", "pixels"]) -> np.random.Generator:
-        """A stream of its own per image and purpose, so that a change of colours leaves the labels as they are."""
+        """A separate stream per image and purpose, so that changing colours does not change labels."""
         prefix, _, digits = image_id.partition("-")
         number = int(digits) if digits.isascii() and digits.isdecimal() else -1
         if not 0 <= number < self.n_images or image_id != f"{self.split}-{number:05d}":
             raise DataError(
                 f"scenes have no image {image_id!r}; expected one of {self.image_ids[0]!r} to {self.image_ids[-1]!r} "
-                f"(split {self.split!r}). Raise n_images, or open the split that the id belongs to."
+                f"(split {self.split!r}). Increase n_images, or open the split that the id belongs to."
             )
         entropy = (self.seed, _SPLITS.index(self.split), number, ("layout", "pixels").index(purpose))
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))

@@ -1,7 +1,7 @@
-"""Random draws for scenes, made of uniform numbers only.
+"""Random draws for scenes, made only of uniform numbers.
 
-NumPy may change what its other distributions give from one version to the next; the stream of ``random`` has stayed
-the same since it exists, and the pixels of the scenes with it.
+NumPy may change its other distributions from one version to the next. The stream of ``random`` has never changed, so
+the pixels of the scenes do not change either.
 """
 
 from __future__ import annotations
@@ -10,5 +10,5 @@ import numpy as np
 
 
 def pick(rng: np.random.Generator, low: int, high: int) -> int:
-    """A whole number in [low, high], all alike."""
+    """A whole number in [low, high], each equally likely."""
     return low + int(rng.random() * (high - low + 1))

@@ -1,4 +1,4 @@
-"""Which objects a scene has and where they lie: everything that decides the labels, nothing about colour."""
+"""Which objects a scene has and where they are: everything that determines the labels, nothing about colour."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from vfm_isbench.datasets.scenes.style import REFERENCE_SIDE, SceneStyle
 from vfm_isbench.errors import ProtocolError
 from vfm_isbench.types import Array
 
-# Tries before an object is given up, and the factor on its size after each: room is found soon, or with a smaller one.
 _TRIES = 14
+"""Attempts to place an object before it is dropped."""
 _SHRINK = 0.95
-# Layouts begun anew before a style is called impossible; the default style needs three at most.
+"""Factor on its size after each attempt, because a smaller object finds room more easily."""
 _ROUNDS = 40
+"""Layouts started before a style is called impossible; the default style needs at most three."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedObject:
-    """An object in its place.
+    """An object at its position.
 
     Attributes:
         family: Name of its family of shapes.
         top: Row of the window's first pixel; negative above the image.
-        left: Column likewise.
-        coverage: Covered share of each pixel of the window, in [0, 1], before border and occlusion.
+        left: Column of the window's first pixel; negative left of the image.
+        coverage: Covered share of each pixel of the window, in [0, 1], ignoring the image border and other objects.
         radius: Radius in pixels.
-        area: Pixels covered by half or more, before border and occlusion.
+        area: Number of pixels covered by half or more, ignoring the image border and other objects.
     """
 
     family: str
@@ -40,14 +41,14 @@ class PlacedObject:
     area: int
 
     def inside(self, size: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """The part of the window within an image: its slices in the image, and in the window."""
+        """The part of the window within an image, as slices of the image and of the window."""
         return overlap(self.top, self.left, self.coverage.shape[:2], size)
 
 
 def overlap(
     top: int, left: int, window: tuple[int, ...], size: tuple[int, int]
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Slices of the common part of a window put at (top, left) and an image: in the image, and in the window."""
+    """Overlap of an image with a window at (top, left), as slices of the image and of the window."""
     bottom, right = min(top + window[0], size[0]), min(left + window[1], size[1])
     first_row, first_col = max(top, 0), max(left, 0)
     rows, cols = slice(first_row, max(bottom, first_row)), slice(first_col, max(right, first_col))
@@ -55,21 +56,19 @@ def overlap(
 
 
 def lay_out(rng: np.random.Generator, size: tuple[int, int], style: SceneStyle) -> tuple[list[PlacedObject], Array]:
-    """Place objects one upon the other.
-
-    Every object keeps the least visible area and share of ``style``.
+    """Place objects on top of each other, keeping the minimum visible area and share of each.
 
     Args:
         rng: Source of all draws.
         size: (height, width) of the image in pixels.
-        style: Difficulty knobs.
+        style: Difficulty settings.
 
     Returns:
-        The objects from bottom to top, and the labels, height×width int32: 0 ground, k where the k-th object is the
-        last to cover at least half of the pixel.
+        The objects from bottom to top, and the labels, height×width int32: 0 background, k where the k-th object is the
+        topmost one that covers at least half of the pixel.
 
     Raises:
-        ProtocolError: if ``style`` asks for more than finds room.
+        ProtocolError: if there is no room for the minimum number of objects of ``style``.
     """
     wanted = pick(rng, *style.objects_per_image)
     # Fewer objects leave more room for each.
@@ -96,9 +95,9 @@ def _place(
     style: SceneStyle,
     crowding: float,
 ) -> Array:
-    """Find a place for one more object, and enter it into ``objects`` and ``labels``; do nothing if there is none.
+    """Place one more object and add it to ``objects`` and ``labels``, if there is room.
 
-    ``visible`` counts the pixels per label; the counts afterwards are returned.
+    ``visible`` counts the pixels per label; returns the new counts.
     """
     size = (labels.shape[0], labels.shape[1])
     unit = min(size) / REFERENCE_SIDE
@@ -145,11 +144,11 @@ def _centre(
     objects: list[PlacedObject],
     neighbour: PlacedObject | None,
 ) -> tuple[float, float]:
-    """A centre where there is room, or so near a neighbour that the two touch."""
+    """A centre where there is room, or close enough to a neighbour for the two to touch."""
     if neighbour is None:
         margin = min(0.8 * radius, 0.4 * min(size))
         tried = [(rng.uniform(margin, size[0] - margin), rng.uniform(margin, size[1] - margin)) for _ in range(3)]
-        # The one with most room around it: chance alone leaves half of the image empty.
+        # The candidate with the most room around it, because a single random centre often leaves half the image empty.
         return max(tried, key=lambda at: min((_distance(at, thing) - thing.radius for thing in objects), default=0.0))
     angle = rng.uniform(0, 2 * np.pi)
     reach = rng.uniform(0.6, 1.0) * (radius + neighbour.radius)

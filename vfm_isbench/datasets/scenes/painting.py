@@ -1,4 +1,4 @@
-"""The pixels of a scene: ground, clutter, objects with their shading and shadows, light, lens and sensor."""
+"""The pixels of a scene: background, clutter, objects with shading and shadows, light, lens and sensor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy import ndimage
 from vfm_isbench.datasets.scenes.coverage import coloured_coverage
 from vfm_isbench.datasets.scenes.layout import PlacedObject, overlap
 from vfm_isbench.datasets.scenes.style import REFERENCE_SIDE, SceneStyle
-from vfm_isbench.datasets.scenes.textures import ground, hsv, smooth_noise, surface
+from vfm_isbench.datasets.scenes.textures import background, hsv, smooth_noise, surface
 from vfm_isbench.types import Array
 
 
@@ -17,24 +17,24 @@ def paint(rng: np.random.Generator, objects: list[PlacedObject], size: tuple[int
 
     Args:
         rng: Source of all draws.
-        objects: What to paint, from bottom to top.
+        objects: The objects, from bottom to top.
         size: (height, width) in pixels.
-        style: Difficulty knobs.
+        style: Difficulty settings.
 
     Returns:
         height×width×3, RGB uint8.
     """
     unit = min(size) / REFERENCE_SIDE
-    image = ground(rng, size, unit, style.ground_contrast, style.ground_saturation)
-    ground_colour = image.mean(axis=(1, 2))
+    image = background(rng, size, unit, style.background_contrast, style.background_saturation)
+    background_colour = image.mean(axis=(1, 2))
     _scatter_clutter(rng, image, unit, style)
     angle = rng.uniform(0, 2 * np.pi)
     to_light = (float(np.sin(angle)), float(np.cos(angle)))
     hue = rng.random()
     for thing in objects:
-        # Steps of the golden section keep the hues of an image's objects apart, however many there are.
+        # Golden-section steps keep the hues of the objects apart, however many there are.
         hue += 0.381966 + rng.uniform(-0.06, 0.06)
-        first, second = _object_colours(rng, hue, ground_colour, style)
+        first, second = _object_colours(rng, hue, background_colour, style)
         _cast_shadow(rng, image, thing, to_light, unit, style)
         texture = surface(rng, (thing.coverage.shape[0], thing.coverage.shape[1]), unit, first, second)
         texture *= _relief(rng, thing, to_light, style)
@@ -60,14 +60,14 @@ def _gaussian(sigma: float) -> Array:
 
 
 def _object_colours(
-    rng: np.random.Generator, hue: float, ground_colour: Array, style: SceneStyle
+    rng: np.random.Generator, hue: float, background_colour: Array, style: SceneStyle
 ) -> tuple[Array, Array]:
-    """The two colours of an object: usually away from those of the ground, now and then close to them."""
+    """The two colours of an object: usually different from the background's, sometimes close to them."""
     if rng.random() < style.low_contrast_share:
         away = rng.uniform(-1, 1, 3)
-        first = np.clip(ground_colour + away * (rng.uniform(0.08, 0.2) / np.abs(away).max()), 0.05, 0.95)
+        first = np.clip(background_colour + away * (rng.uniform(0.08, 0.2) / np.abs(away).max()), 0.05, 0.95)
         return first, np.clip(first + rng.uniform(-0.2, 0.2) + rng.uniform(-0.06, 0.06, 3), 0.03, 0.97)
-    first, second = ground_colour, ground_colour
+    first, second = background_colour, background_colour
     for attempt in range(4):
         tried = hue + 0.17 * attempt
         first = hsv(tried, rng.uniform(*style.object_saturation), rng.uniform(0.3, 0.95))
@@ -76,12 +76,12 @@ def _object_colours(
         else:
             second = hsv(tried + rng.uniform(-0.2, 0.2), rng.uniform(*style.object_saturation), rng.uniform(0.25, 0.95))
         second = first + (second - first) * rng.uniform(*style.texture_contrast)
-        if min(np.abs(first - ground_colour).sum(), np.abs(second - ground_colour).sum()) > 0.4:
+        if min(np.abs(first - background_colour).sum(), np.abs(second - background_colour).sum()) > 0.4:
             break
     return first, second
 
 
-# Items per reference image, range of half-lengths (px), least slenderness (width by length), strongest bend.
+# Items per reference image, range of half-lengths (px), minimum width relative to length, maximum bend.
 _CLUTTER = (
     (24, (0.6, 1.3), 0.7, 0.0),  # specks
     (10, (2.0, 6.5), 0.55, 0.1),  # pebbles
@@ -92,7 +92,7 @@ _CORNERS = 16
 
 
 def _scatter_clutter(rng: np.random.Generator, image: Array, unit: float, style: SceneStyle) -> None:
-    """Strew pebbles, leaves, twigs and specks over ``image``: as colourful as objects, but small."""
+    """Scatter pebbles, leaves, twigs and specks over ``image``: as colourful as objects, but small."""
     height, width = image.shape[1:]
     area = height * width / (unit * REFERENCE_SIDE) ** 2
     density = style.clutter * rng.uniform(0.3, 1.7)
@@ -102,7 +102,7 @@ def _scatter_clutter(rng: np.random.Generator, image: Array, unit: float, style:
         count = int(per_image * area * density + rng.random())
         outline = _clutter_outlines(rng, count, half_lengths, slenderness, bend) * unit
         outline += rng.random((count, 1, 2)) * (height, width)
-        # Half of it in the hues of one plant, the rest of any colour.
+        # Half of them in the hues of one plant, the rest in any colour.
         paint_of = [
             hsv(hue + rng.uniform(-0.07, 0.07) if rng.random() < 0.5 else rng.random(), *rng.random(2) * 0.75 + 0.15)
             for _ in range(count)
@@ -110,11 +110,11 @@ def _scatter_clutter(rng: np.random.Generator, image: Array, unit: float, style:
         contours.append(outline)
         colours += paint_of
         if slenderness > 0.5:
-            # A lighter spot, mixed in by overlap, makes them round.
+            # A lighter spot in the middle makes them look round.
             contours.append(0.5 * outline + 0.5 * outline.mean(axis=1, keepdims=True) - 0.6 * unit)
             colours += [np.minimum(1.4 * colour + 0.1, 1.0) for colour in paint_of]
     if colours:
-        # What sticks out is squeezed onto the border instead of being cut exactly: nothing depends on it.
+        # Parts outside the image are moved onto its border rather than cut exactly, because nothing depends on them.
         inside = np.clip(np.concatenate(contours), 0, np.array([height, width]) - 1e-6)
         covered, planes = coloured_coverage(inside, np.array(colours), (height, width))
         image *= 1 - covered
@@ -124,7 +124,7 @@ def _scatter_clutter(rng: np.random.Generator, image: Array, unit: float, style:
 def _clutter_outlines(
     rng: np.random.Generator, count: int, half_lengths: tuple[float, float], slenderness: float, bend: float
 ) -> Array:
-    """Slightly uneven ellipses, bent along a parabola and turned: count×corners×2 around the origin."""
+    """Slightly uneven ellipses, bent along a parabola and rotated: count×corners×2 around the origin."""
     half = half_lengths[0] + (half_lengths[1] - half_lengths[0]) * rng.random((count, 1)) ** 2
     angle = np.arange(_CORNERS) * (2 * np.pi / _CORNERS)
     uneven = 1 + 0.25 * (rng.random((count, _CORNERS)) - 0.5)
@@ -145,7 +145,7 @@ def _cast_shadow(
     unit: float,
     style: SceneStyle,
 ) -> None:
-    """Darken ``image`` on the side of ``thing`` that faces away from the light, softly."""
+    """Softly darken ``image`` on the side of ``thing`` that faces away from the light."""
     darkness = style.shadow * rng.uniform(0.15, 0.5)
     reach = rng.uniform(2.0, 8.0) * unit
     blur = max(3, 2 * int(reach * rng.uniform(0.4, 0.9)) + 1)
@@ -158,7 +158,7 @@ def _cast_shadow(
 
 
 def _relief(rng: np.random.Generator, thing: PlacedObject, to_light: tuple[float, float], style: SceneStyle) -> Array:
-    """Brightness factor over an object's window, as if its rim were bent down: light sides face the light."""
+    """Brightness factor over an object's window, as if its rim were bent down and lit from one side."""
     blur = max(3, 2 * int(0.5 * thing.radius * rng.uniform(0.2, 0.5)) + 1)
     height = _box_blur(np.pad(thing.coverage, blur), blur)
     slope_row, slope_col = np.gradient(height)
@@ -171,7 +171,7 @@ def _relief(rng: np.random.Generator, thing: PlacedObject, to_light: tuple[float
 
 
 def _box_blur(window: Array, width: int) -> Array:
-    """Two running means along each axis: a soft, pyramid-shaped kernel at a cost that does not grow with its width."""
+    """Two running means along each axis: a soft, pyramid-shaped kernel whose cost does not depend on its width."""
     for _ in range(2):
         for axis in (0, 1):
             window = ndimage.uniform_filter1d(window, width, axis=axis, mode="constant")
@@ -181,7 +181,7 @@ def _box_blur(window: Array, width: int) -> Array:
 def _illumination(
     rng: np.random.Generator, size: tuple[int, int], to_light: tuple[float, float], unit: float, style: SceneStyle
 ) -> Array:
-    """Brightness factor over the image: falls off away from the light, with broad patches of light and shade."""
+    """Brightness factor over the image: decreasing away from the light, with broad patches of light and shade."""
     row, col = np.linspace(-1, 1, size[0])[:, None], np.linspace(-1, 1, size[1])[None, :]
     ramp = rng.uniform(0.0, 0.25) * (row * to_light[0] + col * to_light[1])
     patches = rng.uniform(0.0, 0.12) * smooth_noise(rng, size, (80 * unit, 80 * unit))

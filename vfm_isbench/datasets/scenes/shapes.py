@@ -1,7 +1,6 @@
 """Shapes of scene objects in four families: smooth, polygonal, thin and holed.
 
-A shape is a short list of closed contours, each added to what is there already or cut out of it, in pixels around
-the origin.
+A shape is a short list of closed contours in pixels around the origin; each is added to the shape or cut out of it.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from vfm_isbench.types import Array
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """A shape.
+    """The outline of an object.
 
     Attributes:
-        steps: Contours (N×2, row and col) in order, each with True to add its inside and False to cut it out.
+        steps: Contours (N×2, row and col) in order, each with True to add its interior or False to cut it out.
     """
 
     steps: tuple[tuple[Array, bool], ...]
 
     def turned(self, angle: float) -> Shape:
-        """The shape turned around the origin by ``angle`` (radians)."""
+        """The shape rotated around the origin by ``angle`` (radians)."""
         cos, sin = np.cos(angle), np.sin(angle)
         rotation = np.array([[cos, sin], [-sin, cos]])
         return Shape(tuple((contour @ rotation, adds) for contour, adds in self.steps))
 
     def coverage(self, row: float, col: float) -> tuple[Array, int, int]:
-        """Covered share of every pixel with the origin put at (row, col).
+        """Covered share of every pixel, with the origin at (row, col).
 
         Returns:
             Coverage in [0, 1] within a window around the shape, and the (row, col) of the window's first pixel, which
@@ -48,7 +47,7 @@ class Shape:
         shift = np.array([row - top, col - left])
         for adds, group in itertools.groupby(self.steps, key=lambda step: step[1]):
             inside = polygon_coverage([contour + shift for contour, _ in group], (height, width))
-            # Exact wherever at most one outline passes through the pixel.
+            # Exact if at most one outline passes through the pixel.
             covered = covered + (1 - covered) * inside if adds else covered * (1 - inside)
         return covered, top, left
 

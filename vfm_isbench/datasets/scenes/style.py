@@ -1,4 +1,4 @@
-"""The difficulty knobs of the embedded scenes."""
+"""The difficulty settings of the embedded scenes."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from dataclasses import dataclass, fields
 from vfm_isbench.errors import ProtocolError
 
 REFERENCE_SIDE = 224.0
-"""Shorter image side, in pixels, to which every length of a :class:`SceneStyle` refers; other sizes scale with it."""
+"""Shorter image side, in pixels, to which lengths of a :class:`SceneStyle` refer; lengths scale with that side."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneStyle:
-    """What scenes look like, and so how hard they are. The defaults are those of the demo protocol.
+    """What scenes look like, and therefore how hard they are. The defaults are the demo protocol's.
 
     Lengths are pixels of an image whose shorter side is 224; shares and probabilities lie in [0, 1]; amounts are
-    factors of the default look, 0 switching the thing off.
+    factors on the default look, and 0 switches it off.
 
     Attributes:
-        objects_per_image: Least and most objects per image. Fewer than the drawn number, but never fewer than the
-            least, where they do not find room.
-        object_radius: Range of an object's radius; thin and holed objects are drawn somewhat larger.
-        polygonal_share: Probability of a polygonal object; smooth ones get what the three shares leave.
+        objects_per_image: Minimum and maximum number of objects per image. An image may have fewer than were drawn if
+            there is no room, but never fewer than the minimum.
+        object_radius: Range of an object's radius; thin and holed objects are somewhat larger.
+        polygonal_share: Probability of a polygonal object; the three shares leave the rest to smooth objects.
         thin_share: Probability of an object made of thin parts: bent strips, arms, long spikes, forks.
         holed_share: Probability of an object with holes: rings, frames, wheels, pierced blobs.
         thin_width: Range of the width of thin parts, and of the width of small holes.
         touch_share: Probability that an object is placed against an earlier one, touching or partly hiding it.
-        min_visible_area: Least visible share of the image's area per object.
-        min_visible_share: Least visible share of an object's own area, after image border and occlusion.
-        ground_contrast: Amount of brightness and colour variation of the ground.
-        ground_saturation: Factor of the ground's colour saturation; higher makes ground and objects more alike.
-        clutter: Amount of small distractors, which belong to the ground.
+        min_visible_area: Minimum visible area of an object, as a share of the image's area.
+        min_visible_share: Minimum visible share of an object's own area, after image border and occlusion.
+        background_contrast: Amount of brightness and colour variation in the background.
+        background_saturation: Factor on the background's colour saturation; higher makes it look more like objects.
+        clutter: Amount of small distractors, which belong to the background.
         object_saturation: Range of the colour saturation of objects, in [0, 1].
-        texture_contrast: Range of the contrast between an object's two colours, 1 being that of the colours as drawn.
-        low_contrast_share: Probability that an object is coloured like the ground around it.
-        edge_softness: Standard deviation of the blur over the finished image, in pixels of the image itself.
+        texture_contrast: Range of the contrast between an object's two colours; 1 keeps the colours as drawn.
+        low_contrast_share: Probability that an object is coloured like the background around it.
+        edge_softness: Standard deviation of the blur over the finished image, in pixels of that image.
         shading: Amount of shading within objects and of uneven illumination.
-        shadow: Amount of darkness of cast shadows.
-        sensor_noise: Greatest deviation of a pixel from its noiseless value, as a share of the full range.
+        shadow: Darkness of cast shadows.
+        sensor_noise: Maximum deviation of a pixel from its noiseless value, as a share of the full range.
     """
 
     objects_per_image: tuple[int, int] = (2, 3)
@@ -50,8 +50,8 @@ class SceneStyle:
     touch_share: float = 0.08
     min_visible_area: float = 0.006
     min_visible_share: float = 0.65
-    ground_contrast: float = 0.6
-    ground_saturation: float = 0.3
+    background_contrast: float = 0.6
+    background_saturation: float = 0.3
     clutter: float = 0.4
     object_saturation: tuple[float, float] = (0.55, 0.95)
     texture_contrast: tuple[float, float] = (0.35, 0.9)
@@ -77,9 +77,13 @@ class SceneStyle:
         if self.thin_width[0] < 2 or self.thin_width[1] > 24:
             raise _out_of_range("thin_width", self.thin_width, "within 2 to 24 px of a 224 px side")
         if self.min_visible_area > 0.02:
-            raise _out_of_range("min_visible_area", self.min_visible_area, "at most 0.02: thin objects cover little")
+            raise _out_of_range(
+                "min_visible_area", self.min_visible_area, "at most 0.02, because thin objects cover little"
+            )
         if self.min_visible_share > 0.9:
-            raise _out_of_range("min_visible_share", self.min_visible_share, "at most 0.9, or few objects find a place")
+            raise _out_of_range(
+                "min_visible_share", self.min_visible_share, "at most 0.9, because otherwise few objects fit"
+            )
         if self.polygonal_share + self.thin_share + self.holed_share > 1 + 1e-9:
             raise ProtocolError(
                 "polygonal_share, thin_share and holed_share of a scene style add up to "

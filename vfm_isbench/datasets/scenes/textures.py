@@ -31,16 +31,16 @@ def mix(first: Array, second: Array, weight: Array) -> Array:
 def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cell: tuple[float, float]) -> Array:
     """Random smooth hills, H×W, of zero mean and a standard deviation near 1.
 
-    Uniform random heights on a grid, joined by cubic B-splines.
+    Uniform random heights on a grid, interpolated by cubic B-splines.
 
     Args:
         rng: Source of the heights.
         size: (height, width) in pixels.
-        cell: Distance of grid points in rows and columns, in pixels.
+        cell: Distance between grid points in rows and columns, in pixels.
     """
     rows, cols = (_spline_weights(n, step, rng.random()) for n, step in zip(size, cell, strict=True))
     heights = rng.random((rows.shape[1], cols.shape[1])) - 0.5
-    # 1/12 is the variance of a height; joining by cubic B-splines leaves (151/315)² of it on average.
+    # 1/12 is the variance of a height; interpolation by cubic B-splines leaves (151/315)² of it on average.
     noise: Array = rows @ heights @ cols.T
     noise *= np.sqrt(12.0) / (151 / 315)
     return noise
@@ -49,7 +49,7 @@ def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cell: tuple[fl
 def fractal_noise(
     rng: np.random.Generator, size: tuple[int, int], cells: Sequence[tuple[float, float]], falloff: float
 ) -> Array:
-    """Sum of :func:`smooth_noise` of several cell sizes, each ``falloff`` times as strong as the one before."""
+    """Sum of :func:`smooth_noise` with several cell sizes, each ``falloff`` times as strong as the previous one."""
     total = smooth_noise(rng, size, cells[0])
     for octave, cell in enumerate(cells[1:], start=1):
         total += smooth_noise(rng, size, cell) * falloff**octave
@@ -120,7 +120,7 @@ def _rings(rng: np.random.Generator, u: Array, v: Array, period: float) -> Array
 
 
 def _grain(rng: np.random.Generator, u: Array, v: Array, period: float) -> Array:
-    """Wood-like: fine lines along v, which bend slowly."""
+    """Wood-like: fine, slowly bending lines along v."""
     slow = smooth_noise(rng, (u.shape[0], u.shape[1]), (40.0, 40.0))
     lines = 0.5 + 0.5 * np.sin((u + 0.5 * period * slow) * (2 * np.pi / (0.6 * period)) + 0.02 * v)
     squared: Array = lines * lines
@@ -136,14 +136,14 @@ PATTERNS: tuple[Pattern, ...] = (_stripes, _checks, _dots, _chevrons, _plaid, _b
 
 
 def surface(rng: np.random.Generator, size: tuple[int, int], unit: float, first: Array, second: Array) -> Array:
-    """A regular two-coloured pattern, turned and slightly bent, 3×H×W.
+    """A regular two-coloured pattern, rotated and slightly bent, 3×H×W.
 
     Args:
         rng: Source of all draws.
         size: (height, width) in pixels.
         unit: Pixels per pixel of the reference size.
         first: RGB of the larger part.
-        second: RGB of the pattern's other part.
+        second: RGB of the other part.
     """
     pattern = PATTERNS[pick(rng, 0, len(PATTERNS) - 1)]
     angle, period = rng.uniform(0, 2 * np.pi), rng.uniform(8.0, 20.0) * unit
@@ -156,20 +156,22 @@ def surface(rng: np.random.Generator, size: tuple[int, int], unit: float, first:
     return mix(first, second, pattern(rng, u, v, period)) * wear
 
 
-# --- grounds --------------------------------------------------------------------------------------------------------
+# --- backgrounds ----------------------------------------------------------------------------------------------------
 
 
-def ground(rng: np.random.Generator, size: tuple[int, int], unit: float, contrast: float, saturation: float) -> Array:
-    """Muted, irregular ground: soil, stone, grass, sand, mist, litter or water, 3×H×W.
+def background(
+    rng: np.random.Generator, size: tuple[int, int], unit: float, contrast: float, saturation: float
+) -> Array:
+    """A muted, irregular background: soil, stone, grass, sand, mist, litter or water, 3×H×W.
 
     Args:
         rng: Source of all draws.
         size: (height, width) in pixels.
         unit: Pixels per pixel of the reference size.
-        contrast: Factor of all variation.
-        saturation: Factor of the colour saturation.
+        contrast: Factor on all variation.
+        saturation: Factor on the colour saturation.
     """
-    hues, sats, cells, falloff, detail, ridges = _GROUNDS[pick(rng, 0, len(_GROUNDS) - 1)]
+    hues, sats, cells, falloff, detail, ridges = _BACKGROUNDS[pick(rng, 0, len(_BACKGROUNDS) - 1)]
     value = rng.uniform(0.38, 0.68)
     colours = [
         hsv(
@@ -186,15 +188,15 @@ def ground(rng: np.random.Generator, size: tuple[int, int], unit: float, contras
     fine = fractal_noise(rng, size, [(a * unit, b * unit) for a, b in cells], falloff)
     if ridges:
         fine = 0.8 - np.abs(fine)
-    # The deepest cracks would be black otherwise.
+    # Otherwise the deepest cracks would be black.
     return base * np.maximum(1 + contrast * detail * fine, 0.35)
 
 
 _ROUND = ((14.0, 14.0), (6.0, 6.0), (2.5, 2.5), (1.3, 1.3))
 _UPRIGHT = ((16.0, 4.0), (9.0, 2.2), (5.0, 1.3))
 _LEVEL = ((5.0, 34.0), (2.5, 14.0), (1.4, 5.0))
-# Range of hues (turns) and of saturations, noise cells (rows, columns), falloff, strength of detail, ridged or not.
-_GROUNDS: tuple[
+# Range of hues (turns) and saturations, noise cells (rows, columns), falloff, strength of detail, whether ridged.
+_BACKGROUNDS: tuple[
     tuple[tuple[float, float], tuple[float, float], tuple[tuple[float, float], ...], float, float, bool], ...
 ] = (
     ((0.02, 0.12), (0.15, 0.60), _ROUND, 0.9, 0.20, False),  # soil
