@@ -1,11 +1,11 @@
-"""The whole way of the leaderboard by the demo protocol: run, submit, validate, table, page, compare, regress.
+"""Go through the whole leaderboard with the demo protocol: run, submit, validate, table, page, compare, regress.
 
     python benchmarks/recipes/demo.py --output runs/demo
 
-Three built-in upsamplers with three training seeds each, from worse to better; interrupted runs go on where they
-stopped. Every step is a command, shown as it can be typed, with the exit code that it must end with; the recipe ends at
-the first that ends otherwise. Regression tests are made to come out each of the five ways. Entries, table and page go
-into the output folder; ``--entries benchmarks/entries --table leaderboard.csv`` makes those of this repository.
+It runs three built-in upsamplers, from worse to better, with three training seeds each, and resumes interrupted runs.
+Every step is a command, printed as you would type it, with its exit code; the recipe stops at the first unexpected one.
+The regression tests produce each of the five outcomes. Entries, table and page go into the output folder;
+``--entries benchmarks/entries --table leaderboard.csv`` makes those of this repository.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 from vfm_isbench import cli
 
 CODE = "https://github.com/OWNER/vfm_isbench"
-"""Stands for the address of this repository until it has one."""
+"""A placeholder until this repository has an address."""
 
 NAMES = ("nearest", "bilinear", "jbu")
 
 
 def command(*arguments: str | Path, ends: int = 0) -> None:
-    """Run a command and show it; leave if it does not end as it must."""
+    """Print and run a command; exit if its exit code is not the expected one."""
     words = [str(argument) for argument in arguments]
     print(f"\n$ vfm-isbench {shlex.join(words)}", flush=True)
     code = cli.main(words)
@@ -36,7 +36,7 @@ def command(*arguments: str | Path, ends: int = 0) -> None:
 
 
 def run_all(names: Sequence[str], seeds: Sequence[int], protocol: str, output: Path) -> dict[str, list[Path]]:
-    """Run what is not there yet; returns the run folders of each upsampler."""
+    """Do the runs that have no result yet; return the run folders of each upsampler."""
     folders = {name: [output / f"{name}-seed{seed}" for seed in seeds] for name in names}
     for number, seed in enumerate(seeds):
         for name in names:
@@ -47,7 +47,7 @@ def run_all(names: Sequence[str], seeds: Sequence[int], protocol: str, output: P
 
 
 def submit_all(folders: dict[str, list[Path]], entries: Path) -> None:
-    """Make the entries that are not there yet; bilinear first, which every entry of its protocol needs beside it."""
+    """Make the missing entries, bilinear first, because every other entry of its protocol requires it."""
     for name in sorted(folders, key=lambda name: name != "bilinear"):
         if not list(entries.glob(f"{name}-*.json.gz")):
             about = ["--name", name, "--code", CODE, "--spec", name, "--submitter", "the vfm_isbench authors"]
@@ -55,7 +55,7 @@ def submit_all(folders: dict[str, list[Path]], entries: Path) -> None:
 
 
 def regress_all(folders: dict[str, list[Path]], protocol: str, output: Path) -> None:
-    """Regression tests that come out each of the five ways."""
+    """Run regression tests with each of the five outcomes."""
     worst, *_, best = folders
     baseline = ("--baseline", *folders[best], "--metric", "mean_iou")
     command("regress", *folders[best], *baseline, ends=0)
@@ -64,7 +64,7 @@ def regress_all(folders: dict[str, list[Path]], protocol: str, output: Path) -> 
     few = output / "few-objects"
     command("run", worst, "--protocol", protocol, "--limit", "3", "--set", "epochs=1", "--output", few, "--quiet")
     command("regress", few, *baseline, ends=3)
-    # Less than training seeds differ by: more objects, or more seeds, would have to decide.
+    # Smaller than the difference between training seeds: only more objects or seeds could decide.
     narrow = ("--baseline", folders["bilinear"][0], "--metric", "noc90", "--margin", "0.05")
     command("regress", folders["bilinear"][1], *narrow, ends=4)
 

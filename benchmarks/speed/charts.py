@@ -1,4 +1,4 @@
-"""Pictures of what was measured, in the style of the library's own; they need matplotlib."""
+"""Charts of the measurements, in the style of the library's pictures; they need matplotlib."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from vfm_isbench.errors import MissingPackageError
 
 PART_COLORS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#56B4E9", "#CC79A7", "#000000", "#AAAAAA")
-"""Those of the library's pictures, in an order in which neighbours in a bar are easy to tell apart, and a grey."""
+"""The colours of the library's pictures and a grey, ordered so that neighbours in a bar differ clearly."""
 
 _WAYS = {"slow": ("#D55E00", "s"), "fast": ("#0072B2", "o")}
 
@@ -24,17 +24,17 @@ def _canvas() -> Any:
     try:
         from vfm_isbench.viz import canvas
     except MissingPackageError as error:
-        raise SystemExit(f"{error} (the tables do without)") from error
+        raise SystemExit(f"{error} (the tables do not need it)") from error
     return canvas
 
 
 def draw_growth(rows: Sequence[dict[str, Any]], labels: dict[str, str], path: Path) -> None:
-    """Small panels, one per thing that grows, on logarithmic axes.
+    """Draw one small panel per growing quantity, on logarithmic axes.
 
     Args:
-        rows: Of growth.py.
-        labels: Of the axes, by their names.
-        path: Written with the endings .svg and .png.
+        rows: Rows from growth.py.
+        labels: Labels of the axes, by axis name.
+        path: The file to write, with the endings .svg and .png.
     """
     canvas = _canvas()
     from matplotlib.ticker import LogLocator, StrMethodFormatter
@@ -44,13 +44,13 @@ def draw_growth(rows: Sequence[dict[str, Any]], labels: dict[str, str], path: Pa
         figure = canvas.new_figure(2.1 * len(names), 2.3)
         panels = canvas.grid_of_axes(figure, 1, len(names), len(names))
         for name, panel in zip(names, panels, strict=True):
-            of_panel = [row for row in rows if row["axis"] == name]
-            for row in of_panel:
+            panel_rows = [row for row in rows if row["axis"] == name]
+            for row in panel_rows:
                 _draw_line(panel, row)
             panel.set(xscale="log", yscale="log", xlabel=labels[name])
-            panel.set_xticks(of_panel[0]["values"], [str(value) for value in of_panel[0]["values"]])
+            panel.set_xticks(panel_rows[0]["values"], [str(value) for value in panel_rows[0]["values"]])
             panel.minorticks_off()
-            # A panel may span less than a power of ten, which is all that would get a tick otherwise.
+            # By default only powers of ten get a tick, but a panel may span less.
             panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             panel.legend(title="exponent", title_fontsize=7.5)
@@ -68,12 +68,12 @@ def _draw_line(panel: Any, row: dict[str, Any]) -> None:
 
 
 def draw_parts(bars: dict[str, dict[str, float]], parts: Sequence[str], path: Path) -> None:
-    """Stacked bars.
+    """Draw stacked bars.
 
     Args:
-        bars: Label to seconds by part.
-        parts: Parts, in the order in which they are stacked.
-        path: Written with the endings .svg and .png.
+        bars: Seconds by part, by label.
+        parts: Parts in the order of stacking.
+        path: The file to write, with the endings .svg and .png.
     """
     canvas = _canvas()
     with canvas.own_style():

@@ -1,10 +1,10 @@
-"""Which distance transform is fastest on real error regions, and how exact each one is.
+"""Measure which distance transform is fastest on real error regions, and how exact each is.
 
     python benchmarks/speed/distances.py --data-root DATA --json distances.json
 
-Every click of an evaluation needs two transforms, of the pixels missed and of those wrongly marked. The regions are
-those of a simulated evaluation: masks of the data set against masks that are shifted, grown, shrunk, or miss a part.
-OpenCV and the package edt are measured where they are installed (pip install opencv-python-headless edt).
+Every click of an evaluation needs two transforms: one of the missed pixels and one of the wrongly marked pixels. The
+regions come from simulated predictions: masks of the data set that are shifted, grown, shrunk or cut in half. OpenCV
+and the package edt are measured if installed (pip install opencv-python-headless edt).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from vfm_isbench.clicks.distance import inner_distance
 from vfm_isbench.types import Array
 
 Transform = Callable[[Array], Array]
-"""From a mask H×W to the distance of its pixels to the nearest one outside, which all beyond the border are."""
+"""From a mask H×W to the distance of each pixel to the nearest pixel outside; beyond the border counts as outside."""
 
 OURS = "scipy, bounding box (the library's)"
 _WORTH = 0.01
-"""Share of a click from which on another transform would be worth it."""
+"""A transform is worth a change if it saves at least this share of a click."""
 
 _BORDER = 1
 _ROWS = 16
@@ -39,34 +39,34 @@ _ROWS = 16
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     made = parser(__doc__)
-    made.add_argument("--objects", type=int, default=10, help="per data set (default 10)")
+    made.add_argument("--objects", type=int, default=10, help="objects per data set (default: 10)")
     return made
 
 
 def scipy_whole(mask: Array) -> Array:
-    """Exact, on the whole image."""
+    """Exact distances on the whole image."""
     return _inside(ndimage.distance_transform_edt(np.pad(mask, _BORDER)))
 
 
 def torch_exact(mask: Array) -> Array:
-    """Exact, in operations that a GPU has too."""
+    """Exact distances with operations that a GPU also has."""
     return _in_box(mask, lambda box: _torch_squared(torch.from_numpy(box)).sqrt().numpy())
 
 
 def _torch_squared(mask: Tensor) -> Tensor:
-    """Squared distances: within the column first, then all columns of a row compared."""
+    """Squared distances: first within each column, then by comparing all columns of a row."""
     rows, cols = torch.arange(mask.shape[0])[:, None], torch.arange(mask.shape[1])
     above = torch.where(mask, -1, rows).cummax(0).values
     below = torch.where(mask, len(mask), rows).flip(0).cummin(0).values.flip(0)
-    # The border is outside, so that both are there.
+    # The border is outside the mask, so both exist.
     within = torch.minimum(rows - above, below - rows).float() ** 2
     across = (cols[:, None] - cols).float() ** 2
-    # Some rows at a time: all of them at once would take H·W·W numbers.
+    # A few rows at a time, because all at once would take H·W·W numbers.
     return torch.cat([(across + part[:, None]).amin(2) for part in within.split(_ROWS)])
 
 
 def _in_box(mask: Array, transform: Transform) -> Array:
-    """Apply a transform to the bounding box alone, with a border of zeros, as the library does."""
+    """Apply a transform to the bounding box only, with a border of zeros, as the library does."""
     distance = np.zeros(mask.shape)
     rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows):
@@ -80,7 +80,7 @@ def _inside(padded: Array) -> Array:
 
 
 def transforms() -> tuple[dict[str, Transform], list[str]]:
-    """Those that can be measured here, and the packages that are missing."""
+    """The transforms that can be measured, and the missing packages."""
     found: dict[str, Transform] = {OURS: inner_distance, "scipy, whole image": scipy_whole}
     missing = []
     try:
@@ -102,7 +102,7 @@ def transforms() -> tuple[dict[str, Transform], list[str]]:
 
 
 def error_regions(options: argparse.Namespace) -> list[Array]:
-    """Pixels missed and wrongly marked, by predictions that are wrong in the ways predictions are."""
+    """Missed and wrongly marked pixels of predictions with typical errors."""
     protocol = protocol_of(Case("bilinear", "late"), options)
     regions = []
     for dataset in evaluation_datasets(options, protocol):
@@ -122,7 +122,7 @@ def error_regions(options: argparse.Namespace) -> list[Array]:
 
 
 def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Seconds per click, largest deviation, and clicks that would fall elsewhere, by transform."""
+    """Seconds per click, largest deviation, and number of clicks that would move, by transform."""
     regions = error_regions(options)
     found, missing = transforms()
     work = {
@@ -133,21 +133,20 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
     exact = [scipy_whole(region) for region in regions]
     rows = []
     for name, transform in found.items():
-        made = [transform(region) for region in regions]
-        pairs = list(zip(made, exact, strict=True))
+        pairs = [(transform(region), expected) for region, expected in zip(regions, exact, strict=True)]
         rows.append(
             {
                 "transform": name,
-                "seconds_per_click": [2 * one / len(regions) for one in times[name]],
-                "deviation": max(float(np.abs(one - other).max()) for one, other in pairs),
-                "other_clicks": sum(int(one.argmax()) != int(other.argmax()) for one, other in pairs),
+                "seconds_per_click": [2 * seconds / len(regions) for seconds in times[name]],
+                "deviation": max(float(np.abs(distance - expected).max()) for distance, expected in pairs),
+                "other_clicks": sum(int(distance.argmax()) != int(expected.argmax()) for distance, expected in pairs),
             }
         )
     return {"rows": rows, "regions": len(regions), "missing": missing}
 
 
 def distance_table(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
+    """The rows as a Markdown table."""
     ours = next(row["seconds_per_click"] for row in rows if row["transform"] == OURS)
     cells = [
         [
@@ -164,16 +163,16 @@ def distance_table(rows: list[dict[str, Any]]) -> str:
 
 
 def markdown(results: dict[str, Any], seconds_per_click: float | None = None) -> str:
-    """The table, and what follows from it.
+    """The table and its conclusion.
 
     Args:
-        results: Of :func:`main`.
-        seconds_per_click: Of the fastest case, for the share of a click that another transform would save.
+        results: The results of :func:`main`.
+        seconds_per_click: Time of the fastest case, to say which share of a click another transform would save.
     """
     found = results["distances"]
     text = (
-        f"Two transforms per click, on {found['regions']} error regions; exact is scipy's transform of the whole "
-        f"image.\n\n{distance_table(found['rows'])}"
+        f"Two transforms per click, on {found['regions']} error regions. scipy's transform of the whole image counts "
+        f"as exact.\n\n{distance_table(found['rows'])}"
     )
     if found["missing"]:
         text += f"\n\nNot installed, so not measured: {', '.join(found['missing'])}."
@@ -181,17 +180,16 @@ def markdown(results: dict[str, Any], seconds_per_click: float | None = None) ->
     medians = {row["transform"]: statistics.median(row["seconds_per_click"]) for row in usable}
     best = min(medians, key=lambda name: medians[name])
     if best == OURS:
-        return f"{text}\n\nOf those that place every click alike, the library's is the fastest."
+        return f"{text}\n\nOf the transforms that place every click alike, the library's is the fastest."
     saved = medians[OURS] - medians[best]
     text += (
-        f"\n\nOf those that place every click alike, {best} is the fastest: it saves {1000 * saved:.2f} ms per click"
+        f"\n\nOf the transforms that place every click alike, {best} is the fastest: it saves {1000 * saved:.2f} ms "
+        "per click"
     )
     if seconds_per_click is None:
         return f"{text}."
     share = saved / seconds_per_click
-    verdict = (
-        "worth a change" if share >= _WORTH else "too little for a further dependency: the library stays with scipy"
-    )
+    verdict = "worth a change" if share >= _WORTH else "too little for another dependency: the library stays with scipy"
     return f"{text}, {100 * share:.2f} % of the fastest case's. That is {verdict}."
 
 

@@ -1,9 +1,9 @@
-"""How seconds grow with the number of objects, clicks, image size, feature width and batch.
+"""Measure how the time grows with the number of objects, clicks, image size, feature channels and batch size.
 
     python benchmarks/speed/growth.py --data-root DATA --json growth.json --picture growth.svg
 
 The exponent is the slope of a straight line through the points on logarithmic axes: 1 means that twice as much takes
-twice as long. Bilinear upsampling, late injection.
+twice as long. All measurements use bilinear upsampling and late injection.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _CASE = Case("bilinear", "late")
 
 @dataclass(frozen=True)
 class Axis:
-    """Something that grows.
+    """A quantity that grows.
 
     Attributes:
-        label: What it is called in tables.
-        values: Where it is measured.
-        expected: Exponent that the work has.
-        why: Where that comes from.
-        ways: Which ways are measured; only where the slow one is cheap enough.
+        label: Its name in tables.
+        values: The values to measure.
+        expected: The expected exponent.
+        why: The reason for that exponent.
+        ways: The ways to measure; the slow way only if it is cheap enough.
     """
 
     label: str
@@ -59,11 +59,11 @@ class Axis:
 
 
 AXES = {
-    "objects": Axis("objects", (1, 2, 4), 1, "each is clicked by itself"),
-    "clicks": Axis("clicks per object", (2, 5, 10), 1, "and a first crop, which weighs more with few clicks"),
+    "objects": Axis("objects", (1, 2, 4), 1, "each is clicked separately"),
+    "clicks": Axis("clicks per object", (2, 5, 10), 1, "plus a first crop, which weighs more with few clicks"),
     "size": Axis("image side, px", (112, 224, 336), 2, "linear in pixels", WAYS),
-    "width": Axis("feature width", (96, 192, 384), 2, "convolutions are products of channels", WAYS),
-    "batch": Axis("images per training step", (1, 2, 4), 1, "each is computed by itself"),
+    "width": Axis("feature channels", (96, 192, 384), 2, "convolutions are products of channels", WAYS),
+    "batch": Axis("images per training step", (1, 2, 4), 1, "each is computed separately"),
 }
 
 
@@ -73,17 +73,17 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES))
     for name, axis in AXES.items():
         made.add_argument(f"--{name}", nargs="+", type=int, default=list(axis.values), metavar="N", help=axis.label)
-    made.add_argument("--clicks-per-object", type=int, default=3, help="where clicks do not grow (default 3)")
-    made.add_argument("--picture", type=Path, metavar="FILE", help="draw it there, as .svg and as .png")
+    made.add_argument("--clicks-per-object", type=int, default=3, help="clicks on the other axes (default: 3)")
+    made.add_argument("--picture", type=Path, metavar="FILE", help="draw the chart to this file, as .svg and .png")
     return made
 
 
 def work_at(axis: str, value: int, way: str, options: argparse.Namespace, device: torch.device) -> Callable[[], object]:
-    """What is timed at one point of an axis."""
+    """The work to time at one point of an axis."""
     size = value if axis == "size" else options.image_size
     clicks = value if axis == "clicks" else options.clicks_per_object
     protocol = protocol_of(_CASE, options, image_size=size, max_clicks=clicks)
-    probe = probe_of(_CASE, protocol, device, width=value if axis == "width" else None)
+    probe = probe_of(_CASE, protocol, device, channels=value if axis == "width" else None)
     if axis == "batch":
         step = TrainingStep(probe, training_samples(options, protocol), value)
         return lambda: step(way, 1)
@@ -92,7 +92,7 @@ def work_at(axis: str, value: int, way: str, options: argparse.Namespace, device
 
 
 def measure(options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
-    """One row per axis and way: seconds of every round at every value."""
+    """Measure one row per axis and way: seconds of every round at every value."""
     rows = []
     for name in options.axes:
         axis, values = AXES[name], getattr(options, name)
@@ -109,13 +109,13 @@ def measure(options: argparse.Namespace, device: torch.device) -> list[dict[str,
 
 
 def exponent(values: list[int], seconds: list[list[float]]) -> float:
-    """Slope of the line of least squares through the medians, on logarithmic axes."""
+    """Slope of the least-squares line through the medians, on logarithmic axes."""
     medians = [statistics.median(found) for found in seconds]
     return float(np.polyfit(np.log(values), np.log(medians), 1)[0])
 
 
 def growth_table(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
+    """The rows as a Markdown table."""
     cells = []
     for row in rows:
         axis = AXES[row["axis"]]
@@ -125,14 +125,14 @@ def growth_table(rows: list[dict[str, Any]]) -> str:
             for value, times in pairs
         )
         cells.append([axis.label, row["way"], found, f"{row['exponent']:.2f}", f"{axis.expected:g} ({axis.why})"])
-    return table(["what grows", "way", "seconds: median (least–most)", "exponent", "of the work"], cells)
+    return table(["what grows", "way", "seconds: median (min–max)", "exponent", "expected"], cells)
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The table, with what is to be known about it."""
+    """The table with its explanation."""
     return (
-        f"Bilinear, late; {results['options']['clicks_per_object']} clicks on one object where nothing else is said. "
-        f"The exponent is that of the line through the medians on logarithmic axes.\n\n"
+        f"Bilinear, late; {results['options']['clicks_per_object']} clicks on one object unless stated otherwise. "
+        f"The exponent is the slope of the line through the medians on logarithmic axes.\n\n"
         f"{growth_table(results['growth'])}"
     )
 

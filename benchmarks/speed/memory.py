@@ -1,9 +1,9 @@
-"""Peak memory of the slow and the fast way, each run in a process of its own.
+"""Measure the peak memory of the slow and the fast way, each run in its own process.
 
     python benchmarks/speed/memory.py --data-root DATA --json memory.json
 
-On CPUs it is the largest resident set of the process, libraries and weights included; on CUDA devices the peak of
-PyTorch's allocator.
+On CPUs this is the largest resident set of the process, including libraries and weights; on CUDA devices it is the
+peak of PyTorch's allocator.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from cases import (
     WAYS,
     SomeObjects,
     TrainingStep,
-    case,
     evaluated,
     evaluation_datasets,
     finish,
+    parse_case,
     parser,
     probe_of,
     protocol_of,
@@ -40,40 +40,40 @@ from upsamplers import GIB, held
 from vfm_isbench.benchmark import choose_device
 
 ALLOWED = 1.0
-"""GiB that the fast way may take more."""
+"""The fast way may take this many GiB more than the slow way."""
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     made = parser(__doc__)
-    made.add_argument("--cases", nargs="*", type=case, default=list(TARGETS), metavar="UPSAMPLER:INJECTION")
-    made.set_defaults(rounds=2)  # peaks hardly differ
-    made.add_argument("--clicks", type=int, default=3, help="clicks per object, both ways (default 3)")
-    made.add_argument("--training-cases", nargs="*", type=case, default=list(TRAINING_TARGETS), metavar="U:I")
-    made.add_argument("--batch-size", type=int, default=2, help="of the training steps (default 2)")
+    made.add_argument("--cases", nargs="*", type=parse_case, default=list(TARGETS), metavar="UPSAMPLER:INJECTION")
+    made.set_defaults(rounds=2)  # peaks hardly vary
+    made.add_argument("--clicks", type=int, default=3, help="clicks per object, both ways (default: 3)")
+    made.add_argument("--training-cases", nargs="*", type=parse_case, default=list(TRAINING_TARGETS), metavar="U:I")
+    made.add_argument("--batch-size", type=int, default=2, help="images per training step (default: 2)")
     made.add_argument("--one", nargs=2, metavar=("WORK", "WAY"), help=argparse.SUPPRESS)
     return made
 
 
 def peak(work: str, way: str, options: argparse.Namespace) -> int:
-    """Bytes at the peak, after one object or one training step with most clicks in this process."""
+    """Peak bytes of this process after one object, or one training step with the most clicks."""
     device = choose_device(options.device)
     if work == "training":
-        (one,) = options.training_cases
-        protocol = protocol_of(one, options)
-        step = TrainingStep(probe_of(one, protocol, device), training_samples(options, protocol), options.batch_size)
+        (case,) = options.training_cases
+        protocol = protocol_of(case, options)
+        step = TrainingStep(probe_of(case, protocol, device), training_samples(options, protocol), options.batch_size)
         step(way, protocol.max_iterative_clicks)
         return held(device)
-    (one,) = options.cases
-    protocol = protocol_of(one, options, max_clicks=options.clicks)
+    (case,) = options.cases
+    protocol = protocol_of(case, options, max_clicks=options.clicks)
     objects = SomeObjects(evaluation_datasets(options, protocol)[0], 0, 1)
-    evaluated(probe_of(one, protocol, device), objects, protocol, SPEEDS[way])
+    evaluated(probe_of(case, protocol, device), objects, protocol, SPEEDS[way])
     return held(device)
 
 
-def peak_in_own_process(work: str, one: object, way: str, options: argparse.Namespace) -> int:
-    """The same in a fresh process, so that peaks do not hide one another."""
-    upsampler_and_injection = str(one).replace(" ", ":")
+def peak_in_own_process(work: str, case: object, way: str, options: argparse.Namespace) -> int:
+    """The same in a fresh process, so that an earlier peak cannot hide this one."""
+    upsampler_and_injection = str(case).replace(" ", ":")
     values = {
         "--backbone": options.backbone,
         "--image-size": options.image_size,
@@ -88,21 +88,21 @@ def peak_in_own_process(work: str, one: object, way: str, options: argparse.Name
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows of the table: GiB of every round, by way."""
-    work = [("evaluation", one) for one in options.cases] + [("training", one) for one in options.training_cases]
+    """Measure the rows of the table: GiB of every round, by way."""
+    work = [("evaluation", case) for case in options.cases] + [("training", case) for case in options.training_cases]
     rows = []
-    for kind, one in work:
-        row: dict[str, Any] = {"work": kind, "case": str(one)} | {way: [] for way in WAYS}
+    for kind, case in work:
+        row: dict[str, Any] = {"work": kind, "case": str(case)} | {way: [] for way in WAYS}
         for _ in range(options.rounds):
             for way in WAYS:
-                row[way].append(peak_in_own_process(kind, one, way, options) / GIB)
+                row[way].append(peak_in_own_process(kind, case, way, options) / GIB)
         rows.append(row)
         print(memory_table(rows[-1:]).splitlines()[-1], flush=True)
     return rows
 
 
 def memory_table(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
+    """The rows as a Markdown table."""
     cells = []
     for row in rows:
         more = statistics.median(row["fast"]) - statistics.median(row["slow"])
@@ -111,11 +111,11 @@ def memory_table(rows: list[dict[str, Any]]) -> str:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The table, with what is to be known about it."""
+    """The table with its explanation."""
     batch = results["options"]["batch_size"]
     return (
-        f"Peak of a process that evaluates one object, or makes one training step of {batch} images; allowed are "
-        f"{ALLOWED:g} GiB more than the slow way takes.\n\n{memory_table(results['memory'])}"
+        f"Peak of a process that evaluates one object or does one training step of {batch} images. The fast way may "
+        f"take {ALLOWED:g} GiB more than the slow way.\n\n{memory_table(results['memory'])}"
     )
 
 

@@ -1,10 +1,9 @@
-"""Where the time goes: seconds per click, and per training step, by part.
+"""Measure where the time goes: seconds per click and per training step, by part.
 
     python benchmarks/speed/parts.py --data-root DATA --json parts.json --picture where-the-time-goes.svg
 
-Parts are measured inside whole evaluations, the slow way and the fast one: what happens once per crop is spread over
-the clicks that follow. Each round evaluates another object. Weights are random: they do not change how long a pass
-takes.
+Parts are measured inside whole evaluations, by the slow and the fast way, so work done once per crop is spread over the
+clicks that follow. Each round evaluates a different object. Weights are random, which does not change the time.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from cases import (
     Case,
     SomeObjects,
     TrainingStep,
-    case,
     evaluated,
     evaluation_datasets,
     finish,
+    parse_case,
     parser,
     probe_of,
     protocol_of,
@@ -58,22 +57,22 @@ CASES = [Case("bilinear", "late"), Case("bilinear", "early"), Case("loftup", "la
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     made = parser(__doc__)
-    made.add_argument("--cases", nargs="+", type=case, default=CASES, metavar="UPSAMPLER:INJECTION")
-    made.add_argument("--clicks", type=int, default=20, help="clicks per object (default 20)")
-    made.add_argument("--slow-clicks", type=int, default=20, metavar="K", help="only the first K the slow way")
-    made.add_argument("--training", action="store_true", help="also training steps, with one iterative click")
-    made.add_argument("--batch-size", type=int, default=2, help="of the training steps (default 2)")
-    made.add_argument("--picture", type=Path, metavar="FILE", help="draw the clicks there, as .svg and as .png")
+    made.add_argument("--cases", nargs="+", type=parse_case, default=CASES, metavar="UPSAMPLER:INJECTION")
+    made.add_argument("--clicks", type=int, default=20, help="clicks per object (default: 20)")
+    made.add_argument("--slow-clicks", type=int, default=20, metavar="K", help="place only the first K the slow way")
+    made.add_argument("--training", action="store_true", help="also measure training steps, with one iterative click")
+    made.add_argument("--batch-size", type=int, default=2, help="images per training step (default: 2)")
+    made.add_argument("--picture", type=Path, metavar="FILE", help="draw the clicks to this file, as .svg and .png")
     return made
 
 
 def watch_parts(probe: Probe, device: torch.device) -> Stopwatch:
-    """A stopwatch for all parts of a probe, whichever way it is run."""
+    """A stopwatch for all parts of a probe, for either way of running it."""
     watch = Stopwatch(device)
     watch.watch(probe.backbone, "forward", BACKBONE)
     watch.watch(probe.click_encoder, "forward", ENCODER)
     upsampler: Any = probe.upsampler
-    if isinstance(upsampler, LoftUp):  # all its ways end in these
+    if isinstance(upsampler, LoftUp):  # all its public methods call these
         watch.watch(upsampler, "_encode_guidance", IMAGE)
         for name in ("_upsample", "_second_step", "_attend"):
             watch.watch(upsampler, name, FEATURES)
@@ -88,7 +87,7 @@ def watch_parts(probe: Probe, device: torch.device) -> Stopwatch:
     watch.watch(CachedProbe, "_first", FIRST)
     watch.watch(CachedProbe, "_enlarged", FIRST)
     watch.watch(EnlargedConv, "rows", FIRST)
-    watch.watch(RowsOfStrips, "__call__", FIRST)  # what the second convolution asks for
+    watch.watch(RowsOfStrips, "__call__", FIRST)  # called by the second convolution
     watch.watch(ConvHead, "after_first", SECOND)
     watch.watch(HeadByStrips, "after_first", SECOND)
     watch.watch(evaluation_loop, "next_click", CLICKER)
@@ -98,11 +97,13 @@ def watch_parts(probe: Probe, device: torch.device) -> Stopwatch:
     return watch
 
 
-def parts_of_a_click(one: Case, options: argparse.Namespace, device: torch.device) -> dict[str, dict[str, list[float]]]:
+def parts_of_a_click(
+    case: Case, options: argparse.Namespace, device: torch.device
+) -> dict[str, dict[str, list[float]]]:
     """Seconds per click of every round, by way and part."""
-    protocol = protocol_of(one, options, max_clicks=options.clicks)
+    protocol = protocol_of(case, options, max_clicks=options.clicks)
     protocols = {"slow": protocol.replace(max_clicks=min(options.slow_clicks, options.clicks)), "fast": protocol}
-    probe = probe_of(one, protocol, device)
+    probe = probe_of(case, protocol, device)
     dataset = evaluation_datasets(options, protocol)[0]
     found: dict[str, dict[str, list[float]]] = {way: {part: [] for part in CLICK_PARTS} for way in WAYS}
     for way in WAYS:
@@ -117,10 +118,10 @@ def parts_of_a_click(one: Case, options: argparse.Namespace, device: torch.devic
     return found
 
 
-def parts_of_a_step(one: Case, options: argparse.Namespace, device: torch.device) -> dict[str, dict[str, list[float]]]:
+def parts_of_a_step(case: Case, options: argparse.Namespace, device: torch.device) -> dict[str, dict[str, list[float]]]:
     """Seconds of a training step of every round, by way and part."""
-    protocol = protocol_of(one, options)
-    probe = probe_of(one, protocol, device)
+    protocol = protocol_of(case, options)
+    probe = probe_of(case, protocol, device)
     step = TrainingStep(probe, training_samples(options, protocol), options.batch_size)
     found: dict[str, dict[str, list[float]]] = {way: {part: [] for part in STEP_PARTS} for way in WAYS}
     for way in WAYS:
@@ -136,14 +137,14 @@ def parts_of_a_step(one: Case, options: argparse.Namespace, device: torch.device
 
 
 def parts_table(found: dict[str, dict[str, list[float]]]) -> str:
-    """Seconds and shares by part, in Markdown."""
+    """Seconds and shares by part, as a Markdown table."""
     totals = {way: [sum(values) for values in zip(*parts.values(), strict=True)] for way, parts in found.items()}
     rows = []
     for part in found["slow"]:
         cells = []
         for way in WAYS:
             values, total = found[way][part], totals[way]
-            share = statistics.median(one / whole for one, whole in zip(values, total, strict=True))
+            share = statistics.median(value / whole for value, whole in zip(values, total, strict=True))
             cells += [spread(values), f"{100 * share:.1f}"]
         rows.append([part, *cells])
     rows.append(["all", spread(totals["slow"]), "100", spread(totals["fast"]), "100"])
@@ -152,20 +153,20 @@ def parts_table(found: dict[str, dict[str, list[float]]]) -> str:
 
 def markdown(results: dict[str, Any]) -> str:
     """All tables."""
-    sections = [f"### {one}: seconds per click\n\n{parts_table(found)}" for one, found in results["clicks"].items()]
+    sections = [f"### {case}: seconds per click\n\n{parts_table(found)}" for case, found in results["clicks"].items()]
     size = results["options"]["batch_size"]
     sections += [
-        f"### {one}: seconds per training step, {size} images, one iterative click\n\n{parts_table(found)}"
-        for one, found in results["steps"].items()
+        f"### {case}: seconds per training step, {size} images, one iterative click\n\n{parts_table(found)}"
+        for case, found in results["steps"].items()
     ]
     return "\n\n".join(sections)
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """The clicks as bars of medians."""
+    """Draw the medians of the clicks as bars."""
     bars = {
-        f"{one}, {way}": {part: statistics.median(values) for part, values in found[way].items()}
-        for one, found in results["clicks"].items()
+        f"{case}, {way}": {part: statistics.median(values) for part, values in found[way].items()}
+        for case, found in results["clicks"].items()
         for way in WAYS
     }
     draw_parts(bars, CLICK_PARTS, path)
@@ -176,12 +177,12 @@ def main(argv: list[str] | None = None) -> None:
     options = arguments().parse_args(argv)
     device, results = started(options)
     results |= {"clicks": {}, "steps": {}}
-    for one in options.cases:
-        results["clicks"][str(one)] = parts_of_a_click(one, options, device)
-        print(f"{one}: seconds per click\n\n{parts_table(results['clicks'][str(one)])}\n", flush=True)
+    for case in options.cases:
+        results["clicks"][str(case)] = parts_of_a_click(case, options, device)
+        print(f"{case}: seconds per click\n\n{parts_table(results['clicks'][str(case)])}\n", flush=True)
         if options.training:
-            results["steps"][str(one)] = parts_of_a_step(one, options, device)
-            print(f"{one}: seconds per training step\n\n{parts_table(results['steps'][str(one)])}\n", flush=True)
+            results["steps"][str(case)] = parts_of_a_step(case, options, device)
+            print(f"{case}: seconds per training step\n\n{parts_table(results['steps'][str(case)])}\n", flush=True)
     finish(results, options)
     if options.picture:
         draw(results, options.picture)

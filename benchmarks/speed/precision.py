@@ -1,9 +1,9 @@
-"""What less precise arithmetic changes: NoC, IoU and seconds per click of trained models, against float32.
+"""Measure what less precise arithmetic changes in trained models: NoC, IoU and seconds per click, against float32.
 
     python benchmarks/speed/precision.py --models runs/jbu-demo-seed0 recorded/bilinear.safetensors --data-root DATA
 
-Models are run folders or checkpoints, as ``vfm-isbench eval`` takes them. Every precision clicks on its own: a click
-depends on the prediction before it, so that an IoU just beside a threshold is carried on.
+Models are run folders or checkpoints, as for ``vfm-isbench eval``. Every precision places its own clicks. A click
+depends on the prediction before it, so a tiny change can affect all later clicks.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def arguments() -> argparse.ArgumentParser:
     made = parser(__doc__)
     made.add_argument("--models", nargs="+", required=True, type=Path, metavar="CHECKPOINT")
     made.add_argument("--precisions", nargs="+", choices=get_args(Precision), default=["bfloat16"])
-    made.add_argument("--objects", type=int, help="only the first objects of each data set")
-    made.set_defaults(rounds=1)  # what comes out is the same every time
+    made.add_argument("--objects", type=int, help="use only the first objects of each data set")
+    made.set_defaults(rounds=1)  # every round gives the same result
     return made
 
 
 def measure(path: Path, options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
-    """Rows of one model, one per precision."""
+    """Measure the rows of one model, one per precision."""
     model = load_trained(path, device=device)
     speeds = {name: Speed(precision=name) for name in dict.fromkeys(["float32", *options.precisions])}
     found: dict[str, list[list[Evaluated]]] = {name: [] for name in speeds}
@@ -51,7 +51,7 @@ def measure(path: Path, options: argparse.Namespace, device: torch.device) -> li
             "model": path.stem if path.is_file() else path.name,
             "precision": name,
             **_changes(found["float32"][0], found[name][0], model.protocol.max_clicks),
-            "seconds": {way: [_per_click(one) for one in found[way]] for way in ("float32", name)},
+            "seconds": {way: [_per_click(datasets) for datasets in found[way]] for way in ("float32", name)},
         }
         for name in options.precisions
     ]
@@ -64,14 +64,12 @@ def _evaluate(model: LoadedCheckpoint, speed: Speed, options: argparse.Namespace
 
 
 def _per_click(found: list[Evaluated]) -> float:
-    return sum(one.seconds for one in found) / sum(one.times.clicks for one in found)
+    return sum(dataset.seconds for dataset in found) / sum(dataset.times.clicks for dataset in found)
 
 
 def _changes(exact: list[Evaluated], rough: list[Evaluated], clicks: int) -> dict[str, Any]:
-    """What differs, object by object."""
-    pairs = [
-        pair for one, other in zip(exact, rough, strict=True) for pair in zip(one.evidence, other.evidence, strict=True)
-    ]
+    """The differences between two precisions, object by object."""
+    pairs = [pair for a, b in zip(exact, rough, strict=True) for pair in zip(a.evidence, b.evidence, strict=True)]
     ious: tuple[Array, Array] = (np.array([a.ious for a, _ in pairs]), np.array([b.ious for _, b in pairs]))
     noc = {}
     for percent in THRESHOLDS:
@@ -92,7 +90,7 @@ def _changes(exact: list[Evaluated], rough: list[Evaluated], clicks: int) -> dic
 
 
 def precision_table(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
+    """The rows as a Markdown table."""
     head = ["model", "precision", "objects", *(f"NoC{percent}: float32, change (objects)" for percent in THRESHOLDS)]
     head += ["same clicks", "largest change of IoU@1", "change of mean IoU", "s/click, float32", "s/click", "ratio"]
     return table(head, [_cells(row) for row in rows])
@@ -100,7 +98,7 @@ def precision_table(rows: list[dict[str, Any]]) -> str:
 
 def _cells(row: dict[str, Any]) -> list[object]:
     exact, rough = row["seconds"]["float32"], row["seconds"][row["precision"]]
-    noc = [f"{one['float32']:.2f}, {one['change']:+.2f} ({one['objects']})" for one in row["noc"].values()]
+    noc = [f"{cell['float32']:.2f}, {cell['change']:+.2f} ({cell['objects']})" for cell in row["noc"].values()]
     return [
         row["model"],
         row["precision"],
@@ -116,10 +114,10 @@ def _cells(row: dict[str, Any]) -> list[object]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The table, with what is to be known about it."""
+    """The table with its explanation."""
     return (
-        "NoC of trained models, and how it changes with the precision of the arithmetic; in brackets the objects whose "
-        f"NoC differs. Later clicks follow earlier predictions.\n\n{precision_table(results['models'])}"
+        "NoC of trained models and its change with less precise arithmetic, with the number of objects whose NoC "
+        f"differs in brackets. Later clicks depend on earlier predictions.\n\n{precision_table(results['models'])}"
     )
 
 

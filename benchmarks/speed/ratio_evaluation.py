@@ -1,4 +1,4 @@
-"""Evaluation of whole objects by both ways; a part of ratios.py."""
+"""Measure the evaluation of whole objects by both ways; a part of ratios.py."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ TARGETS = {
     Case("loftup", "early"): 2.5,
     Case("featup", "late"): 4.0,
 }
-"""How many times sooner the fast way is meant to be."""
+"""How many times faster the fast way should be."""
 
 
 def measure_evaluation(options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
-    """Rows of the table, one per case, with the values of every round."""
+    """Measure the rows of the table, one per case, with the values of every round."""
     rows = []
-    for one in options.cases:
-        protocol = protocol_of(one, options, max_clicks=options.clicks)
+    for case in options.cases:
+        protocol = protocol_of(case, options, max_clicks=options.clicks)
         few = protocol.replace(max_clicks=min(options.slow_clicks, options.clicks))
-        probe = probe_of(one, protocol, device)
+        probe = probe_of(case, protocol, device)
         row = _measure(
             probe, {"slow": few, "fast": protocol}, evaluation_datasets(options, protocol)[0], options, device
         )
-        rows.append({"case": str(one), "target": TARGETS.get(one), **row})
+        rows.append({"case": str(case), "target": TARGETS.get(case), **row})
         print(evaluation_table(rows[-1:]).splitlines()[-1], flush=True)
     return rows
 
 
 def measure_recorded(options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
-    """The same of recorded models, which are small but trained: crops change, and every click can be compared."""
+    """The same for recorded models, which are small but trained, so crops change and every click can be compared."""
     rows = []
     for path in sorted((options.parity / "end_to_end").glob("*.safetensors")):
         model = read_reference(path)
@@ -76,7 +76,7 @@ def _measure(
     options: argparse.Namespace,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Values of every round, by both ways, each under its own protocol."""
+    """Measure every round by both ways, each with its own protocol."""
     protocol = protocols["fast"]
     conv = UnavoidableConv(probe, protocol.image_size, device)
     conv.direct(), conv.winograd()
@@ -109,7 +109,7 @@ def _measure(
 
 
 def _network_watch(device: torch.device, views: int) -> Stopwatch:
-    """Seconds inside the network, and how many crops were encoded; the slow way's encoding does nothing."""
+    """Time inside the network, and the number of encoded crops; the slow way encodes nothing ahead."""
     watch = Stopwatch(device)
     for kind in (CachedProbe, UncachedProbe):
         watch.watch(kind, "encode", "encode", lambda _probe, image, *_: len(image) // views)
@@ -118,12 +118,12 @@ def _network_watch(device: torch.device, views: int) -> Stopwatch:
 
 
 class UnavoidableConv:
-    """The one 3×3 convolution at image size that every click needs, on an image and its mirror image.
+    """The 3×3 convolution at image size that every click needs, on an image and its mirror image.
 
     Args:
-        probe: Its head's last convolution is taken.
+        probe: The probe, whose head's last convolution is used.
         size: Side of the maps.
-        device: Where it runs.
+        device: Where to run it.
     """
 
     def __init__(self, probe: Probe, size: int, device: torch.device) -> None:
@@ -134,42 +134,42 @@ class UnavoidableConv:
 
     @torch.inference_mode()
     def direct(self) -> None:
-        """By PyTorch."""
+        """Run it with PyTorch."""
         self._conv(self._maps)
 
     @torch.inference_mode()
     def winograd(self) -> None:
-        """By Winograd's filtering."""
+        """Run it with Winograd's minimal filtering."""
         self._quick(self._maps)
 
 
 def _agreement(slow: Evaluated, fast: Evaluated) -> list[dict[str, Any]]:
-    """By object: whether the clicks that both placed are the same, and how much the IoUs differ before they part."""
+    """For each object: whether both ways placed the same clicks, and how much IoUs differ until they part."""
     found = []
-    for one, other in zip(slow.evidence, fast.evidence, strict=True):
-        pairs = list(zip(one.clicks, other.clicks, one.ious, other.ious, strict=False))
-        same = next((number for number, (a, b, _, _) in enumerate(pairs) if a != b), len(pairs))
+    for a, b in zip(slow.evidence, fast.evidence, strict=True):
+        pairs = list(zip(a.clicks, b.clicks, a.ious, b.ious, strict=False))
+        same = next((number for number, (first, second, _, _) in enumerate(pairs) if first != second), len(pairs))
         differences = [abs(first - second) for _, _, first, second in pairs[:same]]
         found.append(
-            {"object": str(one.object_id), "same_clicks": same == len(pairs), "iou_difference": max(differences)}
+            {"object": str(a.object_id), "same_clicks": same == len(pairs), "iou_difference": max(differences)}
         )
     return found
 
 
 def evaluation_table(rows: Sequence[dict[str, Any]]) -> str:
-    """How many times sooner, in Markdown."""
+    """The speed-ups, as a Markdown table."""
     head = ["upsampler, injection", "slow, s/click", "fast, s/click", "ratio", "target", "crops per object", "s/crop"]
-    return table([*head, "outside the network, % (≤ 5)", "of it clicker and IoU"], [_cells(row) for row in rows])
+    return table([*head, "outside the network, % (≤ 5)", "clicker and IoU, %"], [_cells(row) for row in rows])
 
 
 def bound_table(rows: Sequence[dict[str, Any]]) -> str:
-    """How near to the bound, and whether both ways agree, in Markdown."""
+    """The distance to the bound and the agreement of both ways, as a Markdown table."""
     head = ["upsampler, injection", "conv, direct, s", "conv, Winograd, s", "direct / fast", "Winograd / fast"]
     return table([*head, "objects with the same clicks", "largest IoU difference"], [_bound(row) for row in rows])
 
 
 def agreement_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Whether both ways agree, in Markdown."""
+    """The agreement of both ways, as a Markdown table."""
     head = ["model", "objects with the same clicks", "largest IoU difference"]
     return table(head, [[row["case"], *_agreed(row)] for row in rows])
 
@@ -201,5 +201,5 @@ def _bound(row: dict[str, Any]) -> list[str]:
 
 def _agreed(row: dict[str, Any]) -> list[str]:
     found = row["agreement"]
-    same = sum(one["same_clicks"] for one in found)
-    return [f"{same} of {len(found)}", f"{max(one['iou_difference'] for one in found):.0e}"]
+    same = sum(object_["same_clicks"] for object_ in found)
+    return [f"{same} of {len(found)}", f"{max(object_['iou_difference'] for object_ in found):.0e}"]

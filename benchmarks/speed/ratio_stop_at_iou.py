@@ -1,4 +1,4 @@
-"""Evaluations that stop once every threshold is reached, against those that place all clicks; a part of ratios.py."""
+"""Compare evaluations that stop at an IoU with those that place all clicks; a part of ratios.py."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from vfm_isbench.types import Array, ObjectEvidence
 
 TARGET = 1.5
 STOPS = (50, 70, 90)
-"""IoUs in percent at which objects are left, by default; the benchmark's own highest is 90."""
+"""Default IoUs to stop at, in percent; the benchmark's highest threshold is 90."""
 
 _SCORED = (50, 60, 70, 80, 85, 90)
 _ALL = "all clicks"
 
 
 def measure_early_stop(options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
-    """Rows of the table, by recorded model and IoU to stop at: seconds for all objects of all data sets."""
+    """Measure the rows of the table, by recorded model and IoU to stop at: seconds for all objects of all data sets."""
     protocol = Protocol.preset("reference").replace(object_limit=options.objects, max_clicks=options.clicks)
     datasets = evaluation_datasets(options, protocol)
     speeds = {_ALL: SPEEDS["fast"]} | {stop: replace(SPEEDS["fast"], stop_at_iou=(stop,)) for stop in options.stop_at}
     rows = []
     for path in sorted((options.parity / "end_to_end").glob("*.safetensors")):
         probe = assemble_reference(read_reference(path)).to(device)
-        for dataset in datasets:  # what is slower the first time: reading files, choosing algorithms
+        for dataset in datasets:  # warm up: reading files and choosing algorithms is slower at first
             evaluated(probe, dataset, protocol.replace(object_limit=1, max_clicks=1), SPEEDS["fast"])
         found: dict[str | int, list[list[Evaluated]]] = {name: [] for name in speeds}
         for turn in range(options.rounds):
@@ -47,22 +47,26 @@ def measure_early_stop(options: argparse.Namespace, device: torch.device) -> lis
 def _row(
     model: str, stop: int, whole: Sequence[Sequence[Evaluated]], stopped: Sequence[Sequence[Evaluated]], clicks: int
 ) -> dict[str, Any]:
-    """One row: rounds of evaluations of every data set, with all clicks and stopped."""
+    """One row, from the rounds with all clicks and the stopped rounds, each with every data set."""
     pairs = [pair for rounds in zip(whole, stopped, strict=True) for pair in zip(*rounds, strict=True)]
     return {
         "model": model,
         "stop": stop,
         "target": TARGET,
-        "objects": sum(len(one.evidence) for one in whole[0]),
-        "clicks": {"all": sum(one.times.clicks for one in whole[0]), "stop": sum(o.times.clicks for o in stopped[0])},
-        "all": [sum(one.seconds for one in of_round) for of_round in whole],
-        "stopped": [sum(one.seconds for one in of_round) for of_round in stopped],
+        "objects": sum(len(dataset.evidence) for dataset in whole[0]),
+        "clicks": {"all": _clicks(whole[0]), "stop": _clicks(stopped[0])},
+        "all": [sum(dataset.seconds for dataset in round_) for round_ in whole],
+        "stopped": [sum(dataset.seconds for dataset in round_) for round_ in stopped],
         "equal": all(_scores(a.evidence, clicks, stop) == _scores(b.evidence, clicks, stop) for a, b in pairs),
     }
 
 
+def _clicks(datasets: Sequence[Evaluated]) -> int:
+    return sum(dataset.times.clicks for dataset in datasets)
+
+
 def _scores(evidence: Sequence[ObjectEvidence], clicks: int, stop: int) -> list[list[float]]:
-    """Clicks to every threshold up to where it stops, and IoU after the first click, object by object."""
+    """Clicks to every threshold up to the IoU to stop at, and IoU after the first click, by object."""
     ious: Array = np.full((len(evidence), clicks), np.nan)
     for row, found in zip(ious, evidence, strict=True):
         row[: len(found.ious)] = found.ious
@@ -71,9 +75,9 @@ def _scores(evidence: Sequence[ObjectEvidence], clicks: int, stop: int) -> list[
 
 
 def early_stop_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
+    """The rows as a Markdown table."""
     head = ["recorded model", "objects", "stop at, %", "clicks, all", "clicks, stopped", "all clicks, s", "stopped, s"]
-    return table([*head, "ratio", "target", "NoC to there and IoU@1 equal"], [_cells(row) for row in rows])
+    return table([*head, "ratio", "target", "same NoC up to there and IoU@1"], [_cells(row) for row in rows])
 
 
 def _cells(row: dict[str, Any]) -> list[object]:

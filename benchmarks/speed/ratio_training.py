@@ -1,4 +1,4 @@
-"""Training steps by both ways; a part of ratios.py."""
+"""Measure training steps by both ways; a part of ratios.py."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from cases import WAYS, Case, TrainingStep, probe_of, protocol_of, table, traini
 from timing import ratio, seconds, spread, turned
 
 TARGETS = {Case("bilinear", "late"): 1.8, Case("loftup", "late"): 2.5}
-"""How many times sooner the fast way is meant to be."""
+"""How many times faster the fast way should be."""
 
 
 def measure_training(options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
-    """Rows of the table, one per case: seconds per step, each round's the mean over all numbers of iterative clicks."""
+    """Measure the rows of the table, one per case: seconds per step, the mean over all numbers of iterative clicks."""
     rows = []
-    for one in options.training_cases:
-        protocol = protocol_of(one, options)
-        step = TrainingStep(probe_of(one, protocol, device), training_samples(options, protocol), options.batch_size)
-        row = {"case": str(one), "target": TARGETS.get(one), "batch_size": options.batch_size}
+    for case in options.training_cases:
+        protocol = protocol_of(case, options)
+        step = TrainingStep(probe_of(case, protocol, device), training_samples(options, protocol), options.batch_size)
+        row = {"case": str(case), "target": TARGETS.get(case), "batch_size": options.batch_size}
         rows.append(row | _measure_step(step, options.rounds, device))
         print(training_table(rows[-1:]).splitlines()[-1], flush=True)
     return rows
@@ -41,7 +41,7 @@ def _measure_step(step: TrainingStep, rounds: int, device: torch.device) -> dict
 
 
 def training_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows in Markdown."""
+    """The rows as a Markdown table."""
     head = ["upsampler, injection", "batch", "slow, s/step", "fast, s/step", "fast, s/image", "ratio", "target"]
     return table([*head, "largest relative difference of the loss"], [_cells(row) for row in rows])
 

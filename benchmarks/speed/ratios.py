@@ -1,11 +1,10 @@
-"""How many times sooner: seconds per click and per training step, the slow way against the fast one.
+"""Measure how much faster the fast way is: seconds per click and per training step, against the slow way.
 
     python benchmarks/speed/ratios.py --data-root DATA --parity RECORDED --slow-clicks 4 --json ratios.json
 
-Slow runs the whole network for every click, as the reference implementation does; fast is what the library does by
-itself. Weights are random: they do not change how long a pass takes. Each round evaluates another object by both ways,
-reading included, so that the crops that change are part of the seconds per click. Figures are medians of the rounds,
-with the least and the largest; ratios are of medians.
+The slow way runs the whole network for every click, as the reference implementation does; the fast way is the default.
+Weights are random, which does not change the time. Each round evaluates a different object by both ways, including
+reading and new crops. Values are medians of the rounds, with minimum and maximum; ratios are ratios of medians.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cases import case, finish, parser, started
+from cases import finish, parse_case, parser, started
 from ratio_evaluation import (
     TARGETS,
     agreement_table,
@@ -34,55 +33,57 @@ def arguments() -> argparse.ArgumentParser:
     """The command line."""
     made = parser(__doc__)
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    made.add_argument("--cases", nargs="+", type=case, default=list(TARGETS), metavar="UPSAMPLER:INJECTION")
-    made.add_argument("--clicks", type=int, default=20, help="clicks per object (default 20)")
+    made.add_argument("--cases", nargs="+", type=parse_case, default=list(TARGETS), metavar="UPSAMPLER:INJECTION")
+    made.add_argument("--clicks", type=int, default=20, help="clicks per object (default: 20)")
     made.add_argument(
         "--slow-clicks",
         type=int,
         default=20,
         metavar="K",
-        help="place only the first K the slow way, whose cost per click is always the same (default 20)",
+        help="place only the first K the slow way, which costs the same for every click (default: 20)",
     )
     made.add_argument("--objects-per-round", type=int, default=1)
-    made.add_argument("--training-cases", nargs="+", type=case, default=list(TRAINING_TARGETS), metavar="U:I")
-    made.add_argument("--batch-size", type=int, default=2, help="of the training steps (default 2)")
+    made.add_argument("--training-cases", nargs="+", type=parse_case, default=list(TRAINING_TARGETS), metavar="U:I")
+    made.add_argument("--batch-size", type=int, default=2, help="images per training step (default: 2)")
     made.add_argument(
-        "--parity", type=Path, help="recorded models in end_to_end/; without it, parts that need them are left out"
+        "--parity",
+        type=Path,
+        help="folder with recorded models in end_to_end/; parts that need them are skipped without it",
     )
-    made.add_argument("--objects", type=int, default=10, help="per data set, for stop_at_iou (default 10)")
+    made.add_argument("--objects", type=int, default=10, help="objects per data set, for stop_at_iou (default: 10)")
     made.add_argument(
-        "--stop-at", nargs="+", type=int, default=list(STOPS), metavar="IOU", help="in percent, for early_stop"
+        "--stop-at", nargs="+", type=int, default=list(STOPS), metavar="IOU", help="in percent, for stop_at_iou"
     )
     return made
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """All tables, with what is to be known about them."""
+    """All tables with their explanations."""
     parts = []
     if rows := results.get("evaluation"):
         clicks = rows[0]["clicks"]
-        only = f"; the slow way placed the first {clicks['slow']} only" if clicks["slow"] < clicks["fast"] else ""
+        only = f"; the slow way placed only the first {clicks['slow']}" if clicks["slow"] < clicks["fast"] else ""
         parts.append(
             f"### Evaluation, seconds per click\n\n{clicks['fast']} clicks per object, flip on{only}. Data: "
-            f"{rows[0]['data']}.\n\n{evaluation_table(rows)}\n\nOf both convolutions at image size one is needed for "
-            "every click: how much of a click it takes by either algorithm (bilinear is meant to come to 0.85), and "
+            f"{rows[0]['data']}.\n\n{evaluation_table(rows)}\n\nEvery click needs one of the two convolutions at "
+            "image size: the share of a click that it takes by either algorithm (bilinear should reach 0.85), and "
             f"whether both ways agree.\n\n{bound_table(rows)}"
         )
     if rows := results.get("recorded"):
         clicks = rows[0]["clicks"]["fast"]
         parts.append(
-            "### Recorded models, seconds per click\n\nSmall networks, but trained: the crop follows the prediction. "
-            f"Both ways place all {clicks} clicks.\n\n{evaluation_table(rows)}\n\n{agreement_table(rows)}"
+            "### Recorded models, seconds per click\n\nThese networks are small but trained, so the crop follows the "
+            f"prediction. Both ways place all {clicks} clicks.\n\n{evaluation_table(rows)}\n\n{agreement_table(rows)}"
         )
     if rows := results.get("training"):
         parts.append(
-            "### Training, seconds per step\n\nMean of steps with every number of iterative clicks, 0 to 3: 1.5 click "
+            "### Training, seconds per step\n\nMean over steps with 0 to 3 iterative clicks: on average 1.5 click "
             f"passes and one step.\n\n{training_table(rows)}"
         )
     if rows := results.get("stop_at_iou"):
         parts.append(
-            "### Early stop\n\nSeconds for all objects, fast way. What is saved is the clicks that are not placed: it "
-            f"takes a model that reaches the IoU to stop at.\n\n{early_stop_table(rows)}"
+            "### Stop at an IoU\n\nSeconds for all objects, fast way. This saves the clicks that are not placed, so "
+            f"only models that reach the IoU gain from it.\n\n{early_stop_table(rows)}"
         )
     return "\n\n".join(parts)
 
@@ -99,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
         if part in options.parts and options.parity:
             results[part] = measure(options, device)
         elif part in options.parts:
-            print(f"{part} left out: it needs --parity")
+            print(f"{part} skipped: it needs --parity")
     print(f"\n{markdown(results)}")
     finish(results, options)
 

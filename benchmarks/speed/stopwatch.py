@@ -1,7 +1,7 @@
-"""Seconds by part, inside runs of the real thing.
+"""Measure the seconds of each part inside a real run.
 
-Parts are measured where they happen, by wrapping functions and methods for a while. So they add up to the whole, and
-what happens once per crop weighs as it does in an evaluation.
+Functions and methods are wrapped temporarily to time them where they run. So the parts add up to the whole, and work
+done once per crop has the same weight as in an evaluation.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from timing import synchronize
 
 
 class Stopwatch:
-    """Adds up the seconds spent in named parts; what an inner part takes does not count for the outer one.
+    """Adds up the seconds spent in named parts; the time of an inner part does not count for the outer part.
 
-    Wrapped functions are as they were when the block ``with stopwatch:`` is left.
+    Functions are wrapped only inside the block ``with stopwatch:``.
 
     Args:
-        device: What a part starts on this device is waited for.
+        device: The device to wait for at the end of each part.
 
     Attributes:
         seconds: Seconds by part.
-        counts: Calls by part, or what their ``amount`` says.
+        counts: Calls by part, or the sum of their ``amount``.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -45,16 +45,16 @@ class Stopwatch:
         """Count calls of a function, method or ``forward`` as a part.
 
         Args:
-            owner: Module, class or object that has it.
-            attribute: Its name there.
+            owner: The module, class or object with the function.
+            attribute: The function's name there.
             part: Name of the part.
-            amount: Called with the same arguments: how many to count; without it, every call counts once.
+            amount: Called with the same arguments, returns how much to count; by default every call counts as 1.
         """
         self._wrapped.append((owner, attribute, part, amount))
 
     @contextmanager
     def part(self, name: str, amount: int = 1) -> Iterator[None]:
-        """What runs inside is this part."""
+        """Count what runs inside the block as this part."""
         stack: list[float] = self._inner.__dict__.setdefault("stack", [])
         stack.append(0.0)
         synchronize(self._device)

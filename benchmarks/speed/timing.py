@@ -1,4 +1,4 @@
-"""How the speed programs measure: wall time, medians with spread, ratios, and what it was measured on."""
+"""How the speed programs measure: wall time, medians with spread, ratios, and the machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vfm_isbench.results.environment import describe_environment
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one call, with everything it started on the device done."""
+    """Wall time of one call, including everything it started on the device."""
     synchronize(device)
     start = time.perf_counter()
     work()
@@ -21,18 +21,18 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for what was started on a device."""
+    """Wait until a device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def in_turns(work: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Time every piece of work once per round, after a first call that is not counted.
+    """Time every function once per round, after a first call that is not counted.
 
-    Every other round goes backwards, so that none always follows the same one.
+    Every other round goes backwards, so that no function always follows the same one.
     """
-    for one in work.values():
-        one()
+    for function in work.values():
+        function()
     times: dict[str, list[float]] = {name: [] for name in work}
     for turn in range(rounds):
         for name in turned(list(work), turn):
@@ -41,33 +41,33 @@ def in_turns(work: dict[str, Callable[[], object]], rounds: int, device: torch.d
 
 
 def turned(names: Sequence[str], turn: int) -> Sequence[str]:
-    """The names in the order of a round: backwards in every other one."""
+    """The names in the order of a round: every other round goes backwards."""
     return names if turn % 2 == 0 else names[::-1]
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
-    """How many times the median of the second goes into that of the first."""
+    """The median of the first divided by the median of the second."""
     return statistics.median(slow) / statistics.median(fast)
 
 
 def spread(values: Sequence[float], factor: float = 1.0) -> str:
-    """Median, least and largest of some values times a factor: ``0.61 (0.6 to 0.66)``."""
+    """Median, minimum and maximum of values times a factor: ``0.61 (0.6 to 0.66)``."""
     middle, least, most = (figure(value * factor) for value in (statistics.median(values), min(values), max(values)))
     return f"{middle} ({least} to {most})"
 
 
 def figure(value: float) -> str:
-    """A number with three digits."""
+    """A number rounded to three digits."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def machine(device: torch.device) -> dict[str, str | int | None]:
-    """What the figures were measured on."""
+    """Describe the machine of the measurement."""
     return describe_environment(device)
 
 
 def machine_line(found: dict[str, str | int | None]) -> str:
-    """The same in a line."""
+    """The same in one line."""
     where = "no GPU" if found["device"] == "cpu" else str(found["device"])
     return (
         f"{found['cpu']}, {found['cpu_count']} cores, {found['threads']} threads, {where}; PyTorch {found['torch']}, "

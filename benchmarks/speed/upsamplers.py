@@ -1,10 +1,10 @@
-"""Time and peak memory of every upsampler at two image sizes, each in a process of its own.
+"""Measure time and peak memory of every upsampler at two image sizes, each in its own process.
 
     python benchmarks/speed/upsamplers.py --sizes 224 448 --rounds 5
 
-Weights are random: they change neither. Features have a patch grid of image size / 14. Memory is how much the peak of
-the process (CUDA: of the allocator) rises above what it held when upsampler and inputs were there; the output is part
-of it. Ratios are to bilinear at the same size.
+Weights are random, which changes neither. The patch grid is image size / 14. Memory is how far the peak of the process
+(CUDA: of the allocator) rises above its use with upsampler and inputs loaded, including the output. Ratios are to
+bilinear at the same size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GIB = 2**30
 
 
 def measure(name: str, size: int, width: int, rounds: int, device: torch.device, with_gradient: bool) -> dict[str, Any]:
-    """Time and memory of one upsampler in this process."""
+    """Measure one upsampler in this process."""
     torch.manual_seed(0)
     upsampler = LEARNED[name](width) if name in LEARNED else load_upsampler(name)
     module = find_module(upsampler)
@@ -59,7 +59,7 @@ def measure(name: str, size: int, width: int, rounds: int, device: torch.device,
         again = None
         if isinstance(upsampler, TwoStepUpsampler) and not with_gradient:
             guidance = upsampler.encode_guidance(image)
-            upsampler.upsample(features, guidance)  # what depends on the size of the grid is worked out here
+            upsampler.upsample(features, guidance)  # computes what depends on the size of the grid
             again = statistics.median(
                 seconds(lambda: upsampler.upsample(features, guidance), device) for _ in range(rounds)
             )
@@ -73,7 +73,7 @@ def measure(name: str, size: int, width: int, rounds: int, device: torch.device,
 
 
 def held(device: torch.device) -> int:
-    """Peak bytes so far."""
+    """Peak memory in bytes so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     # Linux counts in KiB, macOS in bytes.
@@ -81,7 +81,7 @@ def held(device: torch.device) -> int:
 
 
 def in_own_process(name: str, size: int, options: argparse.Namespace) -> dict[str, Any]:
-    """The same in a fresh process, so that peaks do not hide one another."""
+    """The same in a fresh process, so that an earlier peak cannot hide this one."""
     command = [sys.executable, str(Path(__file__)), "--one", name, "--sizes", str(size)]
     command += ["--rounds", str(options.rounds), "--width", str(options.width), "--device", options.device]
     command += ["--gradient"] if options.gradient else []
@@ -98,7 +98,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--gradient", action="store_true", help="forward and backward to the features, as in training")
+    parser.add_argument(
+        "--gradient", action="store_true", help="measure forward and backward to the features, as in training"
+    )
     parser.add_argument("--one", choices=NAMES, help=argparse.SUPPRESS)
     return parser
 

@@ -349,7 +349,7 @@ def test_too_few_objects_are_taken_again() -> None:
 
 
 def test_a_data_root_without_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="holds none of GrabCut"):
+    with pytest.raises(SystemExit, match="contains none of GrabCut"):
         load("distances").main([*TINY, "--data-root", str(tmp_path)])
 
 

@@ -1,4 +1,4 @@
-"""The recipe that goes the whole way of the leaderboard, on made-up results in place of trained ones."""
+"""The recipe that goes through the whole leaderboard, with made-up instead of trained results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from synthetic_results import synthetic_result
+from result_builder import synthetic_result
 from tiny import TINY
 
 from vfm_isbench import Protocol, cli
@@ -31,7 +31,7 @@ def test_the_demo_goes_the_whole_way(
     really = cli.main
 
     def main(arguments: list[str]) -> int:
-        # The one command that trains does so by the small protocol.
+        # Only one command trains, with the small protocol.
         with monkeypatch.context() as patch:
             if arguments[0] == "run":
                 patch.setitem(PRESETS, "demo", TINY.replace(name="demo"))
