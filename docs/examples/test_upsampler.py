@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vfm_isbench
-from vfm_isbench.upsamplers import check_upsampler, prepare_upsampler
+from vfm_isbench.upsamplers import check_upsampler, load_upsampler
 
 UPSAMPLER = "my_upsampler.py:Upsampler"
 BASELINE = Path("baseline")
@@ -19,7 +19,7 @@ MARGIN = 0.02  # IoU in [0, 1]: two points
 
 
 def test_it_keeps_the_contract():
-    check_upsampler(prepare_upsampler(UPSAMPLER), channels=112, grid=(8, 8), image_size=(128, 128))
+    check_upsampler(load_upsampler(UPSAMPLER), channels=112, grid=(8, 8), image_size=(128, 128))
 
 
 def test_it_is_not_worse_than_the_baseline():

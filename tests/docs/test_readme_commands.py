@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from synthetic_results import synthetic_entry, synthetic_result
+from result_builder import synthetic_entry, synthetic_result
 from tiny import TINY
 
 from vfm_isbench import Result, cli
