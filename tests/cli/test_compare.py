@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from made_results import PROTOCOL, made_dataset, made_result, random_ious, seeds_of, stopping_early
+from result_builder import PROTOCOL, made_dataset, made_result, random_ious, seeds_of, stopping_early
 
 from vfm_isbench import Result, cli
 

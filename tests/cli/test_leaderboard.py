@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from doc_pages import DOCS, command_lines, fences
-from synthetic_results import CODE, synthetic_entry, synthetic_result
+from result_builder import CODE, synthetic_entry, synthetic_result
 from tiny import TINY
 
 from vfm_isbench import cli
@@ -107,11 +107,11 @@ def test_submit_refuses_with_all_findings_and_writes_nothing(desk: Path, capsys:
     arguments = ["leaderboard", "submit", "0.json", "1.json", "0.json", "--name", "<b>", "--code", "ftp://x.org/"]
     assert cli.main(arguments) == 1
     out = capsys.readouterr().out
-    for said in ("name: ", "code: ", "runs[1].protocol.seed: 0 is the seed", "nothing was written"):
+    for said in ("name: ", "code: ", "runs[1].protocol.seed: 0 is already the seed", "nothing was written"):
         assert said in out
     arguments = ["leaderboard", "submit", "0.json", "1.json", "--name", "Mine", "--code", CODE]
     assert cli.main(arguments) == 1
-    assert "submit that first" in capsys.readouterr().out
+    assert "submit one first" in capsys.readouterr().out
     assert not (desk / "benchmarks").exists()
     synthetic_entry("bilinear").save(desk / "benchmarks" / "entries")
     assert cli.main([*arguments, "--dry-run"]) == 0
@@ -139,7 +139,7 @@ def test_a_name_that_is_no_text_is_refused(desk: Path, capsys: pytest.CaptureFix
     """Bytes that are no UTF-8 reach a program as lone surrogates."""
     synthetic_result("bilinear").save(desk / "result.json")
     assert cli.main(["leaderboard", "submit", "result.json", "--name", "x\udcff", "--code", CODE]) == 1
-    assert r"name: 'x\udcff' has control or invisible characters" in capsys.readouterr().out
+    assert r"name: 'x\udcff' contains control or invisible characters" in capsys.readouterr().out
 
 
 def test_validate_says_how_far_each_entry_goes(entries: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,7 +188,7 @@ def test_reproduce_tells_agreement_from_disagreement(
     path = entries / f"my-upsampler-{HASH}.json.gz"
     before = path.read_bytes()
     assert run(f"vfm-isbench leaderboard reproduce my-upsampler-{HASH} --mark Me") == 2
-    assert "none of this library" in capsys.readouterr().err
+    assert "is not built in" in capsys.readouterr().err
     command = f"vfm-isbench leaderboard reproduce my-upsampler-{HASH} --upsampler mine.py:Mine --mark Me"
     monkeypatch.setattr(NoTraining, "skill", -0.7)
     assert run(command) == 1
@@ -197,7 +197,7 @@ def test_reproduce_tells_agreement_from_disagreement(
     assert path.read_bytes() == before
     monkeypatch.setattr(NoTraining, "skill", 0.0)
     assert run(command.replace("--mark Me", "--mark '<b>'")) == 2
-    assert "reproduced.by: '<b>' has one of" in capsys.readouterr().err
+    assert "reproduced.by: '<b>' contains one of" in capsys.readouterr().err
     assert path.read_bytes() == before
     assert run(command) == 0
     assert f"My upsampler (my-upsampler-{HASH}): reproduced" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from browser import Browser
 from doc_pages import DOCS, command_lines
-from synthetic_results import synthetic_entry
+from result_builder import synthetic_entry
 
 from vfm_isbench import __version__, cli
 from vfm_isbench.leaderboard import load_board, page_data

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic_results import CODE, synthetic_entry, synthetic_result
+from result_builder import CODE, synthetic_entry, synthetic_result
 
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.entry import Entry, slug

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_results import synthetic_entry
+from result_builder import synthetic_entry
 
 from vfm_isbench.leaderboard.board import Board, group_id
 from vfm_isbench.leaderboard.ranking import paired_difference, rank_entries, ranks_with_ties

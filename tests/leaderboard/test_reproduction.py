@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from synthetic_results import synthetic_entry
+from result_builder import synthetic_entry
 
 from vfm_isbench.leaderboard.reproduction import compare_with
 from vfm_isbench.results import Result

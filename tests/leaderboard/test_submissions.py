@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_results import synthetic_entry
+from result_builder import synthetic_entry
 
 from vfm_isbench import cli
 from vfm_isbench.leaderboard import gzip_json

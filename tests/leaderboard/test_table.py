@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from synthetic_results import CODE, synthetic_entry
+from result_builder import CODE, synthetic_entry
 
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard import Board, load_board, page_data

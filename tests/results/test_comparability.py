@@ -8,7 +8,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_results import PROTOCOL, made_dataset, made_result, random_ious
+from result_builder import PROTOCOL, made_dataset, made_result, random_ious
 
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result

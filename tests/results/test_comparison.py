@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from made_results import PROTOCOL, made_dataset, made_result, random_ious, seeds_of
+from result_builder import PROTOCOL, made_dataset, made_result, random_ious, seeds_of
 
 import vfm_isbench
 from vfm_isbench.errors import ComparisonError, IncomparableError, UnknownNameError

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from made_results import made_dataset, random_ious
+from result_builder import made_dataset, random_ious
 
 from vfm_isbench.errors import ComparisonError
 from vfm_isbench.results.object_scores import Metric, object_scores

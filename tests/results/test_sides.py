@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_results import PROTOCOL, made_dataset, made_result, random_ious, seeds_of, stopping_early
+from result_builder import PROTOCOL, made_dataset, made_result, random_ious, seeds_of, stopping_early
 
 from vfm_isbench.errors import ComparisonError, IncomparableError, ResultError
 from vfm_isbench.results.object_scores import Metric

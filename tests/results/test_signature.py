@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from made_results import PROTOCOL, made_dataset, made_result, random_ious, seeds_of
+from result_builder import PROTOCOL, made_dataset, made_result, random_ious, seeds_of
 
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import score_signature
@@ -16,7 +16,7 @@ def test_a_score_is_named_with_protocol_version_and_hashes() -> None:
     result = made_result(DATA, seed=4)
     line = (
         "noc90|davis:40|bb:dinov2_vits14|enc:simple_vit|inj:late|head:conv2|px:224|clicks:ritm6|flip:yes|seed:4|"
-        f"proto:paper@1+changed|v:0.1.0|hash:{PROTOCOL.fingerprint()[:12]}|data:c0ffeec0ffee"
+        f"proto:paper@1+changed|v:0.2.0|hash:{PROTOCOL.fingerprint()[:12]}|data:c0ffeec0ffee"
     )
     assert result.score_signature("davis", "noc90") == line
     assert score_signature([result], "davis", "noc90") == line
@@ -25,7 +25,7 @@ def test_a_score_is_named_with_protocol_version_and_hashes() -> None:
 def test_seeds_are_named_together() -> None:
     line = score_signature(seeds_of("jbu", [0, 1, 2]), "davis", "noc90")
     assert "|seed:0,1,2|" in line
-    assert line.count("v:0.1.0") == 1
+    assert line.count("v:0.2.0") == 1
     assert Protocol.preset("paper").signature([3, 5]).split("|")[-2] == "seed:3,5"
 
 
@@ -41,7 +41,7 @@ def test_what_parts_scores_shows() -> None:
 
 def test_a_precision_other_than_float32_is_named() -> None:
     result = dataclasses.replace(made_result(DATA), speed={"precision": "bfloat16"})
-    assert "|proto:paper@1+changed|prec:bfloat16|v:0.1.0|" in result.score_signature("davis", "noc90")
+    assert "|proto:paper@1+changed|prec:bfloat16|v:0.2.0|" in result.score_signature("davis", "noc90")
     assert "|prec:bfloat16|" in result.signature()
     assert "prec:" not in dataclasses.replace(result, speed={"precision": "float32"}).signature()
     assert "prec:" not in made_result(DATA).signature()

@@ -9,14 +9,14 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from made_up import made_up
 from PIL import Image
+from result_builder import result_of
 
 from vfm_isbench.errors import PictureError
 from vfm_isbench.viz import iou_curves, noc_histogram, save_figure
 from vfm_isbench.viz.canvas import PALETTE, clicks_to_mark, plain
 
-RESULT = made_up("a & <b> $", {"scenes": [[0.5, 0.7, 0.9], [0.1, 0.2, 0.6], [0.4, 0.6, 0.8]]})
+RESULT = result_of("a & <b> $", {"scenes": [[0.5, 0.7, 0.9], [0.1, 0.2, 0.6], [0.4, 0.6, 0.8]]})
 
 
 def test_a_png_can_be_read(tmp_path: Path) -> None:

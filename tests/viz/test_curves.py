@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_up import NAN, made_up
+from result_builder import NAN, result_of
 
 from vfm_isbench.results.bootstrap import Resampling, estimate_mean
 from vfm_isbench.viz import iou_curves
@@ -26,7 +26,7 @@ def line(panel, label):
 
 
 def test_lines_are_the_means_and_bands_their_intervals() -> None:
-    figure = iou_curves([made_up("a", {"scenes": A}), made_up("b", {"scenes": B}, sha256="b")])
+    figure = iou_curves([result_of("a", {"scenes": A}), result_of("b", {"scenes": B}, sha256="b")])
     (panel,) = figure.axes
     np.testing.assert_allclose(line(panel, "a"), [[1, 100 / 3], [2, 50], [3, 230 / 3]])
     np.testing.assert_allclose(line(panel, "b")[:, 1], 100 * np.mean(B, axis=0))
@@ -44,8 +44,8 @@ def test_lines_are_the_means_and_bands_their_intervals() -> None:
 
 
 def test_seeds_are_averaged_and_widen_the_band() -> None:
-    one = iou_curves([made_up("a", {"scenes": A}, seed=0)])
-    two = iou_curves([made_up("a", {"scenes": A}, seed=0), made_up("a", {"scenes": B}, seed=1)])
+    one = iou_curves([result_of("a", {"scenes": A}, seed=0)])
+    two = iou_curves([result_of("a", {"scenes": A}, seed=0), result_of("a", {"scenes": B}, seed=1)])
     np.testing.assert_allclose(line(two.axes[0], "a")[:, 1], 50 * (np.mean(A, axis=0) + np.mean(B, axis=0)))
     heights = [np.ptp(figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]) for figure in (one, two)]
     assert heights[1] > heights[0]
@@ -54,36 +54,36 @@ def test_seeds_are_averaged_and_widen_the_band() -> None:
 
 def test_a_curve_ends_where_objects_were_stopped() -> None:
     stopped = [[0.5, 0.7, 0.9], [0.1, 0.95, NAN], [0.4, 0.6, 0.8]]
-    figure = iou_curves([made_up("a", {"scenes": stopped})])
+    figure = iou_curves([result_of("a", {"scenes": stopped})])
     np.testing.assert_allclose(line(figure.axes[0], "a"), [[1, 100 / 3], [2, 75]])
     assert "from click 3 on no mean can be given" in caption_of(figure)
     assert "(1 of 3 have no IoU at click 3)" in caption_of(figure)
 
 
 def test_one_image_has_no_band() -> None:
-    figure = iou_curves([made_up("a", {"scenes": A[:2]})])
+    figure = iou_curves([result_of("a", {"scenes": A[:2]})])
     assert len(figure.axes[0].collections) == 0
     assert "no band" in caption_of(figure)
 
 
 def test_a_panel_for_each_data_set() -> None:
     ious = {name: A for name in ("grabcut", "berkeley", "davis", "sbd")}
-    figure = iou_curves([made_up("a", ious), made_up("b", {"sbd": B}, sha256="b")])
+    figure = iou_curves([result_of("a", ious), result_of("b", {"sbd": B}, sha256="b")])
     titles = [panel.get_title(loc="left").split()[0] for panel in figure.axes]
     assert titles == ["grabcut", "berkeley", "davis", "sbd"]
     assert [set(lines(panel)) for panel in figure.axes] == [{"a"}, {"a"}, {"a"}, {"a", "b"}]
-    only = iou_curves([made_up("a", ious)], ["davis"])
+    only = iou_curves([result_of("a", ious)], ["davis"])
     assert [panel.get_title(loc="left") for panel in only.axes] == ["davis (3 objects)"]
 
 
 def test_protocols_that_differ_are_told() -> None:
-    figure = iou_curves([made_up("a", {"scenes": A}), made_up("b", {"scenes": B}, disk_radius=3.0)])
+    figure = iou_curves([result_of("a", {"scenes": A}), result_of("b", {"scenes": B}, disk_radius=3.0)])
     assert "Not comparable, a and b: the protocols differ" in caption_of(figure)
 
 
 @pytest.mark.parametrize("name", ["$x_1$", "_hidden", "<b>&amp;", "a" * 300])
 def test_any_name_is_drawn_as_it_is(name: str) -> None:
-    figure = iou_curves([made_up(name, {"scenes": A})])
+    figure = iou_curves([result_of(name, {"scenes": A})])
     figure.draw_without_rendering()
     (text,) = figure.axes[0].get_legend().get_texts()
     assert text.get_text()[:15] == name[:15]

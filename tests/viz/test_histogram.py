@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_up import NAN, made_up
+from result_builder import NAN, result_of
 
 from vfm_isbench.errors import PictureError
 from vfm_isbench.viz import noc_histogram
@@ -23,7 +23,7 @@ def words(panel) -> str:
 
 
 def test_bars_and_the_censored_one() -> None:
-    figure = noc_histogram([made_up("a", IOUS)])
+    figure = noc_histogram([result_of("a", IOUS)])
     (panel,) = figure.axes
     np.testing.assert_allclose(heights(panel), [20, 20, 20, 40])
     missed = panel.patches[-1]
@@ -35,28 +35,28 @@ def test_bars_and_the_censored_one() -> None:
 
 
 def test_another_threshold_and_seeds() -> None:
-    figure = noc_histogram([made_up("a", IOUS, seed=0), made_up("a", IOUS, seed=1)], percent=85)
+    figure = noc_histogram([result_of("a", IOUS, seed=0), result_of("a", IOUS, seed=1)], percent=85)
     (panel,) = figure.axes
     np.testing.assert_allclose(heights(panel), [20, 20, 40, 20])
     assert words(panel) == "a · scenes: NoC85 2.40, not reached: 2 of 10"
     assert "2 training seeds, whose objects are counted together" in caption_of(figure)
     with pytest.raises(PictureError, match="101 %"):
-        noc_histogram([made_up("a", IOUS)], percent=101)
+        noc_histogram([result_of("a", IOUS)], percent=101)
 
 
 def test_objects_stopped_before_are_left_out_and_told() -> None:
     stopped = {"scenes": [[0.9, NAN, NAN], [0.85, NAN, NAN], [0.1, 0.2, 0.3], [0.1, 0.95, NAN]]}
-    figure = noc_histogram([made_up("a", stopped)])
+    figure = noc_histogram([result_of("a", stopped)])
     (panel,) = figure.axes
     np.testing.assert_allclose(heights(panel), [25, 25, 0, 25])
     assert words(panel) == "a · scenes: NoC90 unknown, not reached: 1 of 4"
     assert "1 of 4 objects were stopped early below 90 % and are left out" in caption_of(figure)
-    exact = noc_histogram([made_up("a", stopped)], percent=85)
+    exact = noc_histogram([result_of("a", stopped)], percent=85)
     assert words(exact.axes[0]) == "a · scenes: NoC85 1.75, not reached: 1 of 4"
     assert "left out" not in caption_of(exact)
 
 
 def test_a_row_for_each_upsampler_and_a_column_for_each_data_set() -> None:
-    figure = noc_histogram([made_up("a", {**IOUS, "davis": [[0.1, 0.2, 0.3]]}), made_up("b", IOUS, sha256="b")])
+    figure = noc_histogram([result_of("a", {**IOUS, "davis": [[0.1, 0.2, 0.3]]}), result_of("b", IOUS, sha256="b")])
     titles = [panel.get_title(loc="left") for panel in figure.axes]
     assert titles == ["a · scenes", "a · davis", "b · scenes", "b · davis: not evaluated"]

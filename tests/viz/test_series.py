@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from made_up import NAN, made_up
+from result_builder import NAN, result_of
 
 from vfm_isbench.errors import IncomparableError, ResultError
 from vfm_isbench.results import DatasetResult
@@ -16,7 +16,11 @@ IOUS = {"scenes": [[0.5, 0.9], [0.2, 0.4]]}
 
 
 def test_seeds_of_one_upsampler_make_one_series() -> None:
-    results = [made_up("a", IOUS, seed=0), made_up("b", IOUS, seed=0, sha256="cd"), made_up("a", IOUS, seed=1)]
+    results = [
+        result_of("a", IOUS, seed=0),
+        result_of("b", IOUS, seed=0, sha256="cd"),
+        result_of("a", IOUS, seed=1),
+    ]
     series = group_by_seed(results)
     assert [(one.label, [result.protocol.seed for result in one.results]) for one in series] == [
         ("a", [0, 1]),
@@ -29,25 +33,25 @@ def test_seeds_of_one_upsampler_make_one_series() -> None:
 @pytest.mark.parametrize(
     ("other", "labels"),
     [
-        (made_up("a", IOUS, seed=0), ["a (no. 1)", "a (no. 2)"]),
-        (made_up("a", IOUS, seed=1, sha256="other"), ["a (seed 0)", "a (seed 1)"]),
-        (made_up("a", IOUS, backbone="dinov2_vits14"), ["a (efficientnet_lite0@16)", "a (dinov2_vits14)"]),
+        (result_of("a", IOUS, seed=0), ["a (no. 1)", "a (no. 2)"]),
+        (result_of("a", IOUS, seed=1, sha256="other"), ["a (seed 0)", "a (seed 1)"]),
+        (result_of("a", IOUS, backbone="dinov2_vits14"), ["a (efficientnet_lite0@16)", "a (dinov2_vits14)"]),
     ],
 )
 def test_what_differs_stays_apart_and_is_told_apart(other, labels) -> None:
-    assert [one.label for one in group_by_seed([made_up("a", IOUS, seed=0), other])] == labels
+    assert [one.label for one in group_by_seed([result_of("a", IOUS, seed=0), other])] == labels
 
 
 def test_protocols_of_one_name_are_told_apart_by_their_fingerprint() -> None:
-    results = [made_up("a", IOUS), made_up("a", IOUS, disk_radius=3.0)]
+    results = [result_of("a", IOUS), result_of("a", IOUS, disk_radius=3.0)]
     labels = [f"a (hash {result.fingerprint[:8]})" for result in results]
     assert [one.label for one in group_by_seed(results)] == labels
 
 
 @pytest.mark.parametrize("change", [{"training": ({"epoch": 0},)}, {"speed": {"precision": "bfloat16"}}])
 def test_unequal_training_or_precision_is_not_one_series(change) -> None:
-    first = made_up("a", IOUS, seed=0)
-    other = dataclasses.replace(made_up("a", IOUS, seed=1), **change)
+    first = result_of("a", IOUS, seed=0)
+    other = dataclasses.replace(result_of("a", IOUS, seed=1), **change)
     assert len(group_by_seed([first, other])) == 2
     assert len(group_by_seed([dataclasses.replace(first, **change), other])) == 1
     (sentence,) = why_not_comparable(group_by_seed([first, other]))
@@ -55,27 +59,27 @@ def test_unequal_training_or_precision_is_not_one_series(change) -> None:
 
 
 def test_the_label_of_a_protocol_keeps_nothing_apart() -> None:
-    assert len(group_by_seed([made_up("a", IOUS, seed=0), made_up("a", IOUS, name="mine", seed=1)])) == 1
+    assert len(group_by_seed([result_of("a", IOUS, seed=0), result_of("a", IOUS, name="mine", seed=1)])) == 1
 
 
 def test_names_are_shortened_and_made_printable() -> None:
-    (one,) = group_by_seed([made_up("a\n\x00b" + "x" * 100, IOUS)])
+    (one,) = group_by_seed([result_of("a\n\x00b" + "x" * 100, IOUS)])
     assert one.label.startswith("a b") and len(one.label) == 40 and "…" in one.label
 
 
 @pytest.mark.parametrize("change", ["content", "objects"])
 def test_different_data_under_one_name_are_refused(change: str) -> None:
-    first = made_up("a", IOUS)
+    first = result_of("a", IOUS)
     if change == "content":
-        second = made_up("b", IOUS, content="other")
+        second = result_of("b", IOUS, content="other")
     else:
-        second = made_up("b", {"scenes": [*IOUS["scenes"], [0.1, 0.1]]})
+        second = result_of("b", {"scenes": [*IOUS["scenes"], [0.1, 0.1]]})
     with pytest.raises(IncomparableError, match="a and b were measured on different objects or images"):
         choose_datasets(group_by_seed([first, second]))
 
 
 def test_data_sets_are_those_of_all_or_those_named() -> None:
-    series = group_by_seed([made_up("a", IOUS), made_up("b", {**IOUS, "davis": [[0.1, 0.2]]})])
+    series = group_by_seed([result_of("a", IOUS), result_of("b", {**IOUS, "davis": [[0.1, 0.2]]})])
     assert choose_datasets(series) == ["scenes", "davis"]
     assert choose_datasets(series, ["davis"]) == ["davis"]
     with pytest.raises(ResultError, match="no result has a data set 'sbd'; there is scenes, davis"):
@@ -85,9 +89,9 @@ def test_data_sets_are_those_of_all_or_those_named() -> None:
 
 
 def test_protocols_that_differ_are_named() -> None:
-    same = [made_up("a", IOUS, seed=0), made_up("b", IOUS, seed=1, name="mine")]
+    same = [result_of("a", IOUS, seed=0), result_of("b", IOUS, seed=1, name="mine")]
     assert why_not_comparable(group_by_seed(same)) == []
-    apart = [made_up("a", IOUS), made_up("b", IOUS, disk_radius=3.0, flip_test=True)]
+    apart = [result_of("a", IOUS), result_of("b", IOUS, disk_radius=3.0, flip_test=True)]
     (sentence,) = why_not_comparable(group_by_seed(apart))
     assert sentence.startswith("Not comparable, a and b: the protocols differ")
     assert sentence.endswith("disk_radius 6.0 and 3.0; flip_test False and True.")
@@ -95,7 +99,7 @@ def test_protocols_that_differ_are_named() -> None:
 
 def test_evidence_of_an_evaluation_that_stopped_early() -> None:
     """As it comes from a file: shorter rows, filled up to the cap of the protocol."""
-    whole = made_up("a", {"scenes": [[0.5, 0.9, 0.9], [0.9, 0.95, 0.95]]})
+    whole = result_of("a", {"scenes": [[0.5, 0.9, 0.9], [0.9, 0.95, 0.95]]})
     objects = tuple(
         dataclasses.replace(one, clicks=one.clicks[:placed], ious=one.ious[:placed])
         for one, placed in zip(whole.datasets["scenes"].objects, (2, 1), strict=True)

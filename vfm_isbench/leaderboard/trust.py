@@ -62,8 +62,8 @@ def why_unranked(entry: Entry) -> list[str]:
         reasons.append(f"scores are missing, because clicks were skipped on {', '.join(missing)} (early stop)")
     for run in entry.runs:
         if len(run.training) != protocol.epochs:
-            trained = f"{len(run.training)} of {protocol.epochs} epochs" if run.training else "not by this library"
-            reasons.append(f"seed {run.protocol.seed} was trained {trained}")
+            epochs = f"trained for {len(run.training)} of {protocol.epochs} epochs"
+            reasons.append(f"seed {run.protocol.seed} was {epochs if run.training else 'not trained by this library'}")
     if any(found.content_sha256 is None for found in entry.datasets.values()):
         reasons.append("its test data are not identified")
     if len(entry.seeds) == 1:
