@@ -1,4 +1,4 @@
-"""Augmentation: what is drawn follows the stated distributions, and what is drawn is done to image and labels alike."""
+"""Augmentation: draws follow the stated distributions, and apply to image and labels alike."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_sizes_types_and_labels(
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 40))
-def test_identity_where_nothing_is_drawn(seed: int, size: int) -> None:
+def test_identity_if_nothing_is_drawn(seed: int, size: int) -> None:
     image, labels = sample(seed, size, size)
     augmentation = Augmentation(AugmentationConfig(crop_size=size, resize_range=(1, 1), **NOTHING))
     new_image, new_labels = augmentation(image, labels, seeded(seed))
@@ -267,7 +267,7 @@ def test_brightness_contrast_and_colour_shift() -> None:
     np.testing.assert_array_equal(same, labels)
     assert apply(image, labels, 4, contrast=-0.1, brightness=-0.2)[0][0, 0].tolist() == [0, 39, 129]
     assert apply(image, labels, 4, rgb_shift=(-5.0, 7.4, 60.0))[0][0, 0].tolist() == [0, 107, 255]
-    # The shift acts on what brightness has left, which is already clipped to 255.
+    # The shift acts on the result of the brightness change, which is already clipped to 255.
     assert apply(image, labels, 4, contrast=0.4, rgb_shift=(0.0, 0.0, -10.0))[0][0, 0, 2] == 245
 
 
@@ -296,7 +296,7 @@ def test_fitting_keeps_the_aspect() -> None:
     assert len(np.unique(new_labels)) in (40, 41)
 
 
-def test_fitting_changes_nothing_where_the_crop_fits_already() -> None:
+def test_fitting_changes_nothing_if_the_crop_already_fits() -> None:
     image, labels = sample(6, 60, 60)
     for seed in range(5):
         fitted, free = (
@@ -319,7 +319,7 @@ def test_validation_only_resizes_and_crops() -> None:
 # What is drawn
 
 
-def test_flips_and_turns_come_as_often_as_stated() -> None:
+def test_flips_and_turns_are_as_frequent_as_stated() -> None:
     drawn = draws(AugmentationConfig())
     kinds = [(False, False), (True, False), (False, True), (True, True)]
     flips = [sum(draw.flip == kind for draw in drawn) for kind in kinds]
@@ -345,7 +345,7 @@ def test_ranges_are_filled_evenly_and_probabilities_kept() -> None:
     drawn = draws(AugmentationConfig())
 
     def uniform(values: list[float], low: float, high: float) -> bool:
-        # A low limit, as this test looks at a dozen p-values of one seed.
+        # A low limit, because this test checks a dozen p-values of one seed.
         return bool(stats.kstest(values, stats.uniform(low, high - low).cdf).pvalue > 0.001)
 
     def often(count: int, probability: float) -> bool:
@@ -401,5 +401,5 @@ def test_samples_of_other_shapes_are_refused() -> None:
         with pytest.raises(DataError, match=r"image has shape .*expected H×W×3 of uint8"):
             augmentation(wrong, labels, seeded(0))
     for wrong in (labels[:-1], labels[..., None], labels.astype(np.float32)):
-        with pytest.raises(DataError, match=r"labels have shape .*\(8, 8\), as the image"):
+        with pytest.raises(DataError, match=r"labels have shape .*the image.s shape \(8, 8\)"):
             augmentation(image, wrong, seeded(0))

@@ -1,4 +1,4 @@
-"""SBD on real photographs, and on small folders with everything that can be wrong; RITM's score file."""
+"""SBD on real photographs, and on small folders with every possible fault; RITM's score file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def make_sbd(root: Path, instances: dict[str, Array]) -> Path:
 
 @pytest.fixture
 def labels() -> Array:
-    """Three instances with gaps between the labels; 9 is a diagonal line, that is a broken mask."""
+    """Three instances with gaps between the labels; 9 is a diagonal line, a broken mask."""
     labels = np.zeros((20, 30), np.uint8)
     labels[2:8, 2:8] = 255
     labels[10:14, 10:20] = 3
@@ -126,7 +126,7 @@ def test_fill_ratio_at_the_limit_is_kept(root: Path) -> None:
 def test_image_without_instance_is_an_error_in_val_only(tmp_path: Path, labels: Array) -> None:
     root = make_sbd(tmp_path / "SBD", {"full": labels, "bare": np.zeros_like(labels)})
     for use in (lambda: SbdDataset(root, "val").objects, lambda: SbdDataset(root, "val").read("bare")):
-        with pytest.raises(DataError, match=r"bare\.mat: no instance"):
+        with pytest.raises(DataError, match=r"bare\.mat: has no instance"):
             use()
     train = SbdDataset(root, "train")
     assert train.read("bare").instance_ids() == [] and len(train.objects) == 3
@@ -181,7 +181,7 @@ def test_truncated_instance_file(root: Path) -> None:
 
 
 @pytest.mark.parametrize("array", [np.zeros((2, 3, 4), np.uint8), np.full((4, 4), 0.5), np.full((4, 4), -1, np.int16)])
-def test_segmentations_that_are_no_label_maps(root: Path, array: Array) -> None:
+def test_segmentations_that_are_not_label_maps(root: Path, array: Array) -> None:
     write_instances(root / "inst" / "2008_01.mat", array)
     with pytest.raises(DataError, match=r"2008_01\.mat: GTinst\.Segmentation has shape"):
         SbdDataset(root, "train").read("2008_01")
@@ -201,7 +201,7 @@ def test_broken_photograph(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["img/2008_01.jpg", "inst/2008_01.mat"])
-def test_missing_file_is_found_at_once(root: Path, name: str) -> None:
+def test_missing_file_is_reported_immediately(root: Path, name: str) -> None:
     (root / name).unlink()
     with pytest.raises(DataError, match=rf"{Path(name).parent}: no file for {Path(name).name}, which .*val\.txt lists"):
         SbdDataset(root, "val")
@@ -228,7 +228,7 @@ def test_split_files(root: Path) -> None:
         SbdDataset(root, "val")
 
 
-def test_raw_release_works_where_it_lies_and_is_recognised_nearby(root: Path, tmp_path: Path) -> None:
+def test_original_release_works_where_it_is_and_is_recognised_nearby(root: Path, tmp_path: Path) -> None:
     (root / "cls").mkdir()
     raw = tmp_path / "download" / "SBD" / "benchmark_RELEASE" / "dataset"
     raw.parent.mkdir(parents=True)
@@ -258,7 +258,7 @@ def write_scores(path: Path, content: object, protocol: int = 4) -> Path:
     "form",
     [float, np.float64, np.float32, np.array, lambda score: np.array([score]), lambda score: np.array([[score]])],
 )
-def test_weights_follow_the_formula_in_the_order_asked_for(tmp_path: Path, protocol: int, form: Any) -> None:
+def test_weights_follow_the_formula_in_the_requested_order(tmp_path: Path, protocol: int, form: Any) -> None:
     entries = [(np.int64(0), "a", form(0.5)), (1, np.str_("b"), form(0.0)), (2, "c", form(1.0)), (3, "d", form(0.75))]
     path = write_scores(tmp_path / "scores.pkl", entries, protocol)
     weights = read_sample_weights(path, ["d", "a", "c"])
@@ -305,7 +305,7 @@ def test_pickles_that_refer_to_anything_else_are_refused_unrun(tmp_path: Path) -
         (b"cnumpy\nload\n.", r"numpy\.load"),
         (b"cnumpy.core.multiarray\nfromfile\n.", r"numpy\.core\.multiarray\.fromfile"),
         (b"cnumpy\ndtype.__class__\n.", r"numpy\.dtype\.__class__"),
-        (b"cnumpy\ndtype\n(VO\ntR.", "holds a numpy type 'O'"),
+        (b"cnumpy\ndtype\n(VO\ntR.", "holds the numpy type 'O'"),
         (b"P1\n.", "persistent"),
     ],
 )
@@ -335,7 +335,7 @@ def test_crafted_pickles(tmp_path: Path, opcodes: bytes, named: str) -> None:
         ([], "no score for 1 of 1 images: a"),
     ],
 )
-def test_contents_that_are_no_scores(tmp_path: Path, content: object, named: str) -> None:
+def test_contents_that_are_not_scores(tmp_path: Path, content: object, named: str) -> None:
     with pytest.raises(DataError, match=rf"scores\.pkl: .*{named}"):
         read_sample_weights(write_scores(tmp_path / "scores.pkl", content), ["a"])
 
@@ -359,7 +359,7 @@ def test_broken_and_missing_score_files(tmp_path: Path) -> None:
         read_sample_weights(path, ["a"], gamma=-1)
 
 
-def test_published_file_is_told_by_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_file_is_recognised_by_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "scores.pkl"
     path.write_bytes(b"abc")
     assert not is_published_sample_weights(path)

@@ -1,4 +1,4 @@
-"""GrabCut, Berkeley and DAVIS on real photographs, and on small folders with everything that can be wrong."""
+"""GrabCut, Berkeley and DAVIS on real photographs, and on small folders with every possible fault."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZE = (6, 8)
 
 
 def gray_mask() -> Array:
-    """Ground, one ignored column, object; and the values on both sides of the two limits."""
+    """Background, one ignored column, object; and the values on both sides of the two limits."""
     mask = np.zeros(SIZE, np.uint8)
     mask[:, 4] = 128
     mask[:, 5:] = 255
@@ -103,11 +103,11 @@ def test_any_channel_above_zero_is_object() -> None:
 
 
 @pytest.mark.parametrize("form", ["palette", "rgb", "rgba", "gif", "upper case suffix"])
-def test_mask_forms_mean_the_same(root: Path, form: str) -> None:
+def test_mask_formats_mean_the_same(root: Path, form: str) -> None:
     (root / "boundary_GT" / "a.bmp").unlink()
     gray = Image.fromarray(gray_mask())
     if form == "palette":
-        # Indices that are not the gray values: what counts is the colour a viewer would show.
+        # Indices that are not the gray values: the colour that a viewer shows is what counts.
         levels = [255, 0, 128, 129, 127, 1, 200]
         indices = np.vectorize(levels.index)(gray_mask()).astype(np.uint8)
         picture = Image.fromarray(indices, mode=None).convert("P")
@@ -134,7 +134,7 @@ def test_order_is_that_of_file_names(tmp_path: Path) -> None:
     assert [str(each) for each in dataset.objects] == list(dataset.image_ids)
 
 
-def test_files_of_file_managers_are_no_part_of_the_data(root: Path) -> None:
+def test_leftovers_of_file_managers_are_ignored(root: Path) -> None:
     for folder in (root / "data_GT", root / "boundary_GT"):
         (folder / ".DS_Store").write_bytes(b"x")
         (folder / "._a.png").write_bytes(b"x")
@@ -149,7 +149,7 @@ def test_image_without_mask_is_named(root: Path) -> None:
         GrabCutDataset(root)
 
 
-def test_mask_without_image_warns_and_is_left_out(root: Path) -> None:
+def test_mask_without_image_warns_and_is_ignored(root: Path) -> None:
     add_mask(root, "widow.png")
     with pytest.warns(VfmIsbenchWarning, match=r"without an image.*widow\.png"):
         dataset = GrabCutDataset(root)
@@ -158,7 +158,7 @@ def test_mask_without_image_warns_and_is_left_out(root: Path) -> None:
 
 def test_other_files_warn(root: Path) -> None:
     (root / "data_GT" / "notes.txt").write_text("hello")
-    with pytest.warns(VfmIsbenchWarning, match=r"no pictures: notes\.txt") as caught:
+    with pytest.warns(VfmIsbenchWarning, match=r"not pictures: notes\.txt") as caught:
         assert len(GrabCutDataset(root)) == 2
     assert caught[0].filename == __file__
 
@@ -236,7 +236,7 @@ def test_unknown_id(root: Path) -> None:
 def test_no_images_at_all(root: Path) -> None:
     shutil.rmtree(root / "data_GT")
     (root / "data_GT").mkdir()
-    with pytest.raises(DataError, match=r"data_GT: no image in it"):
+    with pytest.raises(DataError, match=r"data_GT: contains no image"):
         GrabCutDataset(root)
 
 

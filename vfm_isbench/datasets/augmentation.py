@@ -1,6 +1,6 @@
-"""Random changes of a training sample: geometry on image and labels alike, colour on the image alone.
+"""Random changes of a training sample: geometric ones to image and labels, colour changes only to the image.
 
-What is drawn (:class:`AugmentationDraw`) is separate from what is done with it (:func:`augment`): torchvision's own
+Drawing (:class:`AugmentationDraw`) is separate from applying (:func:`apply_augmentation`), because torchvision's own
 random transforms draw from torch's global generator, which a reproducible run must not depend on.
 """
 
@@ -20,7 +20,7 @@ from vfm_isbench.errors import DataError, ProtocolError
 from vfm_isbench.types import Array
 
 FlipAxes: TypeAlias = tuple[bool, bool]
-"""Whether to mirror left-right, and upside-down."""
+"""Whether to mirror left to right, and upside down."""
 
 _FLIP_CHOICES: dict[str, tuple[FlipAxes, ...]] = {
     "any": ((True, False), (False, True), (True, True)),
@@ -38,16 +38,16 @@ class AugmentationConfig:
         resize_range: Range of the factor by which the image is resized before the crop.
         flip: Flips to choose from, each equally likely: "any" (horizontal, vertical, both), "horizontal", "none".
         flip_probability: Probability of a flip.
-        rotate90_probability: Probability of a turn by 0, 90, 180 or 270 degrees, each equally likely.
+        rotate90_probability: Probability of a rotation by 0, 90, 180 or 270 degrees, each equally likely.
         affine_probability: Probability of a small shift together with a small rotation.
-        shift_limit: Largest shift, as a share of width and of height.
+        shift_limit: Largest shift, as a share of width and height.
         rotate_limit: Largest rotation in degrees.
         brightness_limit: Largest brightness change, as a share of 255.
-        contrast_limit: Range of c where pixels are multiplied by 1 + c.
-        brightness_contrast_probability: Probability of a change of both.
+        contrast_limit: Range of c; pixels are multiplied by 1 + c.
+        brightness_contrast_probability: Probability of changing both.
         rgb_shift_limit: Largest shift of a colour channel, in levels of 255.
-        rgb_shift_probability: Probability of such a shift, drawn for each channel on its own.
-        ensure_crop_fits: Raise the resize factor where needed so that both sides hold the crop, instead of padding.
+        rgb_shift_probability: Probability of a colour shift; its size is drawn separately for each channel.
+        ensure_crop_fits: Raise the resize factor if needed so that the crop fits into the image, instead of padding.
     """
 
     crop_size: int = 224
@@ -94,7 +94,7 @@ class AugmentationConfig:
         resize_range: tuple[float, float] = (0.75, 1.25),
         ensure_crop_fits: bool = False,
     ) -> AugmentationConfig:
-        """The recipe of the validation samples: only resize and random crop."""
+        """The recipe for validation samples: only resize and random crop."""
         return cls(
             crop_size=crop_size,
             resize_range=resize_range,
@@ -114,15 +114,15 @@ def _bad_field(field: str, value: object, expected: str) -> ProtocolError:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentationDraw:
-    """What was drawn for one sample, independent of the size of its image.
+    """The random draws for one sample, independent of the size of its image.
 
     Attributes:
-        resize_factor: Factor on both sides.
-        flip: Mirror left-right, mirror upside-down.
-        quarter_turns: Turns by 90° counter-clockwise, 0 to 3.
+        resize_factor: Factor for both sides.
+        flip: Mirror left to right, mirror upside down.
+        quarter_turns: Rotations by 90° counter-clockwise, 0 to 3.
         shift: Shift to the right as a share of the width, downwards as a share of the height.
         angle: Rotation in degrees, clockwise.
-        crop_position: Where the crop lies among its possible places: row and column shares in [0, 1).
+        crop_position: Position of the crop within its possible range: row and column shares in [0, 1).
         contrast: c of pixel · (1 + c).
         brightness: b of pixel + 255 · b.
         rgb_shift: Levels added to red, green and blue.
@@ -142,12 +142,12 @@ class AugmentationDraw:
 def draw_augmentation(config: AugmentationConfig, generator: torch.Generator) -> AugmentationDraw:
     """Draw one augmentation.
 
-    The same count of numbers is taken from the generator whatever they turn out to be and whatever the configuration,
-    so that switching one part off leaves the draws of the others as they are.
+    Every call takes the same number of values from the generator, so switching one change off does not affect the draws
+    of the others.
 
     Args:
         config: Ranges and probabilities.
-        generator: CPU generator, which is advanced.
+        generator: CPU generator; the call advances it.
     """
     numbers: Iterator[float] = iter(torch.rand(18, generator=generator, dtype=torch.float64).tolist())
 
@@ -191,24 +191,24 @@ def draw_augmentation(config: AugmentationConfig, generator: torch.Generator) ->
 def apply_augmentation(
     image: Array, labels: Array, draw: AugmentationDraw, config: AugmentationConfig
 ) -> tuple[Array, Array]:
-    """Carry out what was drawn, in the protocol's order.
+    """Apply an augmentation in the protocol's order.
 
-    Resize, flip, quarter turns, shift and rotation with a border of zeros, padding with zeros around the centre where
-    the image is smaller than the crop, crop, brightness and contrast, colour shift. Images are sampled bilinearly
-    without antialiasing, labels by the nearest pixel on the same grid of pixel centres (OpenCV's nearest resize, which
-    RITM uses, displaces labels by half a pixel). Colours are rounded and clipped to 0..255.
+    Resize, flip, quarter turns, shift and rotation with a border of zeros, padding with zeros around the centre if the
+    image is smaller than the crop, crop, brightness and contrast, colour shift. Images are sampled bilinearly without
+    antialiasing, labels by the nearest pixel on the same grid of pixel centres (OpenCV's nearest resize, which RITM
+    uses, shifts labels by half a pixel). Colours are rounded and clipped to 0..255.
 
     Args:
         image: RGB, H×W×3, uint8.
         labels: H×W, whole numbers.
-        draw: What :func:`draw_augmentation` gave.
-        config: Gives the crop size, and whether it must fit.
+        draw: The result of :func:`draw_augmentation`.
+        config: The crop size, and whether it must fit.
 
     Returns:
         The crop, RGB crop_size×crop_size×3 uint8, and its labels, crop_size×crop_size int32.
 
     Raises:
-        DataError: if shapes or types are not those above.
+        DataError: if ``image`` or ``labels`` has another shape or type.
     """
     _check_sample(image, labels)
     pixels = torch.tensor(image).permute(2, 0, 1)
@@ -234,8 +234,8 @@ def _check_sample(image: Array, labels: Array) -> None:
         raise DataError(f"image has shape {image.shape} and type {image.dtype}, expected H×W×3 of uint8")
     if labels.shape != image.shape[:2] or labels.dtype.kind not in "iu":
         raise DataError(
-            f"labels have shape {labels.shape} and type {labels.dtype}, expected whole numbers of shape "
-            f"{image.shape[:2]}, as the image"
+            f"labels have shape {labels.shape} and type {labels.dtype}, expected whole numbers of the image's shape "
+            f"{image.shape[:2]}"
         )
 
 
@@ -244,7 +244,7 @@ def _resized(height: int, width: int, factor: float, config: AugmentationConfig)
     if config.ensure_crop_fits:
         least = config.crop_size
         factor = max(factor, least / min(height, width))
-    # The outer maximum is for rounding only: neither side may lose its last pixel or fall below the crop.
+    # The outer maximum only guards against rounding: no side may become 0 or smaller than the crop.
     return max(round(height * factor), least), max(round(width * factor), least)
 
 
@@ -262,7 +262,7 @@ def _crop(part: torch.Tensor, draw: AugmentationDraw, size: int) -> torch.Tensor
     if any(missing):
         top, left = (gap // 2 for gap in missing)
         part = F.pad(part, [left, top, missing[1] - left, missing[0] - top], fill=0)
-    # The minimum guards against share · count being rounded up to count.
+    # The minimum guards against share · count rounding up to count.
     top, left = (
         min(int(share * (side - size + 1)), side - size)
         for share, side in zip(draw.crop_position, part.shape[-2:], strict=True)
@@ -275,7 +275,7 @@ def _recolour(pixels: torch.Tensor, draw: AugmentationDraw) -> torch.Tensor:
     if not (draw.contrast or draw.brightness or any(draw.rgb_shift)):
         return pixels
     levels = pixels.to(torch.float32)
-    # Clipped after each of the two changes: what brightness has saturated, a colour shift darkens from 255.
+    # Clip after each change, so that a colour shift darkens pixels saturated by the brightness change from 255.
     levels = (levels * (1 + draw.contrast) + 255 * draw.brightness).clamp_(0, 255)
     levels += torch.tensor(draw.rgb_shift, dtype=torch.float32).view(3, 1, 1)
     return levels.round_().clamp_(0, 255).to(torch.uint8)
@@ -285,7 +285,7 @@ class Augmentation:
     """Draws and applies one augmentation per call.
 
     Args:
-        config: Ranges and probabilities; RITM's training recipe where none is given.
+        config: Ranges and probabilities; by default RITM's training recipe.
     """
 
     def __init__(self, config: AugmentationConfig | None = None) -> None:
@@ -297,7 +297,7 @@ class Augmentation:
         Args:
             image: RGB, H×W×3, uint8.
             labels: H×W, whole numbers.
-            generator: CPU generator, which is advanced by the same amount on every call.
+            generator: CPU generator; every call advances it by the same amount.
 
         Returns:
             The crop (crop_size×crop_size×3, uint8) and its labels (crop_size×crop_size, int32); zeros outside.

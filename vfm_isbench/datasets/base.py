@@ -1,4 +1,4 @@
-"""What a data set is to this library: annotated images, and the objects to evaluate in them."""
+"""The interface of data sets: annotated images, and the objects to evaluate in them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from vfm_isbench.types import AnnotatedImage, ObjectId
 class ObjectDataset(ABC):
     """Images with instance labels, in a fixed order.
 
-    Training draws images and picks instances from them; evaluation goes through :attr:`objects` one by one. A new data
-    set implements :attr:`image_ids` and :meth:`read`, and :attr:`objects` where listing is cheaper than reading all.
+    Training draws images and picks instances from them; evaluation iterates over :attr:`objects`. A new data set
+    implements :attr:`image_ids` and :meth:`read`, and :attr:`objects` if it can list them without reading every image.
 
     Attributes:
-        name: Registered name, as it stands in tables and signatures ("grabcut").
+        name: Registered name, shown in tables and signatures ("grabcut").
     """
 
     name: str
@@ -37,7 +37,7 @@ class ObjectDataset(ABC):
 
     @cached_property
     def objects(self) -> Sequence[ObjectId]:
-        """Every object to evaluate, image by image: all instances in ascending order of their label."""
+        """Every object to evaluate, image by image: all instances in ascending order of label."""
         return [
             ObjectId(image_id, instance)
             for image_id in self.image_ids
@@ -45,7 +45,7 @@ class ObjectDataset(ABC):
         ]
 
     def instances_for_training(self, sample: AnnotatedImage) -> list[int]:
-        """Instances of ``sample`` fit for training; a data set with known broken masks leaves those out."""
+        """Instances of ``sample`` suitable for training; a data set can leave out known broken masks."""
         return sample.instance_ids()
 
     def __len__(self) -> int:

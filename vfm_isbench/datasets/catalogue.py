@@ -1,4 +1,4 @@
-"""From a data set's name to the opened data set."""
+"""Opens a data set by its name."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Opener = Callable[[Role, Path | None, Protocol], ObjectDataset]
 
 @dataclass(frozen=True, slots=True)
 class DatasetEntry:
-    """A data set that can be named.
+    """A registered data set.
 
     Attributes:
         description: One line for lists.
-        open: Opens it for a role, from the data root (None where none was given), as the protocol asks.
+        open: Opens it for a role, from the data root (None if none was given), with the protocol's settings.
     """
 
     description: str
@@ -47,7 +47,7 @@ DATASET_PLUGINS = Plugins(
 
 
 def list_datasets() -> dict[str, str]:
-    """Names of this library's own data sets, each with a one-line description."""
+    """Names of the built-in data sets, each with a one-line description."""
     return {name: DATASETS.get(name).description for name in DATASETS}
 
 
@@ -55,9 +55,9 @@ def open_dataset(name: str, role: Role, data_root: Path | None, protocol: Protoc
     """Open a data set for training, validation or test.
 
     Raises:
-        UnknownNameError: if there is no such data set.
-        DataError: if its folder is missing or incomplete, or the data set has no training images.
-        PluginError: if it is a plugin's, and broken or refused.
+        UnknownNameError: if no data set has this name.
+        DataError: if its folder is missing or incomplete, or it has no training images but needs them.
+        PluginError: if it comes from a plugin that is broken or refused.
     """
     if name in DATASETS:
         DATASET_PLUGINS.warn_if_refused(name)
@@ -66,18 +66,18 @@ def open_dataset(name: str, role: Role, data_root: Path | None, protocol: Protoc
     dataset = plugin.make(ObjectDataset, role, data_root, protocol)  # type: ignore[type-abstract]
     if getattr(dataset, "name", None) != name:
         called = getattr(dataset, "name", None)
-        raise plugin.error(f"opens a data set that calls itself {called!r}, a name that results would keep")
+        raise plugin.error(f"opens a data set that calls itself {called!r}, and results would record that name")
     return dataset
 
 
 def _folder(name: str, folder: str, data_root: Path | None) -> Path:
     if data_root is None:
         raise DataError(
-            f"data set {name!r} needs files: give the folder that holds {folder}/ as data_root=… "
-            "(command line: --data-root DIR). Without any files, the protocol 'demo' runs on the embedded scenes."
+            f"data set {name!r} needs files: pass the folder that contains {folder}/ as data_root=… "
+            "(command line: --data-root DIR). The protocol 'demo' needs no files: it uses the embedded scenes."
         )
     if not data_root.is_dir():
-        raise DataError(f"data_root {data_root} is no folder; expected one that holds {folder}/")
+        raise DataError(f"data_root {data_root} is not a folder; expected a folder that contains {folder}/")
     return data_root / folder
 
 
@@ -100,7 +100,7 @@ def _open_scenes(role: Role, _data_root: Path | None, _protocol: Protocol) -> Ob
     return ScenesDataset(split=splits[role])
 
 
-_SBD = "SBD: trained on; as a test set its 2857 validation images, 6671 instances (SBD/)"
+_SBD = "SBD: for training; as a test set its 2857 validation images, 6671 instances (SBD/)"
 _SCENES = "embedded: generated scenes of textured objects, for the demo; needs no files"
 DATASETS.add("sbd", DatasetEntry(_SBD, _open_sbd))
 DATASETS.add("grabcut", DatasetEntry("GrabCut: 50 objects (GrabCut/)", _single_object(GrabCutDataset)))
@@ -114,9 +114,9 @@ DATASETS.add("scenes", DatasetEntry(_SCENES, _open_scenes))
 def training_weights(
     dataset: ObjectDataset, protocol: Protocol, data_root: Path | None
 ) -> tuple[Array | None, Literal["ritm", "uniform"]]:
-    """Probability of each training image, and which rule the protocol's setting came to.
+    """Probability of each training image, and the rule that was actually used.
 
-    RITM's scores are looked for beside and inside the SBD folder.
+    RITM's scores are expected beside or inside the SBD folder.
 
     Raises:
         DataError: if the file is broken.
@@ -128,14 +128,14 @@ def training_weights(
     if found is None:
         warnings.warn(
             f"{SAMPLE_WEIGHTS_FILE} is neither at {places[0]} nor in the SBD folder: training images are drawn evenly "
-            "instead of by RITM's scores, and the result's protocol and fingerprint say so. The file is in the folder "
-            "assets/ of the RITM repository",
+            "instead of by RITM's scores, and the result's protocol and fingerprint say so. You can find the file in "
+            "the folder assets/ of the RITM repository",
             VfmIsbenchWarning,
             stacklevel=3,
         )
         return None, "uniform"
     if not is_published_sample_weights(found):
-        warnings.warn(f"{found} differs from the file RITM published", VfmIsbenchWarning, stacklevel=3)
+        warnings.warn(f"{found} differs from the file that RITM published", VfmIsbenchWarning, stacklevel=3)
     return read_sample_weights(found, dataset.image_ids, protocol.sample_weight_gamma), "ritm"
 
 
@@ -147,7 +147,7 @@ class TrainingData:
         training: Training set.
         validation: Validation set.
         weights: Probability of each training image; None draws evenly.
-        protocol: The protocol, with the rule that ``sample_weights`` came to.
+        protocol: The protocol, with the ``sample_weights`` that were actually used.
     """
 
     training: ObjectDataset
@@ -157,7 +157,7 @@ class TrainingData:
 
 
 def open_training_data(protocol: Protocol, data_root: Path | None) -> TrainingData:
-    """Open training and validation set; raises as :func:`open_dataset` and :func:`training_weights`."""
+    """Open training and validation set; raises errors like :func:`open_dataset` and :func:`training_weights`."""
     training = open_dataset(protocol.train_dataset, "train", data_root, protocol)
     weights, rule = training_weights(training, protocol, data_root)
     protocol = protocol.replace(sample_weights=rule)

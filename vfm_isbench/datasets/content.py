@@ -13,14 +13,14 @@ from vfm_isbench.types import AnnotatedImage, ObjectId
 
 
 class ContentHash:
-    """Hash over the ids, image pixels and label maps of objects, in the order of evaluation."""
+    """Hash over the ids, image pixels and label maps of objects, in evaluation order."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
         self._last_image: str | None = None
 
     def add(self, object_id: ObjectId, sample: AnnotatedImage) -> None:
-        """Add an object; its image counts once for all its objects that follow each other."""
+        """Add an object; consecutive objects of one image add that image only once."""
         self._digest.update(str(object_id).encode())
         if object_id.image != self._last_image:
             self._last_image = object_id.image

@@ -1,4 +1,4 @@
-"""Reads the files of foreign data sets: folders, pictures and plain pickles, with errors that name the file."""
+"""Reads files of published data sets: folders, pictures and plain pickles, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ BROKEN_FILE_ERRORS = (
     *(OSError, EOFError, ValueError, TypeError, SyntaxError, IndexError, OverflowError, MemoryError),
     *(struct.error, zlib.error),
 )
-"""What decoders raise on a damaged file: Pillow SyntaxError for some PNG files, MemoryError for absurd sizes."""
+"""Errors that decoders raise for damaged files; Pillow: SyntaxError for some PNGs, MemoryError for absurd sizes."""
 
 EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 
 SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})
-"""Left by file managers and archivers; like names with a leading dot, they are no part of any data set."""
+"""Left by file managers and archivers; like names with a leading dot, they do not belong to any data set."""
 
 LISTED_NAMES = 8
-"""How many names an error quotes before it only counts the rest."""
+"""Number of names that an error quotes before it counts the rest."""
 
 
 def some_names(names: Iterable[str]) -> str:
@@ -39,18 +39,18 @@ def some_names(names: Iterable[str]) -> str:
 
 
 def list_entries(folder: Path) -> list[Path]:
-    """Entries of a folder sorted by name, without hidden ones and those that file managers leave behind."""
+    """Entries of a folder sorted by name, without hidden entries and the leftovers of file managers."""
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name not in SYSTEM_FILES)
     return sorted(entries, key=lambda entry: entry.name)
 
 
 def check_layout(root: Path, *, folders: Sequence[str], files: Sequence[str] = ()) -> None:
-    """Check that a data set's own folder holds what its layout asks for.
+    """Check that a data set's folder has the expected layout.
 
     Args:
-        root: The data set's folder, that is ``data_root / "GrabCut"`` and the like.
-        folders: Names of the folders that must be in it.
-        files: Names of the files that must be in it.
+        root: The data set's folder, for example ``data_root / "GrabCut"``.
+        folders: Names of the folders it must contain.
+        files: Names of the files it must contain.
 
     Raises:
         DataError: if something is missing; the message gives the expected layout, what was found instead and, if a
@@ -80,7 +80,7 @@ def _has_layout(root: Path, folders: Sequence[str], files: Sequence[str]) -> boo
 
 
 def _layout_hint(root: Path, folders: Sequence[str], files: Sequence[str]) -> str:
-    """Advice for the usual mistakes: a data root one level too deep, or an archive unpacked with its outer folders."""
+    """Advice for common mistakes: a data root one level too deep, or an archive unpacked with its outer folders."""
     for candidate in _folders_nearby(root):
         if _has_layout(candidate, folders, files):
             advice = (
@@ -94,7 +94,7 @@ def _layout_hint(root: Path, folders: Sequence[str], files: Sequence[str]) -> st
 
 def _folders_nearby(root: Path) -> Iterator[Path]:
     yield root.parent
-    # Two levels below, because the SBD archive unpacks to benchmark_RELEASE/dataset.
+    # Two levels down, because the SBD archive unpacks to benchmark_RELEASE/dataset.
     for start, depth in ((root, 2), (root.parent, 1)):
         level = [start]
         for _ in range(depth):
@@ -105,16 +105,15 @@ def _folders_nearby(root: Path) -> Iterator[Path]:
 def read_rgb(path: Path) -> Array:
     """Read a photograph or a mask file as colours.
 
-    Palette files give the colours of their palette, as every viewer shows them, gray files three equal channels;
-    an alpha channel is dropped. The EXIF orientation is not applied: none of the benchmark's data sets carries one,
-    and masks are drawn on the stored pixel grid.
+    Palette files give their palette's colours, as viewers show them; gray files give three equal channels; alpha
+    channels are dropped. The EXIF orientation is ignored: none of the benchmark's data sets uses it, and masks are
+    drawn on the stored pixel grid.
 
     Returns:
         RGB, H×W×3, uint8, writable.
 
     Raises:
-        DataError: if the file is missing, broken, truncated, too large to be a picture of a data set, or has more
-            than 8 bits per channel.
+        DataError: if the file is missing, broken, truncated or absurdly large, or has more than 8 bits per channel.
     """
     try:
         with Image.open(path) as picture:
@@ -132,7 +131,7 @@ def read_rgb(path: Path) -> Array:
     except (*BROKEN_FILE_ERRORS, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path}: cannot be read as a picture ({type(error).__name__}: {error}). The file is damaged, incomplete "
-            "or no picture; fetch it again."
+            "or not a picture; download it again."
         ) from error
 
 
@@ -145,7 +144,7 @@ def check_same_size(image_path: Path, image: Array, mask_path: Path, labels: Arr
     if image.shape[:2] != labels.shape:
         raise DataError(
             f"{mask_path}: the mask has {labels.shape[0]}×{labels.shape[1]} pixels (rows × columns), but its image "
-            f"{image_path} has {image.shape[0]}×{image.shape[1]}. They must be equal; check which of the two is wrong."
+            f"{image_path} has {image.shape[0]}×{image.shape[1]}. They must be equal; check which one is wrong."
         )
 
 
@@ -153,11 +152,11 @@ _PLAIN_DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[US][0-9]{1,4})")
 
 
 class _PickledDtype:
-    """Stands for ``numpy.dtype`` while a pickle is read: numbers and text only."""
+    """Stands for ``numpy.dtype`` while a pickle is read; accepts only numbers and text."""
 
     def __init__(self, spec: object, *_flags: object) -> None:
         if not (isinstance(spec, str) and _PLAIN_DTYPE.fullmatch(spec)):
-            raise pickle.UnpicklingError(f"holds a numpy type {spec!r}, only plain numbers and text are read")
+            raise pickle.UnpicklingError(f"holds the numpy type {spec!r}, but only plain numbers and text are accepted")
         self.dtype = np.dtype(spec)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -167,7 +166,7 @@ class _PickledDtype:
 
 
 class PickledArray:
-    """Stands for a numpy array read from a pickle; ``numpy.asarray`` turns it into one."""
+    """Stands for a numpy array read from a pickle; ``numpy.asarray`` converts it."""
 
     def __init__(self, *_reconstruct_arguments: object) -> None:
         self._array: Array = np.empty(0)
@@ -192,12 +191,12 @@ def _pickled_buffer(raw: bytes, dtype: _PickledDtype, shape: tuple[int, ...], or
 
 def _pickled_bytes(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"holds bytes in the unknown form {encoding!r}")
+        raise pickle.UnpicklingError(f"holds bytes in the unknown encoding {encoding!r}")
     return text.encode("latin1")
 
 
-# Our own stand-ins for the few globals that numpy writes into pickles; nothing is ever imported for a pickle, and
-# numpy's own rebuilding code, which trusts its input, is not called either.
+# Our own replacements for the few globals that numpy writes into pickles. Reading a pickle imports nothing, and does
+# not call numpy's own reconstruction code, which trusts its input.
 _PICKLE_GLOBALS: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _PickledDtype,
     ("numpy", "ndarray"): PickledArray,
@@ -212,21 +211,21 @@ for _core in ("numpy.core", "numpy._core"):
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _PICKLE_GLOBALS:
-            raise pickle.UnpicklingError(f"refers to {module}.{name}, which a file of plain values never does")
+            raise pickle.UnpicklingError(f"refers to {module}.{name}, which plain values never do")
         return _PICKLE_GLOBALS[module, name]
 
 
 def read_plain_pickle(path: Path) -> Any:
     """Read a pickle of plain values: numbers, text, tuples, lists, dicts, numpy scalars and arrays.
 
-    The pickle format can run any code; here every reference to anything but numpy's own scalars, arrays and types is
-    refused, and those are rebuilt by this module. Nothing is imported on behalf of the file.
+    Pickles can run any code. This function refuses references to anything but numpy's scalars, arrays and types, which
+    it reconstructs itself, and imports nothing that the file names.
 
     Returns:
-        The values; numpy scalars as Python numbers, numpy arrays as something that ``numpy.asarray`` accepts.
+        The values; numpy scalars as Python numbers, numpy arrays as objects that ``numpy.asarray`` accepts.
 
     Raises:
-        DataError: if the file is missing or broken, or refers to anything else; the message names that.
+        DataError: if the file is missing or broken, or refers to anything else; the message names the reference.
     """
     try:
         with path.open("rb") as stream:
@@ -235,6 +234,6 @@ def read_plain_pickle(path: Path) -> Any:
         raise DataError(f"{path}: no such file.") from error
     except (pickle.UnpicklingError, *BROKEN_FILE_ERRORS, KeyError, AttributeError) as error:
         raise DataError(
-            f"{path}: not read as a pickle of plain values: {error}. The file is damaged, or it is not the one meant; "
-            "do not open it by other means unless you trust where it came from."
+            f"{path}: cannot be read as a pickle of plain values: {error}. The file is damaged, or it is another file; "
+            "do not open it in another way unless you trust its origin."
         ) from error

@@ -1,8 +1,7 @@
-"""SBD (Hariharan et al. 2011): photographs with several instances each; for training, and as a test set."""
+"""SBD (Hariharan et al. 2011): photographs with several instances each, for training and as a test set."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -25,30 +24,31 @@ from vfm_isbench.datasets.files import (
     some_names,
 )
 from vfm_isbench.errors import DataError
+from vfm_isbench.storage.hashing import hash_file
 from vfm_isbench.types import AnnotatedImage, Array, ObjectId
 
 SAMPLE_WEIGHTS_SHA256 = "5c2891a0d217737ef5cb94ebd8013394095cdb43ef897c82ffa05a097bb44258"
-"""Of ``sbd_samples_weights.pkl``, in the folder ``assets/`` of the RITM and iSegProbe repositories."""
+"""Hash of ``sbd_samples_weights.pkl``, in the folder ``assets/`` of the RITM and iSegProbe repositories."""
 
 SILENT_UP_TO = 200
-"""Images that are listed without a progress bar: less than a second of work."""
+"""Number of images listed without a progress bar: less than a second of work."""
 
 
 class SbdDataset(ObjectDataset):
     """One split of SBD in its original layout: ``img/NAME.jpg``, ``inst/NAME.mat``, ``train.txt``, ``val.txt``.
 
-    An image id is the name without suffix; the order is that of the split file. Every instance is an object of its
-    own. The raw release (``benchmark_RELEASE/dataset``) has this layout too; further folders are not looked at.
+    An image id is the name without suffix; the order is that of the split file. Every instance is a separate object.
+    The original release (``benchmark_RELEASE/dataset``) has this layout too; other folders are ignored.
 
     Args:
-        root: The data set's own folder, ``data_root / "SBD"``.
+        root: The data set's folder, ``data_root / "SBD"``.
         split: "train" (8498 images) or "val" (2857).
-        min_fill_ratio: Instances that fill less than this share of their bounding box are taken for broken masks and
-            left out of training (RITM's value; evaluation keeps them, as RITM does).
+        min_fill_ratio: Training leaves out instances that fill less than this share of their bounding box, as broken
+            masks. The default is RITM's; evaluation keeps them, like RITM.
 
     Raises:
-        DataError: if a folder or the split file is missing, the split file is empty or names an image twice, or an
-            image or its instance file is not there.
+        DataError: if a folder, the split file, an image or an instance file is missing, or the split file is empty or
+            names an image twice.
     """
 
     name = "sbd"
@@ -59,7 +59,7 @@ class SbdDataset(ObjectDataset):
         if split not in ("train", "val"):
             raise DataError(f"SBD has no split {split!r}. Known: train, val.")
         if not 0 <= min_fill_ratio <= 1:
-            raise DataError(f"min_fill_ratio is {min_fill_ratio}, expected a share of the bounding box within 0 to 1.")
+            raise DataError(f"min_fill_ratio is {min_fill_ratio}, expected a share of the bounding box, 0 to 1.")
         check_layout(root, folders=("img", "inst"), files=(f"{split}.txt",))
         self.root = root
         self.split = split
@@ -67,7 +67,7 @@ class SbdDataset(ObjectDataset):
         self._image_ids = _read_split(root / f"{split}.txt")
         self._known = frozenset(self._image_ids)
         for folder, suffix in (("img", ".jpg"), ("inst", ".mat")):
-            # One listing instead of thousands of look-ups, which are slow on network drives.
+            # One listing instead of thousands of lookups, which are slow on network drives.
             present = {path.name for path in (root / folder).iterdir()}
             missing = [name for name in self._image_ids if name + suffix not in present]
             if missing:
@@ -85,8 +85,8 @@ class SbdDataset(ObjectDataset):
     def objects(self) -> Sequence[ObjectId]:
         """Every instance, image by image, in ascending order of its label.
 
-        The first use reads all instance files (some seconds for val), with a progress bar. Nothing is written
-        into the data set, and lists that other programs have left there are not used.
+        The first use reads all instance files (a few seconds for val), with a progress bar. It writes nothing into the
+        data set, and ignores lists that other programs have left there.
         """
         bar = tqdm(
             self._image_ids,
@@ -117,7 +117,7 @@ class SbdDataset(ObjectDataset):
     def instances_for_training(self, sample: AnnotatedImage) -> list[int]:
         """Instances of ``sample`` that fill at least :attr:`min_fill_ratio` of their bounding box, ascending.
 
-        The ratio is meant for whole images as they are read: after a crop an instance has another bounding box.
+        The ratio refers to whole images as read: cropping changes bounding boxes.
         """
         ratios = fill_ratios(sample.labels)
         return [label for label, ratio in ratios.items() if ratio >= self.min_fill_ratio]
@@ -135,8 +135,8 @@ class SbdDataset(ObjectDataset):
         labels = read_instances(path)
         if self.split == "val" and not (labels > 0).any():
             raise DataError(
-                f"{path}: no instance in it, though every image of val has one. The file is damaged or of another "
-                f"data set; fetch it again, or take {image_id} out of {self.root / 'val.txt'}."
+                f"{path}: has no instance, but every image of val has one. The file is damaged or belongs to another "
+                f"data set; download it again, or remove {image_id} from {self.root / 'val.txt'}."
             )
         return labels
 
@@ -158,10 +158,10 @@ def read_instances(path: Path) -> Array:
     """Read the instance labels of one image, ``GTinst.Segmentation`` of a MATLAB file.
 
     Returns:
-        H×W, int32: 0 ground, k > 0 instance k. No label is special; SBD has no pixels to ignore.
+        H×W, int32: 0 background, k > 0 instance k. SBD has no pixels to ignore.
 
     Raises:
-        DataError: if the file is missing, broken, or holds something else.
+        DataError: if the file is missing, broken, or has other contents.
     """
     try:
         content = loadmat(path, variable_names=["GTinst"])
@@ -170,19 +170,19 @@ def read_instances(path: Path) -> Array:
         raise DataError(f"{path}: no such file. Check that the data set was unpacked completely.") from error
     except KeyError as error:
         raise DataError(
-            f"{path}: has no variable GTinst, expected the instances of SBD (folder inst/, not cls/). "
+            f"{path}: has no variable GTinst, expected SBD's instances (folder inst/, not cls/). "
             "Check where the file comes from."
         ) from error
     except (*BROKEN_FILE_ERRORS, MatReadError, NotImplementedError) as error:
         raise DataError(
-            f"{path}: cannot be read as instances of SBD, GTinst.Segmentation in a MATLAB 5 file "
-            f"({type(error).__name__}: {error}). The file is damaged or incomplete; fetch it again."
+            f"{path}: cannot be read as SBD's instances, GTinst.Segmentation in a MATLAB 5 file "
+            f"({type(error).__name__}: {error}). The file is damaged or incomplete; download it again."
         ) from error
     labels = np.asarray(segmentation)
     if labels.ndim != 2 or labels.dtype.kind not in "iub" or (labels.size > 0 and int(labels.min()) < 0):
         raise DataError(
-            f"{path}: GTinst.Segmentation has shape {labels.shape} and type {labels.dtype}, expected a map "
-            "rows × columns of whole numbers from 0. Check where the file comes from."
+            f"{path}: GTinst.Segmentation has shape {labels.shape} and type {labels.dtype}, expected rows × columns of "
+            "whole numbers from 0. Check where the file comes from."
         )
     return labels.astype(np.int32)
 
@@ -191,29 +191,29 @@ def fill_ratios(labels: Array) -> dict[int, float]:
     """Share of its bounding box that each instance fills.
 
     Args:
-        labels: H×W, int32: 0 ground, k > 0 instance k, -1 ignore.
+        labels: H×W, int32: 0 background, k > 0 instance k, -1 ignore.
 
     Returns:
-        Label to area / bounding-box area, in (0, 1], in ascending order of the labels.
+        Area / bounding-box area, in (0, 1], by label in ascending order.
     """
     boxes = find_objects(np.maximum(labels, 0))
     return {label: float((labels[box] == label).mean()) for label, box in enumerate(boxes, start=1) if box is not None}
 
 
 def is_published_sample_weights(path: Path) -> bool:
-    """Tell whether a file is RITM's ``sbd_samples_weights.pkl``, byte for byte."""
+    """Whether a file is RITM's ``sbd_samples_weights.pkl``, byte for byte."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == SAMPLE_WEIGHTS_SHA256
+        return hash_file(path) == SAMPLE_WEIGHTS_SHA256
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error}).") from error
 
 
 def read_sample_weights(path: Path, image_ids: Sequence[str], gamma: float = 1.25) -> Array:
-    """Read with which probability each training image is drawn: p ∝ (1 - score)^gamma.
+    """Read the probability of drawing each training image: p ∝ (1 - score)^gamma.
 
-    The file is RITM's ``sbd_samples_weights.pkl``, a pickled list of (index, name, score). It is read without running
-    any code of it (see :func:`~vfm_isbench.datasets.files.read_plain_pickle`); names outside ``image_ids`` are passed
-    over, so that a part of the data set can be trained on.
+    The file is RITM's ``sbd_samples_weights.pkl``, a pickled list of (index, name, score). Reading it runs none of its
+    code (see :func:`~vfm_isbench.datasets.files.read_plain_pickle`). Names outside ``image_ids`` are ignored, so that
+    training on a part of the data set works.
 
     Args:
         path: The score file.
@@ -224,7 +224,7 @@ def read_sample_weights(path: Path, image_ids: Sequence[str], gamma: float = 1.2
         Probabilities in the order of ``image_ids``: float64, summing to 1.
 
     Raises:
-        DataError: if the file is broken, refers to anything but plain values, has another structure, scores outside
+        DataError: if the file is broken, refers to anything but plain values, has another structure or scores outside
             [0, 1], lacks an image of ``image_ids``, or gives all of them probability 0.
     """
     if not (math.isfinite(gamma) and gamma >= 0):
@@ -233,12 +233,12 @@ def read_sample_weights(path: Path, image_ids: Sequence[str], gamma: float = 1.2
     missing = [name for name in image_ids if name not in scores]
     if missing:
         raise DataError(
-            f"{path}: has no score for {len(missing)} of {len(image_ids)} images: {some_names(missing)}. Use the score "
-            "file of this data set, or train without one (every image equally likely)."
+            f"{path}: has no score for {len(missing)} of {len(image_ids)} images: {some_names(missing)}. Use this data "
+            "set's score file, or train without one (every image equally likely)."
         )
     weights = (1.0 - np.array([scores[name] for name in image_ids], dtype=np.float64)) ** gamma
     if not weights.sum() > 0:
-        raise DataError(f"{path}: every image has score 1, that is probability 0; expected scores below 1.")
+        raise DataError(f"{path}: every image has score 1, and so probability 0; expected scores below 1.")
     return np.asarray(weights / weights.sum())
 
 
@@ -254,7 +254,7 @@ def _scores_by_name(path: Path, content: object) -> dict[str, float]:
         except (TypeError, ValueError) as error:
             raise DataError(f"{path}: entry {position} is {entry!r:.200}, {expected}.") from error
         if not isinstance(name, str):
-            raise DataError(f"{path}: entry {position} has the name {name!r:.200}, {expected}, name a text.")
+            raise DataError(f"{path}: entry {position} has the name {name!r:.200}, {expected} with a text as name.")
         if not 0 <= score <= 1:
             raise DataError(f"{path}: the score of {name!r} is {score}, expected 0 to 1.")
         if name in scores:

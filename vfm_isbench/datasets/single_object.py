@@ -20,17 +20,17 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 MASK_SUFFIXES = frozenset({".bmp", ".png", ".jpg", ".jpeg", ".gif"})
 
 IGNORE_GRAY = 128
-"""Gray value of the unlabelled band in GrabCut masks; what is brighter is object."""
+"""Gray value of the unlabelled band in GrabCut masks; brighter pixels are object."""
 
 
 def decode_trimap(mask: Array) -> Array:
-    """Labels from a GrabCut mask: gray 128 is ignored, brighter is object, darker is ground.
+    """Labels from a GrabCut mask: gray 128 is ignored, brighter is object, darker is background.
 
     Args:
-        mask: H×W×3, uint8; the first channel counts.
+        mask: H×W×3, uint8; only the first channel is used.
 
     Returns:
-        H×W, int32: 1 object, 0 ground, -1 ignore.
+        H×W, int32: 1 object, 0 background, -1 ignore.
 
     >>> decode_trimap(np.array([[[0] * 3, [128] * 3, [255] * 3]], np.uint8)).tolist()
     [[0, -1, 1]]
@@ -46,7 +46,7 @@ def decode_any_channel(mask: Array) -> Array:
         mask: H×W×3, uint8.
 
     Returns:
-        H×W, int32: 1 object, 0 ground.
+        H×W, int32: 1 object, 0 background.
     """
     labels: Array = np.any(mask > 0, axis=-1)
     return labels.astype(np.int32)
@@ -55,17 +55,17 @@ def decode_any_channel(mask: Array) -> Array:
 class SingleObjectDataset(ObjectDataset):
     """Images and masks in two folders, paired by file name without suffix.
 
-    An image id is the image's file name ("21077.jpg"); the order is that of the file names. The names are paired when
-    the data set is made; pixels are read by :meth:`read` only.
+    An image id is the image's file name ("21077.jpg"); images are sorted by file name. The constructor pairs the names;
+    only :meth:`read` reads pixels.
 
     Args:
-        root: The data set's own folder, ``data_root / cls.folder``.
+        root: The data set's folder, ``data_root / cls.folder``.
 
     Raises:
-        DataError: if a folder is missing, no image is there, an image has no mask, or two files claim the same name.
+        DataError: if a folder is missing, there is no image, an image has no mask, or two files have the same name.
 
     Warns:
-        VfmIsbenchWarning: if there are masks without an image, or files that are no pictures; they are left out.
+        VfmIsbenchWarning: if there are masks without an image, or files that are not pictures; they are ignored.
     """
 
     folder: ClassVar[str]
@@ -73,7 +73,7 @@ class SingleObjectDataset(ObjectDataset):
     images_folder: ClassVar[str]
     masks_folder: ClassVar[str]
     object_pixels: ClassVar[str]
-    """What :meth:`decode` takes for object, in words, for messages."""
+    """Which pixels :meth:`decode` treats as object, in words, for messages."""
 
     def __init__(self, root: Path) -> None:
         root = Path(root)
@@ -82,20 +82,20 @@ class SingleObjectDataset(ObjectDataset):
         self._images = {path.name: path for path in _by_stem(root / self.images_folder, IMAGE_SUFFIXES).values()}
         if not self._images:
             raise DataError(
-                f"{root / self.images_folder}: no image in it. Expected files ending in "
+                f"{root / self.images_folder}: contains no image. Expected files ending in "
                 f"{', '.join(sorted(IMAGE_SUFFIXES))}; check that the data set was unpacked completely."
             )
         masks = _by_stem(root / self.masks_folder, MASK_SUFFIXES)
         without_mask = [str(path) for path in self._images.values() if path.stem not in masks]
         if without_mask:
             raise DataError(
-                f"no mask for {some_names(without_mask)}: expected a file of the same name ending in "
-                f"{', '.join(sorted(MASK_SUFFIXES))} in {root / self.masks_folder}. Add it, or take the image out."
+                f"no mask for {some_names(without_mask)}: expected a file with the same name ending in "
+                f"{', '.join(sorted(MASK_SUFFIXES))} in {root / self.masks_folder}. Add it, or remove the image."
             )
         self._masks = {name: masks.pop(path.stem) for name, path in self._images.items()}
         if masks:
             warnings.warn(
-                f"{root.name}: masks without an image are left out: {some_names(str(path) for path in masks.values())}",
+                f"{root.name}: ignored masks without an image: {some_names(str(path) for path in masks.values())}",
                 VfmIsbenchWarning,
                 stacklevel=2,
             )
@@ -103,7 +103,7 @@ class SingleObjectDataset(ObjectDataset):
     @staticmethod
     @abstractmethod
     def decode(mask: Array) -> Array:
-        """Turn the colours of a mask file (H×W×3, uint8) into labels (H×W, int32: 1 object, 0 ground, -1 ignore)."""
+        """Turn a mask file's colours (H×W×3, uint8) into labels (H×W, int32: 1 object, 0 background, -1 ignore)."""
 
     @property
     def image_ids(self) -> Sequence[str]:
@@ -112,7 +112,7 @@ class SingleObjectDataset(ObjectDataset):
 
     @cached_property
     def objects(self) -> Sequence[ObjectId]:
-        """The single object of each image; no file is read for this."""
+        """The single object of each image; listing them reads no file."""
         return [ObjectId(name) for name in self._images]
 
     def read(self, image_id: str) -> AnnotatedImage:
@@ -139,7 +139,7 @@ class SingleObjectDataset(ObjectDataset):
 
 
 def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-    """Picture files of a folder by name without suffix, in the order of their full names."""
+    """Picture files of a folder by name without suffix, sorted by full name."""
     found: dict[str, Path] = {}
     others = []
     for path in list_entries(folder):
@@ -147,14 +147,14 @@ def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
             others.append(path)
         elif path.stem in found:
             raise DataError(
-                f"{folder}: {found[path.stem].name} and {path.name} have the same name but for the suffix, so it is "
-                "unclear which of them belongs to that object. Remove one."
+                f"{folder}: {found[path.stem].name} and {path.name} differ only in their suffix, so it is unclear "
+                "which of them belongs to that object. Remove one."
             )
         else:
             found[path.stem] = path
     if others:
         warnings.warn(
-            f"{folder}: left out, as they are no pictures: {some_names(path.name for path in others)}",
+            f"{folder}: ignored files that are not pictures: {some_names(path.name for path in others)}",
             VfmIsbenchWarning,
             stacklevel=3,
         )

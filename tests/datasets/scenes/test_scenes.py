@@ -233,7 +233,7 @@ HARD = SceneStyle(
 
 @pytest.mark.parametrize(("style", "colour_tells"), [(None, True), (HARD, False)])
 def test_whether_a_threshold_on_one_colour_value_finds_the_objects(style, colour_tells):
-    """In the demo's style saturation reveals objects, so that a short training learns; in a harder style it does not."""
+    """In the demo's style saturation reveals objects, so short training learns; in a harder style it does not."""
     scenes = ScenesDataset(split="test", n_images=12, image_size=SMALL, style=style)
     samples = [scenes.read(image_id) for image_id in scenes.image_ids]
     pixels = np.concatenate([sample.image.reshape(-1, 3) for sample in samples]) / 255
