@@ -1,4 +1,4 @@
-"""Data sets end to end: from a local server over the archive to a verified folder, and all that goes wrong."""
+"""Data sets end to end, from a local server to a verified folder, with everything that can go wrong."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
 
 @pytest.fixture
 def serve(server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> Serve:
-    """Serves a small data set and lets it stand for the published one."""
+    """Serves a small data set in place of the published one."""
 
     def serve(name: str, *answers: Answer, **fields: object) -> DatasetSource:
         source = serve_small(server, name, *answers, **fields)
@@ -83,7 +83,7 @@ def test_a_data_set_arrives_in_its_layout(name, serve, server, tmp_path):
     assert {entry.name for entry in root.iterdir()} == {source.folder, ".vfm_isbench"}
 
 
-def test_the_second_time_nothing_is_asked_for(serve, server, tmp_path):
+def test_the_second_call_requests_nothing(serve, server, tmp_path):
     for name in NAMES:
         serve(name)
         get(name, tmp_path)
@@ -91,11 +91,11 @@ def test_the_second_time_nothing_is_asked_for(serve, server, tmp_path):
     for name in NAMES:
         report = get(name, tmp_path)
         assert report.was_there and report.verified.is_complete
-        assert "was there already" in str(report)
+        assert "already there" in str(report)
     assert len(server.requests) == asked == 5
 
 
-def test_a_download_that_breaks_off_goes_on_in_the_next_call(serve, server, tmp_path):
+def test_an_interrupted_download_continues_in_the_next_call(serve, server, tmp_path):
     archive = small_archive("davis")
     half = len(archive) // 2
     serve("davis", Answer(content=archive, cut=half), Answer(status=503))
@@ -116,7 +116,7 @@ def test_an_interruption_after_the_download_does_not_lose_the_archive(where, ser
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        # verify_dataset has its own reference, so only the look at what was unpacked is interrupted.
+        # verify_dataset has its own reference, so only the check of the unpacked files is interrupted.
         patch.setattr(fetch, where, interrupted)
         with pytest.raises(KeyboardInterrupt):
             get("grabcut", tmp_path)
@@ -126,7 +126,7 @@ def test_an_interruption_after_the_download_does_not_lose_the_archive(where, ser
     assert len(server.requests) == 1
 
 
-def test_the_archive_is_kept_where_asked_for(serve, tmp_path):
+def test_the_archive_is_kept_on_request(serve, tmp_path):
     serve("sbd")
     get("sbd", tmp_path, keep_archive=True)
     assert (tmp_path / ".vfm_isbench" / "downloads" / "benchmark.tgz").read_bytes() == small_archive("sbd")
@@ -173,7 +173,7 @@ def test_a_published_checksum_is_kept(serve, server, tmp_path):
     assert get("sbd", tmp_path, mirrors=[f"{server.url}/mirror"]).verified.is_complete
 
 
-def test_without_one_the_first_download_is_trusted_and_remembered(serve, tmp_path):
+def test_without_a_published_checksum_the_first_download_is_trusted_and_remembered(serve, tmp_path):
     serve("grabcut")
     first = get("grabcut", tmp_path)
     (tmp_path / "GrabCut").rename(tmp_path / "moved away")
@@ -195,17 +195,17 @@ def without(files: dict[str, bytes], path: str) -> dict[str, bytes]:
 
 GRABCUT = small_files("grabcut")
 NOT_GRABCUT = {
-    "no archive": (b"<html>Sign in</html>", "no archive"),
-    "truncated": (small_archive("grabcut")[:-200], "no archive"),
-    "another data set": (small_archive("davis"), "no folder in it has data_GT/, boundary_GT/; it holds DAVIS/"),
-    "empty": (zipped({}), "it holds nothing"),
+    "no archive": (b"<html>Sign in</html>", "not an archive"),
+    "truncated": (small_archive("grabcut")[:-200], "not an archive"),
+    "another data set": (small_archive("davis"), "no folder in it has data_GT/, boundary_GT/; it contains DAVIS/"),
+    "empty": (zipped({}), "it contains nothing"),
     "an image less": (
         zipped(without(without(GRABCUT, "GrabCut/data_GT/person1.jpg"), "GrabCut/boundary_GT/person1.png")),
-        "test has 1 objects, the published data set has 2",
+        "test has 1 objects, but the published data set has 2",
     ),
     "an image more": (
         zipped({**GRABCUT, "GrabCut/data_GT/2.jpg": picture("JPEG"), "GrabCut/boundary_GT/2.png": mask()}),
-        "test has 3 images, the published data set has 2",
+        "test has 3 images, but the published data set has 2",
     ),
     "a mask less": (zipped(without(GRABCUT, "GrabCut/boundary_GT/person1.png")), "no mask for"),
     "a broken image": (zipped({**GRABCUT, "GrabCut/data_GT/person1.jpg": b"GIF89a"}), r"person1\.jpg: cannot be read"),
@@ -213,19 +213,19 @@ NOT_GRABCUT = {
 
 
 @pytest.mark.parametrize("case", NOT_GRABCUT)
-def test_what_is_not_the_data_set_is_never_put_in_place(case, serve, server, tmp_path):
+def test_another_archive_is_never_put_in_place(case, serve, server, tmp_path):
     content, message = NOT_GRABCUT[case]
     serve("grabcut", Answer(content=content))
     with pytest.raises(DataError, match=message):
         get("grabcut", tmp_path)
     assert files_below(tmp_path) == [".vfm_isbench/downloads/GrabCut.zip.rejected"]
-    # The wrong archive is not taken again, even though there is no checksum to tell.
+    # The wrong archive is not used again, even without a checksum.
     serve("grabcut")
     assert get("grabcut", tmp_path).verified.is_complete
 
 
 @pytest.mark.parametrize("bad", [b"<html>Sign in</html>", small_archive("davis")], ids=["a page", "another archive"])
-def test_a_mirror_with_something_else_does_not_keep_the_next_from_being_tried(bad, serve, server, tmp_path):
+def test_after_a_mirror_with_a_wrong_archive_the_next_is_tried(bad, serve, server, tmp_path):
     serve("grabcut", Answer(status=404))
     server.serve("/bad/GrabCut.zip", Answer(content=bad))
     server.serve("/good/GrabCut.zip", Answer(content=small_archive("grabcut")))
@@ -234,10 +234,10 @@ def test_a_mirror_with_something_else_does_not_keep_the_next_from_being_tried(ba
     assert [path for path, _ in server.requests] == ["/bad/GrabCut.zip", "/good/GrabCut.zip"]
 
 
-def test_where_no_address_has_the_right_archive_each_is_told_of(serve, server, tmp_path):
+def test_if_no_address_has_the_right_archive_the_error_names_each(serve, server, tmp_path):
     serve("grabcut", Answer(status=404))
     server.serve("/bad/GrabCut.zip", Answer(content=b"<html>Sign in</html>"))
-    with pytest.raises(DataError, match=r"(?s)/bad/GrabCut\.zip: .*no archive.*rejected.*/GrabCut\.zip: HTTP 404"):
+    with pytest.raises(DataError, match=r"(?s)/bad/GrabCut\.zip: .*not an archive.*rejected.*/GrabCut\.zip: HTTP 404"):
         get("grabcut", tmp_path, mirrors=[f"{server.url}/bad"])
 
 
@@ -253,14 +253,14 @@ def test_a_wrong_archive_put_there_by_hand_is_set_aside(serve, tmp_path):
 def test_a_wrong_count_of_instances_is_noticed(serve, tmp_path):
     source = serve("sbd")
     SOURCES["sbd"] = replace(source, counts={**source.counts, "val": replace(source.counts["val"], objects=3)})
-    with pytest.raises(DataError, match="val has 2 objects, the published data set has 3"):
+    with pytest.raises(DataError, match="val has 2 objects, but the published data set has 3"):
         get("sbd", tmp_path)
 
 
 def test_an_archive_that_leads_out_of_its_folder_writes_nothing(serve, tmp_path):
     root = tmp_path / "a" / "data"
     serve("grabcut", Answer(content=zipped({**GRABCUT, "../../../../escaped": b"x"})))
-    with pytest.raises(DataError, match="leads out of the folder"):
+    with pytest.raises(DataError, match="leads out of the target folder"):
         get("grabcut", root)
     assert files_below(tmp_path) == ["a/data/.vfm_isbench/downloads/GrabCut.zip.rejected"]
 
@@ -282,7 +282,7 @@ def test_an_incomplete_folder_is_reported_and_left_alone(removed, problem, serve
     get("grabcut", tmp_path)
     (tmp_path / "GrabCut" / removed).unlink()
     before = files_below(tmp_path)
-    with pytest.raises(DataError, match=rf"(?s)GrabCut is there, but is not.*{problem}.*Move or delete it"):
+    with pytest.raises(DataError, match=rf"(?s)GrabCut exists, but is not.*{problem}.*Move or delete it"):
         get("grabcut", tmp_path)
     assert files_below(tmp_path) == before
     assert len(server.requests) == 1
@@ -304,7 +304,7 @@ def test_sbd_comes_with_the_scores_of_its_training_images(serve, tmp_path):
 def test_missing_scores_are_a_warning_and_come_with_the_next_call(serve, server, tmp_path):
     serve("sbd")
     server.serve(f"/{SAMPLE_WEIGHTS_FILE}", Answer(status=404))
-    with pytest.warns(VfmIsbenchWarning, match=r"(?s)HTTP 404.*draws its images evenly"):
+    with pytest.warns(VfmIsbenchWarning, match=r"(?s)HTTP 404.*draws images evenly"):
         report = get("sbd", tmp_path)
     assert report.verified.is_complete
     server.serve(f"/{SAMPLE_WEIGHTS_FILE}", Answer(content=SAMPLE_WEIGHTS))
@@ -319,13 +319,13 @@ def test_scores_beside_sbd_are_enough(serve, server, tmp_path):
     assert [path for path, _ in server.requests] == ["/benchmark.tgz"]
 
 
-def test_an_unknown_name_lists_what_there_is(tmp_path):
+def test_an_unknown_name_lists_the_known_ones(tmp_path):
     with pytest.raises(UnknownNameError, match="Did you mean 'grabcut'.*grabcut, berkeley, davis, sbd"):
         get("grapcut", tmp_path)
 
 
 def test_the_published_numbers_and_addresses():
-    """Against issue and papers, so that a slip of the keyboard is seen."""
+    """Compared with the papers, to catch typing errors."""
     counts = {
         name: {split: (count.images, count.objects) for split, count in source.counts.items()}
         for name, source in SOURCES.items()

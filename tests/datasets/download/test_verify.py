@@ -1,4 +1,4 @@
-"""What verification says of good, damaged, small and missing data sets."""
+"""What verification reports about good, damaged, small and missing data sets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def verify(name: str, data_root: Path, deep: bool = True) -> VerifyReport:
 
 
 def record(name: str, data_root: Path) -> None:
-    """A manifest as the download would have written it."""
+    """A manifest like the one a download writes."""
     root = data_root / SOURCES[name].folder
     content = hash_content(SOURCES[name], root)
     (data_root / ".vfm_isbench").mkdir()
@@ -54,7 +54,7 @@ def test_a_complete_data_set(name, data_root, deep):
     assert (report.state, report.problems, report.notes) == ("complete", (), ())
     for split, counts in COUNTS[name].items():
         assert report.splits[split].images == counts.images
-        # The instances of SBD are numbered inside its files.
+        # SBD stores its instances inside its files.
         assert report.splits[split].objects == (None if name == "sbd" and not deep else counts.objects)
 
 
@@ -64,8 +64,13 @@ def test_the_miniature_sets_are_readable_but_not_the_published_ones(name, real_r
     assert report.state == "incomplete"
     for split, found in report.splits.items():
         published = SOURCES[name].counts[split]
-        assert f"{split} has {found.images} images, the published data set has {published.images}" in report.problems
-        assert f"{split} has {found.objects} objects, the published data set has {published.objects}" in report.problems
+        assert (
+            f"{split} has {found.images} images, but the published data set has {published.images}" in report.problems
+        )
+        assert (
+            f"{split} has {found.objects} objects, but the published data set has {published.objects}"
+            in report.problems
+        )
     assert report.splits["val" if name == "sbd" else "test"].images == (30 if name == "sbd" else 10)
 
 
@@ -75,7 +80,7 @@ def test_an_absent_data_set(name, tmp_path):
     assert "not found" in report.problems[0]
 
 
-def test_only_a_deep_look_finds_broken_files_and_it_names_all_of_them(data_root):
+def test_only_a_deep_check_finds_broken_files_and_it_names_them_all(data_root):
     broken = [data_root / path for path in ("SBD/img/2008_000002.jpg", "SBD/inst/2008_000004.mat")]
     for path in broken:
         path.write_bytes(path.read_bytes()[:50])
@@ -84,7 +89,7 @@ def test_only_a_deep_look_finds_broken_files_and_it_names_all_of_them(data_root)
     assert report.state == "unreadable"
     assert len(report.unreadable) == 2
     assert all(str(path) in problem for path, problem in zip(broken, report.unreadable, strict=True))
-    # What could not be read is no statement about how many there are.
+    # With unreadable files, the number of objects is unknown.
     assert report.differing == ()
     assert "objects not counted" in str(report)
 
@@ -123,10 +128,10 @@ def test_files_other_than_those_downloaded_are_found(data_root, change):
     report = verify("grabcut", data_root)
     assert report.is_readable
     assert len(report.differing) == 1
-    assert "not those downloaded on 2026-01-02" in report.differing[0]
+    assert "changed, added or removed since the download on 2026-01-02" in report.differing[0]
 
 
-def test_what_file_managers_leave_behind_is_no_change(data_root):
+def test_leftovers_of_file_managers_are_not_a_change(data_root):
     record("davis", data_root)
     write_files(data_root / "DAVIS" / "img", {".DS_Store": b"x", "Thumbs.db": b"x"})
     assert verify("davis", data_root).is_complete

@@ -1,1 +1,1 @@
-"""Downloads of the data sets: where they come from, fetched, unpacked and verified."""
+"""Downloads of data sets: sources, fetching, unpacking, verifying and recording."""

@@ -1,4 +1,4 @@
-"""From a data set's name to its files on disk: downloaded, unpacked, verified, put in place as a whole."""
+"""Downloads, unpacks and verifies a data set, and moves it into place as a whole."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from vfm_isbench.storage.hashing import hash_file
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DownloadReport:
-    """What a download came to.
+    """The result of a download.
 
     Attributes:
-        verified: The data set as it now is.
-        was_there: Whether it was there before, complete.
-        manifest: Record of the download; None where the data set was not downloaded by this library.
+        verified: Check of the data set as it is now.
+        was_there: Whether the complete data set existed before.
+        manifest: Record of the download; None if this library did not download the data set.
     """
 
     verified: VerifyReport
@@ -45,10 +45,26 @@ class DownloadReport:
     def __str__(self) -> str:
         lines = [str(self.verified)]
         if self.was_there:
-            lines.append("  was there already, nothing downloaded")
+            lines.append("  already there, nothing downloaded")
         if self.manifest is not None:
             lines.append(f"  archive: {self.manifest.size} bytes, sha256 {self.manifest.sha256}, {self.manifest.date}")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Options:
+    """How to download; see :func:`download_dataset`."""
+
+    mirrors: Sequence[str]
+    keep_archive: bool
+    progress: bool
+    backoff: Sequence[float]
+
+    def fetch(self, file: RemoteFile, urls: Sequence[str], path: Path, sha256: str | None) -> None:
+        download(urls, path, sha256=sha256, md5=file.md5, progress=self.progress, backoff=self.backoff)
+
+    def urls(self, file: RemoteFile) -> list[str]:
+        return [*(f"{mirror.rstrip('/')}/{file.file_name}" for mirror in self.mirrors), *file.urls]
 
 
 def download_dataset(
@@ -60,109 +76,103 @@ def download_dataset(
     progress: bool = True,
     backoff: Sequence[float] = BACKOFF,
 ) -> DownloadReport:
-    """Download, unpack and verify a data set; nothing is done for one that is there and complete.
+    """Download, unpack and verify a data set; if it already exists and is complete, do nothing.
 
-    The folder of the data set appears as a whole, after every file was opened and counted. Until then everything is
-    in ``DATA_ROOT/.vfm_isbench``; an interrupted download goes on where it stopped. An archive put into
-    ``DATA_ROOT/.vfm_isbench/downloads`` by hand is used instead of the network.
+    The folder of the data set appears as a whole, after every file has been opened and counted. Until then, everything
+    is in ``DATA_ROOT/.vfm_isbench``; the next call resumes an interrupted download. If you put the archive into
+    ``DATA_ROOT/.vfm_isbench/downloads`` yourself, it is used instead of the network.
 
     Args:
         name: Name of the data set.
-        data_root: The folder that will hold its folder; made where it is not there.
+        data_root: The folder that will contain the data set's folder; created if missing.
         mirrors: Base URLs, tried in order before the official address; the archive's file name is appended.
-        keep_archive: Keep the archive after it was unpacked.
+        keep_archive: Keep the archive after unpacking it.
         progress: Whether to show progress bars on stderr.
-        backoff: Seconds to wait before each new attempt at a connection that broke off.
+        backoff: Seconds to wait before each retry after a broken connection.
 
     Raises:
-        UnknownNameError: if there is no such data set.
-        DataError: if it could not be downloaded or is not the published one, if the folder is there, but not complete
-            (it is then left as it is), or if the data root cannot be written.
+        UnknownNameError: if no data set has this name.
+        DataError: if it could not be downloaded or is not the published data set, if its folder exists but is not
+            complete (and stays unchanged), or if the data root cannot be written.
 
     Warns:
-        VfmIsbenchWarning: if the scores of SBD's training images could not be fetched: training then draws evenly.
+        VfmIsbenchWarning: if the scores of SBD's training images cannot be downloaded: training then draws evenly.
     """
+    options = _Options(mirrors=mirrors, keep_archive=keep_archive, progress=progress, backoff=backoff)
     source = source_of(name)
     data_root = Path(data_root)
     before = verify_dataset(name, data_root)
     if before.state in ("incomplete", "unreadable"):
         raise DataError(
-            f"{before.root} is there, but is not the complete data set:\n  "
+            f"{before.root} exists, but is not the complete data set:\n  "
             + "\n  ".join(before.problems)
-            + "\nIt is left as it is. Move or delete it, then give the same command again."
+            + "\nIt stays unchanged. Move or delete it, then run the same command again."
         )
     try:
         if before.is_complete:
             report = DownloadReport(verified=before, was_there=True, manifest=read_manifest(name, data_root))
         else:
-            report = _download(source, data_root, mirrors, keep_archive, progress, backoff)
+            report = _download(source, data_root, options)
     except OSError as error:
         raise DataError(
             f"{data_root}: cannot be written ({error}). Make room or choose another data root; the archive is kept, "
-            "and the next attempt goes on from there."
+            "and the next attempt continues from there."
         ) from error
     if source.sample_weights is not None:
-        _fetch_sample_weights(source.sample_weights, report.verified.root, mirrors, progress, backoff)
+        _fetch_sample_weights(source.sample_weights, report.verified.root, options)
     return report
 
 
-def _download(
-    source: DatasetSource,
-    data_root: Path,
-    mirrors: Sequence[str],
-    keep_archive: bool,
-    progress: bool,
-    backoff: Sequence[float],
-) -> DownloadReport:
+def _download(source: DatasetSource, data_root: Path, options: _Options) -> DownloadReport:
     archive = archive_path(source, data_root)
-    urls = _urls(source.archive, mirrors)
+    urls = options.urls(source.archive)
     earlier = read_manifest(source.name, data_root)
     recorded = earlier.sha256 if earlier is not None else None
-    sha256, md5 = source.archive.sha256 or recorded, source.archive.md5
-    is_hashed = sha256 is not None or md5 is not None
+    sha256 = source.archive.sha256 or recorded
+    is_hashed = sha256 is not None or source.archive.md5 is not None
     attempts = [urls]
     if not is_hashed:
-        # Only its content tells a right archive from a wrong one: each address by itself, after what is there already.
+        # Only the content can show whether an archive is right: try an existing archive, then one address at a time.
         attempts = [[]] * archive.exists() + [[url] for url in urls]
     failures = []
-    for some in attempts:
+    for tried in attempts:
         try:
-            download(some, archive, sha256=sha256, md5=md5, progress=progress, backoff=backoff)
+            options.fetch(source.archive, tried, archive, sha256)
         except DataError as error:
             failures.append(str(error))
             continue
         try:
-            manifest, verified = _put_in_place(source, archive, data_root, urls, is_hashed, progress)
+            manifest, verified = _put_in_place(source, archive, data_root, is_hashed, options)
         except DataError as error:
-            failures.append(f"{', '.join(some) or archive}: {error}")
+            failures.append(f"{', '.join(tried) or archive}: {error}")
             continue
-        if not keep_archive:
+        if not options.keep_archive:
             archive.unlink()
         return DownloadReport(verified=verified, was_there=False, manifest=manifest)
     if source.archive.sha256 is None and recorded is not None:
         failures.append(
-            "The sha256 expected is that of an earlier download. If the data set was published anew, delete "
+            "The expected sha256 comes from an earlier download. If the data set was published again since, delete "
             f"{manifest_path(source.name, data_root)}."
         )
     raise DataError("\n".join(failures))
 
 
 def _put_in_place(
-    source: DatasetSource, archive: Path, data_root: Path, urls: Sequence[str], is_hashed: bool, progress: bool
+    source: DatasetSource, archive: Path, data_root: Path, is_hashed: bool, options: _Options
 ) -> tuple[Manifest, VerifyReport]:
-    """Unpack an archive beside the target, verify what was in it, record it, and move it to its place."""
+    """Unpack an archive beside the target, verify and record its content, and move it into place."""
     with tempfile.TemporaryDirectory(prefix=f"{source.name}-", dir=data_root / STATE_FOLDER) as staging:
         try:
-            found, verified = _unpack_and_verify(source, archive, Path(staging) / "content", progress)
+            found, verified = _unpack_and_verify(source, archive, Path(staging) / "content", options.progress)
         except DataError as error:
             if not is_hashed:
                 archive = archive.replace(archive.with_name(archive.name + ".rejected"))
             raise DataError(
-                f"{error}\nThe archive is kept as {archive}. Give another mirror; or, to use it as it is, unpack it "
+                f"{error}\nThe archive is kept as {archive}. Try another mirror; or, to use it as it is, unpack it "
                 f"to {data_root / source.folder} yourself."
             ) from error
         manifest = Manifest(
-            urls=tuple(urls),
+            urls=tuple(options.urls(source.archive)),
             sha256=hash_file(archive),
             size=archive.stat().st_size,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -185,7 +195,7 @@ def _unpack_and_verify(
     if found is None:
         names = [entry.name + "/" * entry.is_dir() for entry in list_entries(content)]
         wanted = ", ".join([f"{name}/" for name in source.folders] + list(source.files))
-        raise DataError(f"{archive}: no folder in it has {wanted}; it holds {some_names(names) or 'nothing'}")
+        raise DataError(f"{archive}: no folder in it has {wanted}; it contains {some_names(names) or 'nothing'}")
     verified = verify_folder(source, found, deep=True, progress=progress)
     if not verified.is_complete:
         problems = "\n  ".join(problem.replace(f"{content}/", "") for problem in verified.problems)
@@ -194,7 +204,7 @@ def _unpack_and_verify(
 
 
 def _find_layout(source: DatasetSource, content: Path) -> Path | None:
-    """The outermost folder with the data set's layout: archives differ in the folders they wrap it in."""
+    """The outermost folder with the data set's layout, because archives differ in their outer folders."""
     level = [content]
     while level:
         for folder in level:
@@ -207,22 +217,14 @@ def _find_layout(source: DatasetSource, content: Path) -> Path | None:
     return None
 
 
-def _fetch_sample_weights(
-    file: RemoteFile, root: Path, mirrors: Sequence[str], progress: bool, backoff: Sequence[float]
-) -> None:
-    if (root.parent / SAMPLE_WEIGHTS_FILE).is_file():  # looked for there, too
+def _fetch_sample_weights(file: RemoteFile, root: Path, options: _Options) -> None:
+    if (root.parent / SAMPLE_WEIGHTS_FILE).is_file():  # training finds it there, too
         return
     try:
-        download(
-            _urls(file, mirrors), root / SAMPLE_WEIGHTS_FILE, sha256=file.sha256, progress=progress, backoff=backoff
-        )
+        options.fetch(file, options.urls(file), root / SAMPLE_WEIGHTS_FILE, file.sha256)
     except DataError as error:
         warnings.warn(
-            f"{error}\nWithout it, training on {root.name} draws its images evenly, and the result says so.",
+            f"{error}\nWithout this file, training on {root.name} draws images evenly, and the result says so.",
             VfmIsbenchWarning,
             stacklevel=3,
         )
-
-
-def _urls(file: RemoteFile, mirrors: Sequence[str]) -> list[str]:
-    return [*(f"{mirror.rstrip('/')}/{file.file_name}" for mirror in mirrors), *file.urls]

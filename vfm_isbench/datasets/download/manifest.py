@@ -15,20 +15,20 @@ from vfm_isbench.storage.atomic import write_text
 from vfm_isbench.storage.hashing import hash_file
 
 STATE_FOLDER = ".vfm_isbench"
-"""In the data root: downloads, and a record of each of them."""
+"""In the data root: downloads, and a record of each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What was downloaded, recorded when it was: archives without a published hash are trusted on first use.
+    """The record of a download; archives without a published hash are trusted on first use.
 
     Attributes:
-        urls: Addresses that were tried, in order.
-        sha256: Of the archive.
-        size: Of the archive, in bytes.
+        urls: The addresses, in order of use.
+        sha256: Hash of the archive.
+        size: Size of the archive in bytes.
         date: ISO 8601, UTC.
-        content_sha256: Of the unpacked files, see :func:`hash_content`.
-        counts: Split to the numbers found.
+        content_sha256: Hash of the unpacked files, see :func:`hash_content`.
+        counts: Numbers found, by split.
     """
 
     urls: tuple[str, ...]
@@ -40,17 +40,17 @@ class Manifest:
 
 
 def manifest_path(name: str, data_root: Path) -> Path:
-    """Where the record of a download lies."""
+    """Path of the record of a download."""
     return data_root / STATE_FOLDER / f"{name}.json"
 
 
 def archive_path(source: DatasetSource, data_root: Path) -> Path:
-    """Where the archive of a data set is downloaded to."""
+    """Path of a data set's downloaded archive."""
     return data_root / STATE_FOLDER / "downloads" / source.archive.file_name
 
 
 def hash_content(source: DatasetSource, root: Path) -> str:
-    """SHA-256 over names and bytes of all files that the layout of a data set asks for.
+    """SHA-256 over names and bytes of all files in a data set's layout.
 
     Raises:
         OSError: if a file cannot be read.
@@ -63,7 +63,7 @@ def hash_content(source: DatasetSource, root: Path) -> str:
 
 
 def write_manifest(name: str, data_root: Path, manifest: Manifest) -> None:
-    """Record a download, replacing an earlier record as a whole.
+    """Record a download, replacing any earlier record.
 
     Raises:
         OSError: if it cannot be written.
@@ -72,7 +72,7 @@ def write_manifest(name: str, data_root: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(name: str, data_root: Path) -> Manifest | None:
-    """The record of a download; None where there is none.
+    """The record of a download, if there is one.
 
     Raises:
         DataError: if it is broken.
@@ -86,6 +86,6 @@ def read_manifest(name: str, data_root: Path) -> Manifest | None:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
-            f"{path}: no readable record of a download ({type(error).__name__}: {error}). Delete it; the data set "
-            "stays usable, only its archive's hash is forgotten."
+            f"{path}: not a readable record of a download ({type(error).__name__}: {error}). Delete it: the data set "
+            "stays usable, only the hash of its archive is lost."
         ) from error

@@ -1,4 +1,4 @@
-"""What can be downloaded: addresses, checksums, licences, citations, and what must be in it, as data."""
+"""What can be downloaded, as data: addresses, checksums, licences, citations and expected contents."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class RemoteFile:
     """A file to download.
 
     Attributes:
-        file_name: Its name on every mirror, and on disk.
+        file_name: Its name on every mirror and on disk.
         urls: Official addresses, tried in order.
-        about_size: In words, for people.
-        sha256: Published hash; None where there is none.
-        md5: Likewise.
+        about_size: Approximate size in words, for people.
+        sha256: Published SHA-256, if any.
+        md5: Published MD5, if any.
     """
 
     file_name: str
@@ -55,15 +55,15 @@ class DatasetSource:
         name: Registered name of the data set.
         folder: Its folder in the data root.
         archive: The published archive, ``.zip`` or ``.tar.gz``.
-        folders: Folders that its layout asks for.
-        files: Files that its layout asks for.
-        counts: Split to the published numbers; "test" where there are no splits.
-        open_split: Opens a split, from the data set's own folder.
-        photograph: Turns an image id into the id of its photograph, where one photograph has several objects.
+        folders: Folders of its layout.
+        files: Files of its layout.
+        counts: Published numbers by split; the split is "test" if there is only one.
+        open_split: Opens a split, given the data set's folder.
+        photograph: Maps an image id to the id of its photograph, if one photograph has several objects.
         description: What it is.
         licence: What is known about the terms of use.
-        citation: Whom to cite.
-        sample_weights: Scores of the training images, put into the same folder; None where there are none.
+        citation: What to cite.
+        sample_weights: Scores of the training images, stored in the same folder, if any.
     """
 
     name: str
@@ -81,10 +81,10 @@ class DatasetSource:
 
 
 def source_of(name: str) -> DatasetSource:
-    """Look a data set up.
+    """Look up a data set.
 
     Raises:
-        UnknownNameError: if it is none of those that can be downloaded.
+        UnknownNameError: if no data set with this name can be downloaded.
     """
     if name not in SOURCES:
         raise unknown_name("data set to download", name, list(SOURCES))
@@ -92,7 +92,7 @@ def source_of(name: str) -> DatasetSource:
 
 
 def berkeley_photograph(image_id: str) -> str:
-    """The photograph of an image of Berkeley, where a photograph with two objects is stored twice.
+    """The photograph of a Berkeley image; Berkeley stores a photograph with two objects twice.
 
     >>> berkeley_photograph("239007a.jpg")
     '239007'
@@ -168,7 +168,7 @@ SOURCES: dict[str, DatasetSource] = {
     "sbd": DatasetSource(
         name="sbd",
         folder=SbdDataset.folder,
-        # torchvision's train_noval.txt is not needed: it is another split than the one RITM trains on.
+        # torchvision's train_noval.txt is not needed: RITM trains on another split.
         archive=RemoteFile(
             file_name=str(SBDataset.filename),
             urls=(str(SBDataset.url),),
@@ -177,7 +177,7 @@ SOURCES: dict[str, DatasetSource] = {
         ),
         folders=("img", "inst"),
         files=("train.txt", "val.txt"),
-        # Every instance counts: the published numbers are from before broken masks are left out of training.
+        # All instances, including the broken masks that training leaves out.
         counts={"train": Counts(images=8498, objects=20172), "val": Counts(images=2857, objects=6671)},
         open_split=_open_sbd,
         description="8498 photographs to train on, 2857 to test on, with several instances each",
@@ -194,5 +194,5 @@ SOURCES: dict[str, DatasetSource] = {
         ),
     ),
 }
-"""Everything that can be downloaded, by name. GrabCut, Berkeley and DAVIS come as prepared for f-BRS (Sofiiuk et al.
-2020), without published hashes."""
+"""All data sets that can be downloaded, by name. GrabCut, Berkeley and DAVIS are the archives prepared for f-BRS
+(Sofiiuk et al. 2020), which have no published hashes."""

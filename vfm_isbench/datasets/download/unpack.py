@@ -1,4 +1,4 @@
-"""Unpacks a downloaded archive into a folder, and nowhere else."""
+"""Unpacks a downloaded archive into a folder, and never outside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vfm_isbench.datasets.files import SYSTEM_FILES
 from vfm_isbench.errors import DataError
 
 LARGEST = 20 * 2**30
-"""Bytes that an archive may unpack to; SBD, the largest, has a few GiB."""
+"""Maximum unpacked size in bytes; SBD, the largest data set, has a few GiB."""
 MOST_MEMBERS = 500_000
 
 _BROKEN_ARCHIVE_ERRORS = (
@@ -30,18 +30,19 @@ _BROKEN_ARCHIVE_ERRORS = (
 def unpack(archive: Path, target: Path, *, largest: int = LARGEST, progress: bool = True) -> None:
     """Unpack a ``.zip`` or a ``.tar.gz``.
 
-    Only folders and plain files are made; their modes, owners and times are not taken over. What file managers leave
-    behind (``__MACOSX``, ``.DS_Store``, ``._NAME``) is left out.
+    Only folders and plain files are created, without the modes, owners and times in the archive. Leftovers of file
+    managers (``__MACOSX``, ``.DS_Store``, ``._NAME``) are skipped.
 
     Args:
         archive: The file.
-        target: A folder; made where it is not there.
-        largest: Bytes of content that are accepted.
+        target: A folder; created if missing.
+        largest: Maximum unpacked size in bytes.
         progress: Whether to show a progress bar on stderr.
 
     Raises:
-        DataError: if the archive is broken or no archive, or holds what no data set does: a link or device, a path
-            out of the target, the same file twice, or absurdly much. What was unpacked before stays in the target.
+        DataError: if the archive is broken or not an archive, or has contents that no data set has: a link or device, a
+            path that leads out of the target, the same file twice, or too much data. Files unpacked before the error
+            stay in the target.
         OSError: if the target cannot be written.
     """
     target.mkdir(parents=True, exist_ok=True)
@@ -53,10 +54,10 @@ def unpack(archive: Path, target: Path, *, largest: int = LARGEST, progress: boo
         for number, (name, size, content) in enumerate(members):
             left -= size
             if left < 0 or number >= MOST_MEMBERS:
-                raise _refused(archive, f"unpacks to more than {largest} bytes or {MOST_MEMBERS} files")
+                raise _refused(archive, f"it unpacks to more than {largest} bytes or {MOST_MEMBERS} files")
             _write(archive, name, content, target)
     except _BROKEN_ARCHIVE_ERRORS as error:
-        raise DataError(f"{archive}: broken, or no archive ({type(error).__name__}: {error})") from error
+        raise DataError(f"{archive}: broken, or not an archive ({type(error).__name__}: {error})") from error
 
 
 def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
@@ -81,10 +82,10 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
 
 
 def _write(archive: Path, name: str, content: IO[bytes], target: Path) -> None:
-    # Archives from Windows have backslashes; PureWindowsPath also knows drives.
+    # Archives from Windows have backslashes; PureWindowsPath also recognises drives.
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts or "\0" in name:
-        raise _refused(archive, f"{name!r} leads out of the folder it is unpacked into")
+        raise _refused(archive, f"{name!r} leads out of the target folder")
     if any(part in SYSTEM_FILES or part == ".DS_Store" or part.startswith("._") for part in path.parts):
         return
     place = target.joinpath(*path.parts)
@@ -92,10 +93,10 @@ def _write(archive: Path, name: str, content: IO[bytes], target: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         file = place.open("xb")
     except (FileExistsError, NotADirectoryError) as error:
-        raise _refused(archive, f"{name!r} is in it twice") from error
+        raise _refused(archive, f"it contains {name!r} twice") from error
     with file:
         shutil.copyfileobj(content, file, 1 << 20)
 
 
 def _refused(archive: Path, why: str) -> DataError:
-    return DataError(f"{archive}: not unpacked, {why}. No data set has that; do not use this file.")
+    return DataError(f"{archive}: not unpacked, because {why}. No data set does that; do not use this file.")

@@ -1,4 +1,4 @@
-"""Is a data set on disk the published one: its layout, its numbers of images and objects, every file readable?"""
+"""Checks that a data set on disk is the published one: layout, numbers of images and objects, readable files."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from vfm_isbench.storage.hashing import hash_file
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitReport:
-    """What one split holds.
+    """The contents of one split.
 
     Attributes:
         expected: The published numbers.
-        images: Photographs found; None where the split cannot be opened.
-        objects: Objects found; None where they were not counted, or not all of them could be.
+        images: Photographs found; None if the split cannot be opened.
+        objects: Objects found; None if they were not counted, or could not all be counted.
     """
 
     expected: Counts
@@ -44,16 +44,16 @@ class SplitReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerifyReport:
-    """What was found in a data set's folder.
+    """The findings about a data set's folder.
 
     Attributes:
         name: Name of the data set.
         root: Its folder.
         is_deep: Whether every file was opened.
-        splits: Split to what it holds.
-        unreadable: What keeps the data set from being used, a sentence each; names the file.
-        differing: In what it is not the published data set, a sentence each.
-        notes: What is odd, but harmless.
+        splits: Contents by split.
+        unreadable: Problems that make the data set unusable; each sentence names the file.
+        differing: Differences from the published data set, one sentence each.
+        notes: Unusual but harmless findings.
     """
 
     name: str
@@ -66,17 +66,17 @@ class VerifyReport:
 
     @property
     def is_readable(self) -> bool:
-        """Whether it can be used, though maybe not for published numbers."""
+        """Whether it can be used, though perhaps not for published numbers."""
         return not self.unreadable
 
     @property
     def is_complete(self) -> bool:
-        """Whether it is the published data set, as far as was looked at."""
+        """Whether it is the published data set, as far as it was checked."""
         return not self.problems
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Everything that is wrong."""
+        """All problems."""
         return self.unreadable + self.differing
 
     @property
@@ -98,17 +98,17 @@ class VerifyReport:
 
 
 def verify_dataset(name: str, data_root: Path, *, deep: bool = False, progress: bool = True) -> VerifyReport:
-    """Compare a data set on disk with what was published, and with the record of its download.
+    """Compare a data set on disk with the published one, and with the record of its download.
 
     Args:
         name: Name of the data set.
-        data_root: The folder that holds its folder.
-        deep: Open every image and every mask, and compare all files with the record. Otherwise files are only listed,
-            and instances of SBD, which are numbered inside its files, are not counted.
-        progress: Whether a deep look shows progress bars on stderr.
+        data_root: The folder that contains its folder.
+        deep: Open every image and mask, and compare all files with the record. Otherwise files are only listed, and the
+            instances of SBD, which are inside its files, are not counted.
+        progress: Whether a deep check shows progress bars on stderr.
 
     Raises:
-        UnknownNameError: if there is no such data set.
+        UnknownNameError: if no data set has this name.
     """
     source = source_of(name)
     report = verify_folder(source, data_root / source.folder, deep=deep, progress=progress)
@@ -122,7 +122,7 @@ def verify_dataset(name: str, data_root: Path, *, deep: bool = False, progress: 
 
 
 def verify_folder(source: DatasetSource, root: Path, *, deep: bool = False, progress: bool = True) -> VerifyReport:
-    """Compare a folder with what was published; as :func:`verify_dataset`, but for a folder anywhere."""
+    """Compare a folder with the published data set; like :func:`verify_dataset`, but for any folder."""
     splits = {split: SplitReport(expected=expected) for split, expected in source.counts.items()}
     unreadable: list[str] = []
     differing: list[str] = []
@@ -130,7 +130,7 @@ def verify_folder(source: DatasetSource, root: Path, *, deep: bool = False, prog
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", VfmIsbenchWarning)
         try:
-            # Once for all splits, whose own checks would each say the same.
+            # Once for all splits, because their own checks would each report the same.
             check_layout(root, folders=source.folders, files=source.files)
             datasets = {split: source.open_split(root, split) for split in splits}
         except DataError as error:
@@ -142,12 +142,12 @@ def verify_folder(source: DatasetSource, root: Path, *, deep: bool = False, prog
             if deep:
                 objects, broken = _open_all(dataset, f"{source.name} {split}", progress)
                 unreadable += broken
-            elif isinstance(dataset, SingleObjectDataset):  # known without opening a file
+            elif isinstance(dataset, SingleObjectDataset):  # counts objects without opening files
                 objects = len(dataset.objects)
             splits[split] = replace(splits[split], images=images, objects=objects)
             found = _differences(split, splits[split])
             if source.photograph is not str and objects == source.counts[split].objects:
-                # Which files show one photograph is told by their names alone: no reason to refuse a complete set.
+                # Only file names say which images share a photograph: not a reason to refuse a complete data set.
                 notes += found
             else:
                 differing += found
@@ -163,7 +163,7 @@ def verify_folder(source: DatasetSource, root: Path, *, deep: bool = False, prog
 
 
 def _open_all(dataset: ObjectDataset, title: str, progress: bool) -> tuple[int | None, list[str]]:
-    """Read every image with its labels: the number of objects, unknown if something could not be read; and that."""
+    """Read every image and its labels; returns the number of objects, None if any image is unreadable, and errors."""
     objects, broken = 0, []
     for image_id in tqdm(dataset.image_ids, desc=f"reading {title}", unit="image", leave=False, disable=not progress):
         try:
@@ -178,7 +178,7 @@ def _differences(split: str, found: SplitReport) -> list[str]:
     for what in ("images", "objects"):
         number, expected = getattr(found, what), getattr(found.expected, what)
         if number is not None and number != expected:
-            differing.append(f"{split} has {number} {what}, the published data set has {expected}")
+            differing.append(f"{split} has {number} {what}, but the published data set has {expected}")
     return differing
 
 
@@ -189,8 +189,8 @@ def _against_manifest(source: DatasetSource, data_root: Path) -> list[str]:
     root = data_root / source.folder
     differing = []
     if hash_content(source, root) != manifest.content_sha256:
-        differing.append(f"the files in {root} are not those downloaded on {manifest.date}: changed, added or removed")
+        differing.append(f"files in {root} were changed, added or removed since the download on {manifest.date}")
     archive = archive_path(source, data_root)
     if archive.is_file() and hash_file(archive) != manifest.sha256:
-        differing.append(f"{archive} is not the archive downloaded on {manifest.date}, sha256 {manifest.sha256}")
+        differing.append(f"{archive} is not the archive downloaded on {manifest.date} with sha256 {manifest.sha256}")
     return differing
