@@ -100,7 +100,7 @@ def caption_and_headings(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) 
 def test_show_replays_what_was_measured(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     caption, headings = caption_and_headings(monkeypatch, ["show", str(runs / "nearest"), "--device", "cpu"])
     assert len(headings) == 3, "as many objects as the result has"
-    assert "what was predicted" in caption and not any("differs" in heading for heading in headings)
+    assert "Middle: the prediction" in caption and not any("differs" in heading for heading in headings)
     with Image.open(tmp_path / "plots" / "worst-nearest-scenes.png") as image:
         assert len(np.unique(np.asarray(image.convert("L")))) > 100, "the image is in it"
 

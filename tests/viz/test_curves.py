@@ -56,7 +56,7 @@ def test_a_curve_ends_where_objects_were_stopped() -> None:
     stopped = [[0.5, 0.7, 0.9], [0.1, 0.95, NAN], [0.4, 0.6, 0.8]]
     figure = iou_curves([result_of("a", {"scenes": stopped})])
     np.testing.assert_allclose(line(figure.axes[0], "a"), [[1, 100 / 3], [2, 75]])
-    assert "from click 3 on no mean can be given" in caption_of(figure)
+    assert "no mean from click 3 on" in caption_of(figure)
     assert "(1 of 3 have no IoU at click 3)" in caption_of(figure)
 
 

@@ -82,7 +82,7 @@ def test_data_sets_are_those_of_all_or_those_named() -> None:
     series = group_by_seed([result_of("a", IOUS), result_of("b", {**IOUS, "davis": [[0.1, 0.2]]})])
     assert choose_datasets(series) == ["scenes", "davis"]
     assert choose_datasets(series, ["davis"]) == ["davis"]
-    with pytest.raises(ResultError, match="no result has a data set 'sbd'; there is scenes, davis"):
+    with pytest.raises(ResultError, match="no result has a data set 'sbd'; known: scenes, davis"):
         choose_datasets(series, ["sbd"])
     with pytest.raises(ResultError, match="at least one"):
         choose_datasets([])

@@ -1,7 +1,7 @@
 """Pictures of results, objects and features: pure functions that return a matplotlib figure.
 
-They need the extra ``plots`` (matplotlib), know results but neither training nor evaluation, and leave matplotlib's own
-settings, and those of the user, as they were.
+They need the extra ``plots`` (matplotlib), know results but neither training nor evaluation, and do not change
+matplotlib's settings.
 """
 
 from vfm_isbench.viz.canvas import FORMATS, save_figure

@@ -1,4 +1,4 @@
-"""What all pictures share: figures without pyplot, one style, captions, and files that repeat byte for byte."""
+"""Shared by all pictures: figures without pyplot, one style, captions, and reproducible files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from vfm_isbench.errors import MissingPackageError, PictureError
+from vfm_isbench.storage.atomic import write_bytes
 
 try:
     from matplotlib import style
@@ -27,18 +28,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FORMATS = ("png", "svg", "pdf")
-"""Formats of picture files, by their ending."""
+"""Picture formats, by file ending."""
 
 DPI = 200
 """Dots per inch of PNG files."""
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
-"""Okabe and Ito's colours for all kinds of colour vision ("Color Universal Design", 2008), less their yellow, which is
-too light for lines. Neighbours also differ in lightness, for print without colour."""
+"""Okabe and Ito's colours for all kinds of colour vision ("Color Universal Design", 2008), without their yellow, which
+is too light for lines. Neighbours also differ in lightness, for black-and-white print."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
-"""Markers and strokes: nothing is told by colour alone."""
+"""Markers and dashes: colour is never the only difference."""
 
 GREY = "#555555"
 
@@ -59,7 +60,7 @@ _STYLE: Mapping[str, Any] = {
     "legend.frameon": False,
     "pdf.fonttype": 42,
     "svg.hashsalt": "vfm_isbench",
-    # A "$" in the name of an upsampler is a "$".
+    # Show a "$" in the name of an upsampler as "$".
     "text.parse_math": False,
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
@@ -70,7 +71,7 @@ _STYLE: Mapping[str, Any] = {
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """Matplotlib's defaults and the style of this library, whatever the user's settings; those come back afterwards."""
+    """Use matplotlib's defaults and this library's style; the user's settings are restored afterwards."""
     with style.context(["default", dict(_STYLE)]):
         yield
 
@@ -87,7 +88,7 @@ def in_own_style(draw: Callable[P, T]) -> Callable[P, T]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure on a canvas of its own, unknown to pyplot.
+    """An empty figure on its own canvas, unknown to pyplot.
 
     Args:
         width: In inches.
@@ -99,7 +100,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def grid_of_axes(figure: Figure, rows: int, columns: int, used: int, **options: Any) -> list[Axes]:
-    """The first ``used`` of rows×columns axes, row by row; the others are removed."""
+    """A grid of rows×columns axes, row by row; keeps the first ``used`` and removes the others."""
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
     for spare in axes[used:]:
         spare.remove()
@@ -107,7 +108,7 @@ def grid_of_axes(figure: Figure, rows: int, columns: int, used: int, **options: 
 
 
 def clicks_to_mark(cap: int) -> list[int]:
-    """A few whole clicks, evenly spaced, the first and the cap among them."""
+    """A few evenly spaced click numbers, including 1 and the cap."""
     step = max(1, math.ceil(cap / 5))
     return sorted({1, cap, *(click for click in range(step, cap, step) if cap - click >= step / 2)})
 
@@ -120,10 +121,10 @@ def write_below_title(panel: Axes, text: str) -> None:
 
 
 def write_caption(figure: Figure, sentences: Sequence[str]) -> None:
-    """Write what a reader must know below the picture, wrapped to its width."""
+    """Write sentences below the picture, wrapped to its width."""
     if not sentences:
         return
-    # At 6.5 points a letter is 1/20 of an inch wide on average.
+    # At 6.5 points, a letter is 1/20 of an inch wide on average.
     lines = textwrap.wrap(" ".join(sentences), max(30, int(20 * figure.get_figwidth())))
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6.5, color=GREY)
 
@@ -134,7 +135,7 @@ def caption_of(figure: Figure) -> str:
 
 
 def plain(text: object, most: int = 40) -> str:
-    """Text from a result file, fit to be drawn: one line, printable, shortened in the middle."""
+    """Text from a result file made safe to draw: one line, printable, shortened in the middle."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(text)).split())
     if len(line) <= most:
         return line
@@ -146,32 +147,32 @@ def check_format(path: Path) -> str:
     """The format of a picture file.
 
     Raises:
-        PictureError: if its ending is none of :data:`FORMATS`.
+        PictureError: if its ending is not in :data:`FORMATS`.
     """
     ending = path.suffix.lower().removeprefix(".")
     if ending not in FORMATS:
-        raise PictureError(f"{path} ends in no known format; expected {', '.join('.' + name for name in FORMATS)}")
+        raise PictureError(f"{path} has no known ending; expected {', '.join('.' + name for name in FORMATS)}")
     return ending
 
 
 def save_figure(figure: Figure, path: str | Path, *, description: str = "", dpi: int = DPI) -> Path:
-    """Write a figure as PNG, SVG or PDF, by the ending of the path; equal figures give equal files.
+    """Write a figure as PNG, SVG or PDF, depending on the ending of the path; equal figures give equal files.
 
     Args:
-        figure: What one of the functions here returned.
+        figure: Return value of a function of this package.
         path: File to write; its folder is created.
-        description: Kept in the file's metadata, such as the signatures of the results.
-        dpi: Dots per inch of PNG files, and of what is made of pixels in the others.
+        description: Text for the file's metadata, such as the signatures of the results.
+        dpi: Dots per inch of PNG files, and of pixel graphics in SVG and PDF files.
 
     Raises:
-        PictureError: if the ending is another one, ``dpi`` is out of range, or the file cannot be written.
+        PictureError: if the ending is unknown, ``dpi`` is out of range, or the file cannot be written.
     """
     path = Path(path)
     ending = check_format(path)
     if not 20 <= dpi <= 1200:
         raise PictureError(f"{dpi} dots per inch asked for; expected 20 … 1200")
     text = "\n".join(plain(line, 1000) for line in description.splitlines())
-    # No dates and no version of the library that drew it.
+    # Omit dates and matplotlib's version, so that equal figures give equal files.
     metadata: dict[str, dict[str, Any]] = {
         "png": {"Software": None, "Description": text},
         "svg": {"Date": None, "Creator": None, "Description": text},
@@ -183,7 +184,7 @@ def save_figure(figure: Figure, path: str | Path, *, description: str = "", dpi:
         figure.savefig(buffer, format=ending, dpi=dpi, metadata=kept)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(buffer.getvalue())
+        write_bytes(path, buffer.getvalue())
     except OSError as error:
         raise PictureError(f"{path} cannot be written: {error}; choose another place") from error
     return path

@@ -1,4 +1,4 @@
-"""A contact sheet: objects with their clicks, the prediction, and where it is wrong."""
+"""A contact sheet: objects with their clicks, predictions and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vfm_isbench.types import IGNORE, Array, Click
 from vfm_isbench.viz.canvas import PALETTE, in_own_style, new_figure, write_caption
 
 TOLERANCE = 1e-3
-"""IoU by which a replay may differ from what was recorded before the sheet says so."""
+"""If a replay's IoU differs from the recorded one by more than this, the sheet says so."""
 
 RIGHT, MISSED, TOO_MUCH, IGNORED = "#D9D9D9", PALETTE[0], PALETTE[1], "#8C8C8C"
 OUTLINE = "#D55E00"
@@ -31,18 +31,18 @@ _HEADING = 0.32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShownObject:
-    """One object as it stood after some of its clicks.
+    """One object after some of its clicks.
 
     Attributes:
-        title: Its id.
+        title: Object id.
         image: H×W×3 uint8 RGB.
-        ground_truth: H×W: 1 object, 0 ground, -1 ignore.
-        clicks: Those placed so far, in image pixels.
-        iou: IoU in [0, 1] recorded after the last of them; None where it is missing.
-        clicks_needed: Words for its NoC, such as "NoC90 > 20"; empty for none.
-        prediction: H×W booleans after the last of them; None where it could not be replayed.
-        replayed_iou: IoU of ``prediction``; None likewise.
-        remark: What else a reader must know; empty for nothing.
+        ground_truth: H×W: 1 object, 0 background, -1 ignore.
+        clicks: Clicks placed so far, in image pixels.
+        iou: Recorded IoU in [0, 1] after the last click; None if missing.
+        clicks_needed: NoC in words, such as "NoC90 > 20", or empty.
+        prediction: H×W booleans after the last click; None if it could not be replayed.
+        replayed_iou: IoU of ``prediction``, or None.
+        remark: Remark for readers, or empty.
     """
 
     title: str
@@ -57,7 +57,7 @@ class ShownObject:
 
     @property
     def differs(self) -> bool:
-        """Whether the replay's IoU is not the recorded one, within :data:`TOLERANCE`."""
+        """Whether the replay's IoU differs from the recorded one by more than :data:`TOLERANCE`."""
         return self.replayed_iou is not None and self.iou is not None and abs(self.replayed_iou - self.iou) > TOLERANCE
 
 
@@ -66,13 +66,13 @@ def contact_sheet(objects: Sequence[ShownObject], *, title: str = "", remarks: S
     """Objects in two columns, each with its clicks, its prediction and its errors.
 
     The first picture of an object shows its image with the outline of the ground truth and the numbered clicks:
-    positive ones are white discs, negative ones black squares. The second shows what was predicted, the rest pale; the
-    third where it is wrong: what was missed, and what was marked too much. Without a prediction the second shows the
-    ground truth, and there is no third. Pictures are cut around object, prediction and clicks.
+    positive ones are white discs, negative ones black squares. The second shows the prediction, the rest pale. The
+    third shows its errors: missed pixels and excess pixels. Without a prediction, the second shows the ground truth and
+    there is no third. Pictures are cropped around object, prediction and clicks.
 
     Args:
         objects: At least one.
-        title: Stands above all.
+        title: Heading of the sheet.
         remarks: Sentences for the caption.
 
     Raises:
@@ -80,30 +80,30 @@ def contact_sheet(objects: Sequence[ShownObject], *, title: str = "", remarks: S
     """
     if not objects:
         raise PictureError("no object to show; give at least one")
-    is_replayed = any(one.prediction is not None for one in objects)
+    is_replayed = any(shown.prediction is not None for shown in objects)
     pictures = 3 if is_replayed else 2
     blocks = min(2, len(objects))
     rows = math.ceil(len(objects) / blocks)
-    # A row is as high as the taller of its objects needs.
-    tallest = [max(_height(one) for one in objects[row * blocks : (row + 1) * blocks]) for row in range(rows)]
+    # A row is as high as the taller of its objects.
+    tallest = [max(_height(shown) for shown in objects[row * blocks : (row + 1) * blocks]) for row in range(rows)]
     heights = [_SIDE * share + _HEADING for share in tallest]
     figure = new_figure(blocks * (pictures * _SIDE + 0.15), sum(heights) + 0.65)
     if title:
         figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     frames = figure.subfigures(rows, blocks, squeeze=False, wspace=0.0, hspace=0.0, height_ratios=heights).ravel()
-    for frame, one in zip(frames, objects, strict=False):
+    for frame, shown in zip(frames, objects, strict=False):
         axes = list(frame.subplots(1, pictures))
-        _draw_object(axes, one)
-        words, is_warning = _heading(one)
+        _draw_object(axes, shown)
+        words, is_warning = _heading(shown)
         frame.suptitle(words, fontsize=7, x=0.02, ha="left", color=OUTLINE if is_warning else "black")
-    _add_legend(figure, is_replayed, any((one.ground_truth == IGNORE).any() for one in objects))
+    _add_legend(figure, is_replayed, any((shown.ground_truth == IGNORE).any() for shown in objects))
     write_caption(figure, [_explanation(is_replayed), *remarks])
     return figure
 
 
-def _draw_object(axes: Sequence[Axes], one: ShownObject) -> None:
-    view = view_of(one)
-    image, truth = one.image[view], one.ground_truth[view]
+def _draw_object(axes: Sequence[Axes], shown: ShownObject) -> None:
+    view = view_of(shown)
+    image, truth = shown.image[view], shown.ground_truth[view]
     for panel in axes:
         panel.set_xticks([])
         panel.set_yticks([])
@@ -112,30 +112,30 @@ def _draw_object(axes: Sequence[Axes], one: ShownObject) -> None:
             spine.set(visible=True, color="#BBBBBB", linewidth=0.5)
     axes[0].imshow(image)
     _outline(axes[0], truth)
-    _draw_clicks(axes[0], one.clicks, (view[0].start, view[1].start))
-    if one.prediction is None:
+    _draw_clicks(axes[0], shown.clicks, (view[0].start, view[1].start))
+    if shown.prediction is None:
         axes[1].imshow(dimmed(image, truth == 1))
         return
-    predicted = one.prediction[view]
+    predicted = shown.prediction[view]
     axes[1].imshow(dimmed(image, predicted))
     _outline(axes[1], truth)
     axes[2].imshow(error_map(truth, predicted))
 
 
-def _height(one: ShownObject) -> float:
-    """Height of what is shown, relative to its width, at most 1.6."""
-    rows, columns = view_of(one)
+def _height(shown: ShownObject) -> float:
+    """Height of the visible part relative to its width, at most 1.6."""
+    rows, columns = view_of(shown)
     height, width = rows.stop - rows.start, columns.stop - columns.start
     return min(1.6, float(height) / float(width))
 
 
-def view_of(one: ShownObject) -> tuple[slice, slice]:
+def view_of(shown: ShownObject) -> tuple[slice, slice]:
     """Rows and columns to show: object, prediction and clicks with a margin, at least 48 pixels or the whole image."""
-    marked = one.ground_truth == 1
-    if one.prediction is not None:
-        marked = marked | one.prediction
+    marked = shown.ground_truth == 1
+    if shown.prediction is not None:
+        marked = marked | shown.prediction
     places = np.argwhere(marked)
-    clicks = np.array([[click.row, click.col] for click in one.clicks]).reshape(-1, 2)
+    clicks = np.array([[click.row, click.col] for click in shown.clicks]).reshape(-1, 2)
     places = np.concatenate([places, clicks]) if len(places) or len(clicks) else np.array([[0, 0]])
     side = max(_LEAST_SIDE, float((1 + 2 * _MARGIN) * (np.ptp(places, axis=0) + 1).max()))
     slices = []
@@ -147,14 +147,14 @@ def view_of(one: ShownObject) -> tuple[slice, slice]:
 
 
 def dimmed(image: Array, mask: Array) -> Array:
-    """The image, pale and without colour outside the mask; H×W×3 uint8."""
+    """The image, pale and grey outside the mask; H×W×3 uint8."""
     grey = image.mean(axis=2, keepdims=True) * 0.35 + 160
     shown: Array = np.where(mask[..., None], image, grey).round().astype(np.uint8)
     return shown
 
 
 def error_map(ground_truth: Array, prediction: Array) -> Array:
-    """Where a prediction is right and wrong, as colours: H×W×3 in [0, 1]."""
+    """Correct and wrong pixels of a prediction in colour: H×W×3 in [0, 1]."""
     is_object = ground_truth == 1
     colours = np.ones((*ground_truth.shape, 3))
     colours[is_object & prediction] = to_rgb(RIGHT)
@@ -188,15 +188,15 @@ def _draw_clicks(panel: Axes, clicks: Sequence[Click], origin: tuple[int, int]) 
         )
 
 
-def _heading(one: ShownObject) -> tuple[str, bool]:
-    """Id, clicks and IoU; and whether it warns of something."""
-    placed = f"click {len(one.clicks)}"
-    words = [one.title, *([one.clicks_needed] if one.clicks_needed else [])]
-    words.append(f"IoU at {placed} missing" if one.iou is None else f"IoU {100 * one.iou:.1f} % at {placed}")
-    warnings = [one.remark] if one.remark else []
-    if one.differs:
-        assert one.replayed_iou is not None
-        warnings.append(f"the replay differs: its IoU is {100 * one.replayed_iou:.1f} %")
+def _heading(shown: ShownObject) -> tuple[str, bool]:
+    """Id, clicks and IoU; and whether it contains a warning."""
+    placed = f"click {len(shown.clicks)}"
+    words = [shown.title, *([shown.clicks_needed] if shown.clicks_needed else [])]
+    words.append(f"IoU at {placed} missing" if shown.iou is None else f"IoU {100 * shown.iou:.1f} % at {placed}")
+    warnings = [shown.remark] if shown.remark else []
+    if shown.differs:
+        assert shown.replayed_iou is not None
+        warnings.append(f"the replay differs: its IoU is {100 * shown.replayed_iou:.1f} %")
     return "\n".join([" · ".join(words), *warnings]), bool(warnings)
 
 
@@ -212,5 +212,5 @@ def _add_legend(figure: Figure, is_replayed: bool, has_ignored: bool) -> None:
 def _explanation(is_replayed: bool) -> str:
     clicks = "Numbers: clicks in order, positive as white discs, negative as black squares. Line: outline of the object"
     if is_replayed:
-        return f"{clicks}. Middle: what was predicted, the rest pale. Right: its errors."
+        return f"{clicks}. Middle: the prediction, the rest pale. Right: its errors."
     return f"{clicks}. Right: the object, the rest pale."

@@ -25,7 +25,7 @@ from vfm_isbench.viz.canvas import (
 from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, seeds_in_words, why_not_comparable
 
 BAND_RESAMPLES = 2_000
-"""Enough for a band: its ends move by less than the width of a line, and SBD's 6671 objects take seconds."""
+"""Enough for a band: its ends move by less than a line width, and SBD's 6671 objects take only seconds."""
 
 _MOST_COLUMNS = 3
 
@@ -38,65 +38,63 @@ def iou_curves(
     confidence: float = 0.95,
     resamples: int = BAND_RESAMPLES,
 ) -> Figure:
-    """Mean IoU over the number of clicks, a panel per data set, a line per upsampler.
+    """Mean IoU over the number of clicks: a panel per data set, a line per upsampler.
 
-    Bands are the confidence intervals of :func:`vfm_isbench.results.bootstrap.estimate_mean`, click by click: images
-    are resampled with all their objects, and the spread of training seeds is added where there are several.
+    Bands are the confidence intervals of :func:`vfm_isbench.results.bootstrap.estimate_mean` at each click: images are
+    resampled with all their objects, and the spread of training seeds is added if there are several.
 
-    Where objects were stopped early, their later IoUs are missing. A mean is drawn only where none is missing, and the
-    caption says from which click on that is not so.
+    Early stopping leaves later IoUs missing. A line ends before the first click with a missing IoU, and the caption
+    says so.
 
     Args:
-        results: Those that differ in nothing but the training seed make one line.
+        results: Results that differ only in the training seed form one line.
         datasets: Data sets to draw; None for all.
-        confidence: Of the bands, in (0, 1).
+        confidence: Confidence of the bands, in (0, 1).
         resamples: Resamples of the bootstrap.
 
     Raises:
-        ResultError: if there is no result, or none has a data set that was named.
+        ResultError: if there is no result, or no result has a data set in ``datasets``.
         IncomparableError: if results have different objects or images under one name.
     """
     series = group_by_seed(results)
     chosen = choose_datasets(series, datasets)
-    # The paper has four data sets: two by two.
+    # Two by two for the paper's four data sets.
     columns = 2 if len(chosen) == 4 else min(_MOST_COLUMNS, len(chosen))
     rows = math.ceil(len(chosen) / columns)
     figure = new_figure(max(3.4, 2.7 * columns), 2.5 * rows + 0.45)
     remarks: list[str] = []
     panels = grid_of_axes(figure, rows, columns, len(chosen), sharey=True)
     for panel, dataset in zip(panels, chosen, strict=True):
-        for number, one in enumerate(series):
-            if dataset in one.datasets:
-                remarks += _draw_line(panel, one, dataset, number, confidence, resamples)
+        for number, member in enumerate(series):
+            if dataset in member.datasets:
+                remarks += _draw_line(panel, member, dataset, number, confidence, resamples)
         _label(panel, dataset, series)
     for first_of_row in panels[::columns]:
         first_of_row.set_ylabel("mean IoU (%)")
     _add_legend(panels, series)
     band = f"Bands: {100 * confidence:g} % bootstrap intervals of the mean, objects resampled by image"
-    band += ", the spread of training seeds added" if any(len(one.results) > 1 for one in series) else ""
+    band += ", the spread of training seeds added" if any(len(member.results) > 1 for member in series) else ""
     write_caption(figure, [f"{band}; {seeds_in_words(series)}.", *remarks, *why_not_comparable(series)])
     return figure
 
 
 def _add_legend(panels: Sequence[Axes], series: Sequence[Series]) -> None:
-    """Name every series in the first panel, also one that has no line there."""
+    """Name every series in the first panel, including those without a line there."""
     lines = {line.get_gid(): line for panel in panels for line in panel.lines if line.get_gid()}
-    shown = [one for number, one in enumerate(series) if str(number) in lines]
+    shown = [member for number, member in enumerate(series) if str(number) in lines]
     handles = [lines[str(number)] for number, _ in enumerate(series) if str(number) in lines]
-    # Matplotlib leaves labels out that start with an underscore, so they are written afterwards.
+    # Matplotlib omits labels that start with an underscore, so write them afterwards.
     legend = panels[0].legend(handles, [str(number) for number, _ in enumerate(shown)], loc="lower right")
-    for text, one in zip(legend.get_texts(), shown, strict=True):
-        text.set_text(one.label)
+    for text, member in zip(legend.get_texts(), shown, strict=True):
+        text.set_text(member.label)
 
 
-def _draw_line(panel: Axes, one: Series, dataset: str, number: int, confidence: float, resamples: int) -> list[str]:
-    """Draw a line and its band; returns what the caption must say of them."""
-    ious, images = one.ious(dataset), one.images(dataset)
+def _draw_line(panel: Axes, member: Series, dataset: str, number: int, confidence: float, resamples: int) -> list[str]:
+    """Draw a line and its band; return remarks for the caption."""
+    ious, images = member.ious(dataset), member.images(dataset)
     cap, known = ious.shape[2], clicks_without_gap(ious)
     clicks = np.arange(1, known + 1)
-    estimates = [
-        estimate_mean(ious[:, :, click - 1], images, Resampling(confidence, resamples)) for click in clicks
-    ]
+    estimates = [estimate_mean(ious[:, :, click - 1], images, Resampling(confidence, resamples)) for click in clicks]
     means, lows, highs = (
         100 * np.array([getattr(estimate, part) for estimate in estimates]) for part in ("value", "low", "high")
     )
@@ -108,7 +106,7 @@ def _draw_line(panel: Axes, one: Series, dataset: str, number: int, confidence: 
         linestyle=dashes,
         linewidth=1.4,
         marker=MARKERS[number % len(MARKERS)],
-        # At the ticks and at the end, so that strokes are seen between them.
+        # At the ticks and at the end, so that dashes stay visible between them.
         markevery=sorted({click - 1 for click in [*clicks_to_mark(cap), known] if click <= known}),
         markersize=4,
         markeredgecolor="white",
@@ -119,29 +117,29 @@ def _draw_line(panel: Axes, one: Series, dataset: str, number: int, confidence: 
     )
     remarks = []
     if np.isnan(lows).any():
-        remarks.append(f"{one.label}, {dataset}: no band, for all its objects lie in one image.")
+        remarks.append(f"{member.label}, {dataset}: no band, because all objects lie in one image.")
     else:
         panel.fill_between(clicks, lows, highs, color=colour, alpha=0.15, linewidth=0)
-        # Ends that are seen where bands overlap, and in print without colour.
+        # Edges stay visible if bands overlap, and in black-and-white print.
         panel.plot(clicks, np.stack([lows, highs], axis=1), color=colour, linestyle=dashes, linewidth=0.5, alpha=0.8)
     if known < cap:
         stopped = int(np.isnan(ious[:, :, -1]).sum())
         remarks.append(
-            f"{one.label}, {dataset}: from click {known + 1} on no mean can be given, because objects were stopped "
-            f"early ({stopped} of {ious[:, :, -1].size} have no IoU at click {cap})."
+            f"{member.label}, {dataset}: no mean from click {known + 1} on, because objects were stopped early "
+            f"({stopped} of {ious[:, :, -1].size} have no IoU at click {cap})."
         )
     return remarks
 
 
 def clicks_without_gap(ious: Array) -> int:
-    """Number of first clicks at which every object of every seed has an IoU; ``ious``: S×N×K."""
+    """Number of initial clicks at which every object of every seed has an IoU; ``ious``: S×N×K."""
     gaps = np.isnan(ious).any(axis=(0, 1))
     return int(gaps.argmax()) if gaps.any() else int(ious.shape[2])
 
 
 def _label(panel: Axes, dataset: str, series: Sequence[Series]) -> None:
-    have = [one for one in series if dataset in one.datasets]
-    cap = max(one.results[0].protocol.max_clicks for one in have)
+    have = [member for member in series if dataset in member.datasets]
+    cap = max(member.results[0].protocol.max_clicks for member in have)
     panel.set_title(f"{dataset} ({len(have[0].objects(dataset))} objects)")
     panel.set_xlabel("clicks per object")
     panel.set_xlim(0.5, cap + 0.5)

@@ -1,4 +1,4 @@
-"""The figure of upsampling papers: images, their features, and what each upsampler makes of them, side by side."""
+"""The figure of upsampling papers: images, their features, and the output of each upsampler, side by side."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class FeatureRow:
     """One image and its features.
 
     Attributes:
-        image: H×W×3 uint8 RGB, as the backbone saw it.
+        image: H×W×3 uint8 RGB, as the backbone sees it.
         features: C×h×w from the backbone.
-        upsampled: Name of the upsampler to C×H'×W'.
+        upsampled: C×H'×W' by name of the upsampler.
     """
 
     image: Array
@@ -30,14 +30,14 @@ class FeatureRow:
 
 @in_own_style
 def feature_table(rows: Sequence[FeatureRow], *, backbone: str) -> Figure:
-    """A row per image: the image, its features, and a column per upsampler, in the colours of a joint projection.
+    """A row per image: the image, its features, and a column per upsampler, coloured by a joint projection.
 
-    Colours come from :func:`vfm_isbench.viz.joint_colours`, one projection for everything in a row, so that within a
-    row equal features have equal colours. Between rows they have not.
+    Colours come from :func:`vfm_isbench.viz.joint_colours`, with one projection per row: equal features have equal
+    colours within a row, but not between rows.
 
     Args:
-        rows: At least one; the same upsamplers in each.
-        backbone: What the column of its features is called.
+        rows: At least one, all with the same upsamplers.
+        backbone: Heading of the column of its features.
 
     Raises:
         PictureError: if there is no row, or the upsamplers differ.
@@ -52,7 +52,7 @@ def feature_table(rows: Sequence[FeatureRow], *, backbone: str) -> Figure:
         maps = [row.features, *(row.upsampled[name] for name in names)]
         pictures: list[Array] = [row.image, *joint_colours(maps)]
         for panel, picture in zip(panels, pictures, strict=True):
-            # Cells are shown as what they are: a smooth picture would be an upsampler of its own.
+            # Show the cells as they are: smoothing the picture would be another upsampler.
             panel.imshow(picture, interpolation="nearest")
             panel.set_axis_off()
     for panel, name, found in zip(
@@ -62,7 +62,7 @@ def feature_table(rows: Sequence[FeatureRow], *, backbone: str) -> Figure:
         panel.set_title(plain(name, 24) + size, loc="center", fontsize=7.5)
     write_caption(
         figure,
-        ["Features as the first three principal components of all maps in a row, each map counting the same."],
+        ["Features as the first three principal components of all maps in a row, with equal weight per map."],
     )
     return figure
 

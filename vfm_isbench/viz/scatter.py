@@ -1,4 +1,4 @@
-"""Object by object: one upsampler against another."""
+"""One upsampler against another, object by object."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from vfm_isbench.viz.histogram import check_percent
 from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, seeds_in_words, why_not_comparable
 
 _SMALLEST = 14.0
-"""Area of the dot of a single object in square points."""
+"""Area of the dot of a single object, in square points."""
 
 _CROWD = 200
-"""Dots from which on they are pale and have no edges, so that one sees where there are many."""
+"""From this number on, dots are pale and have no edges, to show where there are many."""
 
 _NUMBERED = 4
-"""Objects from which on a dot has room for their number."""
+"""From this number of objects on, a dot is large enough to show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,16 @@ class ObjectScore:
         """
         found = re.fullmatch(r"(noc|iou)(?:@|_at_)?([0-9]{1,4})", text.strip().lower())
         if found is None:
-            raise PictureError(f"no score of objects is called {text!r}; expected noc80, noc85, noc90, iou@1, iou@5, …")
+            raise PictureError(f"there is no object score {text!r}; expected noc80, noc85, noc90, iou@1, iou@5, …")
         return cls(found[1], int(found[2]))
 
     @property
     def fewer_is_better(self) -> bool:
-        """Of clicks, fewer are better; of IoU, more is."""
+        """Fewer clicks are better, but higher IoUs."""
         return self.kind == "noc"
 
     def per_object(self, series: Series, dataset: str) -> Array:
-        """N scores, clicks or IoU in percent, averaged over training seeds; NaN where one is missing.
+        """N scores, clicks or IoU in percent, averaged over training seeds; NaN if any is missing.
 
         Raises:
             PictureError: if the number is out of range.
@@ -84,7 +84,7 @@ class ObjectScore:
 
     @property
     def unit(self) -> str:
-        """For the axes."""
+        """Unit for the axes."""
         if self.kind == "noc":
             return f"clicks to {self.number} % IoU"
         return f"IoU (%) after {self.number} click{'s' if self.number > 1 else ''}"
@@ -98,16 +98,16 @@ def object_scatter(
     *,
     score: str = "noc90",
 ) -> Figure:
-    """A dot per object: its score with one upsampler across, with another up.
+    """A dot per object: its score with one upsampler on the horizontal axis, with the other on the vertical axis.
 
-    Objects in one place make one larger dot, its area in proportion to their number: numbers of clicks are whole, and
-    dots would hide each other. Objects whose score is missing on either side, because they were stopped early, are left
-    out, and the caption says how many.
+    Objects at the same place form one larger dot with an area proportional to their number, because whole numbers of
+    clicks would make dots hide each other. Objects with a missing score on either side, because they were stopped
+    early, are left out, and the caption says how many.
 
     Args:
         first: Result, or results of several training seeds, which are averaged object by object; the horizontal axis.
         second: Likewise; the vertical axis.
-        datasets: Data sets to draw, a panel each; None for all that both have.
+        datasets: Data sets to draw, one panel each; None for all that both have.
         score: "noc90" (or another IoU in percent), or "iou@5", also "iou_at_5" (or another number of clicks).
 
     Raises:
@@ -126,16 +126,16 @@ def object_scatter(
     remarks: list[str] = []
     stacked = False
     for panel, dataset in zip(panels, chosen, strict=True):
-        x, y = (asked.per_object(one, dataset) for one in pair)
+        x, y = (asked.per_object(member, dataset) for member in pair)
         known = ~(np.isnan(x) | np.isnan(y))
         if not known.all():
             left_out = f"{int((~known).sum())} of {len(known)} objects are left out"
-            remarks.append(f"{dataset}: {left_out}, whose score is missing because they were stopped early.")
+            remarks.append(f"{dataset}: {left_out}, because they were stopped early and have no score.")
         panel.set_title(f"{dataset} ({int(known.sum())} objects)")
         stacked |= _draw_dots(panel, x[known], y[known], asked, pair)
         panel.set_xlabel(f"{pair[0].label}: {asked.unit}")
     panels[0].set_ylabel(f"{pair[1].label}: {asked.unit}")
-    sentences = [f"A dot per object{', its area in proportion to the objects in one place' if stacked else ''}."]
+    sentences = [f"A dot per object{'; its area is proportional to the objects at that place' if stacked else ''}."]
     if asked.fewer_is_better:
         sentences.append(f"Dashed: the cap; objects that do not reach {asked.number} % IoU lie on it.")
     sentences.append(f"Data: {seeds_in_words(pair)}.")
@@ -151,14 +151,14 @@ def _two_series(first: Sequence[Result] | Result, second: Sequence[Result] | Res
             raise PictureError(
                 f"the {place} side has {len(groups)} upsamplers or protocols; expected results of one, over its seeds"
             )
-    labels = [one.label for one in group_by_seed([sides[0][0], sides[1][0]])]
+    labels = [member.label for member in group_by_seed([sides[0][0], sides[1][0]])]
     if len(labels) == 1:  # two seeds of one upsampler, one on either side
         labels = [f"{grouped[side][0].label} (seed {sides[side][0].protocol.seed})" for side in (0, 1)]
     return [Series(label, groups[0].results) for label, groups in zip(labels, grouped, strict=True)]
 
 
 def _draw_dots(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequence[Series]) -> bool:
-    """Draw one panel; returns whether objects share a place."""
+    """Draw one panel; return whether objects share a place."""
     places, counts = np.unique(np.stack([x, y], axis=1).round(9), axis=0, return_counts=True)
     panel.scatter(
         places[:, 0],
@@ -175,7 +175,7 @@ def _draw_dots(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequen
         if count >= _NUMBERED:
             panel.text(across, up, str(count), ha="center", va="center_baseline", fontsize=5.5, color="white", zorder=4)
     if score.fewer_is_better:
-        caps = [one.results[0].protocol.max_clicks for one in pair]
+        caps = [member.results[0].protocol.max_clicks for member in pair]
         panel.axvline(caps[0], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)))
         panel.axhline(caps[1], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)))
         low, high = 0.0, max(caps) + 0.08 * max(caps)
@@ -197,7 +197,7 @@ def _draw_dots(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequen
 
 
 def _tell_counts(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequence[Series]) -> None:
-    """How many objects are better with which, above and below the diagonal, and how many are equal."""
+    """Write how many objects are better with each side (above and below the diagonal), and how many are equal."""
     above, below = int((y > x).sum()), int((y < x).sum())
     upper, lower = (pair[0], pair[1]) if score.fewer_is_better else (pair[1], pair[0])
     equal = len(x) - above - below

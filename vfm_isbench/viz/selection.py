@@ -1,4 +1,4 @@
-"""Which objects to show: the worst, the best, or those named."""
+"""Selects the objects to show: the worst, the best, or given ones."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from vfm_isbench.results import DatasetResult
 from vfm_isbench.types import ObjectEvidence
 
 MOST_OBJECTS = 100
-"""Objects on one sheet."""
+"""Largest number of objects on one sheet."""
 
 
 def worst_objects(found: DatasetResult, count: int, percent: int = 90) -> list[ObjectEvidence]:
     """The objects that need the most clicks for an IoU in percent; among equals, those with the lowest last IoU first.
 
-    Of an object that was stopped early below that IoU, it is only known that it needs more clicks than were placed; it
-    is ranked by that number.
+    An object that was stopped early below that IoU needs more clicks than were placed; it is ranked by placed + 1.
 
     Raises:
         PictureError: if ``count`` is out of range.
@@ -45,7 +44,7 @@ def _ranked(found: DatasetResult, count: int, percent: int) -> list[ObjectEviden
 
 
 def find_objects(found: DatasetResult, names: Sequence[str]) -> list[ObjectEvidence]:
-    """Objects by id: "IMAGE", or "IMAGE:INSTANCE" where an image holds several; "IMAGE" alone then means all of them.
+    """Objects by id: "IMAGE:INSTANCE", or "IMAGE" for all objects of an image.
 
     Raises:
         UnknownNameError: if there is no such object.
@@ -53,16 +52,16 @@ def find_objects(found: DatasetResult, names: Sequence[str]) -> list[ObjectEvide
     """
     chosen: list[ObjectEvidence] = []
     for name in names:
-        fits = [one for one in found.objects if name in (str(one.object_id), one.object_id.image)]
+        fits = [evidence for evidence in found.objects if name in (str(evidence.object_id), evidence.object_id.image)]
         if not fits:
             raise _unknown(found, name)
-        chosen += [one for one in fits if one not in chosen]
+        chosen += [evidence for evidence in fits if evidence not in chosen]
     if len(chosen) > MOST_OBJECTS:
         raise PictureError(f"{len(chosen)} objects asked for; a sheet shows at most {MOST_OBJECTS}")
     return chosen
 
 
 def _unknown(found: DatasetResult, name: str) -> Exception:
-    known = [str(one.object_id) for one in found.objects]
+    known = [str(evidence.object_id) for evidence in found.objects]
     shown = known if len(known) <= MOST_OBJECTS else [*known[:3], "…", *known[-3:]]
     return unknown_name(f"object of {found.name}", name, shown, "Ids are IMAGE or IMAGE:INSTANCE.")

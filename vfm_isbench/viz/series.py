@@ -1,4 +1,4 @@
-"""Series: what is drawn as one, the results of one upsampler over its training seeds."""
+"""Groups results into series, which are drawn as one: an upsampler with all its training seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vfm_isbench.types import Array, ObjectId
 from vfm_isbench.viz.canvas import plain
 
 _LONGEST_REASON = 400
-"""Letters of a sentence in a caption: two protocols may differ in every field."""
+"""Longest sentence in a caption: two protocols may differ in every field."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Series:
     """Results of one upsampler under one protocol on the same objects, one per training seed.
 
     Attributes:
-        label: What legends call it.
+        label: Name in legends.
         results: At least one.
     """
 
@@ -31,10 +31,10 @@ class Series:
     results: tuple[Result, ...]
 
     def ious(self, dataset: str) -> Array:
-        """S×N×K: IoU in [0, 1] by training seed, object and click; NaN where an object was stopped before."""
+        """S×N×K: IoU in [0, 1] by training seed, object and click; NaN after an object was stopped."""
         cap = self.results[0].protocol.max_clicks
         found = [result.datasets[dataset].ious for result in self.results]
-        # As wide as the cap, also where every object was stopped before it.
+        # Pad to the cap, even if every object was stopped before it.
         return np.stack([np.pad(ious, ((0, 0), (0, cap - ious.shape[1])), constant_values=np.nan) for ious in found])
 
     def clicks_needed(self, dataset: str, percent: int) -> Array:
@@ -43,7 +43,7 @@ class Series:
 
     def objects(self, dataset: str) -> list[ObjectId]:
         """The N objects, in order."""
-        return [evidence.object_id for evidence in self.results[0].datasets[dataset].objects]
+        return self.results[0].datasets[dataset].object_ids
 
     def images(self, dataset: str) -> list[str]:
         """Image of each of the N objects."""
@@ -51,20 +51,20 @@ class Series:
 
     @property
     def datasets(self) -> list[str]:
-        """Data sets of all its results, in order."""
+        """Data sets that all results have, in order."""
         return [name for name in self.results[0].datasets if all(name in result.datasets for result in self.results)]
 
 
 def clicks_needed(ious: Array, threshold: float) -> Array:
-    """Clicks each object needs to reach an IoU, where that is known.
+    """Clicks that each object needs to reach an IoU.
 
     Args:
         ious: N×K; NaN after the click at which an object was stopped.
         threshold: IoU in [0, 1].
 
     Returns:
-        N numbers in 1 … K, K where all clicks were placed and it was not reached; NaN where the object was stopped
-        before it was reached, so that nobody knows.
+        N numbers in 1 … K; K if all clicks were placed without reaching the IoU, NaN if the object was stopped before
+        reaching it, so that the number is unknown.
 
     >>> clicks_needed(np.array([[0.5, 0.9], [0.1, 0.2], [0.8, np.nan]]), 0.9)
     array([ 2.,  2., nan])
@@ -75,9 +75,9 @@ def clicks_needed(ious: Array, threshold: float) -> Array:
 
 
 def group_by_seed(results: Sequence[Result]) -> list[Series]:
-    """Put results that differ in nothing but the training seed together, in the order given.
+    """Group results that differ only in the training seed, in the order given.
 
-    Labels are the upsamplers' names; equal ones are told apart by what their series differ in.
+    Labels are the upsamplers' names; equal names get a suffix that says how the series differ.
     """
     groups: list[list[Result]] = []
     for result in results:
@@ -103,7 +103,7 @@ def _belongs(result: Result, group: list[Result]) -> bool:
 
 
 def _same_data(first: DatasetResult, second: DatasetResult) -> bool:
-    if [one.object_id for one in first.objects] != [one.object_id for one in second.objects]:
+    if first.object_ids != second.object_ids:
         return False
     hashes = {first.content_sha256, second.content_sha256} - {None}
     return len(hashes) <= 1
@@ -133,32 +133,32 @@ def _labels(groups: list[list[Result]]) -> list[str]:
 
 
 def choose_datasets(series: Sequence[Series], wanted: Sequence[str] | None = None) -> list[str]:
-    """Data sets to draw: those named, or all that any of the series has.
+    """Data sets to draw: the wanted ones, or all that any series has.
 
     Raises:
-        ResultError: if there is nothing to draw, or a data set named is in none of the results.
-        IncomparableError: if two series have different objects or images under one name.
+        ResultError: if there is nothing to draw, or no result has a wanted data set.
+        IncomparableError: if two series have different objects or images under the same name.
     """
     if not series:
         raise ResultError("no result to draw; give at least one")
-    known = list(dict.fromkeys(name for one in series for name in one.datasets))
+    known = list(dict.fromkeys(name for member in series for name in member.datasets))
     missing = [name for name in wanted or () if name not in known]
     if missing:
-        raise ResultError(f"no result has a data set {missing[0]!r}; there is {', '.join(known)}")
+        raise ResultError(f"no result has a data set {missing[0]!r}; known: {', '.join(known)}")
     chosen = list(dict.fromkeys(wanted)) if wanted else known
     for name in chosen:
-        have = [one for one in series if name in one.datasets]
+        have = [member for member in series if name in member.datasets]
         for other in have[1:]:
             if not _same_data(have[0].results[0].datasets[name], other.results[0].datasets[name]):
                 raise IncomparableError(
                     f"{have[0].label} and {other.label} were measured on different objects or images of data set "
-                    f"{name!r}, so that they cannot be compared; draw them apart, or evaluate both on the same data"
+                    f"{name!r} and cannot be compared; draw them separately, or evaluate both on the same data"
                 )
     return chosen
 
 
 def why_not_comparable(series: Sequence[Series]) -> list[str]:
-    """Sentences for the caption where protocols, backbones or trainings differ, so that scores must not be compared."""
+    """Sentences for the caption if protocols, backbones or trainings differ, so that scores must not be compared."""
     first = series[0].results[0]
     reasons = [
         f"Not comparable, {series[0].label} and {other.label}: {reason}."
@@ -170,9 +170,9 @@ def why_not_comparable(series: Sequence[Series]) -> list[str]:
 
 def seeds_in_words(series: Sequence[Series]) -> str:
     """How many training seeds each series has."""
-    counts = {len(one.results) for one in series}
+    counts = {len(member.results) for member in series}
     if counts == {1}:
         return "one training seed each" if len(series) > 1 else "one training seed"
     if len(counts) == 1:
         return f"{counts.pop()} training seeds{' each' if len(series) > 1 else ''}"
-    return "training seeds: " + ", ".join(f"{one.label} {len(one.results)}" for one in series)
+    return "training seeds: " + ", ".join(f"{member.label} {len(member.results)}" for member in series)
