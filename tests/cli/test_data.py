@@ -95,7 +95,7 @@ def test_verify_prints_the_whole_report_and_fails(server, tmp_path, capsys):
     with pytest.raises(DataError, match=r"not the published files: grabcut \(incomplete\); "):
         run("verify", "--data-root", tmp_path)
     printed = capsys.readouterr().out
-    assert "problem: test has 1 images, the published data set has 2" in printed
+    assert "problem: test has 1 images, but the published data set has 2" in printed
     assert "davis: complete" in printed
 
 
