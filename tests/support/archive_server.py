@@ -1,4 +1,4 @@
-"""A local HTTP server that serves bytes well or badly: for tests of whatever downloads."""
+"""A local HTTP server that serves bytes well or badly, for tests of downloads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Answer:
 
     Attributes:
         content: The whole file.
-        status: Any other than 200 is sent without the file.
-        etag: None sends none.
-        last_modified: None sends none.
-        cut: Break the connection off after so many bytes of the body.
-        heeds_range: Otherwise the whole file comes, as servers without ranges do.
-        heeds_if_range: Otherwise a part comes even of a changed file.
+        status: Any status other than 200 is sent without the file.
+        etag: ETag header; None omits it.
+        last_modified: Last-Modified header; None omits it.
+        cut: Break the connection after this many bytes of the body.
+        heeds_range: False sends the whole file, like servers without ranges.
+        heeds_if_range: False sends the requested part even if the file has changed.
     """
 
     content: bytes = b""
@@ -36,7 +36,7 @@ class ArchiveServer:
     """Serves on a free port of this machine while its ``with`` block runs.
 
     Attributes:
-        answers: For each path ("/a.zip") what to do with the first request, the second, …; the last is repeated.
+        answers: For each path ("/a.zip"), the answers to the first request, the second, …; the last is repeated.
         requests: Path and headers of every request so far.
         sent: Bytes of files sent so far.
     """
@@ -111,6 +111,6 @@ class ArchiveServer:
                 return int(asked.removeprefix("bytes=").removesuffix("-"))
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler

@@ -1,4 +1,4 @@
-"""Installed packages made by hand: metadata with entry points, and modules, in a folder on Python's path."""
+"""Handmade installed packages: metadata with entry points, and modules, in a folder on Python's path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROUPS = {
 
 
 class Packages:
-    """Installs packages into a folder, as pip would."""
+    """Installs packages into a folder, like pip."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -34,8 +34,8 @@ class Packages:
 
         Args:
             package: Name of the distribution.
-            points: From kind and name to what the entry point names.
-            modules: Text by module name.
+            points: Entry point by kind and name.
+            modules: Source by module name.
             version: Version of the distribution.
         """
         groups: dict[str, list[str]] = {}
@@ -58,8 +58,8 @@ class Packages:
 
 
 def installed_packages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Packages]:
-    """Make the folder part of Python's path for a test, and forget its modules afterwards."""
-    # Python tells by the file's time in seconds whether compiled code is of date; tests write faster.
+    """Add the folder to Python's path during a test, and forget its modules afterwards."""
+    # Python compares file times in seconds to see if compiled code is outdated; tests write faster than that.
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.syspath_prepend(str(folder))
     yield Packages(folder)

@@ -1,4 +1,4 @@
-"""Miniature data sets in the published layouts and archives, and sources that know their numbers."""
+"""Miniature data sets in the published layouts and archives, and sources with their numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WRAPPED_IN = {"grabcut": "GrabCut", "berkeley": "Berkeley", "davis": "DAVIS", "s
 
 
 def small_files(name: str) -> dict[str, bytes]:
-    """Path to content, as the published archive of a data set has them, with junk from a file manager."""
+    """Contents by path, laid out like the published archive of a data set, with junk from a file manager."""
     files = {f"__MACOSX/{WRAPPED_IN[name]}/._x": b"junk"}
     files |= {f"{WRAPPED_IN[name]}/{path}": content for path, content in _layout(name).items()}
     return files
@@ -46,10 +46,10 @@ def _layout(name: str) -> dict[str, bytes]:
         splits = {"train": ["2008_000002", "2008_000003"], "val": ["2008_000004"]}
         images = [image for names in splits.values() for image in names]
         return {
-            **{f"{split}.txt": "".join(f"{one}\n" for one in names).encode() for split, names in splits.items()},
+            **{f"{split}.txt": "".join(f"{image}\n" for image in names).encode() for split, names in splits.items()},
             **{f"img/{image}.jpg": picture("JPEG") for image in images},
             **{f"inst/{image}.mat": instances() for image in images},
-            **{f"cls/{image}.mat": b"not looked at" for image in images},
+            **{f"cls/{image}.mat": b"ignored" for image in images},
         }
     images_folder, masks_folder = SOURCES[name].folders
     return {f"{images_folder}/{image}": picture("JPEG") for image in IMAGES[name]} | {
@@ -108,14 +108,14 @@ def tarred(files: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-@functools.cache  # archives hold the time they were made at, and are compared by content
+@functools.cache  # archives contain the time of their creation, and are compared by content
 def small_archive(name: str) -> bytes:
-    """The archive of the small data set, in its published kind."""
+    """The archive of a small data set, in its published format."""
     return (tarred if name == "sbd" else zipped)(small_files(name))
 
 
 def serve_small(server: ArchiveServer, name: str, *answers: Answer, **archive_fields: object) -> DatasetSource:
-    """Serve a small data set, well unless other answers are given; the source that stands for the published one."""
+    """Serve a small data set, correctly unless other answers are given; returns its source."""
     source = SOURCES[name]
     path = f"/{source.archive.file_name}"
     url = server.serve(path, *(answers or [Answer(content=small_archive(name))]))

@@ -1,4 +1,4 @@
-"""A protocol that runs end to end in seconds: everything real, only small."""
+"""A protocol that runs end to end in seconds: everything is real, but small."""
 
 from vfm_isbench import Protocol
 
@@ -30,4 +30,4 @@ class Upsampler(torch.nn.Module):
     def forward(self, features, image):
         return functional.interpolate(features, image.shape[-2:], mode="bilinear")
 """
-"""An upsampler in a file of its own."""
+"""The source of an upsampler, for a file of its own."""

@@ -1,1 +1,1 @@
-"""Fakes for tests, of this library and of packages that extend it."""
+"""Fakes for tests of this library and of packages that extend it."""

@@ -1,7 +1,6 @@
-"""Small stand-ins for tests, ours and those of others: a backbone, an upsampler and a data set that cost nothing.
+"""Small, fast stand-ins for tests of this library and of plugins: a backbone, an upsampler and a data set.
 
-They obey the same interfaces as the real ones, have random but reproducible content, and need no files. What they
-measure means nothing.
+They implement the real interfaces with random but reproducible content, and need no files. Their scores mean nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from vfm_isbench.types import AnnotatedImage, Array
 
 
 class FakeBackbone(Backbone):
-    """A patch embedding and one layer that lets neighbouring patches mix; takes click tokens.
+    """A patch embedding, and a layer that mixes neighbouring patches; takes click tokens.
 
-    It holds a BatchNorm, so that a test notices if somebody puts it in training mode.
+    It contains a BatchNorm, so that tests notice if it is put into training mode.
 
     Args:
-        channels: Channels C of its features.
-        patch_size: Patch side in pixels.
+        channels: Number of feature channels C.
+        patch_size: Side of a patch in pixels.
         seed: Seed of its weights.
 
     >>> FakeBackbone()(torch.zeros(2, 3, 28, 42)).shape
@@ -47,15 +46,15 @@ class FakeBackbone(Backbone):
         tokens = self.patch_embed(image)
         if click_tokens is not None:
             tokens = tokens + click_tokens
-        # tanh and the sum: what clicks change depends on the image, as in a transformer.
+        # With tanh, the effect of clicks depends on the image, as in a transformer.
         return cast(Tensor, tokens + torch.tanh(self.mix(self.norm(tokens))))
 
 
 class FakeUpsampler(nn.Module):
-    """An upsampler with weights, BatchNorm and dropout, in two steps (the image first, then the features).
+    """An upsampler with weights, BatchNorm and dropout, in two steps (first the image, then the features).
 
     Args:
-        channels: Channels C of the features.
+        channels: Number of feature channels C.
         seed: Seed of its weights.
     """
 
@@ -71,7 +70,7 @@ class FakeUpsampler(nn.Module):
         return torch.tanh(self.guide(image))
 
     def upsample(self, features: Tensor, guidance: Tensor) -> Tensor:
-        """Bring features B×C×h×w to the guidance's B×C×H×W."""
+        """Upsample features B×C×h×w to the guidance's B×C×H×W."""
         resized = functional.interpolate(self.dropout(self.norm(features)), guidance.shape[-2:], mode="nearest")
         return resized + guidance
 
@@ -81,17 +80,17 @@ class FakeUpsampler(nn.Module):
 
 
 class FakeDataset(ObjectDataset):
-    """A few images of bright ellipses on dark ground, each with its mask.
+    """A few images of bright ellipses on a dark background, each with its mask.
 
     Args:
         images: Number of images.
         instances: Instances per image, side by side.
         size: (H, W) of the images.
-        seed: Seed of everything.
+        seed: Seed of all images.
         name: Name in tables.
 
     >>> dataset = FakeDataset(images=2, instances=2)
-    >>> [str(one) for one in dataset.objects]
+    >>> [str(object_id) for object_id in dataset.objects]
     ['fake0:1', 'fake0:2', 'fake1:1', 'fake1:2']
     """
 
@@ -106,13 +105,13 @@ class FakeDataset(ObjectDataset):
 
     @property
     def image_ids(self) -> Sequence[str]:
-        """Names ``fake0``, ``fake1`` and so on."""
+        """The names ``fake0``, ``fake1`` and so on."""
         return self._ids
 
     def read(self, image_id: str) -> AnnotatedImage:
         """See :meth:`vfm_isbench.datasets.ObjectDataset.read`."""
         if image_id not in self._ids:
-            raise DataError(f"the fake data set has no image {image_id!r}; it has {', '.join(self._ids)}")
+            raise DataError(f"the fake data set has no image {image_id!r}, only {', '.join(self._ids)}")
         rng = np.random.default_rng([self.seed, self._ids.index(image_id)])
         height, width = self.size
         column = width / self.instances
@@ -134,7 +133,7 @@ def _to_uint8(values: Array) -> Array:
 
 @contextmanager
 def _own_random_numbers(seed: int) -> Iterator[None]:
-    """Draw initial weights from a seed without touching the caller's generator."""
+    """Draw initial weights from a seed without changing the global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""A backbone: the entry point is called with the image size, and makes it with its weights."""
+"""A backbone: the entry point is called with the image size, and returns the backbone with its weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vfm_isbench.storage.weights import read_state_dict
 
 
 class Stem(Backbone):
-    """One convolution with random weights that are always the same."""
+    """One convolution with random but fixed weights."""
 
     def __init__(self) -> None:
         super().__init__("example_stem", channels=16, patch_size=8, takes_click_tokens=True)
@@ -31,9 +31,9 @@ def make(image_size: int, *, weights: Path | None = None, pretrained: bool = Tru
     """Make the backbone.
 
     Args:
-        image_size: Side of the square images it will see; this one takes any.
-        weights: What --backbone-weights names; None for those of its own.
-        pretrained: False where random weights will do, so that nothing need be fetched.
+        image_size: Side of the square input images; this backbone accepts any.
+        weights: The path given as --backbone-weights; None for the backbone's own weights.
+        pretrained: False if random weights are enough, so that nothing has to be downloaded.
     """
     stem = Stem()
     if weights is not None:

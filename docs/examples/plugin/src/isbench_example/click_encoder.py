@@ -1,4 +1,4 @@
-"""A click encoder: the entry point is called with the sizes it has to fit, and the protocol."""
+"""A click encoder: the entry point is called with the backbone's sizes and the protocol."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from vfm_isbench import Protocol
 
 
 class Pooled(nn.Module):
-    """The mean of the click map over each patch, then one linear map; trained by the benchmark.
+    """The mean of the click map over each patch, then a linear map, which the benchmark trains.
 
     Args:
-        channels: Channels of the tokens, those of the backbone.
-        patch_size: Patch side in pixels, that of the backbone.
+        channels: Number of token channels, the same as the backbone's.
+        patch_size: Side of a patch in pixels, the same as the backbone's.
         protocol: The protocol of the run, not needed here.
     """
 

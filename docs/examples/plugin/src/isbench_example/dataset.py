@@ -16,7 +16,7 @@ SIZES = {"train": 8, "validation": 4, "test": 4}
 
 
 class Discs(ObjectDataset):
-    """Bright discs on dark noise, one per image; drawn, not read."""
+    """Bright discs on dark noise, one per image, drawn on demand."""
 
     name = "example_discs"
 
@@ -25,11 +25,11 @@ class Discs(ObjectDataset):
 
     @property
     def image_ids(self) -> Sequence[str]:
-        """Role and number of each image."""
+        """The role and a number for each image."""
         return self.ids
 
     def read(self, image_id: str) -> AnnotatedImage:
-        """Draw an image, always the same for the same id."""
+        """Draw an image; the same id always gives the same image."""
         if image_id not in self.ids:
             raise DataError(f"no image {image_id!r} in example_discs; expected one of {', '.join(self.ids)}")
         random = np.random.default_rng(list(image_id.encode()))
@@ -44,8 +44,8 @@ def open_discs(role: str, data_root: Path | None, protocol: Protocol) -> ObjectD
     """Open the data set.
 
     Args:
-        role: "train", "validation" or "test"; a set without training images refuses the first two by a DataError.
-        data_root: What --data-root names; None where nothing was given. This one has no files.
+        role: "train", "validation" or "test"; a data set without training images raises a DataError for the first two.
+        data_root: The path given as --data-root, or None. This data set has no files.
         protocol: The protocol of the run.
     """
     return Discs(role)
