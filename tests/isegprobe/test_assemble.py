@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vfm_isbench.errors import RunError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.isegprobe import assemble_reference, read_reference
 from vfm_isbench.probe import Probe
-from vfm_isbench.upsamplers import Identity, Upsampler
+from vfm_isbench.upsamplers import Identity, LoadedUpsampler
 from vfm_isbench.upsamplers.published.featup import FeatUpJBU
 from vfm_isbench.upsamplers.published.lift import LiFT
 from vfm_isbench.upsamplers.published.loftup import LoftUp
@@ -95,13 +95,13 @@ def test_a_pretrained_upsampler(tmp_path: Path, name: str, upsampler: nn.Module,
     weights = {f"{prefix}{key}": value for key, value in upsampler.state_dict().items()}
     whole = read_reference(write_reference(tmp_path / "whole.pth", reference_state(probe) | weights, values))
     found = assemble_reference(whole, backbone_weights=tmp_path / "backbone.pth")
-    assert isinstance(found.upsampler, type(upsampler))
-    assert found.upsampler.upsampler_source["weights"] == "whole.pth"  # type: ignore[index]
+    assert isinstance(found.upsampler.call, type(upsampler))
+    assert found.upsampler.source == {"kind": found.upsampler.name.removesuffix("_jbu"), "weights": "whole.pth"}
     assert torch.equal(logits(found), logits(probe))
     lacking = read_reference(write_reference(tmp_path / "lacking.pth", reference_state(probe), values))
     with pytest.raises(RunError, match=r"lacking\.pth was trained with the upsampler .* --upsampler SPEC"):
         assemble_reference(lacking, backbone_weights=tmp_path / "backbone.pth")
-    given: Upsampler = upsampler
+    given = LoadedUpsampler.of(upsampler)
     found = assemble_reference(lacking, backbone_weights=tmp_path / "backbone.pth", upsampler=given)
     assert torch.equal(logits(found), logits(probe))
 
@@ -116,8 +116,9 @@ def test_the_error_knows_which_featup_is_lacking(tmp_path: Path, probe: Probe) -
 
 def test_another_upsampler_takes_the_place(tmp_path: Path, path: Path) -> None:
     torch.save(backbone_state(), tmp_path / "backbone.pth")
-    found = assemble_reference(read_reference(path), backbone_weights=tmp_path / "backbone.pth", upsampler=Identity())
-    assert found.upsampler == Identity()
+    given = LoadedUpsampler.of(Identity())
+    found = assemble_reference(read_reference(path), backbone_weights=tmp_path / "backbone.pth", upsampler=given)
+    assert found.upsampler is given
 
 
 def test_weights_must_fit_exactly(tmp_path: Path, probe: Probe) -> None:
@@ -146,7 +147,7 @@ def test_the_recorded_pth_equals_the_recorded_safetensors(parity_root: Path) -> 
 
 def test_the_recorded_lift(parity_root: Path) -> None:
     probe = assemble_reference(read_reference(parity_root / "end_to_end" / "lift_early_patch-embedding.safetensors"))
-    assert isinstance(probe.upsampler, LiFT)
+    assert isinstance(probe.upsampler.call, LiFT)
     assert probe.injection == "early"
     assert logits(probe, 224).shape == (1, 1, 224, 224)
 

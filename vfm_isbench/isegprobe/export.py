@@ -61,7 +61,7 @@ def export_reference(probe: Probe, protocol: Protocol, path: Path, *, include_fr
     _check(probe, protocol)
     _check_path(path)
     backbone = cast(ViTBackbone, probe.backbone)
-    upsampler, upsampler_state = _upsampler(probe.upsampler, backbone.channels, backbone.patch_size)
+    upsampler, upsampler_state = _upsampler(probe.upsampler.call, backbone.channels, backbone.patch_size)
     states = {"click_encoder": probe.click_encoder.state_dict(), "head": probe.head.state_dict()}
     if include_frozen:
         states |= {"backbone": backbone.model.state_dict(), "upsampler": upsampler_state}

@@ -13,12 +13,12 @@ from torch import Tensor
 from vfm_isbench.upsamplers import (
     UPSAMPLERS,
     JointBilateralUpsampler,
+    LoadedUpsampler,
     TwoStepUpsampler,
     Upsampler,
     check_upsampler,
     find_module,
     identity_of,
-    keeps_patch_resolution,
     load_upsampler,
 )
 
@@ -47,7 +47,7 @@ def test_keeps_the_contract_without_warnings(
 ) -> None:
     report = check_upsampler(upsampler, channels=7, grid=grid, image_size=size, needs_gradient=True)
     assert report.deterministic and report.batch_independent and not report.warnings
-    assert report.output_size == (grid if keeps_patch_resolution(upsampler) else size)
+    assert report.output_size == (grid if LoadedUpsampler.of(upsampler).capabilities.keeps_patch_resolution else size)
 
 
 @pytest.mark.parametrize(("grid", "size"), SIZES)
@@ -112,7 +112,7 @@ def test_built_ins_have_different_fingerprints() -> None:
 
 
 def test_only_the_baseline_without_upsampling_keeps_the_patch_grid() -> None:
-    assert [name for name in UPSAMPLERS if keeps_patch_resolution(load_upsampler(name))] == ["identity"]
+    assert [name for name in UPSAMPLERS if load_upsampler(name).capabilities.keeps_patch_resolution] == ["identity"]
 
 
 def test_built_ins_need_no_training() -> None:

@@ -86,7 +86,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_file_of_ones_own(tmp_path: Path, kind: str) -> None:
     path = SAVE[kind](tmp_path / "mine.pth")
     upsampler = load_upsampler(f"{kind}:{path}")
-    assert type(upsampler) is CLASSES[kind]
+    assert type(upsampler.call) is CLASSES[kind]
     identity = identity_of(upsampler)
     assert identity.name == f"{kind}:mine.pth"
     assert identity.source is not None
@@ -233,7 +233,7 @@ def test_a_file_that_changed_after_the_first_download_is_refused(served: Path, t
     load_upsampler("featup:dinov2")
     cached = tmp_path / "cache" / FEATUP_FILE
     save_featup(cached, seed=1)
-    with pytest.raises(WeightsError, match="not the file expected: expected sha256"):
+    with pytest.raises(WeightsError, match="not the expected file: expected sha256"):
         load_upsampler("featup:dinov2")
     # Nor is it taken from the server, once that has another one.
     cached.unlink()
@@ -303,15 +303,15 @@ def test_an_expected_hash_is_checked_wherever_the_file_is_from(
 def test_memory_is_set_and_no_part_of_the_identity(tmp_path: Path, kind: str) -> None:
     path = SAVE[kind](tmp_path / "mine.pth")
     upsampler = load_upsampler(f"{kind}:{path}?max_memory=0.125")
-    assert isinstance(upsampler, LoftUp | FeatUpJBU)
-    assert upsampler.max_memory == 0.125
+    assert isinstance(upsampler.call, LoftUp | FeatUpJBU)
+    assert upsampler.call.max_memory == 0.125
     assert identity_of(upsampler) == identity_of(load_upsampler(f"{kind}:{path}"))
 
 
 def test_the_channel_norm_of_featup_can_be_left_out(tmp_path: Path) -> None:
     path = save_featup(tmp_path / "mine.ckpt")
     with_norm, also, without = (load_upsampler(f"featup:{path}{query}") for query in ("", "?norm=true", "?norm=false"))
-    assert [u.channel_norm for u in (with_norm, also, without) if isinstance(u, FeatUpJBU)] == [True, True, False]
+    assert [each.capabilities.channel_norm for each in (with_norm, also, without)] == [True, True, False]
     asked = identity_of(also)
     assert (asked.name, asked.sha256) == (identity_of(with_norm).name, identity_of(with_norm).sha256)
     assert dict(asked.source or {}) == {**(identity_of(with_norm).source or {}), "norm_asked": True}
@@ -326,8 +326,7 @@ def test_a_channel_norm_that_is_not_there_cannot_be_insisted_on(tmp_path: Path) 
     path = tmp_path / "no_norm.ckpt"
     torch.save({key: value for key, value in featup_state().items() if not key.startswith("model.")}, path)
     without = load_upsampler(f"featup:{path}")
-    assert isinstance(without, FeatUpJBU)
-    assert not without.channel_norm
+    assert without.capabilities.channel_norm is False
     with pytest.raises(WeightsError, match="no_norm.ckpt contains no channel norm"):
         load_upsampler(f"featup:{path}?norm=true")
 
