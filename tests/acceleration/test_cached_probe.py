@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small import SMALL, CallCounter, small_probe
+from small import SMALL, CallCounter, evaluated, small_probe
 
 from vfm_isbench.acceleration.cached_probe import CachedProbe
 from vfm_isbench.acceleration.speed import Speed
-from vfm_isbench.evaluation import evaluate_dataset
 from vfm_isbench.heads import ConvHead
 from vfm_isbench.kernels import winograd
+from vfm_isbench.kernels.winograd import LEAST_CHANNELS
 from vfm_isbench.protocol import Injection
 from vfm_isbench.protocol.validation import HeadName
 from vfm_isbench.testing.fakes import FakeDataset, FakeUpsampler
@@ -40,30 +40,34 @@ UPSAMPLERS: list[Upsampler] = [
 
 
 @pytest.fixture(params=["direct", "winograd"])
-def convolutions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whether few channels are convolved as many are."""
-    if request.param == "winograd":
-        monkeypatch.setattr(winograd, "_LEAST_CHANNELS", 1)
-        monkeypatch.setattr(winograd, "_STRIP_VALUES", 4000)
-    return str(request.param)
+def channels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Channels from which on Winograd's filtering is used: more or fewer than the probes have."""
+    if request.param == "direct":
+        return LEAST_CHANNELS
+    monkeypatch.setattr(winograd, "_STRIP_VALUES", 4000)
+    return 1
 
 
 def seeded(*shape: int, seed: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.usefixtures("convolutions")
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("head", get_args(HeadName))
 @pytest.mark.parametrize("upsampler", UPSAMPLERS, ids=repr)
 @pytest.mark.parametrize("injection", get_args(Injection))
 @pytest.mark.parametrize("size", [(28, 42), (14, 28)])
 def test_logits_are_those_of_the_probe(
-    injection: Injection, upsampler: Upsampler, head: HeadName, align_corners: bool, size: tuple[int, int]
+    injection: Injection,
+    upsampler: Upsampler,
+    head: HeadName,
+    align_corners: bool,
+    size: tuple[int, int],
+    channels: int,
 ) -> None:
     protocol = SMALL.replace(injection=injection, head=head, align_corners=align_corners)
     probe = small_probe(protocol, upsampler).eval()
-    quick, images = CachedProbe(probe), seeded(2, 3, *size, seed=0)
+    quick, images = CachedProbe(probe, winograd_channels=channels), seeded(2, 3, *size, seed=0)
     encoded = quick.encode(images)
     for seed in (1, 2):
         click_maps = seeded(2, 3, *size, seed=seed)
@@ -80,31 +84,29 @@ def test_the_first_convolution_is_done_once_per_crop() -> None:
     assert counter.calls == 1
 
 
-@pytest.mark.usefixtures("convolutions")
 @pytest.mark.parametrize("make", [LoftUp, FeatUpJBU, LiFT, lambda _: JointBilateralUpsampler()])
 @pytest.mark.parametrize("injection", get_args(Injection))
 @given(rows=st.integers(2, 4), cols=st.integers(2, 4), batch=st.integers(1, 2), seed=st.integers(0, 9))
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_upsamplers_that_look_at_the_image(
-    make: Callable[[int], Upsampler], injection: Injection, rows: int, cols: int, batch: int, seed: int
+    make: Callable[[int], Upsampler], injection: Injection, rows: int, cols: int, batch: int, seed: int, channels: int
 ) -> None:
     """Through their two steps, at any number of patches."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         probe = small_probe(SMALL.replace(injection=injection), make(8)).eval()
     images, click_maps = (seeded(batch, 3, 14 * rows, 14 * cols, seed=seed + more) for more in (0, 1))
-    quick = CachedProbe(probe)
+    quick = CachedProbe(probe, winograd_channels=channels)
     with torch.no_grad():
         found = quick.logits(quick.encode(images), click_maps)
         torch.testing.assert_close(found, probe(images, click_maps), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.usefixtures("convolutions")
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_heads_of_any_depth(layers: int) -> None:
+def test_heads_of_any_depth(layers: int, channels: int) -> None:
     probe = small_probe(SMALL.replace(head_layers=layers), FakeUpsampler()).eval()
     images, click_maps = seeded(2, 3, 28, 42, seed=0), seeded(2, 3, 28, 42, seed=1)
-    quick = CachedProbe(probe)
+    quick = CachedProbe(probe, winograd_channels=channels)
     with torch.no_grad():
         found = quick.logits(quick.encode(images), click_maps)
         torch.testing.assert_close(found, probe(images, click_maps), rtol=0, atol=1e-5)
@@ -123,11 +125,12 @@ def learned(kind: Callable[[int], Upsampler]) -> Upsampler:
 LEARNED = [learned(kind) for kind in (LoftUp, FeatUpJBU, LiFT)]
 
 
-@pytest.mark.usefixtures("convolutions")
 @pytest.mark.parametrize("head", get_args(HeadName))
 @pytest.mark.parametrize("upsampler", [*UPSAMPLERS, *LEARNED], ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize("injection", get_args(Injection))
-def test_a_training_step_is_that_of_the_probe(injection: Injection, upsampler: Upsampler, head: HeadName) -> None:
+def test_a_training_step_is_that_of_the_probe(
+    injection: Injection, upsampler: Upsampler, head: HeadName, channels: int
+) -> None:
     """Iterative clicks, logits and gradients."""
     protocol = SMALL.replace(injection=injection, head=head)
     probe = small_probe(protocol, upsampler)
@@ -137,20 +140,21 @@ def test_a_training_step_is_that_of_the_probe(injection: Injection, upsampler: U
     for shortcut in (True, False):
         probe.zero_grad(set_to_none=True)
         rng = np.random.default_rng(3)  # three iterative clicks
-        logits, targets = predict_batch(probe, batch, protocol, rng, speed=Speed(shortcut=shortcut))
+        logits, targets = predict_batch(
+            probe, batch, protocol, rng, speed=Speed(shortcut=shortcut, winograd_channels=channels)
+        )
         normalized_focal_loss(logits, targets).mean().backward()
         found.append([logits, *(parameter.grad for parameter in probe.trainable().parameters())])
     for quick, whole in zip(*found, strict=True):
         torch.testing.assert_close(quick, whole, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.usefixtures("convolutions")
 @pytest.mark.parametrize("injection", get_args(Injection))
-def test_an_evaluation_gives_the_same_clicks_and_scores_by_either_way(injection: Injection) -> None:
+def test_an_evaluation_gives_the_same_clicks_and_scores_by_either_way(injection: Injection, channels: int) -> None:
     protocol = SMALL.replace(injection=injection)
     probe = small_probe(protocol, Bilinear())
     quick, whole = (
-        evaluate_dataset(probe, FakeDataset(), protocol, speed=Speed(shortcut=shortcut), progress=False)[0]
+        evaluated(probe, FakeDataset(), protocol, speed=Speed(shortcut=shortcut, winograd_channels=channels))[0]
         for shortcut in (True, False)
     )
     assert [found.clicks for found in quick] == [found.clicks for found in whole]

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import SMALL, CallCounter, small_probe
+from small import SMALL, CallCounter, evaluated, small_probe
 from torch import nn
 
-from vfm_isbench.acceleration.feature_cache import FeatureCache, cached_features
-from vfm_isbench.acceleration.speed import Speed
+from vfm_isbench.acceleration.cached_probe import network_for
+from vfm_isbench.acceleration.feature_cache import FeatureCache, open_feature_cache
+from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.errors import SpeedError, VfmIsbenchWarning
-from vfm_isbench.evaluation import evaluate_dataset
 from vfm_isbench.testing.fakes import FakeBackbone, FakeDataset
 from vfm_isbench.training import TrainingSamples, train
 from vfm_isbench.upsamplers import Bilinear, Nearest
@@ -87,15 +87,14 @@ def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None
         FeatureCache(tmp_path / "file", FakeBackbone())
 
 
-def test_a_probe_uses_the_cache_inside_the_block_alone(tmp_path: Path) -> None:
-    probe = small_probe(SMALL.replace(injection="late")).eval()
-    keys = list(probe.state_dict())
-    with cached_features(probe, tmp_path) as cache:
-        assert cache is not None
-        first = probe.encode(images(1)).features
-        assert cache.misses == 1 and list(probe.state_dict()) == keys
-    assert torch.equal(first, probe.encode(images(1)).features)
-    assert cache.misses + cache.hits == 1
+def test_the_network_takes_features_from_the_cache(tmp_path: Path) -> None:
+    probe = small_probe(SMALL.replace(injection="pre_upsampler")).eval()
+    cache = open_feature_cache(probe, tmp_path)
+    assert cache is not None and open_feature_cache(probe, None) is None
+    plain, cached = (network_for(probe, Speed(), backbone).encode(images(1)) for backbone in (None, cache))
+    assert torch.equal(plain.features, cached.features) and cache.misses == 1
+    network_for(probe, Speed(), cache).encode(images(1))
+    assert (cache.hits, cache.misses) == (1, 1)
 
 
 @pytest.mark.parametrize("injection", ["late", "pre_upsampler"])
@@ -105,8 +104,8 @@ def test_runs_of_several_upsamplers_share_features_and_change_no_number(tmp_path
     for upsampler in (Bilinear(), Nearest(), Nearest()):
         for speed in (Speed(), Speed(feature_cache=tmp_path)):
             probe = small_probe(protocol, upsampler)
-            (record,) = train(probe, TrainingSamples(FakeDataset(), protocol), None, speed=speed, progress=False)
-            evidence, _ = evaluate_dataset(probe, FakeDataset(), protocol, speed=speed, progress=False)
+            (record,) = train(probe, TrainingSamples(FakeDataset(), protocol), None, options=RunOptions(speed=speed))
+            evidence, _ = evaluated(probe, FakeDataset(), protocol, speed=speed)
             outcomes.append((record.loss, [found.ious for found in evidence]))
     for plain, cached in zip(outcomes[::2], outcomes[1::2], strict=True):
         np.testing.assert_allclose(plain[0], cached[0], rtol=1e-5)

@@ -47,7 +47,7 @@ def test_objects_in_lockstep_follow_the_device_unless_told() -> None:
 
 
 def test_tf32_is_for_cuda_devices() -> None:
-    with pytest.raises(SpeedError, match="for CUDA devices"), arithmetic("tf32", torch.device("cpu")):
+    with pytest.raises(SpeedError, match="needs a CUDA device"), arithmetic("tf32", torch.device("cpu")):
         pass
 
 

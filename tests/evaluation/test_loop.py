@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
-from small import SMALL, CallCounter, small_probe
+from small import SMALL, CallCounter, MemoryStore, evaluated, small_probe
 
+from vfm_isbench.acceleration.cached_probe import CachedProbe, UncachedProbe
 from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.clicks import next_click
+from vfm_isbench.datasets.content import content_sha256
 from vfm_isbench.errors import DataError
 from vfm_isbench.evaluation import EvaluationTimes, ObjectPredictor, evaluate_dataset, evaluate_objects
 from vfm_isbench.evaluation.predictor import ImageCrops
-from vfm_isbench.kernels import winograd
 from vfm_isbench.metrics import intersection_over_union, number_of_clicks
-from vfm_isbench.probe import EncodedImage, Probe
+from vfm_isbench.probe import Probe
 from vfm_isbench.protocol.validation import Injection
 from vfm_isbench.testing.fakes import FakeDataset, FakeUpsampler
 from vfm_isbench.types import AnnotatedImage, ObjectEvidence, ObjectId
@@ -28,21 +31,21 @@ class Oracle(Probe):
         inner = small_probe(SMALL)
         super().__init__(inner.backbone, inner.upsampler, inner.click_encoder, inner.head, injection="early")
 
-    def logits(self, encoded: EncodedImage, click_map: torch.Tensor) -> torch.Tensor:
-        return 30 * encoded.image.mean(dim=1, keepdim=True)
+    def forward(self, image: torch.Tensor, click_map: torch.Tensor) -> torch.Tensor:
+        return 30 * self.normalise(image)[0].mean(dim=1, keepdim=True)
 
 
 def test_clicks_and_ious_follow_from_one_another() -> None:
     """Replaying the clicks gives the same IoUs, and every click follows from the prediction before it."""
     dataset, probe = FakeDataset(images=2), small_probe()
-    evidence, times = evaluate_dataset(probe, dataset, SMALL, progress=False)
+    evidence, times = evaluated(probe, dataset, SMALL)
     assert [found.object_id for found in evidence] == dataset.objects
     assert times.clicks == 4 * len(evidence) == 16
     assert times.predicting > 0 and times.clicking > 0
     for found in evidence:
         sample = dataset.read(found.object_id.image)
         truth = sample.object_mask(found.object_id.instance)
-        predictor = ObjectPredictor(probe, ImageCrops(probe, sample.image, SMALL), SMALL)
+        predictor = ObjectPredictor(ImageCrops(CachedProbe(probe), sample.image, SMALL))
         predicted, clicked = np.zeros(truth.shape, bool), np.zeros(truth.shape, bool)
         for count, (click, iou) in enumerate(zip(found.clicks, found.ious, strict=True), start=1):
             assert click == next_click(truth, predicted, clicked)
@@ -55,7 +58,7 @@ def test_clicks_and_ious_follow_from_one_another() -> None:
 def test_all_clicks_are_placed_even_if_they_change_nothing() -> None:
     """So that IoU is known after every click."""
     dataset = FakeDataset(images=2, instances=1, size=(28, 28))
-    evidence, _ = evaluate_dataset(Oracle(), dataset, SMALL.replace(zoom_in=False, flip_test=False), progress=False)
+    evidence, _ = evaluated(Oracle(), dataset, SMALL.replace(zoom_in=False, flip_test=False))
     for found in evidence:
         assert found.ious[0] > 0.9
         assert found.ious == (found.ious[0],) * 4
@@ -67,47 +70,46 @@ def test_ignored_pixels_count_neither_way() -> None:
     truth = sample.object_mask(1)
     protocol = SMALL.replace(zoom_in=False, flip_test=False, max_clicks=1)
     probe = Oracle().eval()
-    predicted = ObjectPredictor(probe, ImageCrops(probe, sample.image, protocol), protocol).predict([]) > 0.5
+    network = UncachedProbe(probe)
+    predicted = ObjectPredictor(ImageCrops(network, sample.image, protocol)).predict([]) > 0.5
     truth[predicted != (truth == 1)] = -1
-    ((_, ious),) = evaluate_objects(probe, [(ImageCrops(probe, sample.image, protocol), truth)], protocol)
+    ((_, ious),) = evaluate_objects(network, [(ImageCrops(network, sample.image, protocol), truth)], protocol)
     assert ious == [1.0]
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
 def test_the_limit_cuts_the_list_of_objects(limit: int) -> None:
     dataset = FakeDataset(images=2)
-    evidence, _ = evaluate_dataset(small_probe(), dataset, SMALL.replace(object_limit=limit), progress=False)
+    evidence, _ = evaluated(small_probe(), dataset, SMALL.replace(object_limit=limit))
     assert [found.object_id for found in evidence] == dataset.objects[:limit]
 
 
 def test_what_was_done_before_is_not_done_again() -> None:
     dataset, probe = FakeDataset(images=2), small_probe()
-    whole, _ = evaluate_dataset(probe, dataset, SMALL, progress=False)
+    whole, _ = evaluated(probe, dataset, SMALL)
     marked = ObjectEvidence(whole[1].object_id, whole[1].clicks, (0.125,) * 4)
-    kept: list[ObjectEvidence] = []
+    store = MemoryStore(marked)
     counter = CallCounter(probe.click_encoder)
-    evidence, times = evaluate_dataset(
-        probe, dataset, SMALL, done={marked.object_id: marked}, keep=kept.append, progress=False
-    )
+    evidence, times = evaluated(probe, dataset, SMALL, store=store)
     assert evidence == [whole[0], marked, *whole[2:]]
-    assert kept == [whole[0], *whole[2:]]
+    assert store.kept == [whole[0], *whole[2:]]
     assert times.clicks == counter.calls == 12
 
 
-def test_evidence_is_kept_as_soon_as_it_is_there() -> None:
+def test_evidence_is_kept_object_by_object() -> None:
     class Stopped(FakeDataset):
         def read(self, image_id: str) -> object:  # type: ignore[override]
-            if kept:
+            if store.kept:
                 raise KeyboardInterrupt
             return super().read(image_id)
 
-    kept: list[ObjectEvidence] = []
+    store = MemoryStore()
     dataset = Stopped(images=2, instances=1)
     assert dataset.objects == [ObjectId("fake0", 1), ObjectId("fake1", 1)]
     speed = Speed(read_ahead=False)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_dataset(small_probe(), dataset, SMALL, keep=kept.append, speed=speed, progress=False)
-    assert [found.object_id for found in kept] == [ObjectId("fake0", 1)]
+        evaluated(small_probe(), dataset, SMALL, store=store, speed=speed)
+    assert [found.object_id for found in store.kept] == [ObjectId("fake0", 1)]
 
 
 def test_an_image_is_read_and_encoded_once_for_all_its_objects() -> None:
@@ -122,16 +124,16 @@ def test_an_image_is_read_and_encoded_once_for_all_its_objects() -> None:
     assert len(dataset.objects) == 6
     reads.clear()
     counter = CallCounter(probe.backbone)
-    evaluate_dataset(probe, dataset, SMALL.replace(zoom_in=False), progress=False)
+    evaluated(probe, dataset, SMALL.replace(zoom_in=False))
     assert reads == ["fake0", "fake1"]
     assert counter.calls == 2
 
 
 def test_evaluation_is_in_eval_mode_and_repeatable() -> None:
     probe = small_probe().train()
-    one, _ = evaluate_dataset(probe, FakeDataset(images=1), SMALL, progress=False)
+    one, _ = evaluated(probe, FakeDataset(images=1), SMALL)
     assert not any(module.training for module in probe.modules())
-    assert evaluate_dataset(probe, FakeDataset(images=1), SMALL, progress=False)[0] == one
+    assert evaluated(probe, FakeDataset(images=1), SMALL)[0] == one
 
 
 def test_seconds_per_click() -> None:
@@ -141,7 +143,7 @@ def test_seconds_per_click() -> None:
 
 def test_the_progress_bar_shows_the_running_noc(capsys: pytest.CaptureFixture[str]) -> None:
     dataset = FakeDataset(images=2, instances=1)
-    evidence, _ = evaluate_dataset(small_probe(), dataset, SMALL)
+    evidence = evaluate_dataset(small_probe(), dataset, SMALL).evidence
     counts = [next((k for k, iou in enumerate(found.ious, 1) if iou >= 0.9), 4) for found in evidence]
     assert f"NoC90={np.mean(counts):.2f}" in capsys.readouterr().err
 
@@ -153,15 +155,15 @@ def test_the_progress_bar_shows_the_running_noc(capsys: pytest.CaptureFixture[st
 )
 @pytest.mark.parametrize("least_channels", [1, 128])
 def test_objects_in_lockstep_are_clicked_as_alone(
-    injection: Injection, upsampler: Upsampler, speed: Speed, least_channels: int, monkeypatch: pytest.MonkeyPatch
+    injection: Injection, upsampler: Upsampler, speed: Speed, least_channels: int
 ) -> None:
-    monkeypatch.setattr(winograd, "_LEAST_CHANNELS", least_channels)
     dataset, protocol = FakeDataset(images=4), SMALL.replace(injection=injection)
     probe = small_probe(protocol, upsampler)
-    alone, _ = evaluate_dataset(probe, dataset, protocol, progress=False)
-    kept: list[ObjectEvidence] = []
-    together, times = evaluate_dataset(probe, dataset, protocol, speed=speed, keep=kept.append, progress=False)
-    assert [found.object_id for found in together] == dataset.objects == [found.object_id for found in kept]
+    speed = dataclasses.replace(speed, winograd_channels=least_channels)
+    alone, _ = evaluated(probe, dataset, protocol, speed=Speed(winograd_channels=least_channels))
+    store = MemoryStore()
+    together, times = evaluated(probe, dataset, protocol, speed=speed, store=store)
+    assert [found.object_id for found in together] == dataset.objects == [found.object_id for found in store.kept]
     assert [found.clicks for found in together] == [found.clicks for found in alone]
     np.testing.assert_allclose([found.ious for found in together], [found.ious for found in alone], rtol=0, atol=1e-4)
     assert times.clicks == protocol.max_clicks * len(dataset.objects)
@@ -171,11 +173,11 @@ def test_objects_in_lockstep_are_clicked_as_alone(
 def test_an_object_is_left_once_it_has_reached_the_iou(at_once: int) -> None:
     """What was clicked until then is the same, and nothing that follows is made up."""
     dataset, protocol, probe = FakeDataset(images=4), SMALL, small_probe()
-    whole, _ = evaluate_dataset(probe, dataset, protocol, progress=False)
+    whole, _ = evaluated(probe, dataset, protocol)
     reached = sorted(max(found.ious) for found in whole)
     percent = max(1, int(100 * reached[len(reached) // 2]))
     speed = Speed(stop_at_iou=(1, percent), objects_at_once=at_once)
-    stopped, times = evaluate_dataset(probe, dataset, protocol, speed=speed, progress=False)
+    stopped, times = evaluated(probe, dataset, protocol, speed=speed)
     lengths = [number_of_clicks(np.array([found.ious]), percent / 100)[0] for found in whole]
     assert min(lengths) < protocol.max_clicks, "the test would show nothing"
     for found, short, length in zip(whole, stopped, lengths, strict=True):
@@ -184,17 +186,17 @@ def test_an_object_is_left_once_it_has_reached_the_iou(at_once: int) -> None:
     assert times.clicks == sum(lengths)
 
 
-def test_earlier_evidence_is_taken_over_in_its_place() -> None:
+def test_earlier_evidence_keeps_its_place() -> None:
     dataset, probe = FakeDataset(images=3), small_probe()
-    whole, _ = evaluate_dataset(probe, dataset, SMALL, progress=False)
-    done = {found.object_id: found for found in (whole[1], whole[3])}
-    again, times = evaluate_dataset(probe, dataset, SMALL, done=done, speed=Speed(objects_at_once=2), progress=False)
+    whole, _ = evaluated(probe, dataset, SMALL)
+    store = MemoryStore(whole[1], whole[3])
+    again, times = evaluated(probe, dataset, SMALL, store=store, speed=Speed(objects_at_once=2))
     assert again[1] is whole[1] and again[3] is whole[3]
     assert [found.clicks for found in again] == [found.clicks for found in whole]
     assert times.clicks == SMALL.max_clicks * (len(whole) - 2)
 
 
-def test_an_image_that_cannot_be_read_ahead_is_told_and_what_came_before_is_kept() -> None:
+def test_an_unreadable_image_stops_the_evaluation_and_earlier_evidence_is_kept() -> None:
     class Broken(FakeDataset):
         is_listed = False
 
@@ -203,19 +205,46 @@ def test_an_image_that_cannot_be_read_ahead_is_told_and_what_came_before_is_kept
                 raise DataError("fake1 is broken")
             return super().read(image_id)
 
-    kept: list[ObjectEvidence] = []
+    store = MemoryStore()
     dataset = Broken(images=3)
     assert len(dataset.objects) == 6
     dataset.is_listed = True
     with pytest.raises(DataError, match="fake1 is broken"):
-        evaluate_dataset(small_probe(), dataset, SMALL, keep=kept.append, progress=False)
-    assert [found.object_id.image for found in kept] == ["fake0", "fake0"]
+        evaluated(small_probe(), dataset, SMALL, store=store)
+    assert [found.object_id.image for found in store.kept] == ["fake0", "fake0"]
 
 
 def test_half_precision_is_close_and_gives_whole_evidence() -> None:
     dataset, probe = FakeDataset(images=2), small_probe()
-    exact, _ = evaluate_dataset(probe, dataset, SMALL.replace(max_clicks=1), progress=False)
+    exact, _ = evaluated(probe, dataset, SMALL.replace(max_clicks=1))
     speed = Speed(precision="bfloat16")
-    rough, _ = evaluate_dataset(probe, dataset, SMALL.replace(max_clicks=1), speed=speed, progress=False)
+    rough, _ = evaluated(probe, dataset, SMALL.replace(max_clicks=1), speed=speed)
     assert [found.clicks for found in rough] == [found.clicks for found in exact]
     np.testing.assert_allclose([found.ious for found in rough], [found.ious for found in exact], rtol=0, atol=0.1)
+
+
+def test_the_hash_of_the_content_comes_from_the_same_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = FakeDataset(images=2)
+    expected = content_sha256(dataset, dataset.objects)
+    store = MemoryStore(*evaluate_dataset(small_probe(), dataset, SMALL).evidence)
+    reads: list[str] = []
+    monkeypatch.setattr(dataset, "read", lambda image: reads.append(image) or FakeDataset.read(dataset, image))
+    for kept in (None, store):
+        assert evaluate_dataset(small_probe(), dataset, SMALL, store=kept).content_sha256 == expected
+        assert reads == ["fake0", "fake1"]
+        reads.clear()
+    assert content_sha256(FakeDataset(images=2, seed=1), dataset.objects) != expected
+
+
+def test_probabilities_go_to_the_cpu_once_per_click(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[torch.Size] = []
+    to_cpu = torch.Tensor.cpu
+
+    def counting(tensor: torch.Tensor) -> torch.Tensor:
+        copies.append(tensor.shape)
+        return to_cpu(tensor)
+
+    dataset = FakeDataset(images=1, instances=1)
+    monkeypatch.setattr(torch.Tensor, "cpu", counting)
+    _, times = evaluated(small_probe(), dataset, SMALL)
+    assert copies == [dataset.read("fake0").labels.shape] * times.clicks

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from parity_models import Deviation, recorded_dataset, recorded_probe
+from small import evaluated
 
-from vfm_isbench.evaluation import evaluate_dataset
-from vfm_isbench.kernels import winograd
+from vfm_isbench.acceleration.speed import Speed
+from vfm_isbench.kernels.winograd import LEAST_CHANNELS
 from vfm_isbench.metrics import mean_iou_at, not_reached, number_of_clicks
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import ObjectEvidence
@@ -23,12 +24,17 @@ DATASETS = ["GrabCut", "Berkeley", "DAVIS", "SBD"]
 
 
 def evaluate(
-    parity_root: Path, real_root: Path, model: str, dataset: str, objects: int, clicks: int = 20
+    parity_root: Path,
+    real_root: Path,
+    model: str,
+    dataset: str,
+    objects: int,
+    clicks: int = 20,
+    speed: Speed | None = None,
 ) -> list[ObjectEvidence]:
     probe = recorded_probe(parity_root / "end_to_end" / f"{model}.safetensors")
     protocol = Protocol.preset("reference").replace(object_limit=objects, max_clicks=clicks)
-    evidence, _ = evaluate_dataset(probe, recorded_dataset(real_root, dataset), protocol, progress=False)
-    return evidence
+    return evaluated(probe, recorded_dataset(real_root, dataset), protocol, speed=speed)[0]
 
 
 def recorded(parity_root: Path, model: str, dataset: str) -> dict[str, Any]:
@@ -66,20 +72,15 @@ def test_all_objects_and_clicks(parity_root: Path, real_root: Path, model: str, 
     deviation(f"end to end: share of objects not clicked as recorded, {model}", 1 - np.mean(followed), 0.02)
 
 
-@pytest.fixture(params=["as it is", "by strips"])
-def convolutions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recorded models are narrow; let their heads also be convolved as those of the paper's width are."""
-    if request.param == "by strips":
-        monkeypatch.setattr(winograd, "_LEAST_CHANNELS", 1)
-
-
-@pytest.mark.usefixtures("convolutions")
+@pytest.mark.parametrize("winograd_channels", [LEAST_CHANNELS, 1], ids=["as it is", "by strips"])
 @pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("model", AT_IMAGE_SIZE)
 def test_the_first_clicks_of_two_objects(
-    parity_root: Path, real_root: Path, model: str, dataset: str, deviation: Deviation
+    parity_root: Path, real_root: Path, model: str, dataset: str, winograd_channels: int, deviation: Deviation
 ) -> None:
     """What of the complete comparison can be had in seconds."""
-    evidence = evaluate(parity_root, real_root, model, dataset, objects=2, clicks=8)
+    evidence = evaluate(
+        parity_root, real_root, model, dataset, objects=2, clicks=8, speed=Speed(winograd_channels=winograd_channels)
+    )
     records = recorded(parity_root, model, dataset)["objects"][:2]
     assert all(follows(*pair, model, deviation) for pair in zip(evidence, records, strict=True))

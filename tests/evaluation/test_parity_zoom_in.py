@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from parity_models import Deviation
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
@@ -25,7 +25,7 @@ class Replay:
     """Stands for the probe: answers every prediction with the recorded one."""
 
     def __init__(self, probabilities: Tensor) -> None:
-        self.head = nn.Linear(1, 1)
+        self.device = torch.device("cpu")
         self._answers = iter(torch.logit(probabilities.double()))
 
     def encode(self, image: Tensor) -> SimpleNamespace:
@@ -45,7 +45,7 @@ def test_crop_clicks_and_pasted_probability(parity_root: Path, case: int, deviat
     placed = [Click(int(row), int(col), bool(sign)) for row, col, sign in recorded[f"clicks_{case}"]]
     probe: Any = Replay(torch.from_numpy(recorded[f"probs_{case}"]))
     crops = ImageCrops(probe, np.zeros((*shape, 3), np.uint8), PROTOCOL)
-    predictor = ObjectPredictor(probe, crops, PROTOCOL)
+    predictor = ObjectPredictor(crops)
     for step in range(len(placed)):
         probability = predictor.predict(placed[: step + 1])
         row_min, row_max, col_min, col_max = recorded[f"rois_{case}"][step].tolist()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ from small import SMALL, CallCounter, small_probe
 from torch import Tensor
 from torch.nn import functional
 
+from vfm_isbench.acceleration.cached_probe import CachedProbe
 from vfm_isbench.clicks import click_maps, points_tensor
 from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
 from vfm_isbench.evaluation.zoom_in import Box
@@ -25,7 +24,7 @@ CLICKS = [Click(14, 7, True), Click(3, 20, False), Click(20, 22, True)]
 
 
 def predict_all(probe: Probe, image: Array, clicks: list[Click], protocol: Protocol) -> list[Array]:
-    predictor = ObjectPredictor(probe.eval(), ImageCrops(probe, image, protocol), protocol)
+    predictor = ObjectPredictor(ImageCrops(CachedProbe(probe.eval()), image, protocol))
     return [predictor.predict(clicks[: count + 1]) for count in range(len(clicks))]
 
 
@@ -68,20 +67,20 @@ def test_logits_are_averaged_and_the_last_prediction_is_the_previous_mask() -> N
             np.testing.assert_allclose(probability, previous[0, 0].numpy(), rtol=0, atol=1e-6)
 
 
-class MarksWhatIsBright(Probe):
-    """A probe whose prediction is known, and which keeps what it is shown."""
+class MarksWhatIsBright:
+    """A network whose prediction is known, and which keeps what it is shown."""
+
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
-        inner = small_probe()
-        super().__init__(inner.backbone, inner.upsampler, inner.click_encoder, inner.head, injection="late")
         self.click_maps: list[Tensor] = []
         self.crops: list[Tensor] = []
 
-    def encode(self, image: Tensor) -> Any:
+    def encode(self, image: Tensor) -> Tensor:
         self.crops.append(image)
-        return super().encode(image)
+        return image
 
-    def logits(self, encoded: Any, click_map: Tensor) -> Tensor:
+    def logits(self, _encoded: Tensor, click_map: Tensor) -> Tensor:
         self.click_maps.append(click_map)
         return 20 * (self.crops[-1].mean(dim=1, keepdim=True) - 0.5)
 
@@ -97,9 +96,8 @@ SHAPE = (90, 120)
 
 
 def zoomed() -> tuple[MarksWhatIsBright, ObjectPredictor]:
-    probe = MarksWhatIsBright()
-    crops = ImageCrops(probe.eval(), bright_block(SHAPE, BLOCK), SMALL)
-    return probe, ObjectPredictor(probe, crops, SMALL)
+    network = MarksWhatIsBright()
+    return network, ObjectPredictor(ImageCrops(network, bright_block(SHAPE, BLOCK), SMALL))
 
 
 def test_outside_the_crop_the_probability_is_zero() -> None:
@@ -170,8 +168,8 @@ def test_clicks_without_a_new_crop_cost_no_new_features(injection: str, calls: i
 def test_all_objects_of_an_image_share_its_whole_crop() -> None:
     probe = small_probe(WHOLE).eval()
     counter = CallCounter(probe.backbone)
-    crops = ImageCrops(probe, IMAGE, WHOLE)
-    shared = [ObjectPredictor(probe, crops, WHOLE).predict(CLICKS[:1]) for _ in range(3)]
+    crops = ImageCrops(CachedProbe(probe), IMAGE, WHOLE)
+    shared = [ObjectPredictor(crops).predict(CLICKS[:1]) for _ in range(3)]
     assert counter.calls == 1
     assert np.array_equal(shared[0], shared[2])
 
@@ -180,8 +178,8 @@ def test_objects_do_not_see_each_other() -> None:
     """The state of one object stays with it."""
     probe = small_probe(WHOLE).eval()
     alone = predict_all(probe, IMAGE, CLICKS, WHOLE)[-1]
-    crops = ImageCrops(probe, IMAGE, WHOLE)
-    one, other = ObjectPredictor(probe, crops, WHOLE), ObjectPredictor(probe, crops, WHOLE)
+    crops = ImageCrops(CachedProbe(probe), IMAGE, WHOLE)
+    one, other = ObjectPredictor(crops), ObjectPredictor(crops)
     for count in range(1, 4):
         together = one.predict(CLICKS[:count])
         other.predict(mirrored(CLICKS, 28)[:count])

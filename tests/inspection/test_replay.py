@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from small import SMALL, small_probe
+from small import SMALL, evaluated, small_probe
 
 from vfm_isbench.errors import DataError, PictureError
-from vfm_isbench.evaluation import evaluate_dataset
 from vfm_isbench.inspection.replay import replay, shown_objects
 from vfm_isbench.metrics import intersection_over_union
 from vfm_isbench.testing.fakes import FakeDataset
@@ -27,7 +26,7 @@ def dataset() -> FakeDataset:
 
 @pytest.fixture(scope="module")
 def evidence(probe, dataset) -> list[ObjectEvidence]:
-    return evaluate_dataset(probe, dataset, SMALL, progress=False)[0]
+    return evaluated(probe, dataset, SMALL)[0]
 
 
 def test_every_click_gives_the_iou_that_was_measured(probe, dataset, evidence) -> None:

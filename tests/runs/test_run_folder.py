@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, and what of it is taken over."""
+"""The folder of a run: which run it belongs to, and what is reused."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 import torch
 from small import SMALL, small_probe
-from torch import nn
 
 from vfm_isbench.errors import RunError, VfmIsbenchWarning
 from vfm_isbench.runs.run_folder import RunFolder
-from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, EpochRecord
 from vfm_isbench.training.checkpoint import capture
 from vfm_isbench.types import Click, ObjectEvidence, ObjectId
@@ -41,21 +39,17 @@ def checkpoint() -> Checkpoint:
 def filled(path: Path) -> RunFolder:
     folder = RunFolder(path, MINE)
     folder.save_checkpoint(checkpoint())
-    _, keep = folder.evidence("davis", "weights")
-    keep(FIRST)
-    keep(SECOND)
+    store = folder.evidence("davis", "weights")
+    store.append(FIRST, "bear's hash")
+    store.append(SECOND, "swan's hash")
     folder.result_path().write_text("{}")
     return folder
-
-
-def evidence_file(path: Path) -> Path:
-    return path / "evidence" / "davis.jsonl"
 
 
 def test_a_new_folder_is_empty(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "runs" / "first", MINE)
     assert folder.load_checkpoint() is None
-    assert folder.evidence("davis", "weights")[0] == {}
+    assert folder.evidence("davis", "weights").done(FIRST.object_id, "bear's hash") is None
 
 
 def test_the_same_run_finds_its_work_again(tmp_path: Path) -> None:
@@ -63,8 +57,9 @@ def test_the_same_run_finds_its_work_again(tmp_path: Path) -> None:
     again = RunFolder(tmp_path, json.loads(json.dumps(MINE)))
     found = again.load_checkpoint()
     assert found is not None and found.protocol == SMALL and len(found.history) == 1
-    done, _ = again.evidence("davis", "weights")
-    assert done == {FIRST.object_id: FIRST, SECOND.object_id: SECOND}
+    store = again.evidence("davis", "weights")
+    assert store.done(FIRST.object_id, "bear's hash") == FIRST
+    assert store.done(SECOND.object_id, "swan's hash") == SECOND
     assert again.result_path().is_file()
 
 
@@ -103,7 +98,7 @@ def test_overwriting_gives_the_work_up(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     folder = RunFolder(tmp_path, OTHER, overwrite=True)
     assert folder.load_checkpoint() is None
-    assert folder.evidence("davis", "weights")[0] == {}
+    assert folder.evidence("davis", "weights").done(FIRST.object_id, "bear's hash") is None
     assert not folder.result_path().exists()
     assert (tmp_path / "notes.txt").read_text() == "mine"
     RunFolder(tmp_path, OTHER)
@@ -114,56 +109,6 @@ def test_overwriting_gives_the_work_up(tmp_path: Path) -> None:
 def test_overwriting_the_same_run_starts_anew(tmp_path: Path) -> None:
     filled(tmp_path)
     assert RunFolder(tmp_path, MINE, overwrite=True).load_checkpoint() is None
-
-
-@pytest.mark.parametrize("cut", [1, 10, 60])
-def test_a_half_written_last_line_is_dropped(tmp_path: Path, cut: int) -> None:
-    filled(tmp_path)
-    path = evidence_file(tmp_path)
-    path.write_bytes(path.read_bytes()[: -1 - cut])
-    done, keep = RunFolder(tmp_path, MINE).evidence("davis", "weights")
-    assert done == {FIRST.object_id: FIRST}
-    keep(SECOND)
-    assert RunFolder(tmp_path, MINE).evidence("davis", "weights")[0] == {
-        FIRST.object_id: FIRST,
-        SECOND.object_id: SECOND,
-    }
-
-
-def test_a_missing_last_line_break_loses_nothing(tmp_path: Path) -> None:
-    filled(tmp_path)
-    path = evidence_file(tmp_path)
-    path.write_bytes(path.read_bytes()[:-1])
-    done, keep = RunFolder(tmp_path, MINE).evidence("davis", "weights")
-    assert len(done) == 2
-    third = ObjectEvidence(ObjectId("elk"), FIRST.clicks, FIRST.ious)
-    keep(third)
-    assert list(RunFolder(tmp_path, MINE).evidence("davis", "weights")[0].values()) == [FIRST, SECOND, third]
-
-
-@pytest.mark.parametrize(
-    "line", ['{"image": "bear"}', "3", '{"image": "a", "instance": null, "clicks": [], "iou": []}']
-)
-def test_evidence_of_another_form_is_done_again(tmp_path: Path, line: str) -> None:
-    filled(tmp_path)
-    with evidence_file(tmp_path).open("a") as file:
-        file.write(line + "\n")
-    assert len(RunFolder(tmp_path, MINE).evidence("davis", "weights")[0]) == 2
-
-
-def test_evidence_of_other_weights_is_dropped(tmp_path: Path) -> None:
-    folder = filled(tmp_path)
-    done, keep = folder.evidence("davis", "other weights")
-    assert done == {}
-    keep(SECOND)
-    assert list(folder.evidence("davis", "other weights")[0]) == [SECOND.object_id]
-    assert folder.evidence("davis", "weights")[0] == {}
-
-
-def test_data_sets_do_not_mix(tmp_path: Path) -> None:
-    folder = filled(tmp_path)
-    assert folder.evidence("sbd", "weights")[0] == {}
-    assert len(folder.evidence("davis", "weights")[0]) == 2
 
 
 def test_a_broken_manifest_is_an_error_unless_overwritten(tmp_path: Path) -> None:
@@ -191,20 +136,6 @@ def test_resuming_a_callable_whose_code_is_unknown_warns(tmp_path: Path) -> None
         RunFolder(tmp_path, unknown)
 
 
-def test_the_hash_of_weights_covers_names_values_shapes_and_buffers() -> None:
-    def norm() -> nn.BatchNorm1d:
-        return nn.BatchNorm1d(4)
-
-    changed_weight, changed_buffer, other_type = norm(), norm(), norm().double()
-    changed_weight.weight.data[2] += 1e-6
-    assert changed_buffer.running_mean is not None
-    changed_buffer.running_mean[0] = 0.5
-    renamed, wider = nn.ModuleDict({"a": norm()}), nn.BatchNorm1d(5)
-    modules = [norm(), changed_weight, changed_buffer, other_type, renamed, wider]
-    assert weights_sha256(norm()) == weights_sha256(norm())
-    assert len({weights_sha256(module) for module in modules}) == len(modules)
-
-
 def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     filled(tmp_path)
     manifest = tmp_path / "run.json"
@@ -212,8 +143,3 @@ def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     del content["protocol"]["featup_channel_norm"]
     manifest.write_text(json.dumps(content))
     assert RunFolder(tmp_path, MINE).load_checkpoint() is not None
-
-
-def test_weights_of_any_type_are_hashed() -> None:
-    layer = nn.Linear(2, 3)
-    assert len({weights_sha256(layer.to(kind)) for kind in (torch.float32, torch.bfloat16, torch.float16)}) == 3

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from torch import nn
 
+from vfm_isbench.acceleration.speed import RunOptions, Speed
+from vfm_isbench.datasets import ObjectDataset
+from vfm_isbench.evaluation import EvaluationTimes, evaluate_dataset
+from vfm_isbench.evaluation.loop import Store
 from vfm_isbench.probe import Probe, build_probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.testing.fakes import FakeBackbone
+from vfm_isbench.types import ObjectEvidence, ObjectId
 from vfm_isbench.upsamplers import Bilinear, Upsampler
 
 SMALL = Protocol.preset("paper").replace(
@@ -47,3 +52,28 @@ class CallCounter:
 
     def _count(self, *_args: object) -> None:
         self.calls += 1
+
+
+class MemoryStore:
+    """Evidence in memory: what is there already, and what an evaluation adds."""
+
+    def __init__(self, *done: ObjectEvidence) -> None:
+        self.found = {evidence.object_id: evidence for evidence in done}
+        self.kept: list[ObjectEvidence] = []
+
+    def done(self, object_id: ObjectId, _image: str) -> ObjectEvidence | None:
+        """Evidence that is there already, whatever the image."""
+        return self.found.get(object_id)
+
+    def append(self, evidence: ObjectEvidence, _image: str) -> None:
+        """Keep more."""
+        self.kept.append(evidence)
+
+
+def evaluated(
+    probe: Probe, dataset: ObjectDataset, protocol: Protocol, *, store: Store | None = None, speed: Speed | None = None
+) -> tuple[list[ObjectEvidence], EvaluationTimes]:
+    """Evidence and timings of an evaluation without a progress bar."""
+    options = RunOptions(speed=speed or Speed(), progress=False)
+    evaluation = evaluate_dataset(probe, dataset, protocol, store=store, options=options)
+    return list(evaluation.evidence), evaluation.times

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from parity_models import TrainingPhotographs
 from scipy import ndimage, stats
 
 from vfm_isbench.clicks import first_clicks
-from vfm_isbench.datasets.sbd import SbdDataset
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.training import TrainingSamples
 from vfm_isbench.training.samples import first_click_rule
@@ -60,7 +60,7 @@ class Drawn:
 @pytest.fixture(scope="module")
 def samples(real_root: Path) -> list[Drawn]:
     """Samples of the real training images, drawn by the paper's rule."""
-    recorder = _Recorder(SbdDataset(real_root / "SBD", "train"), PAPER)
+    recorder = _Recorder(TrainingPhotographs(real_root), PAPER)
     return [recorder.draw(item) for item in range(SAMPLES)]
 
 
@@ -194,7 +194,7 @@ def test_another_rule_would_be_noticed(what: str, samples: list[Drawn]) -> None:
 def test_clicks_are_redrawn_as_training_draws_them(samples: list[Drawn], real_root: Path) -> None:
     assert all(clicks_on(sample.crop, PAPER) == sample.clicks for sample in samples)
     other = PAPER.replace(**OTHER_RULES["strategies"])
-    recorder = _Recorder(SbdDataset(real_root / "SBD", "train"), other)
+    recorder = _Recorder(TrainingPhotographs(real_root), other)
     assert [recorder.draw(item).clicks for item in range(10)] == [
         drawn.clicks for drawn in redrawn(samples[:10], other)
     ]

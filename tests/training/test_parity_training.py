@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parity_models import Deviation, recorded_probe
+from parity_models import Deviation, TrainingPhotographs, recorded_probe
 from scipy import stats
 
-from vfm_isbench.datasets.sbd import SbdDataset
+from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.probe import build_probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.training import TrainingSamples, train
@@ -62,8 +62,8 @@ def trained(parity_root: Path, real_root: Path) -> Curves:
             frozen = recorded_probe(parity_root / "end_to_end" / "identity_pre-upsampler_simple-vit.safetensors")
             protocol = RECIPE.replace(seed=seed)
             probe = build_probe(protocol, frozen.backbone, frozen.upsampler)
-            samples = TrainingSamples(SbdDataset(real_root / "SBD", "train"), protocol)
-            history = train(probe, samples, None, progress=False)
+            samples = TrainingSamples(TrainingPhotographs(real_root), protocol)
+            history = train(probe, samples, None, options=RunOptions(progress=False))
             kept[seed] = {
                 "loss": np.array([record.loss for record in history]),
                 "iou": np.array([record.iou for record in history]),

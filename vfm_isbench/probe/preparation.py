@@ -47,7 +47,7 @@ def follow_protocol(
         result.
     """
     source = upsampler.source or {}
-    remarks = [f"loading the upsampler gave a warning: {text}" for text in source.get("warnings", ())]
+    remarks = [f"loading the upsampler warned: {text}" for text in source.get("warnings", ())]
     has_norm = upsampler.capabilities.channel_norm
     if has_norm is None:
         return upsampler, protocol, tuple(remarks)
@@ -57,9 +57,10 @@ def follow_protocol(
         remarks.append(_LACKING)
     if has_norm and not wanted and source.get("norm_asked"):
         remarks.append(_OVERRULED)
-    if has_norm and not in_use:
+    is_changed = has_norm and not in_use
+    if is_changed:
         upsampler = upsampler.without_channel_norm()
-    if source.get("channel_norm", in_use) is not in_use:
+    if source and (is_changed or source.get("channel_norm", in_use) is not in_use):
         upsampler = dataclasses.replace(upsampler, source={**source, "channel_norm": in_use})
     return upsampler, protocol.replace(featup_channel_norm=in_use), tuple(remarks)
 

@@ -264,4 +264,4 @@ def _upsampler_notes(path: Path, checkpoint: Checkpoint, upsampler: LoadedUpsamp
             "that name here. To evaluate it with this one anyway, name it as upsampler=… (command line: --upsampler "
             f"{now.name})"
         )
-    return [f"evaluated with upsampler {now.name!r}, but trained with {then.get('name')!r}"]
+    return [f"evaluated with upsampler {now.name!r}, trained with another, {then.get('name')!r}"]

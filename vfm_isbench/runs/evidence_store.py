@@ -60,8 +60,8 @@ class EvidenceStore:
         self._found[evidence.object_id] = (evidence, image)
 
     def _read(self, belongs_to: str) -> None:
-        lines = self.path.read_bytes().split(b"\n") if self.path.is_file() else []
-        head, *rest = [_parsed(line) for line in lines[:-1]] or [None]
+        lines = self.path.read_bytes().split(b"\n") if self.path.is_file() else [b""]
+        head, *rest = [_parsed(line) for line in lines]
         if not isinstance(head, dict):
             return
         weights, _, content = str(head.get("weights", "")).rpartition(" ")
