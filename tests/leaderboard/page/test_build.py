@@ -141,7 +141,7 @@ def test_a_library_cannot_end_its_own_block(script):
 def test_missing_scores_must_be_null():
     data = sample()
     data["entries"][0]["ms_per_image"] = math.nan
-    with pytest.raises(ResultError, match="no JSON"):
+    with pytest.raises(ResultError, match="not valid JSON"):
         build_page(data)
 
 

@@ -1,10 +1,10 @@
 "use strict";
-// The columns of the table: what is sorted by, and what a cell shows.
+// The columns of the table: sort values and cell contents.
 
-/** Range of a column's bars, over all entries of the group so that filters do not move them. */
+/** Range of a column's bars: over all entries of the group, so that filters do not move them. */
 function barRange(name, metric) {
   const found = measuredIn(currentGroup()).map((entry) => estimate(entry, name, metric)).filter(Boolean);
-  const ends = found.flatMap((one) => [one.value, one.low, one.high]).filter((end) => typeof end === "number");
+  const ends = found.flatMap(({ value, low, high }) => [value, low, high]).filter((end) => typeof end === "number");
   return ends.length ? [Math.min(...ends), Math.max(...ends)] : [0, 1];
 }
 
@@ -78,7 +78,7 @@ function scoreColumn(dataset, metric, label, unit) {
   };
 }
 
-/** The columns of what is shown; ``bestFirst`` says that the first click sorts from large to small. */
+/** The visible columns; ``bestFirst``: the first click on the header sorts from large to small. */
 function columns() {
   const group = currentGroup();
   const rank = {

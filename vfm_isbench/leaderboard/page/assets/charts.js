@@ -1,14 +1,14 @@
 "use strict";
-// The two charts, drawn by Observable Plot as SVG: they take their colours from the style sheet and print sharply.
+// The two charts, drawn by Observable Plot as SVG, with colours from the style sheet.
 
 const SERIES = 8;
-/** More lines than this at once cannot be told apart; the rest is a click away in the legend. */
+/** More lines than this are hard to distinguish; the legend can add the others. */
 const SHOWN_AT_FIRST = 6;
 const DASHES = [null, "6 3", "2 3"];
 const SYMBOLS = ["circle", "square", "triangle", "diamond", "star", "cross"];
 const HEIGHT = 340;
 
-/** Colour and dash of each entry of the group, by its place in the ranking. */
+/** Colour and dash of each entry in the group, by its place in the ranking. */
 function looks() {
   return new Map(
     inOrder().map((entry, index) => [
@@ -18,7 +18,7 @@ function looks() {
   );
 }
 
-/** Entries in the charts: those that pass the filter and are ticked in the legend. */
+/** Entries in the charts: they pass the filter and are ticked in the legend. */
 function charted() {
   const order = inOrder();
   return order
@@ -76,7 +76,7 @@ function drawCharts() {
   drawLatency(charted(), look);
 }
 
-/** Put a chart, or the reason why there is none, and its numbers into a figure. */
+/** Fill a figure with a chart and its numbers, or with the reason why there is no chart. */
 function fill(id, caption, chart, none, table) {
   const figure = document.getElementById(id);
   document.getElementById(`${id}-caption`).replaceChildren(foreign(caption));
@@ -101,8 +101,8 @@ function drawCurves(entries, look) {
     .map((entry) => ({ entry, curve: scoresOn(entry, name)?.curve }))
     .filter(({ curve }) => Array.isArray(curve) && curve.some((iou) => iou !== null));
   const caption = `on ${plain(name)}: mean over objects, in %; higher is better`;
-  if (!found.length) return fill("curves", caption, null, "No curves are recorded for what is shown.");
-  // A missing mean is a gap in the line: NaN is drawn as one, null would be drawn at 0.
+  if (!found.length) return fill("curves", caption, null, "The visible entries have no recorded curves.");
+  // A missing mean is a gap in the line: Plot draws NaN as a gap, but null as 0.
   const points = found.flatMap(({ entry, curve }) =>
     curve.map((iou, index) => ({ entry, click: index + 1, iou: iou === null ? NaN : 100 * iou })),
   );
@@ -113,14 +113,14 @@ function drawCurves(entries, look) {
     }),
   );
   const title = ({ entry, click, iou }) => `${plain(entry.name)}\nclick ${click}: ${fixed(iou, 1)} %`;
-  const chart = plot("curves", `Lines: mean IoU in percent after each of ${cap} clicks on ${plain(name)}, ${found.length} entries. The numbers follow as a table.`, {
+  const chart = plot("curves", `Lines: mean IoU in percent after each of ${cap} clicks on ${plain(name)}, ${found.length} entries. The table below has the numbers.`, {
     x: { label: "clicks →", labelOffset: 38, domain: [1, cap], ticks: ticksOfClicks(cap), tickFormat: "d" },
     y: { label: "↑ mean IoU, %", grid: true, nice: true },
     marks: [...lines, Plot.tip(points.filter((point) => !Number.isNaN(point.iou)), Plot.pointer({ x: "click", y: "iou", title }))],
   });
   const clicks = [1, 2, 3, 5, 10, 15, 20].filter((click) => click <= cap);
   const table = simpleTable(
-    "Mean IoU in % after so many clicks",
+    "Mean IoU in % by number of clicks",
     ["Clicks", ...clicks.map(String)],
     found.map(({ entry, curve }) => [foreign(entry.name), ...clicks.map((click) => fixed(curve[click - 1] === null ? null : 100 * curve[click - 1], 1))]),
   );
@@ -141,10 +141,10 @@ function drawLatency(entries, look) {
   const symbol = (point) => SYMBOLS[machines.indexOf(point.on) % SYMBOLS.length];
   const where =
     machines.length > 1
-      ? ` Compare times only between equal symbols: ${machines.map((one, index) => `${SYMBOLS[index % SYMBOLS.length]}: ${plain(one)}`).join("; ")}.`
+      ? ` Compare times only between equal symbols: ${machines.map((machine, index) => `${SYMBOLS[index % SYMBOLS.length]}: ${plain(machine)}`).join("; ")}.`
       : machines.length ? ` Timed on ${plain(machines[0])}.` : "";
   const caption = `on ${plain(name)}, with 95 % intervals; lower left is better.${where}`;
-  if (!points.length) return fill("latency", caption, null, "No times are recorded for what is shown.");
+  if (!points.length) return fill("latency", caption, null, "The visible entries have no recorded times.");
   const times = points.map((point) => point.ms);
   const wide = Math.max(...times) / Math.min(...times) > 8;
   const title = ({ entry, ms, noc, on }) =>
@@ -164,7 +164,7 @@ function drawLatency(entries, look) {
     color: { type: "identity" },
     symbol: { type: "identity" },
   };
-  const label = `Points: NoC90 on ${plain(name)} against milliseconds per image, ${points.length} entries. The numbers follow as a table.`;
+  const label = `Points: NoC90 on ${plain(name)} against milliseconds per image, ${points.length} entries. The table below has the numbers.`;
   const scales = plot("latency", label, { ...options, marks });
   const names = labels(points, scales).map(({ point, dx, dy, anchor }) =>
     Plot.text([point], { ...place, text: () => plain(point.entry.name), dx, dy, textAnchor: anchor, fill: "currentColor", stroke: "var(--page)", strokeWidth: 3 }),
@@ -178,7 +178,7 @@ function drawLatency(entries, look) {
   fill("latency", caption, chart, "", table);
 }
 
-/** Where names fit beside their points without covering another name or point; those that fit nowhere are left out. */
+/** Places names beside their points without covering other names or points; leaves out names that fit nowhere. */
 function labels(points, chart) {
   const [x, y] = [chart.scale("x"), chart.scale("y")];
   const width = chart.width.baseVal.value;
@@ -196,13 +196,13 @@ function labels(points, chart) {
       { anchor: "end", dx: -9, dy: -12, left: cx - 9 - length },
       { anchor: "end", dx: -9, dy: 12, left: cx - 9 - length },
     ];
-    for (const one of tries) {
-      const box = { left: one.left, right: one.left + length, top: cy + one.dy - 7, bottom: cy + one.dy + 7 };
+    for (const spot of tries) {
+      const box = { left: spot.left, right: spot.left + length, top: cy + spot.dy - 7, bottom: cy + spot.dy + 7 };
       const meets = (other) => box.left < other.right && other.left < box.right && box.top < other.bottom && other.top < box.bottom;
       const inside = box.left > 44 && box.right < width - 4 && box.top > 14 && box.bottom < HEIGHT - 48;
       if (inside && !taken.some((other, which) => which !== index && meets(other))) {
         taken.push(box);
-        placed.push({ point, ...one });
+        placed.push({ point, ...spot });
         break;
       }
     }

@@ -1,5 +1,5 @@
 "use strict";
-// One entry in full, in a modal dialog: the browser closes it with Escape and keeps the focus inside.
+// All about one entry in a modal dialog; the browser closes it on Escape and keeps the focus inside.
 
 const detail = document.getElementById("detail");
 
@@ -19,7 +19,7 @@ detail.addEventListener("close", () => {
   writeAddress();
   opener?.focus();
 });
-// A click beside the dialog closes it; the dialog's own box has no padding, so only the backdrop is the dialog itself.
+// A click on the backdrop closes the dialog. The dialog has no padding, so such clicks target the dialog itself.
 detail.addEventListener("click", (event) => {
   if (event.target === detail) detail.close();
 });
@@ -37,7 +37,7 @@ function detailContent(entry) {
       ...(entry.notes || []).map((note) => element("p", { class: "notice" }, foreign(note))),
       facts(entry, group),
       scoreTable(entry, group),
-      copied("Signature", entry.signature, "The one line that says what was measured; entries are comparable where data, protocol and hash are equal."),
+      copied("Signature", entry.signature, "One line that says what was measured. Entries are comparable if data, protocol and hash are equal."),
       reproduction(entry),
     ),
   ];
@@ -71,7 +71,7 @@ function facts(entry, group) {
     ["Submitted", entry.date && foreign(entry.submitter ? `${entry.date}, by ${entry.submitter}` : entry.date)],
     ["Measured with", entry.version && foreign(`vfm_isbench ${entry.version}`)],
     ["Protocol", group && foreign(`${group.protocol} · ${group.backbone}`)],
-    ["Protocol's hash", group && element("code", {}, plain(group.fingerprint))],
+    ["Protocol hash", group && element("code", {}, plain(group.fingerprint))],
   ].filter(([, value]) => value);
   return element("dl", { class: "facts" }, ...list.flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, value)]));
 }
@@ -93,15 +93,15 @@ function scoreTable(entry, group) {
   return element("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Scores per data set" }, simpleTable("Scores per data set", head, rows));
 }
 
-/** How to run it again: as the entry says, or, where nobody has said how it is loaded, with a gap to fill. */
+/** How to rerun the entry: its own command, or one with a placeholder if nobody recorded how to load it. */
 function reproduction(entry) {
-  if (entry.reproduce) return copied("Reproduce", entry.reproduce, "It runs the code of this entry: read that first.");
+  if (entry.reproduce) return copied("Reproduce", entry.reproduce, "This runs the entry's code: read it first.");
   if (entry.status === "quoted" || !/^[\w.-]+$/.test(entry.id)) return null;
   const line = `vfm-isbench leaderboard reproduce ${entry.id} --upsampler UPSAMPLER`;
-  return copied("Reproduce", line, "Nobody has recorded how it is loaded: get its code, read it, and put its name for UPSAMPLER.");
+  return copied("Reproduce", line, "Nobody recorded how to load it: get its code, read it, and replace UPSAMPLER with its name.");
 }
 
-/** A line to copy, with its button; nothing where there is no such line. */
+/** A line with a copy button; nothing if the line is empty. */
 function copied(title, line, remark) {
   if (!line) return null;
   const text = plain(line);
@@ -121,7 +121,7 @@ function copied(title, line, remark) {
   );
 }
 
-/** Copy text; from a file some browsers refuse the clipboard interface, and the old way is tried. */
+/** Copy text; if the browser refuses the clipboard interface (some do for files), copy a selection instead. */
 async function copy(text, host) {
   try {
     await navigator.clipboard.writeText(text);

@@ -1,5 +1,5 @@
 "use strict";
-// What is shown, as files: rows in the order of the table, quoted ones after them.
+// Exports the visible rows in the order of the table, followed by quoted ones.
 
 const DETAILS = ["status", "why_unranked", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter", "version", "signature", "notes"];
 
@@ -8,7 +8,7 @@ function exported() {
   return [...ranked, ...unranked, ...quotedOnShown()];
 }
 
-/** A field of a CSV file. Text that a spreadsheet would take for a formula gets an apostrophe in front. */
+/** A field of a CSV file. An apostrophe precedes text that a spreadsheet would read as a formula. */
 function csvField(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);
@@ -17,7 +17,7 @@ function csvField(value) {
   return /[",;]|^\s|\s$/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
 }
 
-/** All scores of the data sets shown, in full precision; IoU in [0, 1]. */
+/** All scores on the visible data sets, in full precision; IoU in [0, 1]. */
 function asCsv() {
   const group = currentGroup();
   const names = shownDatasets().map((dataset) => dataset.name);
@@ -43,7 +43,7 @@ function asCsv() {
   return [head, ...rows].map((row) => row.map(csvField).join(",")).join("\r\n") + "\r\n";
 }
 
-/** The entries as they are in the page, with their group and how they were chosen. */
+/** The entries as stored in the page, with their group and the current filters. */
 function asJson() {
   const { protocol, backbone, data, metric, trust, q, sort, desc } = state;
   const view = { protocol, backbone, data, metric, trust, q, sort, descending: desc === "1" };
@@ -61,7 +61,7 @@ function latexText(value) {
   return plain(value).replace(/[\\{}$&#%_^~<>"|⟨⟩–]/g, (character) => LATEX[character]);
 }
 
-/** The table as shown, for the packages booktabs and (for the quotation marks) T1 fonts. */
+/** The visible table; needs the LaTeX packages booktabs and (for quotation marks) T1 fonts. */
 function asLatex() {
   const group = currentGroup();
   const { ranked, unranked } = shownRows();
@@ -69,7 +69,7 @@ function asLatex() {
   const cell = (found) => {
     if (!found) return "--";
     const { value, low, high, factor, digits } = found;
-    const number = (one) => (one * factor).toFixed(digits);
+    const number = (score) => (score * factor).toFixed(digits);
     return typeof low === "number" ? `${number(value)} {\\scriptsize [${number(low)}, ${number(high)}]}` : number(value);
   };
   const row = (entry) => {
@@ -77,13 +77,13 @@ function asLatex() {
     return `${rankOf(entry) ?? "--"} & ${name} & ${scores.map((column) => cell(column.text(entry))).join(" & ")} \\\\`;
   };
   const quoted = quotedOnShown().filter((entry) => scores.some((column) => column.text(entry)));
-  const source = (entry) => [entry.citation || entry.paper || "a source that is not recorded", ...(entry.notes || [])].join("; ");
+  const source = (entry) => [entry.citation || entry.paper || "an unrecorded source", ...(entry.notes || [])].join("; ");
   const sources = [...new Set(quoted.map(source))];
   const remarks = [
     `% vfm_isbench ${plain(page.version)}, ${plain(page.generated)}; needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}`,
     `% ${plain(group.signature || group.fingerprint)}`,
-    "% in brackets: 95 % intervals; ranks by NoC90, shared where entries cannot be told apart",
-    ...(/^demo\b/.test(group.protocol) ? ["% demo protocol: no leaderboard numbers"] : []),
+    "% in brackets: 95 % intervals; ranks by NoC90, shared by entries that do not differ significantly",
+    ...(/^demo\b/.test(group.protocol) ? ["% demo protocol: not leaderboard numbers"] : []),
     ...sources.map((text) => `% q: quoted, not measured, from ${plain(text)}`),
   ];
   return [

@@ -1,5 +1,5 @@
 "use strict";
-// Controls, and the order in which things are drawn.
+// Controls and rendering order.
 
 const root = document.documentElement;
 const themeButton = document.getElementById("theme");
@@ -13,7 +13,7 @@ function showTheme() {
   themeButton.setAttribute("aria-pressed", String(isDark()));
 }
 
-/** The stored choice of a theme; a browser that keeps nothing for files has none. */
+/** The stored theme; null if the browser stores nothing for files. */
 function storedTheme(value) {
   try {
     if (value) localStorage.setItem("theme", value);
@@ -51,7 +51,7 @@ function renderFilters() {
   fillIn("trust", [option("", "any", state.trust), ...TRUST.slice(1).map((tier) => option(tier, tier, state.trust))]);
   const metric = document.getElementById("metric");
   metric.disabled = Boolean(state.data);
-  metric.title = state.data ? "With one data set, all scores are shown." : "";
+  metric.title = state.data ? "All scores are visible for a single data set." : "";
   const name = document.getElementById("q");
   if (name.value !== state.q) name.value = state.q;
 }
@@ -72,7 +72,7 @@ filters.addEventListener("submit", (event) => event.preventDefault());
 
 function choose({ id, value }) {
   state[id] = value;
-  // The largest group of a new protocol or backbone is shown, not the one that happened to be chosen before.
+  // Show the largest group of a new protocol or backbone, not the previously chosen one.
   if (id === "protocol" || id === "backbone") state.group = "";
   if (id === "protocol" && !page.groups.some((group) => group.protocol === value && group.backbone === state.backbone)) state.backbone = "";
   render();

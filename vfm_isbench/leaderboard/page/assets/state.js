@@ -1,5 +1,5 @@
 "use strict";
-// What is shown: the page's data, the choices of the reader (kept in the address), and the rows that follow from them.
+// State: the page's data, the reader's choices (stored in the address), and the rows derived from them.
 
 const page = JSON.parse(document.getElementById("page-data").textContent);
 const entryById = new Map(page.entries.map((entry) => [entry.id, entry]));
@@ -16,12 +16,12 @@ const DEFAULTS = {
   group: "", protocol: "", backbone: "", data: "", metric: "noc90", trust: "", q: "", sort: "rank", desc: "", entry: "",
 };
 const state = { ...DEFAULTS };
-/** Data set of the charts where the table shows all of them, and entries taken out of the charts. */
+/** Data set of the charts if the table shows all data sets, and entries shown or hidden in the charts. */
 const chartChoice = { data: "", shown: new Map() };
 
 const measuredIn = (group) => page.entries.filter((entry) => entry.group === group.id && entry.status !== "quoted");
 
-/** Groups that fit the chosen protocol and backbone, that with the most entries first. */
+/** Groups with the chosen protocol and backbone, largest first. */
 function matchingGroups() {
   const ranked = (group) => measuredIn(group).filter((entry) => entry.status === "ranked").length;
   return page.groups
@@ -32,7 +32,7 @@ function matchingGroups() {
     .map(([, , group]) => group);
 }
 
-/** Bring choices that contradict each other, or that came from the address, to something that exists. */
+/** Replace choices that contradict each other or do not exist (they may come from the address). */
 function settle() {
   const has = (key) => page.groups.some((group) => group[key] === state[key]);
   if (!has("protocol")) state.protocol = "";
@@ -57,7 +57,7 @@ const datasets = () => (currentGroup() ? currentGroup().datasets : []);
 const shownDatasets = () => datasets().filter((dataset) => !state.data || dataset.name === state.data);
 const chartDataset = () => state.data || chartChoice.data;
 
-/** The scores of an entry on a data set, or nothing. */
+/** The scores of an entry on a data set, or null. */
 function scoresOn(entry, name) {
   return Object.hasOwn(entry.scores, name) ? entry.scores[name] : null;
 }
@@ -67,13 +67,13 @@ function estimate(entry, name, metric) {
   return scores && scores[metric] && typeof scores[metric].value === "number" ? scores[metric] : null;
 }
 
-/** Mean NoC90 over the data sets shown; missing where one of them is. */
+/** Mean NoC90 over the visible data sets; null if any is missing. */
 function meanNoc90(entry) {
   const values = shownDatasets().map(({ name }) => estimate(entry, name, "noc90")?.value);
   return values.length && values.every((value) => typeof value === "number") ? d3.mean(values) : null;
 }
 
-/** Ranks first; within a tie fewer clicks, then the name. */
+/** Order by rank, then by fewer clicks, then by name. */
 function byRank(one, other) {
   const place = (rank) => rank ?? Number.MAX_SAFE_INTEGER;
   return (
@@ -83,14 +83,14 @@ function byRank(one, other) {
   );
 }
 
-/** The rank in what is shown: over all data sets, or on the one chosen. */
+/** The visible rank: over all data sets, or on the chosen one. */
 function rankOf(entry) {
   if (entry.status !== "ranked") return null;
   if (!state.data) return entry.rank ?? null;
   return scoresOn(entry, state.data)?.rank ?? null;
 }
 
-/** Ranked entries of the group, best first: the order that colours follow, whatever the filter. */
+/** Entries of the group, best first; colours follow this order, independent of filters. */
 function inOrder() {
   const group = currentGroup();
   const place = (entry) => entry.rank ?? Number.MAX_SAFE_INTEGER;
@@ -104,7 +104,7 @@ function passes(entry) {
   return trusted && (!wanted || text.includes(wanted));
 }
 
-/** Quoted rows of this group, and those that name none. They carry no trust, so only the name filters them. */
+/** Quoted rows of this group and of no group. They have no trust tier, so only the name filters them. */
 function quotedRows() {
   const wanted = state.q.trim().toLowerCase();
   return page.entries.filter(
@@ -115,7 +115,7 @@ function quotedRows() {
   );
 }
 
-/** Of these, the ones of the group's protocol with a figure on a data set of the table: they are exported below its rows. */
+/** Quoted rows of the group's protocol with a score on a visible data set; exports put them below the table's rows. */
 function quotedOnShown() {
   const metrics = Object.keys(METRICS);
   const protocol = currentGroup()?.protocol;
@@ -126,7 +126,7 @@ function quotedOnShown() {
   );
 }
 
-/** Put rows in order; a missing value comes last in either direction, and equals keep their order. */
+/** Sort rows; missing values come last in either direction, and equal values keep their order. */
 function sorted(rows, column, descending) {
   const compare = (one, other) => {
     const [first, second] = [column.value(one), column.value(other)];
@@ -138,7 +138,7 @@ function sorted(rows, column, descending) {
   return [...rows].sort(compare);
 }
 
-/** Read the choices from the address; false where it holds none (a plain anchor). */
+/** Read the choices from the address; false if it has none (a plain anchor). */
 function readAddress() {
   const hash = location.hash.slice(1);
   if (hash && !hash.includes("=")) return false;
@@ -150,7 +150,7 @@ function readAddress() {
   return true;
 }
 
-/** Write the choices that differ from the defaults into the address, without a step in the history. */
+/** Write the choices that differ from the defaults to the address, without adding to the history. */
 function writeAddress() {
   const given = new URLSearchParams();
   const usual = { ...DEFAULTS, group: defaultGroup() };

@@ -1,12 +1,12 @@
 "use strict";
-// The table of measured entries, and the lists of those that stand apart. Roles are written out, because the narrow
-// layout turns rows into cards, and browsers drop the roles of tables that are laid out otherwise.
+// The table of measured entries and the lists below it. Roles are explicit, because the narrow layout turns rows into
+// cards, and browsers drop the roles of tables with another layout.
 
-/** Rows that pass the filter, in the chosen order: ranked ones and those that are not. */
+/** Rows that pass the filter, in the chosen order, split into ranked and unranked ones. */
 function shownRows() {
   if (!currentGroup()) return { ranked: [], unranked: [], all: 0 };
   const all = measuredIn(currentGroup());
-  const column = columns().find((one) => one.key === state.sort) || columns()[0];
+  const column = columns().find(({ key }) => key === state.sort) || columns()[0];
   const rows = sorted(all.filter(passes).sort(byRank), column, state.desc === "1");
   const isRanked = (entry) => entry.status === "ranked";
   return { ranked: rows.filter(isRanked), unranked: rows.filter((entry) => !isRanked(entry)), all: all.length };
@@ -36,7 +36,7 @@ function headerCell(column) {
   );
 }
 
-/** Where a row stands among neighbours of the same rank: alone, first, middle or last. */
+/** Position of a row among neighbours of the same rank: alone, first, middle or last. */
 function tieClass(rows, index) {
   const rank = rankOf(rows[index]);
   if (state.sort !== "rank" || rank === null) return "";
@@ -149,7 +149,7 @@ function renderQuoted() {
   section.querySelector(".sources").replaceChildren(...sources.map((key) => element("li", {}, sourceOf(first(key)))));
 }
 
-/** Rows with one source and one setting share a line below the table. */
+/** Rows with the same source and setting share a line below the table. */
 const sourceKey = (entry) => JSON.stringify([entry.citation, entry.paper, entry.notes]);
 
 function sourceOf(entry) {
@@ -167,7 +167,7 @@ function renderLists() {
   );
   document.getElementById("removed").hidden = !page.removed.length;
   document.querySelector("#removed ul").replaceChildren(
-    ...page.removed.map((one) => element("li", {}, foreign(one.name), ` (${plain(one.date)}): `, foreign(one.why))),
+    ...page.removed.map(({ name, date, why }) => element("li", {}, foreign(name), ` (${plain(date)}): `, foreign(why))),
   );
   document.getElementById("made").textContent = plain(`Made by vfm_isbench ${page.version} on ${String(page.generated).slice(0, 10)}.`);
 }

@@ -1,12 +1,12 @@
 "use strict";
-// Text and elements. Everything an entry says goes through plain() and becomes a text node; no HTML is ever parsed.
+// Text and elements. Everything from an entry goes through plain() and becomes a text node; no HTML is ever parsed.
 
-// Characters that cannot be seen but change how text reads: controls, and those that turn the direction of writing.
+// Invisible characters that change how text reads: control characters and changes of writing direction.
 const UNSEEN =
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu;
 const MISSING = "–";
 
-/** One line of text in which unseen characters are spelled out, as in ⟨U+202E⟩. */
+/** One line of text with invisible characters spelled out, such as ⟨U+202E⟩. */
 function plain(value) {
   return String(value)
     .replace(/[\t\r\n]+/g, " ")
@@ -24,12 +24,12 @@ function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Text of an entry, kept apart from its surroundings whatever its direction of writing. */
+/** Text from an entry, isolated so that its writing direction does not affect its surroundings. */
 function foreign(value) {
   return element("bdi", {}, plain(value));
 }
 
-/** A link for http and https; anything else stays text. */
+/** A link for http and https; plain text for anything else. */
 function outside(address) {
   let url;
   try {
@@ -41,12 +41,12 @@ function outside(address) {
   return element("a", { href: url.href, rel: "noopener noreferrer nofollow ugc", target: "_blank" }, foreign(address));
 }
 
-/** A number with fixed digits; a real minus sign; – where there is none. */
+/** A number with fixed digits and a real minus sign; – if missing. */
 function fixed(number, digits) {
   return typeof number === "number" && Number.isFinite(number) ? number.toFixed(digits).replace("-", "−") : MISSING;
 }
 
-/** A count of parameters in the unit that people use: 1.2 M. */
+/** A count of parameters in the usual unit: 1.2 M. */
 function parameters(count) {
   if (typeof count !== "number") return MISSING;
   if (count < 1000) return String(count);
@@ -64,7 +64,7 @@ function plural(count, one, many) {
   return `${count} ${count === 1 ? one : many}`;
 }
 
-/** Tell users of a screen reader what has happened. */
+/** Tell screen-reader users what happened. */
 function say(text) {
   document.getElementById("said").textContent = text;
 }
