@@ -20,7 +20,7 @@ def test_instances_are_the_positive_labels(sample: AnnotatedImage) -> None:
     assert sample.instance_ids() == [2, 5]
 
 
-def test_an_object_mask_keeps_ignored_pixels_and_makes_other_objects_ground(sample: AnnotatedImage) -> None:
+def test_an_object_mask_keeps_ignored_pixels_and_makes_other_objects_background(sample: AnnotatedImage) -> None:
     mask = sample.object_mask(2)
     assert mask.tolist() == [[0, 1, 1], [-1, 0, 0]]
     assert mask.dtype == np.int8

@@ -18,7 +18,7 @@ from vfm_isbench.types import Array, Click
 
 RULE = FirstClickRule()
 SIGNIFICANCE = 1e-3
-"""Chance that a right sampler fails a test of its shares; with fixed seeds it either does once and for all or never."""
+"""Chance that a correct sampler fails a test of its shares; with fixed seeds it fails either always or never."""
 
 two_objects = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14), elements=st.integers(0, 3))
 
@@ -38,7 +38,7 @@ def geometric(highest: int, decay: float = 0.8) -> Array:
 
 
 def fits(observed: Array, shares: Array) -> bool:
-    """Chi-square test of counts; categories that must stay empty are checked apart."""
+    """Chi-square test of counts; categories that must stay empty are checked separately."""
     possible = shares > 0
     if observed[~possible].any():
         return False
@@ -106,7 +106,7 @@ def test_numbers_of_clicks(decay: float) -> None:
 
 
 def test_numbers_of_positive_clicks_of_a_merged_target() -> None:
-    """Two for certain, then up to 24 more, cut at 24 altogether; the further ones fall on either half the time."""
+    """Always two, then up to 24 more, truncated to 24 in total; each further click falls on either with equal chance."""
     rng = np.random.default_rng(2)
     left, right = square((10, 30), slice(2, 8), slice(1, 7)), square((10, 30), slice(2, 8), slice(12, 29))
     numbers, further = np.zeros(26, int), np.zeros(2, int)
@@ -133,7 +133,7 @@ def test_positive_clicks_keep_away_from_the_border() -> None:
     counts = {"always": np.zeros(2, int), "never": np.zeros(2, int), "usual": np.zeros(2, int)}
     for _ in range(600):
         for name, rule in (("always", always), ("never", never), ("usual", RULE)):
-            # One click per draw, for the clicks of one draw share the erosion.
+            # One click per draw, because the clicks of one draw share the erosion.
             click = first_clicks([mask], nothing, (40, 40), rule, rng)[0]
             counts[name][0 if holds(inner, click) else 1] += 1
     rim = 1 - np.count_nonzero(inner) / np.count_nonzero(mask)
@@ -143,7 +143,7 @@ def test_positive_clicks_keep_away_from_the_border() -> None:
 
 
 def test_positive_clicks_lie_anywhere_in_a_small_object() -> None:
-    """Three erosions of 9×7 leave 3 pixels, of 10 or fewer of which nothing comes."""
+    """Three erosions of 9×7 would leave 3 pixels; with 10 or fewer left, the object is not eroded."""
     rng = np.random.default_rng(4)
     mask = square((20, 20), slice(4, 13), slice(4, 11))
     rule = replace(RULE, erode_probability=1.0)
