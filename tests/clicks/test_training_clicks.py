@@ -106,7 +106,7 @@ def test_numbers_of_clicks(decay: float) -> None:
 
 
 def test_numbers_of_positive_clicks_of_a_merged_target() -> None:
-    """Always two, then up to 24 more, truncated to 24 in total; each further click falls on either with equal chance."""
+    """Always two, then up to 24 more, 24 in total at most; each further click falls on either with equal chance."""
     rng = np.random.default_rng(2)
     left, right = square((10, 30), slice(2, 8), slice(1, 7)), square((10, 30), slice(2, 8), slice(12, 29))
     numbers, further = np.zeros(26, int), np.zeros(2, int)

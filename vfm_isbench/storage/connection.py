@@ -86,8 +86,7 @@ def version_and_start(url: str, response: Any) -> tuple[Version, int]:
 def read_chunk(response: Any) -> bytes:
     """Read the next bytes of a response; empty at its end."""
     try:
-        chunk: bytes = response.read(CHUNK)
-        return chunk
+        return bytes(response.read(CHUNK))
     except (OSError, http.client.HTTPException) as error:
         raise BrokenConnection(f"broke off: {type(error).__name__}: {error}") from error
 

@@ -35,10 +35,6 @@ class _Expected:
     md5: str | None
     size: int | None
 
-    @property
-    def has_checksum(self) -> bool:
-        return self.sha256 is not None or self.md5 is not None
-
 
 @dataclass(frozen=True, slots=True)
 class _Options:
@@ -110,7 +106,7 @@ def download(
 
 def _download_from(url: str, path: Path, expected: _Expected, options: _Options, failures: list[str]) -> bool:
     """Download and check the file from one URL; False if that fails, with the reason added to ``failures``."""
-    partial = PartialDownload(path, None if expected.has_checksum else url)
+    partial = PartialDownload(path, url if expected.sha256 is None and expected.md5 is None else None)
     for _ in range(2):  # a second time if the bytes were joined from parts that did not belong together
         try:
             is_joined = _fetch(url, partial, expected.size, options)
@@ -209,15 +205,8 @@ def _check_response(version: Version, start: int, known: Version | None, have: i
 
 
 def _append(response: Any, partial: PartialDownload, start: int, total: int | None, progress: bool) -> None:
-    bar = tqdm(
-        desc=partial.name,
-        total=total,
-        initial=start,
-        unit="B",
-        unit_scale=True,
-        unit_divisor=1024,
-        disable=not progress,
-    )
+    units: dict[str, Any] = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+    bar = tqdm(desc=partial.name, total=total, initial=start, disable=not progress, **units)
     with partial.path.open("ab") as file, bar:
         while chunk := read_chunk(response):
             file.write(chunk)

@@ -77,13 +77,9 @@ class SceneStyle:
         if self.thin_width[0] < 2 or self.thin_width[1] > 24:
             raise _out_of_range("thin_width", self.thin_width, "within 2 to 24 px of a 224 px side")
         if self.min_visible_area > 0.02:
-            raise _out_of_range(
-                "min_visible_area", self.min_visible_area, "at most 0.02, because thin objects cover little"
-            )
+            raise _out_of_range("min_visible_area", self.min_visible_area, "at most 0.02, as thin objects are small")
         if self.min_visible_share > 0.9:
-            raise _out_of_range(
-                "min_visible_share", self.min_visible_share, "at most 0.9, because otherwise few objects fit"
-            )
+            raise _out_of_range("min_visible_share", self.min_visible_share, "at most 0.9, or few objects would fit")
         if self.polygonal_share + self.thin_share + self.holed_share > 1 + 1e-9:
             raise ProtocolError(
                 "polygonal_share, thin_share and holed_share of a scene style add up to "
