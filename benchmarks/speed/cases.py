@@ -17,12 +17,13 @@ from timing import machine, machine_line
 from upsamplers import LEARNED
 
 from vfm_isbench import Protocol, Speed
+from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.backbones.timm_models import ViTBackbone
-from vfm_isbench.benchmark import choose_device
 from vfm_isbench.datasets import ObjectDataset, open_dataset
 from vfm_isbench.evaluation import EvaluationTimes, evaluate_dataset
 from vfm_isbench.probe import Probe, build_probe
+from vfm_isbench.probe.preparation import choose_device
 from vfm_isbench.protocol.validation import Injection
 from vfm_isbench.storage.atomic import write_text
 from vfm_isbench.testing.fakes import FakeBackbone
@@ -182,7 +183,7 @@ def training_samples(options: argparse.Namespace, protocol: Protocol) -> Trainin
 class Evaluated:
     """An evaluation: its evidence, the times the library took, and the seconds of the whole call."""
 
-    evidence: list[ObjectEvidence]
+    evidence: Sequence[ObjectEvidence]
     times: EvaluationTimes
     seconds: float
 
@@ -195,8 +196,8 @@ class Evaluated:
 def evaluated(probe: Probe, dataset: ObjectDataset, protocol: Protocol, speed: Speed) -> Evaluated:
     """Evaluate a data set, including reading it."""
     start = time.perf_counter()
-    evidence, times = evaluate_dataset(probe, dataset, protocol, speed=speed, progress=False)
-    return Evaluated(evidence, times, time.perf_counter() - start)
+    evaluation = evaluate_dataset(probe, dataset, protocol, options=RunOptions(speed=speed, progress=False))
+    return Evaluated(evaluation.evidence, evaluation.times, time.perf_counter() - start)
 
 
 class TrainingStep:

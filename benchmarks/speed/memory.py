@@ -37,7 +37,7 @@ from ratio_training import TARGETS as TRAINING_TARGETS
 from timing import spread
 from upsamplers import GIB, held
 
-from vfm_isbench.benchmark import choose_device
+from vfm_isbench.probe.preparation import choose_device
 
 ALLOWED = 1.0
 """The fast way may take this many GiB more than the slow way."""

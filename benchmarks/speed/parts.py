@@ -36,14 +36,14 @@ from stopwatch import Stopwatch
 from timing import spread, turned
 
 from vfm_isbench.acceleration.cached_probe import CachedProbe
-from vfm_isbench.acceleration.strip_head import HeadByStrips
+from vfm_isbench.acceleration.strip_head import StripHead
 from vfm_isbench.evaluation import loop as evaluation_loop
 from vfm_isbench.heads import ConvHead
 from vfm_isbench.kernels.resized_conv import EnlargedConv
 from vfm_isbench.kernels.row_strips import RowsOfStrips
 from vfm_isbench.probe import Probe
 from vfm_isbench.training import loop as training_loop
-from vfm_isbench.upsamplers import TwoStepUpsampler
+from vfm_isbench.upsamplers import LoadedUpsampler, TwoStepUpsampler
 from vfm_isbench.upsamplers.published.loftup import LoftUp
 
 BACKBONE, IMAGE, FEATURES = "backbone", "upsampler: image", "upsampler: features"
@@ -71,25 +71,26 @@ def watch_parts(probe: Probe, device: torch.device) -> Stopwatch:
     watch = Stopwatch(device)
     watch.watch(probe.backbone, "forward", BACKBONE)
     watch.watch(probe.click_encoder, "forward", ENCODER)
-    upsampler: Any = probe.upsampler
+    upsampler: Any = probe.upsampler.call
     if isinstance(upsampler, LoftUp):  # all its public methods call these
         watch.watch(upsampler, "_encode_guidance", IMAGE)
         for name in ("_upsample", "_second_step", "_attend"):
             watch.watch(upsampler, name, FEATURES)
     elif isinstance(upsampler, TwoStepUpsampler):
-        watch.watch(type(upsampler), "encode_guidance", IMAGE)
-        watch.watch(type(upsampler), "upsample", FEATURES)
+        for owner in (type(upsampler), LoadedUpsampler):  # the slow way calls the first, the fast way the second
+            watch.watch(owner, "encode_guidance", IMAGE)
+            watch.watch(owner, "upsample", FEATURES)
     else:
         watch.watch(type(upsampler), "__call__", FEATURES)
     head: Any = probe.head
     watch.watch(head, "forward", SECOND)
     watch.watch(head.convs[0].conv, "forward", FIRST)
-    watch.watch(CachedProbe, "_first", FIRST)
-    watch.watch(CachedProbe, "_enlarged", FIRST)
+    watch.watch(CachedProbe, "_convolve", FIRST)
+    watch.watch(CachedProbe, "_convolve_enlarged", FIRST)
     watch.watch(EnlargedConv, "rows", FIRST)
     watch.watch(RowsOfStrips, "__call__", FIRST)  # called by the second convolution
     watch.watch(ConvHead, "after_first", SECOND)
-    watch.watch(HeadByStrips, "after_first", SECOND)
+    watch.watch(StripHead, "after_first", SECOND)
     watch.watch(evaluation_loop, "next_click", CLICKER)
     watch.watch(evaluation_loop, "intersection_over_union", CLICKER)
     watch.watch(training_loop, "next_training_click", CLICKER)

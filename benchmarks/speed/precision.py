@@ -22,7 +22,8 @@ from vfm_isbench import Speed
 from vfm_isbench.acceleration.speed import Precision
 from vfm_isbench.datasets import open_dataset
 from vfm_isbench.metrics import number_of_clicks
-from vfm_isbench.runs.checkpoints import LoadedCheckpoint, load_trained
+from vfm_isbench.runs.checkpoints import load_trained
+from vfm_isbench.runs.trained import TrainedProbe
 from vfm_isbench.types import Array
 
 THRESHOLDS = (80, 85, 90)
@@ -57,7 +58,7 @@ def measure(path: Path, options: argparse.Namespace, device: torch.device) -> li
     ]
 
 
-def _evaluate(model: LoadedCheckpoint, speed: Speed, options: argparse.Namespace) -> list[Evaluated]:
+def _evaluate(model: TrainedProbe, speed: Speed, options: argparse.Namespace) -> list[Evaluated]:
     protocol = model.protocol.replace(object_limit=options.objects or model.protocol.object_limit)
     datasets = [open_dataset(name, "test", options.data_root, protocol) for name in protocol.test_datasets]
     return [evaluated(model.probe, dataset, protocol, speed) for dataset in datasets]

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from timing import seconds
 
-from vfm_isbench.benchmark import choose_device
+from vfm_isbench.probe.preparation import choose_device
 from vfm_isbench.upsamplers import TwoStepUpsampler, Upsampler, count_parameters, find_module, freeze, load_upsampler
 from vfm_isbench.upsamplers.published.featup import FeatUpJBU
 from vfm_isbench.upsamplers.published.lift import LiFT
@@ -37,7 +37,7 @@ GIB = 2**30
 def measure(name: str, size: int, width: int, rounds: int, device: torch.device, with_gradient: bool) -> dict[str, Any]:
     """Measure one upsampler in this process."""
     torch.manual_seed(0)
-    upsampler = LEARNED[name](width) if name in LEARNED else load_upsampler(name)
+    upsampler = LEARNED[name](width) if name in LEARNED else load_upsampler(name).call
     module = find_module(upsampler)
     if module is not None:
         freeze(module)
