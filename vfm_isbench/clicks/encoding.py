@@ -68,8 +68,11 @@ def disk_maps(points: Tensor, height: int, width: int, radius: float = 5.0) -> T
     row_part = (rows - centres[..., 0, None]) ** 2
     col_part = (cols - centres[..., 1, None]) ** 2
     row_part = row_part.masked_fill(~used[..., None], float("inf"))
-    squared = row_part[..., :, None] + col_part[..., None, :]
-    return (squared.amin(dim=2) <= radius**2).float()
+    # Slot by slot: the maps of all slots at once exceed the processor's cache and take several times as long.
+    nearest = torch.full((batch, 2, height, width), float("inf"), device=points.device)
+    for row_squared, col_squared in zip(row_part.unbind(dim=2), col_part.unbind(dim=2), strict=True):
+        torch.minimum(nearest, row_squared[..., :, None] + col_squared[..., None, :], out=nearest)
+    return (nearest <= radius**2).float()
 
 
 def click_maps(points: Tensor, previous_mask: Tensor, radius: float = 5.0) -> Tensor:
