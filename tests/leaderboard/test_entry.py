@@ -1,4 +1,4 @@
-"""Entries on disk: the same bytes for the same content, back as they were, and names that lead nowhere."""
+"""Entries on disk: same content, same bytes; they load unchanged, and names cannot escape the folder."""
 
 from __future__ import annotations
 

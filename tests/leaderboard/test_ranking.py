@@ -1,4 +1,4 @@
-"""Ranks: tie groups hold what their rule says, on made-up scores, and on entries in any order."""
+"""Ranks: tie groups follow their rule, for made-up scores and for entries in any order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vfm_isbench.results.bootstrap import Estimate, estimate_mean
 
 @st.composite
 def standings(draw: st.DrawFn) -> tuple[list[float], set[frozenset[int]]]:
-    """Mean scores, and any set of pairs that cannot be told apart: not being separable is not transitive."""
+    """Mean scores, and any set of inseparable pairs: inseparability is not transitive."""
     means = draw(st.lists(st.integers(0, 20).map(float), min_size=1, max_size=8))
     pairs = [frozenset(pair) for pair in combinations(range(len(means)), 2)]
     tied = set(draw(st.lists(st.sampled_from(pairs), unique=True))) if pairs else set()
@@ -49,7 +49,7 @@ def test_ranks_follow_the_scores_and_count_those_above(case: tuple[list[float], 
 
 @given(standings())
 def test_groups_are_no_larger_than_they_must_be(case: tuple[list[float], set[frozenset[int]]]) -> None:
-    """Within a group, every cut of the order has a pair across it that cannot be told apart."""
+    """Within a group, every cut of the order has an inseparable pair across it."""
     means, tied = case
     ranks = ranks_with_ties(means, lambda a, b: frozenset((a, b)) not in tied)
     order = sorted(range(len(means)), key=lambda index: means[index])
@@ -74,7 +74,7 @@ def test_ranks_do_not_depend_on_the_order_of_entries(
 
 
 def test_a_chain_of_ties_shares_a_rank() -> None:
-    """A from B, and B from C, cannot be told; A from C can."""
+    """A and B are inseparable, and B and C; A and C are separable."""
     tied = ({0, 1}, {1, 2})
     assert ranks_with_ties([1.0, 2.0, 3.0, 9.0], lambda a, b: {a, b} not in tied) == [1, 1, 1, 4]
 
@@ -161,7 +161,7 @@ def test_scores_are_means_over_seeds_with_the_interval_of_the_library() -> None:
 
 
 def test_what_an_early_stop_leaves_unknown_is_missing() -> None:
-    """Never zero, never the mean of what is there."""
+    """Never zero, never the mean of the existing values."""
     entry = synthetic_entry("good", skill=0.5, stop_at_iou=(80, 85))
     assert score(entry, "scenes", "noc85") == score(GOOD, "scenes", "noc85")
     assert score(entry, "scenes", "iou_at_1") == score(GOOD, "scenes", "iou_at_1")

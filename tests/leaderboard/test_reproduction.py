@@ -1,4 +1,4 @@
-"""When a rerun reproduces an entry: the same thing, within the interval, and not to be told apart object by object."""
+"""When a rerun reproduces an entry: the same inputs, within the interval, and no difference object by object."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENTRY = synthetic_entry("mine", skill=0.5)
 
 
 def changed(run: Result, change: Any) -> Result:
-    """The run with other IoUs: ``change`` of the N×K ones there are."""
+    """The run with its N×K IoUs replaced by ``change`` of them."""
     scenes = run.datasets["scenes"]
     ious = np.clip(change(scenes.ious), 0, 1)
     objects = tuple(

@@ -1,4 +1,4 @@
-"""Submissions broken on purpose: each is refused with its own reason, all reasons are told, and nothing is executed."""
+"""Submissions broken on purpose: each is refused with all reasons, and nothing is executed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GOOD_CONTENT = json.loads(json.dumps(GOOD.to_dict()))
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of entries with the baseline alone."""
+    """A folder of entries with only the baseline."""
     BASELINE.save(tmp_path / "entries")
     return tmp_path / "entries"
 
@@ -53,7 +53,7 @@ def test_a_good_submission_passes(folder: Path) -> None:
     assert found(GOOD.save(folder), folder) == []
 
 
-# What was done to the content, and the finding that must come of it: "FIELD: TEXT", as a regular expression.
+# A change to the content, and the expected finding "FIELD: TEXT" as a regular expression.
 def wrong_aggregate(content: Content) -> None:
     scenes(content)["scores"]["noc90"] -= 0.5
 
@@ -448,7 +448,7 @@ def test_the_file_cannot_forge_a_line_of_the_report(folder: Path, capsys: pytest
 
 
 def test_reading_runs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a submission says, nothing is imported, evaluated or started because of it."""
+    """Whatever a submission says, it never makes the library import, evaluate or start anything."""
     content = copy.deepcopy(GOOD_CONTENT)
     for run in content["runs"]:
         run["upsampler"].update(name="os:system", source={"kind": "hub", "entry": "os:system"})
@@ -490,7 +490,7 @@ HOSTILE = (
 def test_no_content_whatever_makes_validation_fail(
     changes: list[tuple[tuple[Any, ...], Any]], is_removed: bool
 ) -> None:
-    """Anything put anywhere gives findings, or passes; it never raises."""
+    """Any value anywhere gives findings or passes; it never raises."""
     content = copy.deepcopy(SMALL)
     for place, value in changes:
         parent = content
@@ -548,7 +548,7 @@ def test_more_runs_or_data_sets_than_the_schema_looks_at() -> None:
 
 
 def test_notes_may_have_several_lines(folder: Path) -> None:
-    """Warnings of PyTorch do; what is printed of them stays on one line all the same."""
+    """PyTorch's warnings do; their printed form still fits on one line."""
     content = copy.deepcopy(GOOD_CONTENT)
     content["runs"][0]["notes"].append("two\nlines")
     path = folder / GOOD.file_name

@@ -77,7 +77,7 @@ def test_a_missing_score_is_an_empty_cell() -> None:
 
 
 def test_no_cell_is_a_formula() -> None:
-    """A spreadsheet runs what begins with = + - @."""
+    """Spreadsheets run cells that begin with = + - @."""
     for name in ("=HYPERLINK(1)", "+1", "-1", "@SUM(A1)"):
         entry = make_entry(MINE.runs, name=name, code=CODE, date="2026-11-25", submitter=name)
         (row,) = rows_of(Board((entry,)))

@@ -1,4 +1,4 @@
-"""Trust tiers and what is never ranked: worked out from the evidence."""
+"""Trust tiers and reasons against ranking, derived from the evidence."""
 
 from __future__ import annotations
 

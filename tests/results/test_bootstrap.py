@@ -1,4 +1,4 @@
-"""Intervals hold what they promise, depend on nothing that they should not, and admit what they do not know."""
+"""Intervals have the promised coverage, depend only on what they should, and are missing if unknown."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_intervals_of_95_percent_hold_the_truth_about_as_often(
 
 
 def test_intervals_without_clusters_or_without_seeds_would_hold_it_too_rarely() -> None:
-    """What the two parts are there for."""
+    """Why both parts are needed."""
     rng = np.random.default_rng(1)
     without_clusters = without_seeds = 0
     for trial in range(200):
@@ -89,7 +89,7 @@ def test_the_errors_are_those_of_textbooks() -> None:
 
 
 def test_seeds_alone_give_the_interval_of_students_t() -> None:
-    """Objects do not differ, so only seeds are left."""
+    """Objects do not differ, so only seeds matter."""
     scores = np.array([[1.0], [2.0], [6.0]]) * np.ones((1, 8))
     estimate = estimate_mean(scores, IMAGES)
     expected = stats.ttest_1samp([1.0, 2.0, 6.0], 0.0).confidence_interval(0.95)
@@ -138,7 +138,7 @@ def test_order_does_not_matter_and_units_carry_through(
     moved = numbers(estimate_mean(factor * shuffled + shift, names, resampling=Resampling(resamples=200)))
     expected = [factor * number + shift for number in plain[:3]] + [factor * number for number in plain[3:]]
     assert moved == pytest.approx(expected)
-    # The difference to something that never varies is the mean itself.
+    # The difference from a constant is the mean itself.
     constant = np.full((1, len(IMAGES)), shift)
     apart = estimate_mean(SCORES - shift, IMAGES, resampling=Resampling(resamples=200))
     paired = estimate_difference(
@@ -196,7 +196,7 @@ def test_a_missing_score_makes_everything_missing() -> None:
 
 
 def test_a_set_as_large_as_sbd_takes_seconds() -> None:
-    """6671 objects in 2857 images, 10,000 resamples. Measured: 0.2 s; the bound is for busy machines."""
+    """6671 objects in 2857 images, 10,000 resamples. Measured: 0.2 s; the bound allows for busy machines."""
     rng = np.random.default_rng(0)
     images = [f"{number:05d}" for number in np.sort(np.append(np.arange(2857), rng.integers(0, 2857, 6671 - 2857)))]
     scores = rng.uniform(1, 20, (3, 6671))

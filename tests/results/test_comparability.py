@@ -1,4 +1,4 @@
-"""What may not be compared is named, every reason of it, and nothing else is."""
+"""Incomparable results give every reason; comparable ones give none."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_all_reasons_are_given() -> None:
 
 @given(st.sampled_from([field.name for field in dataclasses.fields(Protocol)]))
 def test_every_field_of_the_fingerprint_parts_results(name: str) -> None:
-    """Changed one by one, to the value of another preset where it has one."""
+    """Change each field in turn, to the value of another preset if one differs."""
     others = [getattr(Protocol.preset(preset), name) for preset in ("paper-early", "reference", "demo")]
     changed = [value for value in others if value != getattr(PROTOCOL, name)]
     if not changed or name in ("max_clicks", "test_datasets"):

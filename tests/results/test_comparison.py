@@ -1,4 +1,4 @@
-"""Comparisons: figures that follow from the evidence, in every form they are handed out in."""
+"""Comparisons: numbers that follow from the evidence, in every output format."""
 
 from __future__ import annotations
 

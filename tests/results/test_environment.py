@@ -1,4 +1,4 @@
-"""What is noted about the machine."""
+"""What is recorded about the machine."""
 
 from __future__ import annotations
 

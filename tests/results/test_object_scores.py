@@ -1,4 +1,4 @@
-"""Scores of single objects: their means are the scores of the data set, and what is missing stays missing."""
+"""Scores of single objects: their means are the scores of the data set, and missing scores stay missing."""
 
 from __future__ import annotations
 

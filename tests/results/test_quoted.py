@@ -1,4 +1,4 @@
-"""Quoted figures: complete, cited, and shown beside a measured result without being mixed with it."""
+"""Quoted figures: complete, cited, and shown beside measured results without mixing."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_only_tables_with_a_result_are_shown_and_each_result_in_its_own() -> Non
 
 
 def test_the_channel_norm_counts_for_featup_alone() -> None:
-    """The papers' FeatUp runs without it, whatever the preset says."""
+    """The papers' FeatUp runs without the norm, whatever the preset says."""
     table = next(table for table in quoted_tables() if table.protocol == "paper")
     for with_norm in (True, False):
         result = measured(Protocol.preset("paper").replace(featup_channel_norm=with_norm))

@@ -1,4 +1,4 @@
-"""Results: scores follow from the evidence, files come back as they were, and tampered ones are refused."""
+"""Results: scores follow from the evidence, files load unchanged, and tampered ones are refused."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def shorten_object(content: dict[str, Any]) -> None:
 
 
 def shorten_all(content: dict[str, Any]) -> None:
-    """Fewer clicks than the protocol says, with scores to match."""
+    """Fewer clicks than in the protocol, with matching scores."""
     objects = tuple(ObjectEvidence(one.object_id, one.clicks[:4], one.ious[:4]) for one in DAVIS)
     for one in davis(content)["objects"]:
         for part in ("iou", "clicks"):

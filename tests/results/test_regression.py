@@ -1,4 +1,4 @@
-"""The gate: what passes, what does not, what stays open, and how often it errs."""
+"""The gate: what passes, fails or stays open, and how often it is wrong."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_verdict_follows_the_direction_of_the_metric(
 
 
 def test_bounds_are_one_sided() -> None:
-    """Each end of a 90 % interval is passed by 5 %."""
+    """5 % lie beyond each end of a 90 % interval."""
     new = seeds_of("mine", [3, 4, 5])
     regression = vfm_isbench.regress(new, BASE, metric="noc80", confidence=0.95)
     (two_sided,) = vfm_isbench.compare(BASE, new, metrics=["noc80"], confidence=0.9).differences
@@ -70,7 +70,7 @@ def test_bounds_are_one_sided() -> None:
 
 
 def test_it_errs_as_rarely_as_promised() -> None:
-    """Upsamplers exactly at the margin: neither verdict may come up in more than about 5 %."""
+    """For upsamplers exactly at the margin, neither verdict may occur in more than about 5 % of trials."""
     rng = np.random.default_rng(0)
     verdicts = {"pass": 0, "regression": 0, "inconclusive": 0}
     for trial in range(150):
@@ -91,7 +91,7 @@ def test_it_errs_as_rarely_as_promised() -> None:
 
 
 def noisy_pair(objects: int) -> tuple[vfm_isbench.Result, vfm_isbench.Result]:
-    """Worse by exactly 0.01 in every IoU on average, with the same spread whatever the number of objects."""
+    """Worse by exactly 0.01 IoU on average, with the same spread for any number of objects."""
     first = np.full((objects, 6), 0.6)
     second = first - 0.01 + np.tile([0.1, 0.1, -0.1, -0.1], objects // 4)[:, None]
     return made_result(made_dataset(second), name="mine", sha256="1" * 64), made_result(made_dataset(first))
@@ -160,7 +160,7 @@ def test_a_data_set_that_the_result_lacks_is_no_pass() -> None:
     regression = vfm_isbench.regress(new, two_sets(0.0, 0.0, "base"))
     assert (regression.verdict, regression.exit_code) == ("incomparable", 3)
     assert "sbd: not in the second result" in regression.reasons[0]
-    # One that the baseline lacks cannot be judged, and hinders nothing.
+    # A data set that the baseline lacks is not judged and does no harm.
     assert vfm_isbench.regress(two_sets(0.0, 0.0, "mine"), made_result(made_dataset(random_ious(1)))).verdict == "pass"
 
 

@@ -1,4 +1,4 @@
-"""Which results make a side, and how the seeds of two sides are paired."""
+"""Which results form a side, and how the seeds of two sides are paired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures: one line that names all that a score depends on."""
+"""Signatures: one line that names everything a score depends on."""
 
 from __future__ import annotations
 

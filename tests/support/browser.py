@@ -18,7 +18,7 @@ from vfm_isbench.leaderboard.page import write_page
 LOCAL = ("file:", "data:", "blob:", "about:")
 """Addresses that need no network."""
 REQUIRED = "VFM_ISBENCH_REQUIRE_BROWSER"
-"""Environment variable: where it is set, a missing browser fails the tests that need one; elsewhere they skip."""
+"""Environment variable: if set, a missing browser fails the tests that need it; otherwise they are skipped."""
 ARGUMENTS = (
     "--headless",
     "--no-sandbox",
@@ -33,7 +33,7 @@ ARGUMENTS = (
 
 
 class Browser:
-    """One browser process; every page it opens is written anew and loaded from disk."""
+    """One browser process; it writes every page to disk and loads it from there."""
 
     def __init__(self, folder: Path) -> None:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -59,7 +59,7 @@ class Browser:
     def open(
         self, data: Mapping[str, Any], address: str = "", *, width: int = 1280, height: int = 900, dark: bool = False
     ) -> None:
-        """Write the page and load it, with a hash, in a window of this size in pixels."""
+        """Write the page and load it in a window of this size in pixels; ``address`` is its hash."""
         self.resize(width, height)
         self.system_theme(dark)
         path = write_page(data, self.folder / "site")
@@ -76,21 +76,21 @@ class Browser:
         self.media(**{"prefers-color-scheme": "dark" if dark else "light"})
 
     def media(self, kind: str = "", **features: str) -> None:
-        """What the page is told about its reader; without motion, so that nothing is half faded in when looked at."""
+        """Set media features; always with reduced motion, so that tests never see half-faded elements."""
         wanted = {"prefers-reduced-motion": "reduce"} | features
         listed = [{"name": name, "value": value} for name, value in wanted.items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": kind, "features": listed})
 
     def console(self) -> list[str]:
-        """What the console has said since the last call, of every level."""
+        """Console messages of every level since the last call."""
         return [str(line["message"]) for line in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for since the last call, blocked ones included."""
+        """Addresses requested since the last call, including blocked ones."""
         return list(self._requests().values())
 
     def blocked(self) -> list[str]:
-        """Addresses that the page's own policy refused since the last call; fails if another was asked for."""
+        """Addresses that the page's policy refused since the last call; fails if any other was requested."""
         messages = self._messages()
         asked = self._requests(messages)
         refused = {
@@ -130,13 +130,13 @@ class Browser:
         self.one(f"#{identity} option[value={json.dumps(value)}]").click()
 
     def press(self, *keys: str) -> None:
-        """Press keys where the focus is."""
+        """Press keys in the focused element."""
         from selenium.webdriver import ActionChains
 
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def downloaded(self, name: str) -> str:
-        """Wait for a download, take it out of the folder, and return its text with line ends as they are."""
+        """Wait for a download, remove it from the folder, and return its text with unchanged line ends."""
         path = self.downloads / name
         until = time.monotonic() + 20
         while not path.is_file() and time.monotonic() < until:

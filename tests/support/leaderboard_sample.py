@@ -1,4 +1,4 @@
-"""Page data as the leaderboard makes it, made up: no such upsamplers exist, and nothing of it was measured."""
+"""Made-up page data in the leaderboard's format: these upsamplers do not exist, and nothing was measured."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def interval(value: float, half: float) -> dict[str, float]:
 
 
 def scores(noc90: float, objects: int, rank: int | None, cap: int = 20) -> dict[str, Any]:
-    """Scores that belong together roughly as measured ones do."""
+    """Scores that fit together roughly like measured ones."""
     noc90 = min(noc90, cap - 0.2)
     half = 4.5 / objects**0.5
     start = 0.86 - noc90 / 40
@@ -84,7 +84,7 @@ def entry(identity: str, name: str, noc90: float, rank: int | None, **changes: A
 
 
 def quoted(identity: str, name: str, noc90: dict[str, float], **changes: Any) -> dict[str, Any]:
-    """A row as a paper has it: one score, no interval."""
+    """A row quoted from a paper: one score, no interval."""
     only = {"low": None, "high": None}
     bare = {"objects": None, "rank": None, "noc80": None, "noc85": None, "iou_at_1": None, "not_reached90": None}
     return (
@@ -116,7 +116,7 @@ def quoted(identity: str, name: str, noc90: dict[str, float], **changes: Any) ->
 
 
 def sample() -> dict[str, Any]:
-    """Two groups, twelve entries in four data sets and one, missing values, quoted and removed ones."""
+    """Two groups with four data sets and one, twelve entries, missing values, quoted and removed entries."""
     ranked = [
         entry("summit", "Summit-L", 5.1, 1, parameters=18_400_000, ms_per_image=14.2, trust="reproduced"),
         entry("ridge", "Ridge", 5.5, 1, parameters=4_300_000, ms_per_image=6.61, tied_with=["summit"]),
@@ -127,15 +127,15 @@ def sample() -> dict[str, Any]:
         entry("nearest", "nearest", 9.6, 7, parameters=0, ms_per_image=0.05, seeds=[0, 1], trust="self-reported"),
         entry("tarn", "Tarn-Tiny-with-a-rather-long-name", 10.4, 8, parameters=96_000, ms_per_image=None),
     ]
-    for one, places in zip(ranked, ([1, 1, 2, 2], [2, 2, 1, 1]), strict=False):
-        one["mean_rank"] = 1.5
-        for found, place in zip(one["scores"].values(), places, strict=True):
+    for row, places in zip(ranked, ([1, 1, 2, 2], [2, 2, 1, 1]), strict=False):
+        row["mean_rank"] = 1.5
+        for found, place in zip(row["scores"].values(), places, strict=True):
             found["rank"] = place
     ranked[7]["reproduce"] = None
     ranked[0]["tied_with"] = ["ridge"]
     ranked[3]["tied_with"] = ["glacier", "scree"]
     ranked[4]["tied_with"] = ["glacier", "moraine"]
-    # Stopped early: scores that would need missing values are missing, and so is the end of the curve.
+    # Stopped early: scores that need missing values are missing, and so is the end of the curve.
     stopped = ranked[7]["scores"]["sbd"]
     stopped["noc85"] = None
     stopped["curve"] = [*stopped["curve"][:6], *[None] * 14]

@@ -1,4 +1,4 @@
-"""Files: decodable, equal for equal figures, and without a trace in matplotlib's own state."""
+"""Files are decodable and equal for equal figures; matplotlib's state stays unchanged."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_equal_figures_give_equal_files_whatever_the_users_settings(ending: str,
     first = save_figure(iou_curves([RESULT]), tmp_path / f"first.{ending}")
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "black", "svg.hashsalt": None}):
         second = save_figure(iou_curves([RESULT]), tmp_path / f"second.{ending}")
-        assert matplotlib.rcParams["font.size"] == 20, "theirs are left as they were"
+        assert matplotlib.rcParams["font.size"] == 20, "the user's settings are unchanged"
     assert first.read_bytes() == second.read_bytes()
     assert b"matplotlib.org" not in first.read_bytes() or ending == "pdf"
 

@@ -1,4 +1,4 @@
-"""The contact sheet: clicks where they were placed, errors in their colours, and warnings that are seen."""
+"""The contact sheet: clicks in the right places, errors in their colours, and visible warnings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_error_colours() -> None:
         assert tuple(colours[place]) == to_rgb(colour)
     luminance = {name: np.dot(to_rgb(name), (0.2126, 0.7152, 0.0722)) for name in (RIGHT, MISSED, TOO_MUCH, "white")}
     values = sorted(luminance.values())
-    assert min(np.diff(values)) > 0.1, "told apart in print without colour"
+    assert min(np.diff(values)) > 0.1, "distinct in black-and-white print"
 
 
 def test_clicks_stand_where_they_were_placed_and_are_told_apart_without_colour() -> None:

@@ -1,4 +1,4 @@
-"""The curves show the means that the evidence gives, and nothing where it gives none."""
+"""Curves show the means of the evidence, and nothing if a mean is unknown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMAGES = ["image0", "image0", "image1"]
 
 
 def lines(panel):
-    """Curves by what the legend calls them."""
+    """Curves by their names in the legend."""
     names = [text.get_text() for text in panel.figure.axes[0].get_legend().get_texts()]
     return {names[int(one.get_gid())]: one for one in panel.lines if one.get_gid()}
 
@@ -40,7 +40,7 @@ def test_lines_are_the_means_and_bands_their_intervals() -> None:
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["a", "b"]
     assert "95 % bootstrap intervals" in caption_of(figure) and "missing" not in caption_of(figure)
     styles = {(one.get_linestyle(), one.get_marker()) for one in lines(panel).values()}
-    assert len(styles) == 2, "told apart without colour"
+    assert len(styles) == 2, "distinct without colour"
 
 
 def test_seeds_are_averaged_and_widen_the_band() -> None:

@@ -46,7 +46,7 @@ def test_equal_features_have_equal_colours_and_repetition_changes_none(seed: int
 
 
 def test_colours_are_the_principal_components() -> None:
-    """Against NumPy's singular vectors, on one map, where weights do not matter."""
+    """Compare with NumPy's singular vectors on a single map, whose weights do not matter."""
     (one, *_) = maps(3)
     cells = one.reshape(7, -1).T
     cells = cells - cells.mean(axis=0)
@@ -60,7 +60,7 @@ def test_colours_are_the_principal_components() -> None:
 
 
 def test_the_coarse_map_is_not_outvoted() -> None:
-    """A fine map that does not vary leaves the scale to the coarse one, however many cells it has."""
+    """A constant fine map leaves the scale to the coarse one, however many cells it has."""
     coarse = np.zeros((3, 2, 2))
     coarse[0] = [[0, 1], [2, 3]]
     fine = np.zeros((3, 100, 100))

@@ -1,4 +1,4 @@
-"""The paper's figure: columns, rows, and what stands in them."""
+"""The paper's figure: its columns, rows and content."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def heights(panel) -> list[float]:
 
 
 def words(panel) -> str:
-    """Title and what stands below it."""
+    """The title and the text below it."""
     return ": ".join([panel.get_title(loc="left"), *(text.get_text() for text in panel.texts)])
 
 

@@ -1,4 +1,4 @@
-"""Dots stand where the two scores of an object are."""
+"""Dots lie at the two scores of an object."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_clicks_needed_with_each() -> None:
     (panel,) = figure.axes
     found = dots(panel)
     assert set(found) == {(2, 1), (3, 3), (1, 2)}
-    assert found[3, 3] == 2 * found[2, 1], "its area tells the number"
+    assert found[3, 3] == 2 * found[2, 1], "its area shows the number"
     assert "better with a: 1 (above), with b: 1 (below), equal: 2" in words(panel)
     assert panel.get_xlabel() == "a: clicks to 90 % IoU" and panel.get_ylabel() == "b: clicks to 90 % IoU"
     assert panel.get_aspect() == 1 and panel.get_xlim() == panel.get_ylim()

@@ -1,4 +1,4 @@
-"""The worst first, the best first, and those named."""
+"""The worst objects first, the best first, and objects by name."""
 
 from __future__ import annotations
 

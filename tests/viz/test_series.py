@@ -1,4 +1,4 @@
-"""What is drawn as one, what it is called, and what may not be drawn together."""
+"""Series: which results they combine, their labels, and what must not be drawn together."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_protocols_that_differ_are_named() -> None:
 
 
 def test_evidence_of_an_evaluation_that_stopped_early() -> None:
-    """As it comes from a file: shorter rows, filled up to the cap of the protocol."""
+    """As loaded from a file: shorter rows, padded to the protocol's cap."""
     whole = result_of("a", {"scenes": [[0.5, 0.9, 0.9], [0.9, 0.95, 0.95]]})
     objects = tuple(
         dataclasses.replace(one, clicks=one.clicks[:placed], ious=one.ious[:placed])

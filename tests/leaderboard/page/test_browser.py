@@ -35,7 +35,7 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture
 def browser(chromium):
-    """Each test ends with the console silent and with nothing asked for but the page itself."""
+    """After each test, the console must be silent and only the page itself requested."""
     yield chromium
     assert chromium.console() == []
     foreign = [address for address in chromium.requests() if not address.startswith(LOCAL)]
@@ -96,7 +96,7 @@ def test_sorting_by_mouse_and_by_keyboard(browser):
     assert browser.one("th[data-key='ms_per_image']").get_attribute("aria-sort") == "ascending"
     assert browser.one("th[data-key='rank']").get_attribute("aria-sort") == "none"
     assert browser.one("#said").get_attribute("textContent") == "sorted by Time, ascending"
-    # The button of the column keeps the focus, so that Enter turns the order around; a missing time stays last.
+    # The column's button keeps the focus, so Enter reverses the order; missing times stay last.
     browser.press("\ue007")
     assert order(browser)[:8] == ["glacier", "summit", "scree", "ridge", "moraine", "bilinear", "nearest", "tarn"]
     assert browser.one("th[data-key='ms_per_image']").get_attribute("aria-sort") == "descending"
@@ -135,7 +135,7 @@ def test_filters_by_protocol_backbone_data_set_trust_and_name(browser):
     assert order(browser) == ["summit", "bilinear"]
     browser.one("#q").send_keys("SUM")
     assert order(browser) == ["summit"]
-    # The rank is that on sbd, and hiding the entry above does not change it.
+    # The rank is the one on sbd, and hiding the entry above does not change it.
     assert browser.texts("#table .place") == ["2"]
     assert browser.one("#count").text == "1 of 9 entries shown"
     browser.one("#reset").click()
@@ -203,7 +203,7 @@ def test_a_detail_opens_by_keyboard_alone(browser):
     # The focus stays inside: the page behind is inert.
     for _ in range(12):
         browser.press("\ue004")
-        # The browser's own controls end the circle; the body stands for them.
+        # The browser's own controls end the tab order; the body stands for them.
         assert browser.run("return document.activeElement.closest('main, header, footer')") is None
     browser.press("\ue00c")
     assert not browser.one("#detail").is_displayed()
@@ -353,7 +353,7 @@ def test_hostile_texts_are_shown_and_never_run(browser):
 
 
 def test_html_from_strings_is_refused_by_the_page_itself(browser):
-    """The policy holds even if a script forgot itself."""
+    """The policy holds even if a script tries to break it."""
     browser.open(sample())
     refused = "try { document.body.innerHTML = '<b>x</b>'; return 'set' } catch (error) { return error.name }"
     assert browser.run(refused) == "TypeError"
@@ -363,7 +363,7 @@ def test_html_from_strings_is_refused_by_the_page_itself(browser):
     )
     browser.run("return new Promise((done) => setTimeout(done, 100))")
     assert any("Content Security Policy" in line for line in browser.console())
-    # The attempt is in the record of requests, blocked before it left.
+    # The attempt is logged as a request, but was blocked before it left.
     assert browser.blocked() == ["https://example.org/x.png"]
 
 

@@ -1,4 +1,4 @@
-"""The page as text: nothing that an entry says can leave its place, and only known scripts run."""
+"""The page as text: no content of an entry can break out of its block, and only known scripts run."""
 
 from __future__ import annotations
 

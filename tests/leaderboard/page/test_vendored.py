@@ -1,4 +1,4 @@
-"""The libraries in the package are the ones in the record, with their licences."""
+"""The vendored libraries match their record and include their licences."""
 
 from __future__ import annotations
 
