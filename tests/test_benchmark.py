@@ -12,6 +12,8 @@ from vfm_isbench import Benchmark, Result, Speed, VfmIsbenchWarning
 from vfm_isbench.errors import ContractError, DataError, ProtocolError, RunError, UnknownNameError
 from vfm_isbench.evaluation import loop as evaluation_loop
 from vfm_isbench.metrics import number_of_clicks
+from vfm_isbench.training import loop as training_loop
+from vfm_isbench.upsamplers.published.featup import FeatUpJBU
 
 
 def upsample(features, image):
@@ -68,7 +70,7 @@ def test_worker_processes_do_not_change_the_numbers(result):
     assert again.datasets["scenes"].objects == result.datasets["scenes"].objects
 
 
-def test_run_interrupted_in_evaluation_goes_on(result, tmp_path, monkeypatch):
+def test_run_interrupted_in_evaluation_continues(result, tmp_path, monkeypatch):
     evaluated = []
     original = evaluation_loop.evaluate_objects
 
@@ -112,16 +114,20 @@ def test_another_precision_is_another_run(tmp_path):
         Benchmark(short, device="cpu", output_dir=tmp_path, progress=False, speed=half).run("nearest")
 
 
-def test_folders_of_earlier_versions_go_on(tmp_path):
+def test_folders_of_earlier_versions_are_continued(tmp_path, monkeypatch):
     short = TINY.replace(epochs=1, object_limit=1, validation_samples=0)
-    Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("nearest")
+    first = Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("nearest")
     manifest = json.loads((tmp_path / "run.json").read_text())
-    del manifest["precision"]
+    del manifest["precision"], manifest["protocol"]["shuffled"]
     (tmp_path / "run.json").write_text(json.dumps(manifest))
-    Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("nearest")
+    monkeypatch.setattr(training_loop, "predict_batch", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(evaluation_loop, "evaluate_objects", lambda *a, **k: pytest.fail("evaluated again"))
+    again = Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("nearest")
+    assert again.datasets["scenes"].objects == first.datasets["scenes"].objects
+    assert again.training == first.training
 
 
-def test_folder_of_another_run_is_refused_and_told_what_differs(tmp_path):
+def test_folder_of_another_run_is_refused_and_the_difference_named(tmp_path):
     short = TINY.replace(epochs=1, object_limit=1, validation_samples=0)
     Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("nearest")
     with pytest.raises(RunError, match=r"upsampler\.name"):
@@ -132,7 +138,7 @@ def test_folder_of_another_run_is_refused_and_told_what_differs(tmp_path):
     assert Result.load(tmp_path / "result.json").upsampler["name"] == "bilinear"
 
 
-def test_missing_test_set_is_told_before_any_training(monkeypatch):
+def test_missing_test_set_fails_before_any_training(monkeypatch):
     monkeypatch.setattr("vfm_isbench.benchmark.train", lambda *a, **k: pytest.fail("trained before looking"))
     with pytest.raises(DataError, match="data_root"):
         vfm_isbench.evaluate(upsample, TINY.replace(test_datasets=("scenes", "grabcut")), device="cpu")
@@ -140,7 +146,7 @@ def test_missing_test_set_is_told_before_any_training(monkeypatch):
         vfm_isbench.evaluate(upsample, TINY.replace(test_datasets=("grabcat",)), device="cpu")
 
 
-def test_broken_upsampler_is_told_before_any_training(monkeypatch):
+def test_broken_upsampler_fails_before_any_training(monkeypatch):
     monkeypatch.setattr("vfm_isbench.benchmark.train", lambda *a, **k: pytest.fail("trained before looking"))
     with pytest.raises(ContractError, match="channels"):
         vfm_isbench.evaluate(lambda features, image: image, TINY, device="cpu")
@@ -154,7 +160,48 @@ def test_early_injection_on_a_cnn_is_refused():
 def test_mismatched_pair_warns_and_is_noted():
     short = TINY.replace(epochs=1, object_limit=1, validation_samples=0, click_encoder="patch_embedding")
     with pytest.warns(VfmIsbenchWarning, match="mismatched"):
-        vfm_isbench.evaluate(upsample, short, device="cpu", progress=False)
+        result = vfm_isbench.evaluate(upsample, short, device="cpu", progress=False)
+    assert any("mismatched pair" in note for note in result.notes)
+
+
+def featup(has_norm):
+    """FeatUp with the same weights in every run, with or without its channel norm."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return FeatUpJBU(112, channel_norm=has_norm).eval()
+
+
+def without_times(result):
+    """What must be equal between two runs."""
+    training = [{key: value for key, value in record.items() if key != "seconds"} for record in result.training]
+    upsampler = {key: value for key, value in result.upsampler.items() if key != "ms_per_image"}
+    objects = {name: found.objects for name, found in result.datasets.items()}
+    return result.protocol, result.fingerprint, upsampler, result.notes, training, objects
+
+
+@pytest.mark.parametrize("norms", [(False, True), (True, False)])
+def test_upsamplers_of_one_benchmark_do_not_affect_each_other(norms):
+    """FeatUp without a channel norm switches a protocol field off: for itself, not for whoever comes next."""
+    short = TINY.replace(epochs=1, samples_per_epoch=4, object_limit=1, validation_samples=0)
+    shared = Benchmark(short, device="cpu", progress=False)
+    before = dict(vars(shared))
+    together = [shared.train(featup(norm)) for norm in norms]
+    assert {key: value for key, value in vars(shared).items() if key != "backbone"} == before
+    together = [without_times(shared.evaluate(trained)) for trained in together]
+    apart = [without_times(Benchmark(short, device="cpu", progress=False).run(featup(norm))) for norm in norms]
+    assert together == apart
+    assert [protocol.featup_channel_norm for protocol, *_ in together] == list(norms)
+    assert together[0][1] != together[1][1]
+
+
+def test_a_probe_is_evaluated_under_its_own_protocol_and_kept_in_its_own_folder(tmp_path):
+    short = TINY.replace(epochs=1, samples_per_epoch=4, object_limit=1, validation_samples=0)
+    trained = Benchmark(short, device="cpu", progress=False, output_dir=tmp_path).train("nearest")
+    other = Benchmark(short.replace(max_clicks=1, seed=3), device="cpu", progress=False)
+    result = other.evaluate(trained)
+    assert result.protocol == trained.protocol
+    assert result.datasets["scenes"].ious.shape == (1, 3)
+    assert Result.load(tmp_path / "result.json").datasets["scenes"] == result.datasets["scenes"]
 
 
 def test_paper_protocol_on_real_photographs_in_all_four_layouts(real_root):

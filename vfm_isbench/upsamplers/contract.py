@@ -202,17 +202,17 @@ def _check_steps(upsampler: LoadedUpsampler, features: Tensor, image: Tensor, ca
     if able.upsample is not None:
         with torch.no_grad():
             composed = call_checked(lambda f, i: upsampler.upsample(f, upsampler.encode_guidance(i)), features, image)
-        _check_equal(composed, calls, "upsample(features, encode_guidance(image)) returned", "the two steps")
+        _check_equal(composed, calls, "upsample(features, encode_guidance(image))")
     if able.upsample_strips is not None:
         strips = functools.partial(_joined_strips, able.upsample_strips, upsampler.encode_guidance)
         with torch.no_grad():
             joined = call_checked(strips, features, image)
         if joined.shape[-2:] != image.shape[-2:]:
             raise ContractError(
-                f"upsample_strips() gave {shape_of(joined)}, which is not of the image's size: fix upsample_strips(), "
-                "remove it or rename it"
+                f"the strips of upsample_strips() together are {shape_of(joined)}, which is not the image's size: fix "
+                "upsample_strips(), remove it or rename it"
             )
-        _check_equal(joined, calls, "upsample_strips() gave in all", "upsample_strips()")
+        _check_equal(joined, calls, "upsample_strips(features, encode_guidance(image))")
 
 
 def _joined_strips(
@@ -230,14 +230,14 @@ def _joined_strips(
     return torch.cat([strip for _, strip in strips], dim=1).permute(0, 3, 1, 2)
 
 
-def _check_equal(found: Tensor, calls: _Calls, what: str, to_fix: str) -> None:
+def _check_equal(found: Tensor, calls: _Calls, what: str) -> None:
     output = calls.output
     deviation = _deviation(found, output) if found.shape == output.shape else float("inf")
     if deviation > calls.tolerance:
         raise ContractError(
-            f"{what} {shape_of(found)}, which differs by {deviation:.1e} of the largest output from the "
-            f"{shape_of(output)} that calling the upsampler returned; both must be equal: fix {to_fix}, or remove or "
-            "rename"
+            f"{what} returned {shape_of(found)}, which differs by {deviation:.1e} of the largest output from the "
+            f"{shape_of(output)} that calling the upsampler returned; both must be equal: fix these methods, remove "
+            "them or rename them"
         )
 
 

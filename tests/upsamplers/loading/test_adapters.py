@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from small import SMALL, CallCounter, small_probe
 from torch import Tensor, nn
 
+from vfm_isbench.acceleration.cached_probe import CachedProbe
 from vfm_isbench.errors import UnknownNameError
-from vfm_isbench.upsamplers import STYLES, Adapted, Identity, adapt, detect_style, to_contract
+from vfm_isbench.upsamplers import STYLES, Bilinear, Identity, adapt, check_upsampler, detect_style, to_contract
 
 FEATURES, IMAGE = torch.rand(2, 5, 4, 6), torch.rand(2, 3, 16, 24)
 
@@ -106,12 +108,32 @@ def test_modules_are_read_by_their_forward_and_adapting_is_logged(caplog: pytest
 
 def test_what_fits_is_left_alone_and_adapting_twice_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        assert to_contract(ours) is ours
+        assert to_contract(ours).call is ours
         adapted = adapt(lift, "image_features")
         assert to_contract(adapted) is adapted
     assert not caplog.text
 
 
 def test_an_adapter_passes_on_what_is_declared() -> None:
-    assert Adapted(Identity(), "image_features").keeps_patch_resolution
-    assert not Adapted(lift, "image_features").keeps_patch_resolution
+    assert adapt(Identity(), "image_features").capabilities.keeps_patch_resolution
+    assert not adapt(lift, "image_features").capabilities.keeps_patch_resolution
+
+
+class BilinearImageFirst:
+    """Bilinear upsampling as another repository might call it."""
+
+    upsampler_name = "bilinear, image first"
+    interpolation = ("bilinear", True)
+
+    def __call__(self, image: Tensor, features: Tensor) -> Tensor:
+        return Bilinear()(features, image)
+
+
+def test_an_adapted_interpolation_keeps_its_fast_path() -> None:
+    adapted = to_contract(BilinearImageFirst())
+    assert (adapted.name, adapted.capabilities.interpolation) == ("bilinear, image first", ("bilinear", True))
+    check_upsampler(adapted, channels=2, grid=(2, 2), image_size=(28, 28))
+    probe = small_probe(SMALL, adapted).eval()
+    calls = CallCounter(probe.head.get_submodule("convs.0.conv"))
+    CachedProbe(probe).encode(torch.rand(1, 3, 28, 28))
+    assert calls.calls == 0, "its features are enlarged together with the click tokens, after the convolution"

@@ -15,9 +15,8 @@ from torch import nn
 
 from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.upsamplers import (
+    Capabilities,
     LoadOptions,
-    StripwiseUpsampler,
-    TwoStepUpsampler,
     check_upsampler,
     find_module,
     identity_of,
@@ -92,18 +91,18 @@ def test_every_calling_style_keeps_the_contract(folder: Path, entry: str, style:
 
 def test_two_steps_and_declarations_are_passed_on(folder: Path) -> None:
     upsampler = load_from_hub(f"{folder}:two_steps", CONSENT)
-    assert isinstance(upsampler, TwoStepUpsampler)
+    assert upsampler.capabilities.upsample is not None
     guidance = upsampler.encode_guidance(IMAGE)
     assert torch.equal(upsampler.upsample(FEATURES, guidance), upsampler(FEATURES, IMAGE))
-    assert not isinstance(upsampler, StripwiseUpsampler)
-    assert not isinstance(load_from_hub(f"{folder}:anyup", CONSENT), TwoStepUpsampler)
-    assert not load_from_hub(f"{folder}:anyup", CONSENT).keeps_patch_resolution  # type: ignore[attr-defined]
+    assert upsampler.capabilities.upsample_strips is None
+    assert load_from_hub(f"{folder}:anyup", CONSENT).capabilities == Capabilities()
 
 
 def test_strips_are_passed_on(folder: Path) -> None:
     upsampler = load_from_hub(f"{folder}:strips", CONSENT)
-    assert isinstance(upsampler, StripwiseUpsampler)
-    tops, strips = zip(*upsampler.upsample_strips(FEATURES, upsampler.encode_guidance(IMAGE)), strict=True)
+    upsample_strips = upsampler.capabilities.upsample_strips
+    assert upsample_strips is not None
+    tops, strips = zip(*upsample_strips(FEATURES, upsampler.encode_guidance(IMAGE)), strict=True)
     assert tops == tuple(range(0, IMAGE.shape[-2], 4))
     assert torch.equal(torch.cat(strips, dim=1).permute(0, 3, 1, 2), upsampler(FEATURES, IMAGE))
 
@@ -293,11 +292,10 @@ def test_what_a_repository_imports_only_while_it_computes_is_its_own(
     for _ in range(2):
         for factor, upsampler in upsamplers.items():
             assert torch.equal(upsampler(FEATURES, IMAGE), factor**2 * FEATURES)
-            assert isinstance(upsampler, TwoStepUpsampler)
             guidance = upsampler.encode_guidance(IMAGE)
             assert torch.equal(upsampler.upsample(FEATURES, guidance), factor**2 * FEATURES)
-            assert isinstance(upsampler, StripwiseUpsampler)
-            for row, strip in upsampler.upsample_strips(FEATURES, guidance):
+            assert upsampler.capabilities.upsample_strips is not None
+            for row, strip in upsampler.capabilities.upsample_strips(FEATURES, guidance):
                 assert sys.modules["src"] is mine, "between two strips, others run"
                 assert torch.equal(strip[:, 0].mT, factor**2 * FEATURES[:, :, row])
     assert sys.modules["src"] is mine and "src.first" not in sys.modules

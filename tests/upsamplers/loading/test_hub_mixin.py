@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchWarning, WeightsError
-from vfm_isbench.upsamplers import LoadOptions, check_upsampler, identity_of
+from vfm_isbench.upsamplers import LoadOptions, check_upsampler, find_module, identity_of
 from vfm_isbench.upsamplers.loading.hub_mixin import load_from_hf
 
 FEATURES, IMAGE = torch.rand(2, 4, 4, 6), torch.rand(2, 3, 20, 30)
@@ -212,4 +212,4 @@ def test_repositories_without_a_class_of_the_mixin_are_refused(pushed: Path) -> 
 
 def test_an_attribute_of_the_module_can_be_the_upsampler(pushed: Path) -> None:
     found = load_from_hf(f"{pushed}:own_mixing:Mixing?attribute=mix", LoadOptions())
-    assert isinstance(found.upsampler, nn.Conv2d)  # type: ignore[attr-defined]
+    assert isinstance(find_module(found), nn.Conv2d)

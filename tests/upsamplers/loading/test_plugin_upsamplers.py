@@ -12,16 +12,12 @@ from vfm_isbench.benchmark import follow_protocol
 from vfm_isbench.errors import UnknownNameError
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.upsamplers import (
-    Bilinear,
     FeatUpJBU,
     LoadOptions,
-    TwoStepUpsampler,
     check_upsampler,
     find_module,
     identity_of,
-    interpolation_of,
     is_own,
-    keeps_patch_resolution,
     load_upsampler,
 )
 
@@ -107,20 +103,22 @@ def test_the_fingerprint_tells_versions_and_code_apart(mine: Packages) -> None:
 
 
 def test_declarations_are_passed_on() -> None:
-    assert interpolation_of(load_upsampler("my_bilinear")) == interpolation_of(Bilinear()) == ("bilinear", True)
-    assert interpolation_of(load_upsampler("my_Mixing")) is None
-    assert keeps_patch_resolution(load_upsampler("my_identity"))
-    assert not keeps_patch_resolution(load_upsampler("my_bilinear"))
-    assert isinstance(load_upsampler("my_Gated"), TwoStepUpsampler)
-    assert not isinstance(load_upsampler("my_Mixing"), TwoStepUpsampler)
+    able = {name: load_upsampler(f"my_{name}").capabilities for name in ("bilinear", "Mixing", "identity", "Gated")}
+    assert able["bilinear"].interpolation == ("bilinear", True)
+    assert able["Mixing"].interpolation is None
+    assert able["identity"].keeps_patch_resolution and not able["bilinear"].keeps_patch_resolution
+    assert able["Gated"].upsample is not None and able["Gated"].encode_guidance is not None
+    assert able["Mixing"].upsample is None and able["Mixing"].encode_guidance is None
     assert find_module(load_upsampler("my_Mixing")) is not None
 
 
 def test_the_protocol_decides_about_the_channel_norm_of_featup_in_a_plugin_too() -> None:
     protocol = Protocol.preset("paper").replace(featup_channel_norm=False)
     upsampler, _, _ = follow_protocol(load_upsampler("my_featup"), protocol)
-    assert isinstance(upsampler, FeatUpJBU) and not upsampler.channel_norm
+    assert isinstance(upsampler.call, FeatUpJBU) and not upsampler.call.channel_norm
+    assert upsampler.capabilities.channel_norm is False
     assert identity_of(upsampler).name == "my_featup"
+    assert upsampler.plugin_origin is not None and upsampler.plugin_origin["package"] == "mine"
 
 
 def test_a_plugin_is_not_of_this_library() -> None:
@@ -129,5 +127,5 @@ def test_a_plugin_is_not_of_this_library() -> None:
 
 
 def test_weights_cannot_be_given_to_it() -> None:
-    with pytest.raises(UnknownNameError, match="takes no weights from elsewhere"):
+    with pytest.raises(UnknownNameError, match="has no weights to replace"):
         load_upsampler("my_Mixing", LoadOptions(weights=Path("w.pth")))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vfm_isbench.errors import ContractError, UnknownNameError
-from vfm_isbench.upsamplers import Bilinear, adapt, identity_of, list_upsamplers, load_upsampler, prepare_upsampler
+from vfm_isbench.upsamplers import Adapted, Bilinear, identity_of, list_upsamplers, load_upsampler
 
 FEATURES, IMAGE = torch.rand(1, 4, 3, 3), torch.rand(1, 3, 12, 12)
 
@@ -101,7 +101,7 @@ def test_whatever_is_or_makes_an_upsampler_is_loaded_from_a_file(file: Path, att
 
 
 def test_modules_are_not_called_to_make_something(file: Path) -> None:
-    assert isinstance(load_upsampler(f"{file}:ready"), nn.Module)
+    assert isinstance(load_upsampler(f"{file}:ready").call, nn.Module)
 
 
 def test_loading_a_file_hides_no_other_module(file: Path) -> None:
@@ -113,8 +113,8 @@ def test_loading_a_file_hides_no_other_module(file: Path) -> None:
     assert sys.modules["json"] is json
     (new,) = set(sys.modules) - before
     assert new.startswith("json@")
-    assert load_upsampler(f"{file}:Plain") == upsampler, "the file is read once"
-    assert pickle.loads(pickle.dumps(upsampler)) == upsampler
+    assert load_upsampler(f"{file}:Plain").call == upsampler.call, "the file is read once"
+    assert pickle.loads(pickle.dumps(upsampler)).call == upsampler.call
     assert identity_of(upsampler).name == f"{new}:Plain"
     assert identity_of(upsampler).sha256 is not None
 
@@ -126,8 +126,8 @@ def test_an_edited_file_is_read_anew(file: Path) -> None:
 
 
 def test_built_in_names_and_modules_by_name() -> None:
-    assert load_upsampler("bilinear") == Bilinear()
-    assert load_upsampler("vfm_isbench.upsamplers.builtin.interpolation:Bilinear") == Bilinear()
+    assert load_upsampler("bilinear").call == Bilinear()
+    assert load_upsampler("vfm_isbench.upsamplers.builtin.interpolation:Bilinear").call == Bilinear()
 
 
 @pytest.mark.parametrize(
@@ -182,14 +182,16 @@ def test_a_module_whose_dependency_is_absent_is_not_called_absent(
         load_upsampler("needs_absent:up")
 
 
-def test_a_callable_is_prepared_like_a_name() -> None:
+def test_a_callable_is_loaded_like_a_name_and_only_once() -> None:
     def image_first(image: Tensor, features: Tensor) -> Tensor:
         return features
 
-    assert prepare_upsampler("bilinear") == prepare_upsampler(Bilinear()) == Bilinear()
-    assert prepare_upsampler(image_first) == adapt(image_first, "image_features")
+    assert load_upsampler("bilinear").call == load_upsampler(Bilinear()).call == Bilinear()
+    loaded = load_upsampler(image_first)
+    assert loaded.call == Adapted(image_first, "image_features")
+    assert load_upsampler(loaded) is loaded
     with pytest.raises(ContractError, match="type int"):
-        prepare_upsampler(3)  # type: ignore[arg-type]
+        load_upsampler(3)  # type: ignore[arg-type]
 
 
 def test_built_ins_are_listed_with_a_line_each() -> None:
