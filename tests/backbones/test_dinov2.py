@@ -84,9 +84,9 @@ def test_official_and_timm_layout_give_the_same_features(registers: int) -> None
         timm_layout["pos_embed"] = official["pos_embed"][:, 1:]
     image = seeded((1, 3, 42, 56))
     with torch.no_grad():
-        one, other = (build_dinov2("x", state, (42, 56)).eval()(image) for state in (official, timm_layout))
-    assert one.shape == (1, 64, 3, 4)
-    torch.testing.assert_close(one, other)
+        first, second = (build_dinov2("x", state, (42, 56)).eval()(image) for state in (official, timm_layout))
+    assert first.shape == (1, 64, 3, 4)
+    torch.testing.assert_close(first, second)
 
 
 def test_the_weights_determine_channels_depth_and_patch_size() -> None:

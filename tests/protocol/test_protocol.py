@@ -72,9 +72,9 @@ def test_all_these_fingerprints_differ_from_one_another() -> None:
 def test_equal_protocols_have_equal_fingerprints(field: str) -> None:
     """A whole number given for a float, and a list for a tuple, mean the same."""
     value = another_value(field)
-    one = paper.replace(**{field: list(value) if isinstance(value, tuple) else value})
-    assert one == paper.replace(**{field: value})
-    assert hash(one) == hash(paper.replace(**{field: value}))
+    changed = paper.replace(**{field: list(value) if isinstance(value, tuple) else value})
+    assert changed == paper.replace(**{field: value})
+    assert hash(changed) == hash(paper.replace(**{field: value}))
     for whole, same in ((1, 1.0), (0, 0.0)):
         if isinstance(getattr(paper, field), float) and (whole == 1 or field not in POSITIVE):
             assert paper.replace(**{field: whole}).fingerprint() == paper.replace(**{field: same}).fingerprint()

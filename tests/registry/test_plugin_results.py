@@ -1,4 +1,4 @@
-"""What a result says of the packages that parts of its run came from."""
+"""What a result says about the packages that provided parts of its run."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def origins(result: Result) -> list[tuple[str, str]]:
 
 
 def evidence(result: Result) -> list[tuple[float, ...]]:
-    return [one.ious for found in result.datasets.values() for one in found.objects]
+    return [object_.ious for found in result.datasets.values() for object_ in found.objects]
 
 
-def test_a_result_says_which_packages_its_parts_are_of(packages: Packages, tmp_path: Path) -> None:
+def test_a_result_names_the_packages_of_its_parts(packages: Packages, tmp_path: Path) -> None:
     packages.install("parts", POINTS, {"parts_module": PARTS}, version="1.0")
     result = Benchmark(MY_PROTOCOL, device="cpu", output_dir=tmp_path, progress=False).run("my_resize")
     assert origins(result) == [("click encoder", "1.0"), ("upsampler", "1.0"), ("data set", "1.0")]
@@ -78,7 +78,7 @@ def test_a_result_says_which_packages_its_parts_are_of(packages: Packages, tmp_p
     assert f"{told.replace('1.1', '1.0')}, whose code differs" in loaded.notes
 
 
-def test_a_run_of_built_ins_says_nothing_of_plugins(tmp_path: Path) -> None:
+def test_a_run_of_built_ins_does_not_mention_plugins(tmp_path: Path) -> None:
     short = TINY.replace(epochs=1, validation_samples=0, object_limit=1)
     result = Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("nearest")
     assert "plugins" not in result.environment
@@ -87,7 +87,7 @@ def test_a_run_of_built_ins_says_nothing_of_plugins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recorded", [3, "text", [3], [{}], [{"kind": "click encoder", "name": 1}], {"a": 1}])
-def test_what_a_checkpoint_says_of_plugins_is_not_relied_on(recorded: object, tmp_path: Path) -> None:
+def test_a_malformed_record_of_plugins_in_a_checkpoint_is_ignored(recorded: object, tmp_path: Path) -> None:
     short = TINY.replace(epochs=1, samples_per_epoch=4, validation_samples=0)
     Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).train("nearest")
     path = tmp_path / "checkpoint.safetensors"

@@ -225,9 +225,9 @@ def test_tensors_equal_those_that_torch_reads(content: list[Tensor], tmp_path_fa
     expected, found = torch.load(path, weights_only=True), read_torch_file(path)
     assert (found.keys(), found["epoch"]) == (expected.keys(), 3)
     assert torch.equal(found["parameter"], expected["parameter"])
-    for one, other in zip(found["list"], expected["list"], strict=True):
-        assert (one.dtype, one.shape, one.stride()) == (other.dtype, other.shape, other.stride())
-        assert torch.equal(one, other)
+    for tensor, other in zip(found["list"], expected["list"], strict=True):
+        assert (tensor.dtype, tensor.shape, tensor.stride()) == (other.dtype, other.shape, other.stride())
+        assert torch.equal(tensor, other)
     assert len({tensor.untyped_storage().data_ptr() for tensor in found["list"]}) == 1, "views share their storage"
 
 
