@@ -229,7 +229,7 @@ def test_strips_must_equal_the_call() -> None:
         check(Strips(factor=2))
     with pytest.raises(ContractError, match="which is not the image's size"):
         check(Strips(rows=-1))
-    with pytest.raises(ContractError, match="gave rows from 1 on where 0 was to come next"):
+    with pytest.raises(ContractError, match="gave rows from 1 on; expected rows from 0 on"):
         check(Strips(skipped=1))
 
 
