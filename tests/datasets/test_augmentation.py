@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +14,15 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from vfm_isbench.datasets.augmentation import (
-    Augmentation,
     AugmentationConfig,
     AugmentationDraw,
     apply_augmentation,
+    augment,
     draw_augmentation,
 )
 from vfm_isbench.errors import DataError, ProtocolError
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.training.samples import augmentation_config
 from vfm_isbench.types import Array
 
 NOTHING: dict[str, Any] = {
@@ -53,6 +56,10 @@ def sample(seed: int, height: int, width: int) -> tuple[Array, Array]:
     return image, rng.integers(-1, 4, (height, width)).astype(np.int32)
 
 
+def augmenting(config: AugmentationConfig) -> Callable[[Array, Array, torch.Generator], tuple[Array, Array]]:
+    return lambda image, labels, generator: augment(image, labels, config, generator)
+
+
 def draws(config: AugmentationConfig, count: int = 3000, seed: int = 0) -> list[AugmentationDraw]:
     generator = seeded(seed)
     return [draw_augmentation(config, generator) for _ in range(count)]
@@ -79,7 +86,7 @@ def test_sizes_types_and_labels(
 ) -> None:
     image, labels = sample(seed, height, width)
     image.flags.writeable = labels.flags.writeable = False
-    augmentation = Augmentation(AugmentationConfig(crop_size=crop_size, flip=flip, ensure_crop_fits=ensure_crop_fits))
+    augmentation = augmenting(AugmentationConfig(crop_size=crop_size, flip=flip, ensure_crop_fits=ensure_crop_fits))
     new_image, new_labels = augmentation(image, labels, seeded(seed))
     assert new_image.shape == (crop_size, crop_size, 3) and new_image.dtype == np.uint8
     assert new_labels.shape == (crop_size, crop_size) and new_labels.dtype == np.int32
@@ -95,7 +102,7 @@ def test_sizes_types_and_labels(
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 40))
 def test_identity_if_nothing_is_drawn(seed: int, size: int) -> None:
     image, labels = sample(seed, size, size)
-    augmentation = Augmentation(AugmentationConfig(crop_size=size, resize_range=(1, 1), **NOTHING))
+    augmentation = augmenting(AugmentationConfig(crop_size=size, resize_range=(1, 1), **NOTHING))
     new_image, new_labels = augmentation(image, labels, seeded(seed))
     np.testing.assert_array_equal(new_image, image)
     np.testing.assert_array_equal(new_labels, labels)
@@ -103,12 +110,12 @@ def test_identity_if_nothing_is_drawn(seed: int, size: int) -> None:
 
 
 def test_default_is_the_recipe_of_the_protocol() -> None:
-    assert Augmentation().config == AugmentationConfig()
+    assert AugmentationConfig() == augmentation_config(Protocol())
 
 
 def test_another_seed_gives_another_crop_and_the_global_generator_is_left_alone() -> None:
     image, labels = sample(0, 60, 60)
-    augmentation = Augmentation(AugmentationConfig(crop_size=32))
+    augmentation = augmenting(AugmentationConfig(crop_size=32))
     before = torch.get_rng_state()
     generator = seeded(5)
     first, second = (augmentation(image, labels, generator)[0] for _ in range(2))
@@ -120,9 +127,11 @@ def test_switching_one_part_off_leaves_the_other_draws() -> None:
     full = AugmentationConfig()
     for name in NOTHING:
         part = AugmentationConfig(**{name: 0.0})
-        for one, other in zip(draws(full, 50, seed=1), draws(part, 50, seed=1), strict=True):
+        for first, second in zip(draws(full, 50, seed=1), draws(part, 50, seed=1), strict=True):
             changed = {
-                field for field in AugmentationDraw.__dataclass_fields__ if getattr(one, field) != getattr(other, field)
+                field
+                for field in AugmentationDraw.__dataclass_fields__
+                if getattr(first, field) != getattr(second, field)
             }
             assert (
                 changed
@@ -163,7 +172,7 @@ def test_colours_that_encode_labels_still_do(seed: int, ensure_crop_fits: bool) 
         rgb_shift_probability=0,
         ensure_crop_fits=ensure_crop_fits,
     )
-    image, labels = Augmentation(config)(colours[labels], labels, seeded(seed))
+    image, labels = augmenting(config)(colours[labels], labels, seeded(seed))
     inside = ndimage.maximum_filter(labels, 5) == ndimage.minimum_filter(labels, 5)
     inside[[0, 1, -2, -1]] = inside[:, [0, 1, -2, -1]] = False  # a region may end just beyond the crop
     assert inside.mean() > 0.3
@@ -251,7 +260,7 @@ def test_small_images_are_padded_around_the_centre() -> None:
 def test_every_crop_position_is_equally_likely() -> None:
     image = np.zeros((10, 8, 3), np.uint8)
     labels = np.arange(80, dtype=np.int32).reshape(10, 8)
-    augmentation = Augmentation(AugmentationConfig(crop_size=6, resize_range=(1, 1), **NOTHING))
+    augmentation = augmenting(AugmentationConfig(crop_size=6, resize_range=(1, 1), **NOTHING))
     generator = seeded(0)
     corners = [int(augmentation(image, labels, generator)[1][0, 0]) for _ in range(1500)]
     counts = np.bincount(corners, minlength=80).reshape(10, 8)
@@ -280,18 +289,18 @@ def test_zero_border_is_brightened_with_the_image() -> None:
 def test_crop_can_be_made_to_fit(height: int, width: int) -> None:
     image, labels = np.full((height, width, 3), 9, np.uint8), np.ones((height, width), np.int32)
     generator = seeded(0)
-    fitting = AugmentationConfig.for_validation(64, ensure_crop_fits=True)
-    padding = AugmentationConfig.for_validation(64)
+    fitting = AugmentationConfig(crop_size=64, ensure_crop_fits=True).for_validation()
+    padding = AugmentationConfig(crop_size=64).for_validation()
     for _ in range(10):
-        new_image, new_labels = Augmentation(fitting)(image, labels, generator)
+        new_image, new_labels = augmenting(fitting)(image, labels, generator)
         assert (new_labels == 1).all() and (new_image == 9).all()
-        assert not Augmentation(padding)(image, labels, generator)[1].all()
+        assert not augmenting(padding)(image, labels, generator)[1].all()
 
 
 def test_fitting_keeps_the_aspect() -> None:
     labels = np.repeat(np.arange(80, dtype=np.int32)[None], 40, axis=0)
-    config = AugmentationConfig.for_validation(64, resize_range=(0.8, 0.8), ensure_crop_fits=True)
-    _, new_labels = Augmentation(config)(np.zeros((40, 80, 3), np.uint8), labels, seeded(0))
+    config = AugmentationConfig(crop_size=64, resize_range=(0.8, 0.8), ensure_crop_fits=True).for_validation()
+    _, new_labels = augmenting(config)(np.zeros((40, 80, 3), np.uint8), labels, seeded(0))
     # 40 rows become 64, so 64 columns show 40 of the 80.
     assert len(np.unique(new_labels)) in (40, 41)
 
@@ -300,18 +309,18 @@ def test_fitting_changes_nothing_if_the_crop_already_fits() -> None:
     image, labels = sample(6, 60, 60)
     for seed in range(5):
         fitted, free = (
-            Augmentation(AugmentationConfig(crop_size=40, ensure_crop_fits=fits))(image, labels, seeded(seed))
+            augmenting(AugmentationConfig(crop_size=40, ensure_crop_fits=fits))(image, labels, seeded(seed))
             for fits in (True, False)
         )
         np.testing.assert_array_equal(fitted[0], free[0])
 
 
 def test_validation_only_resizes_and_crops() -> None:
-    for draw in draws(AugmentationConfig.for_validation(48), 200):
+    for draw in draws(AugmentationConfig(crop_size=48).for_validation(), 200):
         expected = replace(UNCHANGED, resize_factor=draw.resize_factor, crop_position=draw.crop_position)
         assert draw == expected
-    assert len({draw.resize_factor for draw in draws(AugmentationConfig.for_validation(48), 200)}) == 200
-    assert AugmentationConfig.for_validation(48, (1, 2)) == AugmentationConfig(
+    assert len({draw.resize_factor for draw in draws(AugmentationConfig(crop_size=48).for_validation(), 200)}) == 200
+    assert AugmentationConfig(crop_size=48, resize_range=(1, 2)).for_validation() == AugmentationConfig(
         crop_size=48, resize_range=(1, 2), flip="none", **NOTHING
     )
 
@@ -396,7 +405,7 @@ def test_fields_out_of_range_are_named(field: str, value: Any) -> None:
 
 def test_samples_of_other_shapes_are_refused() -> None:
     image, labels = sample(0, 8, 8)
-    augmentation = Augmentation(AugmentationConfig(crop_size=4))
+    augmentation = augmenting(AugmentationConfig(crop_size=4))
     for wrong in (image[..., 0], image.transpose(2, 0, 1), image.astype(np.float32) / 255):
         with pytest.raises(DataError, match=r"image has shape .*expected H×W×3 of uint8"):
             augmentation(wrong, labels, seeded(0))

@@ -105,7 +105,7 @@ def test_durable_files_are_on_disk_before_they_take_their_place(
 
 
 def test_two_writers_at_once_do_not_mix(path: Path) -> None:
-    """Both write half of their file before either of them goes on."""
+    """Both write half of their file before either continues."""
     barrier = Barrier(2, timeout=10)
 
     def write(letter: bytes) -> None:

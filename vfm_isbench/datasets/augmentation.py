@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -26,6 +26,11 @@ _FLIP_CHOICES: dict[str, tuple[FlipAxes, ...]] = {
     "any": ((True, False), (False, True), (True, True)),
     "horizontal": ((True, False),),
     "none": ((False, False),),
+}
+_CHANGES = ("flip", "rotate90", "affine", "brightness_contrast", "rgb_shift")
+_HIGHEST = {
+    **{f"{change}_probability": 1.0 for change in _CHANGES},
+    **{"shift_limit": 1.0, "rotate_limit": 180.0, "brightness_limit": 1.0, "rgb_shift_limit": 255.0},
 }
 
 
@@ -74,38 +79,14 @@ class AugmentationConfig:
             raise _bad_field("resize_range", self.resize_range, "0 < low ≤ high")
         if not -1 <= self.contrast_limit[0] <= self.contrast_limit[1] < math.inf:
             raise _bad_field("contrast_limit", self.contrast_limit, "-1 ≤ low ≤ high")
-        for name in ("flip", "rotate90", "affine", "brightness_contrast", "rgb_shift"):
-            field = f"{name}_probability"
-            if not 0 <= getattr(self, field) <= 1:
-                raise _bad_field(field, getattr(self, field), "0 to 1")
-        for field, most in (
-            ("shift_limit", 1.0),
-            ("rotate_limit", 180.0),
-            ("brightness_limit", 1.0),
-            ("rgb_shift_limit", 255.0),
-        ):
+        for field, most in _HIGHEST.items():
             if not 0 <= getattr(self, field) <= most:
                 raise _bad_field(field, getattr(self, field), f"0 to {most:g}")
 
-    @classmethod
-    def for_validation(
-        cls,
-        crop_size: int = 224,
-        resize_range: tuple[float, float] = (0.75, 1.25),
-        ensure_crop_fits: bool = False,
-    ) -> AugmentationConfig:
+    def for_validation(self) -> AugmentationConfig:
         """The recipe for validation samples: only resize and random crop."""
-        return cls(
-            crop_size=crop_size,
-            resize_range=resize_range,
-            ensure_crop_fits=ensure_crop_fits,
-            flip="none",
-            flip_probability=0.0,
-            rotate90_probability=0.0,
-            affine_probability=0.0,
-            brightness_contrast_probability=0.0,
-            rgb_shift_probability=0.0,
-        )
+        switched_off = {f"{change}_probability": 0.0 for change in _CHANGES}
+        return replace(self, flip="none", **switched_off)  # type: ignore[arg-type]
 
 
 def _bad_field(field: str, value: object, expected: str) -> ProtocolError:
@@ -281,25 +262,6 @@ def _recolour(pixels: torch.Tensor, draw: AugmentationDraw) -> torch.Tensor:
     return levels.round_().clamp_(0, 255).to(torch.uint8)
 
 
-class Augmentation:
-    """Draws and applies one augmentation per call.
-
-    Args:
-        config: Ranges and probabilities; by default RITM's training recipe.
-    """
-
-    def __init__(self, config: AugmentationConfig | None = None) -> None:
-        self.config = config if config is not None else AugmentationConfig()
-
-    def __call__(self, image: Array, labels: Array, generator: torch.Generator) -> tuple[Array, Array]:
-        """Augment one sample.
-
-        Args:
-            image: RGB, H×W×3, uint8.
-            labels: H×W, whole numbers.
-            generator: CPU generator; every call advances it by the same amount.
-
-        Returns:
-            The crop (crop_size×crop_size×3, uint8) and its labels (crop_size×crop_size, int32); zeros outside.
-        """
-        return apply_augmentation(image, labels, draw_augmentation(self.config, generator), self.config)
+def augment(image: Array, labels: Array, config: AugmentationConfig, generator: torch.Generator) -> tuple[Array, Array]:
+    """Draw and apply one augmentation, see :func:`draw_augmentation` and :func:`apply_augmentation`."""
+    return apply_augmentation(image, labels, draw_augmentation(config, generator), config)

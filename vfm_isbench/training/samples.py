@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vfm_isbench.clicks import FirstClickRule, first_clicks
-from vfm_isbench.datasets.augmentation import Augmentation, AugmentationConfig
+from vfm_isbench.datasets.augmentation import AugmentationConfig, augment
 from vfm_isbench.datasets.base import ObjectDataset
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Array, Click
@@ -123,10 +123,8 @@ class TrainingSamples(Dataset[TrainingSample]):
         self.stream = VALIDATION_STREAM if validation else TRAINING_STREAM
         self._cumulative = None if weights is None else np.cumsum(weights) / np.sum(weights)
         config = augmentation_config(protocol)
-        if validation:
-            config = AugmentationConfig.for_validation(config.crop_size, config.resize_range, config.ensure_crop_fits)
+        self._augmentation = config.for_validation() if validation else config
         self._is_shuffled = protocol.shuffled and weights is None and not validation
-        self._augment = Augmentation(config)
         self._rule = first_click_rule(protocol)
 
     def __getitem__(self, key: tuple[int, int]) -> TrainingSample:
@@ -165,7 +163,7 @@ class TrainingSamples(Dataset[TrainingSample]):
         attempt = 0
         while True:
             attempt += 1
-            crop, crop_labels = self._augment(image, labels, generator)
+            crop, crop_labels = augment(image, labels, self._augmentation, generator)
             counts = np.bincount(crop_labels[crop_labels > 0].ravel(), minlength=1)
             instances = [int(i) for i in np.flatnonzero(counts >= max(self.protocol.min_object_area, 1))]
             # Without any object to begin with, redrawing could only end in background.
