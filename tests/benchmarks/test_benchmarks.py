@@ -1,4 +1,4 @@
-"""The speed programs run: each with the smallest settings, and what they print and write holds together."""
+"""Every speed program runs with the smallest settings, and its output is consistent."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module", autouse=True)
 def importable() -> Iterator[None]:
-    """Programs find their neighbours by plain names, as when they are run; those names are gone again afterwards."""
+    """Programs import each other by plain names, as when they are run; these names are removed afterwards."""
     before = set(sys.modules)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(SPEED))
-        for program in SPEED.glob("*.py"):  # tests/upsamplers, for one, may have been imported under the same name
+        for program in SPEED.glob("*.py"):  # tests/upsamplers, for example, may already be imported by the same name
             patch.delitem(sys.modules, program.stem, raising=False)
         yield
     for name in set(sys.modules) - before:
@@ -41,7 +41,7 @@ def importable() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(importable: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the programs that take no other process write, for the report."""
+    """Output of the programs that start no further processes, for the report."""
     made = tmp_path_factory.mktemp("speed")
     arguments = {
         "ratios": "--parts evaluation training --clicks 3 --slow-clicks 2",
@@ -175,7 +175,7 @@ def test_changes_of_noc_are_counted_by_object() -> None:
     change = changes(found((0.5, 0.86), (0.5, 0.91)), found((0.81, 0.86), (0.5, 0.89)), 2)
     assert change["noc"][80] == {"float32": 2.0, "change": -0.5, "objects": 1}
     assert change["noc"][85] == {"float32": 2.0, "change": 0.0, "objects": 0}
-    assert change["noc"][90]["objects"] == 0  # one that is never reached counts as all clicks
+    assert change["noc"][90]["objects"] == 0  # a threshold that is never reached counts as all clicks
     assert change["first_iou"] == pytest.approx(0.31)
 
 
@@ -354,7 +354,7 @@ def test_a_data_root_without_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_commands_of_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As they stand there, on small data and with a small network."""
+    """Exactly as written there, on small data and with a small network."""
     monkeypatch.chdir(tmp_path)
     for name, content in small_files("grabcut").items():
         path = tmp_path / "data" / name

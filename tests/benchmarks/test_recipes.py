@@ -18,7 +18,7 @@ RECIPE = Path(__file__).parents[2] / "benchmarks" / "recipes" / "demo.py"
 def test_the_demo_goes_the_whole_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Every command but the training is real, with its exit code."""
+    """Every command except the training is real, with its exit code."""
     spec = importlib.util.spec_from_file_location("demo_recipe", RECIPE)
     assert spec is not None and spec.loader is not None
     recipe = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""``vfm-isbench compare`` and ``vfm-isbench regress`` as a user meets them: every exit code, and the files written."""
+"""``vfm-isbench compare`` and ``vfm-isbench regress`` as users see them: every exit code and the written files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vfm_isbench import Result, cli
 
 @pytest.fixture(autouse=True)
 def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Away from any job summary of the machine that runs these tests."""
+    """Ignore the job summary of the machine that runs these tests."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
 
@@ -57,7 +57,7 @@ def test_compare_says_what_is_incomparable_with_code_3(capsys: pytest.CaptureFix
     other = saved(seeds_of("nearest", [0], protocol=PROTOCOL.replace(disk_radius=4)), "nearest")
     assert cli.main(["compare", *bilinear, *other]) == 3
     assert "disk_radius 5.0 and 4.0" in capsys.readouterr().err
-    # One of two can be compared: that is shown, and the other is named.
+    # Only one of the two can be compared: it is shown, and the other is named.
     assert cli.main(["compare", *bilinear, *jbu, *other]) == 3
     printed = capsys.readouterr().out
     assert "jbu against bilinear" in printed
@@ -152,7 +152,7 @@ def test_a_data_set_that_nobody_has_is_wrong_use(capsys: pytest.CaptureFixture[s
     assert "davis" in capsys.readouterr().err.replace("daviss", "")
     assert cli.main(["compare", *base, *new, "--dataset", "davis", "--dataset", "sdb"]) == 2
     assert "sdb" in capsys.readouterr().err
-    # One that a single side has is a matter of comparability.
+    # A data set that only one side has makes the results incomparable.
     two = made_result(made_dataset(random_ious(1)), made_dataset(random_ious(2), name="sbd"), name="two", seed=1)
     assert regress(saved([two], "two"), base, "--dataset", "sbd") == 3
     assert cli.main(["compare", *base, *saved([two], "two"), "--dataset", "sbd"]) == 3
@@ -177,7 +177,7 @@ def test_regress_of_bad_files_is_code_2(capsys: pytest.CaptureFixture[str], monk
 @pytest.mark.parametrize("field", ["upsampler", "backbone"])
 @pytest.mark.parametrize("value", [[], {}, None, "text"])
 def test_no_file_makes_regress_end_with_a_verdict_by_accident(field: str, value: object) -> None:
-    """Code 1 is a verdict; an exception's own code would be the same."""
+    """Code 1 is a verdict, and also what an uncaught exception would give."""
     base = saved(seeds_of("bilinear", [0]), "bilinear")
     content = json.loads(Path(base[0], "result.json").read_text(encoding="utf-8"))
     content[field] = value

@@ -1,4 +1,4 @@
-"""``vfm-isbench data`` as a user meets it: what is printed, what is asked for, what is an error."""
+"""``vfm-isbench data`` as users see it: output, requests and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vfm_isbench.errors import DataError, UnknownNameError
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
-    """Serves all data sets, small, instead of the published ones."""
+    """Serve small versions of all data sets instead of the published ones."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("VFM_ISBENCH_DATA_MIRROR", raising=False)
     with ArchiveServer() as server:
@@ -27,7 +27,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
 
 
 def run(*arguments: object) -> None:
-    """The command line without what surrounds it."""
+    """Run the subcommand alone, without error handling."""
     parser = argparse.ArgumentParser()
     add_data(parser.add_subparsers())
     parsed = parser.parse_args(["data", *map(str, arguments)])
@@ -108,7 +108,7 @@ def test_verify_of_what_is_not_there(server, tmp_path, capsys):
 
 
 def test_the_options_are_those_of_the_page():
-    """So that the page on data cannot fall behind."""
+    """Otherwise the page on data would be out of date."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     for option in ("--data-root", "--mirror", "--keep-archive", "--deep", "VFM_ISBENCH_DATA_MIRROR"):
         assert option in page

@@ -1,4 +1,4 @@
-"""``vfm-isbench leaderboard`` as people use it: every command of its page, exit codes, a real run from end to end."""
+"""``vfm-isbench leaderboard`` as users see it: every command of its page, exit codes, a real run from end to end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HASH = Protocol.preset("demo").fingerprint()[:12]
 
 
 class NoTraining:
-    """Stands where the benchmark does: its results are made up, and saved where the real one would save them."""
+    """Replaces the benchmark: results are made up, but saved where the real benchmark would save them."""
 
     skill = 0.0
 
@@ -40,7 +40,7 @@ class NoTraining:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, where training takes no time."""
+    """An empty working folder, where training takes no time."""
     monkeypatch.chdir(tmp_path)
     for module in ("run", "leaderboard"):
         monkeypatch.setattr(f"vfm_isbench.cli.{module}.Benchmark", NoTraining)
@@ -136,7 +136,7 @@ def test_every_action_looks_for_entries_in_the_same_place(entries: Path, desk: P
 
 
 def test_a_name_that_is_no_text_is_refused(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Bytes that are no UTF-8 reach a program as lone surrogates."""
+    """Bytes that are not UTF-8 reach a program as lone surrogates."""
     synthetic_result("bilinear").save(desk / "result.json")
     assert cli.main(["leaderboard", "submit", "result.json", "--name", "x\udcff", "--code", CODE]) == 1
     assert r"name: 'x\udcff' contains control or invisible characters" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""From a folder of entries to the page, by command."""
+"""Building the page from a folder of entries on the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vfm_isbench import __version__, cli
 from vfm_isbench.leaderboard import load_board, page_data
 
 AWKWARD = "=1+1 ${data} #entry=x 'onclick'"
-"""What validation lets pass; markup in names it refuses, and the page shows as text all the same."""
+"""A name that validation accepts; it refuses markup, which the page would show as text anyway."""
 
 
 @pytest.fixture(scope="module")

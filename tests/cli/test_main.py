@@ -1,4 +1,4 @@
-"""The command line as a user meets it: output, exit codes, one-paragraph errors."""
+"""The command line as users see it: output, exit codes, one-paragraph errors."""
 
 import subprocess
 
@@ -11,7 +11,7 @@ from vfm_isbench.protocol import PRESETS
 
 @pytest.fixture
 def tiny_preset(monkeypatch):
-    """Make the small protocol nameable."""
+    """Add the small protocol to the presets."""
     monkeypatch.setitem(PRESETS, "tiny", TINY)
 
 

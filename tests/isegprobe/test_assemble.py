@@ -1,4 +1,4 @@
-"""Probes assembled from checkpoints of iSegProbe: where the frozen parts come from, and that weights fit exactly."""
+"""Probes assembled from checkpoints of iSegProbe: the source of the frozen parts, and weights that must fit."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_backbone_with_other_channels_is_refused(tmp_path: Path, path: Path) -
     ],
 )
 def test_a_pretrained_upsampler(tmp_path: Path, name: str, upsampler: nn.Module, prefix: str) -> None:
-    """From the checkpoint if it is there, else asked for, else given."""
+    """The checkpoint's own if it has weights; otherwise an error asks for one, and a given one is used."""
     probe = reference_probe(upsampler=upsampler.eval())
     values = parameters(upsampler_cfg={"type": name, "params": {"n_dim": 64}})
     torch.save(backbone_state(), tmp_path / "backbone.pth")

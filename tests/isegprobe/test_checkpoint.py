@@ -1,4 +1,4 @@
-"""What is read from checkpoints of iSegProbe, and what is refused."""
+"""What reading checkpoints of iSegProbe accepts and refuses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DESCRIPTION: dict[str, Any] = {
 
 
 def with_field(path: str, value: Any) -> dict[str, Any]:
-    """The parameters with one field, however deep, set to another value."""
+    """The parameters with one, possibly nested, field set to another value."""
     values = parameters()
     *outer, last = path.split(".")
     section = values
@@ -62,7 +62,7 @@ def test_a_plain_file(tmp_path: Path) -> None:
 
 
 def test_a_file_with_objects_of_foreign_classes(tmp_path: Path) -> None:
-    """EasyDict, OmegaConf and the reference's own, of which nothing is imported."""
+    """EasyDict, OmegaConf and classes of the reference, none of which are imported."""
     state = reference_state(reference_probe())
     with foreign_values() as values:
         write_reference(tmp_path / "a.pth", state, values)

@@ -1,4 +1,4 @@
-"""Probes written as checkpoints of iSegProbe come back as they were, and hold what its loader asks for."""
+"""Probes written as checkpoints of iSegProbe load back unchanged, and contain what its loader needs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_trained_parts_come_back(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", UPSAMPLERS)
 def test_the_file_is_as_its_loader_wants_it(tmp_path: Path, name: str) -> None:
-    """Plain types only, and for every module the parameters that its constructor in iSegProbe has."""
+    """Only plain types, and for every module the parameters of its constructor in iSegProbe."""
     protocol = PROTOCOLS["SimpleViT"]
     export_reference(reference_probe(protocol, UPSAMPLERS[name]), protocol, tmp_path / "a.pth")
     content: Any = torch.load(tmp_path / "a.pth", weights_only=True)

@@ -91,7 +91,7 @@ def write_reference(path: Path, state: Mapping[str, Tensor], values: Mapping[str
 
 @contextmanager
 def foreign_values() -> Iterator[dict[str, Any]]:
-    """The same parameters, in objects of the classes that real files hold; while this lasts, they can be pickled."""
+    """The same parameters in objects of the classes in real files, which can be pickled inside the block."""
     easydict = _foreign("easydict", "EasyDict", dict)
     node, container = _foreign("omegaconf.nodes", "AnyNode"), _foreign("omegaconf.listconfig", "ListConfig")
     builder = _foreign("core.utils.model_builder", "ModelBuilder")

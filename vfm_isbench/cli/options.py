@@ -115,7 +115,7 @@ def load_options(arguments: argparse.Namespace) -> LoadOptions:
 
 def add_speed_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that :func:`speed_from` reads."""
-    group = parser.add_argument_group("speed", "how numbers are computed, never which ones")
+    group = parser.add_argument_group("speed", "how fast numbers are computed; the protocol stays the same")
     group.add_argument(
         "--stop-at-iou",
         "--early-stop",  # still accepted

@@ -18,7 +18,9 @@ CODES = "exit codes: 0 pass, 1 regression, 2 wrong use or a bad file, 3 incompar
 def add_regress(commands: Subparsers) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
-        "regress", help="test whether an upsampler got worse than a baseline; the exit code says so", epilog=CODES
+        "regress",
+        help="test whether an upsampler got worse than a baseline; the exit code is the verdict",
+        epilog=CODES,
     )
     parser.set_defaults(function=regress_command)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The contract every built-in upsampler keeps; a new one needs a line in CASES only if it is not in the registry."""
+"""The contract of every built-in upsampler; a new one needs a line in CASES only if it is not in the registry."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ WIDTH = 5
 
 
 def random_featup(width: int = WIDTH, channel_norm: bool = True, seed: int = 0) -> FeatUpJBU:
-    """FeatUp-JBU with weights and biases that all matter, and outputs of the size of the features; in eval mode."""
+    """FeatUp-JBU in eval mode, with weights that all matter and outputs as large as the features."""
     featup = FeatUpJBU(width, channel_norm)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -49,7 +49,7 @@ def lightning_state(featup: FeatUpJBU) -> dict[str, Tensor]:
 
 
 def slow_featup(features: Tensor, image: Tensor, state: dict[str, Tensor]) -> Tensor:
-    """The definition with all windows laid side by side, and channels mixed at the end as in the original."""
+    """The definition, with all windows side by side and channels mixed at the end, as in the original."""
 
     def network(values: Tensor, name: str) -> Tensor:
         hidden = functional.conv2d(values, state[f"{name}.0.weight"], state[f"{name}.0.bias"])
@@ -165,7 +165,7 @@ def test_refuses_what_is_no_featup(change: Callable[[dict[str, Tensor]], object]
 
 
 class RecordChunks(TorchDispatchMode):
-    """Notes how many channels are enlarged at a time, and how many rows of kernels are computed at a time."""
+    """Records how many channels are enlarged and how many rows of kernels are computed at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,7 +235,7 @@ def test_keeps_the_contract(grid: tuple[int, int], size: tuple[int, int]) -> Non
 @pytest.mark.parametrize("seed", range(3))
 def test_half_precision_is_close_to_single(seed: int) -> None:
     featup = random_featup(channel_norm=False, seed=seed)
-    # As trained weights are: temperatures and projections that make sharp kernels.
+    # Like trained weights: temperatures and projections that make sharp kernels.
     for stage in (featup.up1, featup.up2, featup.up3, featup.up4):
         stage.range_temp.fill_(2.0)
     featup.bfloat16()
@@ -302,5 +302,5 @@ print((peak() - before) / 2**20)
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux to measure peak memory")
 def test_448_pixels_at_width_384_take_less_than_2_gib() -> None:
     measured = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
-    # The output alone is 0.375 GiB; with less than that nothing would have been measured.
+    # The output alone takes 0.375 GiB; a smaller value would mean that nothing was measured.
     assert 0.375 < float(measured.stdout) < 2

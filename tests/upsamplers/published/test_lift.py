@@ -17,7 +17,7 @@ WIDTH = 6
 
 
 def random_lift(width: int = WIDTH, seed: int = 0) -> LiFT:
-    """LiFT with weights and running statistics that are all of some size, in eval mode."""
+    """LiFT in eval mode, with weights and running statistics that all matter."""
     lift = LiFT(width)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

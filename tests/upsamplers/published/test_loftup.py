@@ -19,13 +19,13 @@ from vfm_isbench.upsamplers.published.loftup import LoftUp, loftup_from_state_di
 
 WIDTH = 8
 TINY = 1e-9
-"""GiB that hold nothing: single rows and pixels."""
+"""So few GiB that single rows and pixels are processed."""
 
 State = dict[str, Tensor]
 
 
 def small_loftup(seed: int = 0) -> LoftUp:
-    """Random weights that matter everywhere, BatchNorm's statistics included; eval mode, frozen."""
+    """A frozen LoftUp in eval mode, with random weights and BatchNorm statistics that all matter."""
     generator = torch.Generator().manual_seed(seed)
     upsampler = LoftUp(WIDTH)
     for key, tensor in upsampler.state_dict().items():
@@ -48,7 +48,7 @@ def prefixed(prefix: str, state: State) -> State:
 
 
 def parts(state: State) -> tuple[State, State]:
-    """The upsampler without its channel norm, and that as weight and bias."""
+    """The state without its channel norm, and the norm's weight and bias."""
     norm = {key.removeprefix("channelnorm.norm."): state[key] for key in state if key.startswith("channelnorm.")}
     return {key: value for key, value in state.items() if not key.startswith("channelnorm.")}, norm
 
@@ -172,7 +172,7 @@ def test_any_grid_and_aspect_comes_out_at_the_size_of_the_image(grid: tuple[int,
     output = small_loftup()(features, image)
     assert output.shape == (1, WIDTH, *size)
     assert bool(output.isfinite().all())
-    # The same on its side: rows and columns are not mixed up where they are of different number.
+    # Transposed: rows and columns must not be mixed up if their numbers differ.
     assert small_loftup()(features.mT, image.mT).shape == (1, WIDTH, *size[::-1])
 
 
@@ -204,7 +204,7 @@ def test_two_steps_equal_the_call() -> None:
 def test_output_does_not_depend_on_the_memory_allowed(
     grid: tuple[int, int], size: tuple[int, int], batch: int, gib: float, seed: int
 ) -> None:
-    # In double precision: rounding in single precision reaches 1e-6 by itself.
+    # In double precision, because rounding in single precision alone reaches 1e-6.
     features, image = (tensor.double() for tensor in random_pair(grid, size, batch, seed))
     upsampler = small_loftup(seed).double()
     whole = upsampler(features, image)
@@ -228,7 +228,7 @@ def test_strips_are_exactly_the_rows_of_the_whole_image(rows: int) -> None:
 
 
 def spied(upsampler: LoftUp, name: str) -> list[tuple[Any, ...]]:
-    """The arguments of every later call of a method, which still does its work."""
+    """Record the arguments of every later call of a method, which still runs."""
     calls = []
     method = getattr(upsampler, name)
 
@@ -252,7 +252,7 @@ def test_chunks_shrink_with_the_memory_allowed() -> None:
             upsampler(features, image)
             sizes[gib] = [pixels.shape[1] for pixels, *_ in chunks]
             assert sum(sizes[gib]) == 64
-            # No chunk's own output, let alone the rest, is larger than what was allowed.
+            # No chunk's output, which is only part of its memory, exceeds the limit.
             assert gib == TINY or max(sizes[gib]) * 2 * WIDTH * 4 < gib * 2**30
     assert len(sizes[1.0]) == 1
     assert set(sizes[TINY]) == {1}
@@ -323,7 +323,7 @@ def test_an_image_of_one_colour_gives_finite_features() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_half_precision_is_close_to_single(seed: int) -> None:
-    """The highest of the frequencies would turn an error of a half into another angle altogether."""
+    """At the highest frequency, a rounding error of half precision would change the angle completely."""
     features, image = (tensor.bfloat16() for tensor in random_pair((4, 5), (28, 35), seed=seed))
     upsampler = small_loftup(seed).bfloat16()
     half = upsampler(features, image)

@@ -17,7 +17,7 @@ from vfm_isbench.upsamplers import featup_from_state_dict, lift_from_state_dict,
 
 LOADERS: dict[str, Callable[..., Any]] = {
     "lift": lift_from_state_dict,
-    # Recorded as iSegProbe uses it: without the norm that the file holds.
+    # Recorded as iSegProbe uses it, without the norm in the file.
     "featup_jbu": functools.partial(featup_from_state_dict, channel_norm=False),
     "loftup_hub_layout": loftup_from_state_dict,
     "loftup_drive_layout": loftup_from_state_dict,

@@ -1,4 +1,4 @@
-"""Pretrained upsamplers by name: files, folders, the hub, URLs, and what is remembered of them."""
+"""Pretrained upsamplers by name: files, folders, the hub, URLs and remembered hashes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAGE = b"<html>Sign in</html>"
 
 
 def featup_state(seed: int = 0) -> dict[str, Tensor]:
-    """As FeatUp's files are, with the channel norm."""
+    """A state dict like FeatUp's files, with the channel norm."""
     generator = torch.Generator().manual_seed(seed)
     state = {
         ("model.1." if key.startswith("norm.") else "upsampler.") + key: torch.rand(value.shape, generator=generator)
@@ -138,7 +138,7 @@ def test_a_folder_without_the_official_file_says_its_name(tmp_path: Path) -> Non
 
 @pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where LoftUp's file is in an offline cache of the hub, which has one commit; and an empty cache of ours."""
+    """The path of LoftUp's file in an offline hub cache with one commit; our own cache is empty."""
     repository = tmp_path / "hub/models--haiwen--loftup-dinov2s"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs/main").write_text(COMMIT)
@@ -235,7 +235,7 @@ def test_a_file_that_changed_after_the_first_download_is_refused(served: Path, t
     save_featup(cached, seed=1)
     with pytest.raises(WeightsError, match="not the expected file: expected sha256"):
         load_upsampler("featup:dinov2")
-    # Nor is it taken from the server, once that has another one.
+    # A changed file from the server is refused too.
     cached.unlink()
     save_featup(served / FEATUP_FILE, seed=1)
     with pytest.raises(WeightsError, match=rf"(?s)wrong bytes, expected sha256.*remove .*{FEATUP_FILE}\.sha256"):
@@ -281,7 +281,7 @@ def test_a_file_that_the_server_does_not_have(served: Path, tmp_path: Path) -> N
         load_upsampler("featup:dinov2")
     for part in ("'featup:dinov2'", "HTTP 404", f"/{FEATUP_FILE} elsewhere", "--upsampler-weights"):
         assert part in str(caught.value)
-    # What is fetched elsewhere and put there by hand is taken.
+    # A file that was downloaded elsewhere and put there by hand is used.
     save_featup(tmp_path / "cache" / FEATUP_FILE)
     load_upsampler("featup:dinov2")
 
@@ -391,7 +391,7 @@ def test_two_different_files_are_one_too_many(tmp_path: Path) -> None:
         load_upsampler("lift:nowhere.pth", LoadOptions(weights=tmp_path / "absent.pth"))
     with pytest.raises(UnknownNameError, match="absent.pth is neither a file nor a folder"):
         load_upsampler("lift:", LoadOptions(weights=tmp_path / "absent.pth"))
-    # A misspelt name is no file.
+    # A misspelt name is not a file.
     with pytest.raises(UnknownNameError, match="Did you mean 'loftup:dinov2s'"):
         load_upsampler("loftup:dinov2z", LoadOptions(weights=save_loftup(tmp_path / "loftup.pth")))
 
