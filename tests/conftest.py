@@ -36,13 +36,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def _shared_folder(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():
-        pytest.skip(f"needs the folder {name}/ of the shared material beside this repository, which is absent")
+        pytest.skip(f"needs the folder {name}/ of the shared material beside this repository, which is missing")
     return folder
 
 
 @pytest.fixture(scope="session")
 def real_root() -> Path:
-    """Photographs with human masks in the four data-set layouts."""
+    """Photographs with human masks, in the layouts of the four data sets."""
     return _shared_folder("real")
 
 
@@ -54,7 +54,7 @@ def parity_root() -> Path:
 
 @pytest.fixture
 def deviation(record_property: Callable[[str, Any], None]) -> Deviation:
-    """Fails where a step deviates more than it may from the recorded numbers, and keeps the figure for the table."""
+    """Fail if a step deviates too far from the recorded numbers, and keep its deviation for ``--parity-table``."""
 
     def within(step: str, largest: float, limit: float) -> None:
         record_property("parity", (step, float(largest), limit))

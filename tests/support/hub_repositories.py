@@ -1,4 +1,4 @@
-"""Small repositories as other people publish them, written to disk by the tests."""
+"""Small repositories like those that other people publish; the tests write them to disk."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class Mixing(nn.Module, PyTorchModelHubMixin):
 
 
 def write_repository(folder: Path, **files: str) -> Path:
-    """Write files given by name without ``.py`` (two underscores for a slash) into a new folder."""
+    """Write files into a new folder; ``a__b`` names the file ``a/b.py``."""
     for name, text in (files or {"hubconf": HUBCONF}).items():
         path = folder / f"{name.replace('__', '/')}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +198,7 @@ def write_repository(folder: Path, **files: str) -> Path:
 
 
 def zip_repository(folder: Path, archive: Path, commit: str) -> None:
-    """Pack a folder as GitHub does: below a folder of its own, with the commit as the archive's comment."""
+    """Pack a folder as GitHub does: inside a folder named after the commit, which is also the archive's comment."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(archive, "w") as zipped:
         for path in folder.rglob("*.py"):

@@ -142,14 +142,14 @@ def test_a_sample_fits_together() -> None:
 
 
 def test_image_and_target_stay_together() -> None:
-    """Objects of the fake data set are brighter than their ground, whatever the augmentation does to both."""
+    """Objects of the fake data set stay brighter than their background under every augmentation."""
     samples = TrainingSamples(FakeDataset(instances=1), SMALL)
     for item in range(20):
         sample = samples[0, item]
-        inside, ground = ndimage.binary_erosion(sample.target), ~ndimage.binary_dilation(sample.target)
-        if inside.any() and ground.any():
+        inside, background = ndimage.binary_erosion(sample.target), ~ndimage.binary_dilation(sample.target)
+        if inside.any() and background.any():
             brightness = sample.image.mean(dim=0).numpy()
-            assert np.median(brightness[inside]) > np.median(brightness[ground])
+            assert np.median(brightness[inside]) > np.median(brightness[background])
 
 
 def image_counts(samples: TrainingSamples, count: int) -> list[int]:
@@ -201,7 +201,7 @@ def test_small_and_unfit_instances_are_dropped() -> None:
     assert np.array_equal(just_large_enough[0, 0].target, labels == 1)
 
 
-def test_dropped_instances_are_ground_not_other_objects() -> None:
+def test_dropped_instances_count_as_background_not_as_other_objects() -> None:
     """Negative clicks on other objects only fall on instances that count."""
     labels = labels_with(i1=(0, 10, 0, 28), i2=(12, 15, 0, 3), i3=(20, 28, 0, 28))
     on_others = PLAIN.replace(negative_shares=(0.0, 1.0, 0.0), merge_probability=0.0, min_object_area=10)
