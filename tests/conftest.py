@@ -1,24 +1,27 @@
 """Shared fixtures, and how the suite spreads over the processors."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from hypothesis import settings
-from parity_models import Deviation
 from plugin_packages import Packages, installed_packages
 from warm_python import warm_python
+
+if TYPE_CHECKING:
+    from parity_models import Deviation
 
 # A busy machine must not fail a test.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # A worker has one processor to itself, and so have the processes that it starts.
-    torch.set_num_threads(1)
+    # A worker has one processor to itself, and so have the processes that it starts. torch reads this when imported,
+    # which the process that hands out the tests never does.
     os.environ["OMP_NUM_THREADS"] = "1"
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
