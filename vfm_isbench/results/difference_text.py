@@ -64,9 +64,7 @@ def seeds_text(difference: Difference) -> str:
 
 def _rows(differences: Sequence[Difference], confidence: float, cap: int) -> list[list[str]]:
     first, second, percent = differences[0].first, differences[0].second, f"{100 * confidence:g} % interval"
-    rows = [
-        ["", first, second, "difference", percent, "± objects", "± seeds", "better", "equal", "worse", f"≥{cap}"],
-    ]
+    rows = [["", first, second, "difference", percent, "± objects", "± seeds", "better", "equal", "worse", f"≥{cap}"]]
     for difference in differences:
         metric = Metric.named(difference.metric)
         estimate = difference.difference

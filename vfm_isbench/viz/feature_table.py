@@ -56,7 +56,7 @@ def feature_table(rows: Sequence[FeatureRow], *, backbone: str) -> Figure:
             panel.imshow(picture, interpolation="nearest")
             panel.set_axis_off()
     for panel, name, found in zip(
-        axes[0], ["image", backbone, *names], [None, rows[0].features, *maps_of(rows[0])], strict=True
+        axes[0], ["image", backbone, *names], [None, rows[0].features, *rows[0].upsampled.values()], strict=True
     ):
         size = "" if found is None else f"\n{found.shape[1]}×{found.shape[2]}"
         panel.set_title(plain(name, 24) + size, loc="center", fontsize=7.5)
@@ -65,8 +65,3 @@ def feature_table(rows: Sequence[FeatureRow], *, backbone: str) -> Figure:
         ["Features as the first three principal components of all maps in a row, with equal weight per map."],
     )
     return figure
-
-
-def maps_of(row: FeatureRow) -> list[Array]:
-    """The upsampled maps of a row, in order."""
-    return list(row.upsampled.values())
