@@ -60,7 +60,7 @@ def deviation(record_property: Callable[[str, Any], None]) -> Deviation:
     """Fail if a step deviates too far from the recorded numbers, and keep its deviation for ``--parity-table``."""
 
     def within(step: str, largest: float, limit: float) -> None:
-        record_property("parity", (step, float(largest), limit))
+        record_property("parity", (step, float(largest), float(limit)))
         assert largest <= limit, f"{step}: deviates by {largest:.3g} from the recorded numbers, {limit:g} is allowed"
 
     return within
