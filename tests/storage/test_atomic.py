@@ -129,3 +129,22 @@ def test_a_file_holds_what_was_written_last(texts: list[str]) -> None:
             write_text(path, text)
             assert path.read_bytes() == text.encode("utf-8")
         assert names_in(path.parent) == ["text.txt"]
+
+
+def test_a_link_keeps_pointing_to_the_file(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("old")
+    link.symlink_to(file)
+    write_text(link, "new")
+    assert link.is_symlink() and file.read_text() == "new"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are of POSIX systems")
+def test_a_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text)
+        write_text(pipe, "content")
+        assert read.result() == "content"
+    assert pipe.is_fifo()

@@ -13,6 +13,8 @@ from pathlib import Path
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Write a file under a temporary name, and move it into place if the block ends without an error.
 
+    A link keeps pointing to the file that is replaced. What is no file, such as ``/dev/stdout``, is written directly.
+
     Args:
         path: The file; its folder must exist.
         durable: Wait until the file is on disk, so that it survives a power failure. Only caches turn this off.
@@ -24,6 +26,10 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Raises:
         OSError: if the file cannot be written.
     """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve()
     partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
     try:
         yield partial
