@@ -226,8 +226,8 @@ def _from_url(spec: str, name: str, source: Source, url: str) -> _Found:
         download([url], path, sha256=source.sha256 or _remembered(record))
     except (DataError, OSError) as error:
         raise WeightsError(
-            f"the weights of {spec!r} are not available: {error}\nOffline, download {url} elsewhere and give the file, or "
-            f"a folder with {source.file_name}, as {OPTION}. If a new version was published, remove {path} and "
+            f"the weights of {spec!r} are not available: {error}\nOffline, download {url} elsewhere and give the file, "
+            f"or a folder with {source.file_name}, as {OPTION}. If a new version was published, remove {path} and "
             f"{record.name} next to it."
         ) from error
     return _Found(path, name, source.where, record)
