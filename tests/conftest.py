@@ -36,6 +36,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(os.cpu_count() or 1, MOST_WORKERS)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest, so that no worker is left alone with them at the end."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_parity_"))
+
+
 def _shared_folder(name: str) -> Path:
     folder = SHARED / name
     if not folder.is_dir():
