@@ -18,8 +18,8 @@ def normalized_focal_loss(logits: Tensor, target: Tensor, *, alpha: float = 0.5,
 
     Args:
         logits: B×1×H×W.
-        target: B×1×H×W: 1 object, 0 ground, -1 ignore.
-        alpha: Weight of object pixels; ground pixels weigh 1 − α.
+        target: B×1×H×W: 1 object, 0 background, -1 ignore.
+        alpha: Weight of object pixels; background pixels weigh 1 − α.
         gamma: Focal exponent.
 
     Returns:
