@@ -17,14 +17,15 @@ from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.datasets import ObjectDataset, open_dataset, open_training_data
 from vfm_isbench.probe import build_probe, check_combination
-from vfm_isbench.probe.preparation import check_on_device, choose_device, follow_protocol
-from vfm_isbench.protocol import Protocol
+from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
+from vfm_isbench.protocol import PROTOCOL_REVISION, Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
+from vfm_isbench.results.environment import package_versions
 from vfm_isbench.runs import RunFolder, TrainedProbe, measure
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, train
-from vfm_isbench.upsamplers import LoadOptions, Upsampler, UpsamplerIdentity, identity_of, load_upsampler
+from vfm_isbench.upsamplers import LoadOptions, Upsampler, UpsamplerIdentity, load_upsampler
 
 
 class Benchmark:
@@ -71,18 +72,20 @@ class Benchmark:
         self._overwrite: Final = overwrite
         self._load_options: Final = load_options
 
-    def run(self, upsampler: Upsampler | str, name: str | None = None) -> Result:
+    def run(self, upsampler: Upsampler | str, name: str | None = None, identity: str | None = None) -> Result:
         """Train and evaluate: :meth:`train`, then :meth:`evaluate`.
 
         Args:
             upsampler: Callable (features B×C×h×w, image B×3×H×W) → features, or the name of an upsampler.
             name: Name in tables; by default the upsampler's own.
+            identity: Which upsampler it is, if its code, settings and weights cannot be hashed: any text that changes
+                whenever they do.
         """
         self.test_datasets(self.protocol)  # so that a missing test set fails before hours of training
-        return self.evaluate(self.train(upsampler, name))
+        return self.evaluate(self.train(upsampler, name, identity))
 
-    def train(self, upsampler: Upsampler | str, name: str | None = None) -> TrainedProbe:
-        """Check the upsampler, build the probe around it, and train click encoder and head.
+    def train(self, upsampler: Upsampler | str, name: str | None = None, identity: str | None = None) -> TrainedProbe:
+        """Check the upsampler, build the probe around it, and train click encoder and head. See :meth:`run`.
 
         Raises:
             ContractError: if the upsampler does not keep its contract.
@@ -91,14 +94,13 @@ class Benchmark:
         notes = check_combination(self.protocol, self.backbone)
         data = open_training_data(self.protocol, self.data_root)
         loaded, protocol, remarks = follow_protocol(load_upsampler(upsampler, self._load_options), data.protocol)
-        identity = identity_of(loaded)
-        identity = identity if name is None else dataclasses.replace(identity, name=name)
-        contract = check_on_device(loaded, protocol, self.backbone, self.device)
-        probe = build_probe(protocol, self.backbone, loaded).to(self.device)
+        checked = check_and_identify(loaded, protocol, self.backbone, self.device, identity)
+        found = checked.identity if name is None else dataclasses.replace(checked.identity, name=name)
+        probe = build_probe(protocol, self.backbone, checked.upsampler).to(self.device)
         origins = plugin_origins(self.backbone, probe.click_encoder, data.training, data.validation)
         parts = {"backbone_sha256": weights_sha256(self.backbone), **({"plugins": origins} if origins else {})}
-        folder = self._open_folder(protocol, identity, parts)
-        described = {**dataclasses.asdict(identity), "spec": upsampler if isinstance(upsampler, str) else None}
+        folder = self._open_folder(protocol, found, {**parts, "behaviour": dict(checked.behaviour)})
+        described = {**dataclasses.asdict(found), "spec": upsampler if isinstance(upsampler, str) else None}
         extra = {**parts, "precision": self.options.speed.precision}
 
         def keep(history: tuple[EpochRecord, ...], tensors: Mapping[str, Tensor]) -> None:
@@ -117,11 +119,12 @@ class Benchmark:
         return TrainedProbe(
             probe=probe,
             protocol=protocol,
-            upsampler=identity,
-            contract=contract,
+            upsampler=found,
+            contract=checked.contract,
+            behaviour=checked.behaviour,
             history=history,
             training_seconds=time.perf_counter() - began,
-            notes=(*notes, *remarks),
+            notes=(*notes, *remarks, *checked.notes, *(folder.notes if folder else ())),
             plugins=tuple(plugin_origins(data.training, data.validation)),
             precision=self.options.speed.precision,
             folder=folder,
@@ -164,21 +167,26 @@ class Benchmark:
             "protocol": protocol.to_dict(),
             "upsampler": dataclasses.asdict(upsampler),
             "precision": self.options.speed.precision,
+            "protocol_revision": PROTOCOL_REVISION,
+            "versions": package_versions(),
             **parts,
         }
         return RunFolder(self.output_dir, belongs_to, overwrite=self._overwrite)
 
 
-def evaluate(upsampler: Upsampler | str, protocol: Protocol | str = "demo", **options: Any) -> Result:
+def evaluate(
+    upsampler: Upsampler | str, protocol: Protocol | str = "demo", *, identity: str | None = None, **options: Any
+) -> Result:
     """Answer the question: how good is this upsampler?
 
     Args:
         upsampler: Callable (features B×C×h×w, ImageNet-normalised image B×3×H×W) → features B×C×H'×W', or a name.
         protocol: "demo" (embedded data, minutes on a laptop, not for the leaderboard), "paper", …, or a
             :class:`vfm_isbench.Protocol`.
+        identity: See :meth:`Benchmark.run`.
         options: Passed on to :class:`Benchmark`: ``device``, ``data_root``, ``output_dir``, …
 
     Returns:
         The result; ``print`` it for the standard table.
     """
-    return Benchmark(protocol, **options).run(upsampler)
+    return Benchmark(protocol, **options).run(upsampler, identity=identity)

@@ -13,6 +13,9 @@ from vfm_isbench.errors import DataError
 
 Array: TypeAlias = npt.NDArray[Any]
 
+Behaviour: TypeAlias = tuple[float, ...]
+"""What an upsampler or a backbone makes of two fixed inputs: projections of its outputs, of order one."""
+
 IGNORE = -1
 """Label of pixels that do not count, neither for nor against a prediction."""
 

@@ -96,7 +96,7 @@ def test_a_missing_hash_is_a_remark() -> None:
         True
     ] * 3
     nameless = [made_result(made_dataset(IOUS), name=name, sha256=None) for name in ("one", "other")]
-    assert ["by name alone" in remark for remark in unchecked(*nameless, "davis")] == [True]
+    assert ["each stands alone" in remark for remark in unchecked(*nameless, "davis")] == [True]
     assert unchecked(nameless[0], PLAIN, "davis") == []
     shorter = made_result(made_dataset(IOUS[:4], content=None), backbone_sha256=None, epochs=0)
     assert "4 of 8 objects" in why_incomparable(bare, shorter, "davis")[0]

@@ -126,14 +126,42 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         RunFolder(tmp_path / "file" / "folder", MINE)
 
 
-def test_resuming_a_callable_whose_code_is_unknown_warns(tmp_path: Path) -> None:
+def test_work_of_a_callable_whose_code_is_unknown_is_not_resumed(tmp_path: Path) -> None:
     unknown = {**MINE, "upsampler": {"name": "mine", "sha256": None}}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         folder = RunFolder(tmp_path, unknown)
     folder.save_checkpoint(checkpoint())
-    with pytest.warns(VfmIsbenchWarning, match="same name"):
+    with pytest.raises(RunError, match="no fingerprint.*--identity TEXT"):
         RunFolder(tmp_path, unknown)
+    assert RunFolder(tmp_path, unknown, overwrite=True).load_checkpoint() is None
+
+
+def test_another_revision_or_behaviour_is_another_run(tmp_path: Path) -> None:
+    mine = {**MINE, "protocol_revision": 2, "behaviour": {"upsampler": [0.5, 0.25], "backbone": [1.0]}}
+    RunFolder(tmp_path, mine)
+    with pytest.raises(RunError, match="protocol_revision: 2 there, 3 now"):
+        RunFolder(tmp_path, {**mine, "protocol_revision": 3})
+    RunFolder(tmp_path, {**mine, "behaviour": {"upsampler": [0.5, 0.25001], "backbone": [1.0]}})
+    for part, changed in (("upsampler", [0.5, 0.3]), ("backbone", [1.1])):
+        with pytest.raises(RunError, match=f"what the {part} computes"):
+            RunFolder(tmp_path, {**mine, "behaviour": {**mine["behaviour"], part: changed}})
+
+
+def test_other_versions_continue_with_a_note(tmp_path: Path) -> None:
+    RunFolder(tmp_path, {**MINE, "versions": {"torch": "2.4"}})
+    with pytest.warns(VfmIsbenchWarning, match="torch 2.4 before, 2.5 now"):
+        folder = RunFolder(tmp_path, {**MINE, "versions": {"torch": "2.5"}})
+    assert "torch 2.4 before" in folder.notes[0]
+
+
+def test_folders_without_versions_revision_and_behaviour_are_continued(tmp_path: Path) -> None:
+    """As version 0.3 wrote them, under revision 1."""
+    filled(tmp_path)
+    now = {**MINE, "versions": {"torch": "2.5"}, "protocol_revision": 1, "behaviour": {"upsampler": [0.5]}}
+    assert RunFolder(tmp_path, now).load_checkpoint() is not None
+    with pytest.raises(RunError, match="protocol_revision: 1 there, 2 now"):
+        RunFolder(tmp_path, {**now, "protocol_revision": 2})
 
 
 def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:

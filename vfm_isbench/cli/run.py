@@ -30,6 +30,11 @@ def add_run(commands: Subparsers) -> None:
     run.set_defaults(function=run_command)
     run.add_argument("upsampler", metavar="UPSAMPLER", help=UPSAMPLER_HELP)
     run.add_argument("--name", help="name of the upsampler in the table (default: its own)")
+    run.add_argument(
+        "--identity",
+        metavar="TEXT",
+        help="which upsampler it is, if its code or weights cannot be hashed; change the text whenever they change",
+    )
     add_protocol_options(run)
     run.add_argument("--datasets", nargs="+", metavar="NAME", help="test sets to evaluate (default: the protocol's)")
     add_data_root_option(run)
@@ -60,7 +65,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         load_options=load_options(arguments),
         speed=speed,
     )
-    result = benchmark.run(arguments.upsampler, arguments.name)
+    result = benchmark.run(arguments.upsampler, arguments.name, arguments.identity)
     say(str(result), f"saved: {output / f'result{speed.label()}.json'}")
 
 

@@ -113,6 +113,7 @@ DATASET = Record(
         "max_clicks": Optional(Number(1, MOST_CLICKS, whole=True)),
     },
 )
+_BEHAVIOUR = Optional(ListOf(Number(), most=100))
 _UPSAMPLER_FIELDS: dict[str, Check] = {
     "name": Text(200),
     "kind": Text(20),
@@ -133,7 +134,8 @@ UPSAMPLER = Record(
         field.name: _UPSAMPLER_FIELDS.get(field.name, Plain())
         for kind in (UpsamplerIdentity, ContractReport)
         for field in dataclasses.fields(kind)
-    }
+    },
+    {"behaviour": _BEHAVIOUR},
 )
 BACKBONE = Record(
     {
@@ -141,7 +143,8 @@ BACKBONE = Record(
         "width": Number(1, 1e6, whole=True),
         "patch_size": Number(1, 1e4, whole=True),
         "sha256": Optional(SHA256),
-    }
+    },
+    {"behaviour": _BEHAVIOUR},
 )
 RUN = Record(
     {

@@ -15,6 +15,7 @@ from vfm_isbench.leaderboard.entry_schema import REPRODUCED
 from vfm_isbench.leaderboard.findings import Report, printable
 from vfm_isbench.leaderboard.ranking import paired_difference
 from vfm_isbench.leaderboard.scores import METRICS, score
+from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
 from vfm_isbench.results.bootstrap import Estimate
@@ -156,6 +157,10 @@ def _differences(before: Result, after: Result) -> Iterator[str]:
             yield f"{seed}: the {what} may differ: {shown}"
         elif old != new:
             yield f"{seed}: the {what} has hash {old}, in the rerun {new}"
+    devices = before.environment.get("device"), after.environment.get("device")
+    for what in ("upsampler", "backbone"):
+        if differs(getattr(before, what).get("behaviour"), getattr(after, what).get("behaviour"), devices):
+            yield f"{seed}: the {what} computes other features for the same input in the rerun"
     for name in before.datasets:
         if name in after.datasets and not _same_objects(before, after, name):
             yield f"{seed}: {name} has other objects or another number of clicks in the rerun"

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
 from vfm_isbench.backbones import Backbone
-from vfm_isbench.errors import RunError
+from vfm_isbench.errors import RunError, VfmIsbenchWarning
+from vfm_isbench.probe.behaviour import backbone_behaviour, upsampler_behaviour
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.upsamplers import ContractReport, LoadedUpsampler, check_upsampler, find_module
+from vfm_isbench.types import Behaviour
+from vfm_isbench.upsamplers import (
+    ContractReport,
+    LoadedUpsampler,
+    UpsamplerIdentity,
+    check_upsampler,
+    find_module,
+    freeze,
+    identity_of,
+)
+from vfm_isbench.upsamplers.freezing import modules_called
+from vfm_isbench.upsamplers.identity import why_unidentified
 
 _LACKING = "FeatUp's JBU was used without the channel norm, which its weights lack or which was switched off"
 _OVERRULED = (
@@ -65,6 +81,106 @@ def follow_protocol(
     return upsampler, protocol.replace(featup_channel_norm=in_use), tuple(remarks)
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is known of an upsampler once it was checked on its device.
+
+    Attributes:
+        upsampler: The upsampler, with the modules found by calling it.
+        contract: Findings of the contract check.
+        identity: Taken after the check, when lazy weights are there.
+        behaviour: What "upsampler" and "backbone" make of fixed inputs; None if that is not deterministic.
+        notes: Remarks for the result.
+    """
+
+    upsampler: LoadedUpsampler
+    contract: ContractReport
+    identity: UpsamplerIdentity
+    behaviour: Mapping[str, Behaviour | None]
+    notes: tuple[str, ...] = ()
+
+
+def check_and_identify(
+    upsampler: LoadedUpsampler,
+    protocol: Protocol,
+    backbone: Backbone,
+    device: torch.device,
+    declared: str | None = None,
+) -> Checked:
+    """Check an upsampler on its device, and establish which one it is and how it behaves.
+
+    Args:
+        upsampler: The upsampler.
+        protocol: For the sizes.
+        backbone: The backbone, on its device.
+        device: The device.
+        declared: What the user says it is, see :func:`vfm_isbench.upsamplers.identity_of`.
+
+    Raises:
+        ContractError: if it does not keep the contract.
+    """
+    side = backbone.grid(protocol.image_size)
+    upsampler, notes = freeze_hidden_modules(upsampler, (backbone.channels, side, protocol.image_size), device)
+    contract = check_on_device(upsampler, protocol, backbone, device)
+    identity = identity_of(upsampler, declared)
+    behaviour = {
+        "upsampler": upsampler_behaviour(upsampler, backbone.channels, side, protocol.image_size, device)
+        if contract.deterministic
+        else None,
+        "backbone": backbone_behaviour(backbone, protocol.image_size, device),
+    }
+    if identity.sha256 is None:
+        notes = (*notes, why_unidentified(upsampler))
+    for note in notes:
+        warnings.warn(note, VfmIsbenchWarning, stacklevel=3)
+    return Checked(upsampler, contract, identity, behaviour, notes)
+
+
+@torch.no_grad()
+def freeze_hidden_modules(
+    upsampler: LoadedUpsampler, sizes: tuple[int, int, int], device: torch.device
+) -> tuple[LoadedUpsampler, tuple[str, ...]]:
+    """Call an upsampler once, and freeze the modules that run in it but that no search finds.
+
+    Such modules sit in other Python modules or class attributes, or are made on the first call.
+
+    Args:
+        upsampler: The upsampler.
+        sizes: Channels, patches per side, and pixels per side.
+        device: The device.
+
+    Returns:
+        The upsampler with its hidden modules, and notes for the result.
+    """
+    move_to(upsampler, device)
+    freeze(upsampler)
+    channels, side, pixels = sizes
+    features, image = (
+        torch.zeros(1, channels, side, side, device=device),
+        torch.zeros(1, 3, pixels, pixels, device=device),
+    )
+    known = find_module(upsampler)
+    visible = {id(part) for part in known.modules()} if known is not None else set()
+    with contextlib.suppress(Exception):  # the contract check will say what is wrong
+        called = modules_called(lambda: upsampler(features, image))
+        hidden = tuple(module for module in called if id(module) not in visible)
+        if hidden:
+            names = ", ".join(sorted({type(module).__name__ for module in hidden}))
+            note = (
+                f"the upsampler runs modules that it does not hold itself ({names}); they were put into eval mode "
+                "(train mode would use and change batch statistics) and frozen"
+            )
+            return freeze(dataclasses.replace(upsampler, hidden_modules=hidden)), (note,)
+    return upsampler, ()
+
+
+def move_to(upsampler: LoadedUpsampler, device: torch.device) -> None:
+    """Move the modules of an upsampler to a device."""
+    module = find_module(upsampler)
+    if module is not None:
+        module.to(device)
+
+
 def check_on_device(
     upsampler: LoadedUpsampler, protocol: Protocol, backbone: Backbone, device: torch.device
 ) -> ContractReport:
@@ -73,9 +189,7 @@ def check_on_device(
     Raises:
         ContractError: if it does not.
     """
-    module = find_module(upsampler)
-    if module is not None:
-        module.to(device)
+    move_to(upsampler, device)
     side = backbone.grid(protocol.image_size)
     return check_upsampler(
         upsampler,

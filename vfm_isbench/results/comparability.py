@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
+from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.results.record import Result
 from vfm_isbench.results.signature import precision_of, short_hash
@@ -43,7 +44,7 @@ def unchecked(first: Result, second: Result, dataset: str | None = None) -> list
     if not (first.backbone.get("sha256") and second.backbone.get("sha256")):
         remarks.append("the backbone's weights could not be compared: a result has no hash of them")
     if not first.upsampler.get("sha256") and not second.upsampler.get("sha256"):
-        remarks.append("upsamplers have no hash, so results (of several seeds, for example) were grouped by name alone")
+        remarks.append("upsamplers have no hash, so results were not combined: each stands alone")
     if not first.training and not second.training:
         remarks.append("how the probes were trained is unknown: the results have no training record")
     found = [
@@ -74,6 +75,9 @@ def _value(value: object) -> str:
 def _backbones(first: Result, second: Result) -> list[str]:
     mine, theirs = first.backbone.get("sha256"), second.backbone.get("sha256")
     if not mine or not theirs or mine == theirs:
+        devices = first.environment.get("device"), second.environment.get("device")
+        if differs(first.backbone.get("behaviour"), second.backbone.get("behaviour"), devices):
+            return ["the backbones computed different features for the same input"]
         return []
     return [f"the weights of the backbone differ (hash {short_hash(mine)} and {short_hash(theirs)})"]
 

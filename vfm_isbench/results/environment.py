@@ -22,15 +22,22 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def package_versions() -> dict[str, str | None]:
+    """Versions of this library and of the packages that every run depends on; None for those that are missing."""
+    versions: dict[str, str | None] = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    versions["torch"] = torch.__version__  # includes the build (+cu…, +cpu), unlike the package version
+    return versions
+
+
 def describe_environment(device: torch.device) -> dict[str, str | int | None]:
     """Versions and hardware: library, Python, PyTorch, timm, CUDA, processor, threads, device."""
     environment: dict[str, str | int | None] = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            environment[package] = version(package)
-        except PackageNotFoundError:
-            environment[package] = None
-    environment["torch"] = torch.__version__  # includes the build (+cu…, +cpu), unlike the package version
+    environment |= package_versions()
     environment["cpu"] = _processor()
     environment["cpu_count"] = os.cpu_count()
     environment["threads"] = torch.get_num_threads()

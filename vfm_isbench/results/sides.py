@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from vfm_isbench.errors import ComparisonError, IncomparableError, ResultError
+from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.results.bootstrap import DEFAULT_RESAMPLING, Estimate, Resampling, estimate_difference
 from vfm_isbench.results.comparability import unchecked, why_incomparable
@@ -88,15 +89,23 @@ def side_of(given: Given) -> Side:
 def group_sides(results: Iterable[Result]) -> list[Side]:
     """Group results into sides by name and hash of the upsampler, in order of appearance.
 
+    Results of an upsampler without a hash may be of different code: each is a side of its own.
+
     Raises:
         ComparisonError: if two results of one upsampler and seed differ.
         IncomparableError: if their protocols differ.
         ResultError: if a result does not name its upsampler.
     """
-    groups: dict[tuple[str, str | None], dict[int, Result]] = {}
+    groups: dict[tuple[str, object], dict[int, Result]] = {}
     for result in results:
         name = _name_of(result)
-        seeds = groups.setdefault((name, result.upsampler.get("sha256")), {})
+        seeds = groups.setdefault((name, result.upsampler.get("sha256") or _content(result)), {})
+        for other in seeds.values():
+            if differs(result.upsampler.get("behaviour"), other.upsampler.get("behaviour"), _devices(result, other)):
+                raise IncomparableError(
+                    f"two results of {name} have the same hash, but their upsamplers computed different features for "
+                    "the same input: they are not seeds of one upsampler"
+                )
         known = seeds.setdefault(result.protocol.seed, result)
         if known is not result and not _are_equal(known, result):
             if reasons := why_incomparable(known, result):
@@ -108,6 +117,15 @@ def group_sides(results: Iterable[Result]) -> list[Side]:
             )
     sides = [Side(name, tuple(seeds[seed] for seed in sorted(seeds))) for (name, _), seeds in groups.items()]
     return distinct(sides)
+
+
+def _content(result: Result) -> str:
+    """What tells a result of an unknown upsampler from others, but not from its copies."""
+    return repr([found.ious.tolist() for found in result.datasets.values()])
+
+
+def _devices(first: Result, second: Result) -> tuple[str | None, str | None]:
+    return first.environment.get("device"), second.environment.get("device")
 
 
 def _name_of(result: Result) -> str:

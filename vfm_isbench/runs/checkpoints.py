@@ -18,7 +18,7 @@ from vfm_isbench.datasets import open_dataset
 from vfm_isbench.errors import RunError, UnknownNameError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.isegprobe import assemble_reference, is_reference, protocol_of, read_reference
 from vfm_isbench.probe import Probe, build_probe
-from vfm_isbench.probe.preparation import check_on_device, choose_device, follow_protocol
+from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
@@ -27,7 +27,7 @@ from vfm_isbench.runs.measure import measure
 from vfm_isbench.runs.trained import TrainedProbe
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, load_checkpoint
-from vfm_isbench.upsamplers import LoadedUpsampler, LoadOptions, Upsampler, identity_of, is_own, load_upsampler
+from vfm_isbench.upsamplers import LoadedUpsampler, LoadOptions, Upsampler, UpsamplerIdentity, is_own, load_upsampler
 
 
 def load_trained(
@@ -176,17 +176,19 @@ def _load_own(
     is_chosen = upsampler is not None
     upsampler = _named_upsampler(path, checkpoint, options) if upsampler is None else upsampler
     upsampler, protocol, remarks = follow_protocol(upsampler, protocol)
-    notes = [*remarks, *_upsampler_notes(path, checkpoint, upsampler, is_chosen)]
+    probe = build_probe(protocol, backbone, upsampler)
+    trained = _on_device(probe, protocol, device, ())
+    notes = [*remarks, *_upsampler_notes(path, checkpoint, trained.upsampler, is_chosen)]
     if not checkpoint.is_complete:
         notes.append(f"trained for {len(checkpoint.history)} of {protocol.epochs} epochs")
-    probe = build_probe(protocol, backbone, upsampler)
     plugins = _recorded_plugins(checkpoint)
     notes += _plugin_notes(plugins, plugin_origins(backbone, probe.click_encoder))
     for note in notes:
         warnings.warn(note, VfmIsbenchWarning, stacklevel=4)
     checkpoint.restore(probe.trainable())
     return dataclasses.replace(
-        _on_device(probe, protocol, device, notes),
+        trained,
+        notes=tuple(notes),
         history=checkpoint.history,
         plugins=tuple(plugin for plugin in plugins if plugin.get("kind") == "data set"),
         precision=str(checkpoint.extra.get("precision", "float32")),
@@ -196,9 +198,14 @@ def _load_own(
 def _on_device(probe: Probe, protocol: Protocol, device: torch.device, notes: Sequence[str]) -> TrainedProbe:
     """Move the probe to its device and check its upsampler there."""
     probe.to(device).eval()
-    contract = check_on_device(probe.upsampler, protocol, probe.backbone, device)
+    checked = check_and_identify(probe.upsampler, protocol, probe.backbone, device)
     return TrainedProbe(
-        probe=probe, protocol=protocol, upsampler=identity_of(probe.upsampler), contract=contract, notes=tuple(notes)
+        probe=probe,
+        protocol=protocol,
+        upsampler=checked.identity,
+        contract=checked.contract,
+        behaviour=checked.behaviour,
+        notes=tuple(notes),
     )
 
 
@@ -247,13 +254,13 @@ def _named_upsampler(path: Path, checkpoint: Checkpoint, options: LoadOptions) -
         ) from error
 
 
-def _upsampler_notes(path: Path, checkpoint: Checkpoint, upsampler: LoadedUpsampler, is_chosen: bool) -> list[str]:
+def _upsampler_notes(path: Path, checkpoint: Checkpoint, now: UpsamplerIdentity, is_chosen: bool) -> list[str]:
     """Notes on an upsampler that differs, or may differ, from the one in training.
 
     Raises:
         RunError: if it differs, and the user did not ask for it.
     """
-    now, then = identity_of(upsampler), checkpoint.upsampler
+    then = checkpoint.upsampler
     if now.sha256 is None or then.get("sha256") is None:
         return [f"the upsampler may differ from the one trained with, {then.get('name')!r}: it has no fingerprint"]
     if now.sha256 == then["sha256"]:

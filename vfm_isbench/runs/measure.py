@@ -55,12 +55,17 @@ def measure(
         environment["plugins"] = plugins
     return Result(
         protocol=protocol,
-        upsampler={**dataclasses.asdict(trained.upsampler), **dataclasses.asdict(trained.contract)},
+        upsampler={
+            **dataclasses.asdict(trained.upsampler),
+            **dataclasses.asdict(trained.contract),
+            "behaviour": trained.behaviour["upsampler"],
+        },
         backbone={
             "name": probe.backbone.name,
             "width": probe.backbone.channels,
             "patch_size": probe.backbone.patch_size,
             "sha256": weights_sha256(probe.backbone),
+            "behaviour": trained.behaviour["backbone"],
         },
         datasets=found,
         training=tuple(dataclasses.asdict(record) for record in trained.history),

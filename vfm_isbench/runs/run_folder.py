@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vfm_isbench.errors import ProtocolError, RunError, VfmIsbenchWarning
+from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.storage import atomic
@@ -36,6 +37,7 @@ class RunFolder:
         self.folder = folder
         self._manifest = folder / "run.json"
         self._checkpoint = folder / "checkpoint.safetensors"
+        self.notes: tuple[str, ...] = ()
         try:
             (folder / "evidence").mkdir(parents=True, exist_ok=True)
             self._claim(json.loads(json.dumps(belongs_to)), overwrite)
@@ -54,19 +56,7 @@ class RunFolder:
                 raise RunError(
                     f"{self._manifest} is broken ({error}); choose another folder, or overwrite it"
                 ) from error
-            different = _differences(_in_current_form(earlier), belongs_to)
-            if different:
-                raise RunError(
-                    f"the folder {self.folder} holds another run; it differs in {'; '.join(different)}. Choose another "
-                    "output folder, or overwrite=True (command line: --overwrite) to discard that run"
-                )
-            if belongs_to.get("upsampler", {}).get("sha256") is None and self._checkpoint.exists():
-                warnings.warn(
-                    f"the run in {self.folder} is resumed because its upsampler has the same name; this callable does "
-                    "not show whether it is the same code",
-                    VfmIsbenchWarning,
-                    stacklevel=4,
-                )
+            self._continue(_in_current_form(earlier), belongs_to)
             return
         files = [self._checkpoint, *self.folder.glob("result*.json"), *(self.folder / "evidence").glob("*.jsonl")]
         files = [file for file in files if file.exists()]
@@ -79,6 +69,30 @@ class RunFolder:
         for file in files:
             file.unlink()
         atomic.write_text(self._manifest, json.dumps(belongs_to, indent=1))
+
+    def _continue(self, earlier: dict[str, Any], belongs_to: dict[str, Any]) -> None:
+        """Check that the work in the folder belongs to this run.
+
+        Raises:
+            RunError: if it belongs to another run, or nobody can tell.
+        """
+        advice = "Choose another output folder, or overwrite=True (command line: --overwrite) to discard the work in it"
+        different = _differences(earlier, belongs_to)
+        if different:
+            raise RunError(
+                f"the folder {self.folder} holds another run; it differs in {'; '.join(different)}. {advice}"
+            )
+        if belongs_to.get("upsampler", {}).get("sha256") is None and self._checkpoint.exists():
+            raise RunError(
+                f"the run in {self.folder} cannot be resumed: its upsampler has no fingerprint, so nobody can tell "
+                f"whether it is still the same. {advice}; or give it an identity (command line: --identity TEXT)"
+            )
+        now: dict[str, Any] = belongs_to.get("versions", {})
+        then: dict[str, Any] = earlier.get("versions", now)
+        changed = [f"{name} {then.get(name)} before, {now[name]} now" for name in now if then.get(name) != now[name]]
+        if changed:
+            self.notes = (f"the run was continued under other versions: {', '.join(changed)}",)
+            warnings.warn(self.notes[0], VfmIsbenchWarning, stacklevel=6)
 
     def load_checkpoint(self) -> Checkpoint | None:
         """Checkpoint of the last finished epoch; None before the first."""
@@ -94,8 +108,8 @@ class RunFolder:
 
 
 def _in_current_form(belongs_to: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier version wrote, with the protocol fields that were added later."""
-    belongs_to = {"precision": "float32", **belongs_to}
+    """What an earlier version wrote, with what was added later."""
+    belongs_to = {"precision": "float32", "protocol_revision": 1, **belongs_to}
     try:
         return {**belongs_to, "protocol": Protocol.from_dict(belongs_to["protocol"]).to_dict()}
     except (KeyError, TypeError, ProtocolError):
@@ -106,7 +120,13 @@ def _differences(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between two runs, in words."""
     found = []
     for part in now:
+        if part == "versions" or (part == "behaviour" and part not in earlier):
+            continue
         before, after = earlier.get(part), now[part]
+        if part == "behaviour":
+            then = before or {}
+            found += [f"what the {name} computes" for name in after if differs(then.get(name), after[name])]
+            continue
         if before == after:
             continue
         if isinstance(before, dict) and isinstance(after, dict):

@@ -11,6 +11,7 @@ from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.runs.run_folder import RunFolder
 from vfm_isbench.training import EpochRecord
+from vfm_isbench.types import Behaviour
 from vfm_isbench.upsamplers import ContractReport, UpsamplerIdentity
 
 
@@ -22,6 +23,7 @@ class TrainedProbe:
         probe: The network, in eval mode.
         protocol: What it was trained under, including what data, weights and upsampler decided, and is evaluated under.
         upsampler: Identity of the upsampler.
+        behaviour: What "upsampler" and "backbone" made of fixed inputs, see :mod:`vfm_isbench.probe.behaviour`.
         contract: Findings of the contract check.
         history: One record per epoch; empty if the file has none.
         training_seconds: Wall time of the training in this process; None if it was trained elsewhere.
@@ -35,6 +37,7 @@ class TrainedProbe:
     protocol: Protocol
     upsampler: UpsamplerIdentity
     contract: ContractReport
+    behaviour: Mapping[str, Behaviour | None]
     history: tuple[EpochRecord, ...] = ()
     training_seconds: float | None = None
     notes: tuple[str, ...] = ()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dis
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 T = TypeVar("T")
 
@@ -45,6 +46,28 @@ def freeze(upsampler: T) -> T:
         module.eval()
         module.requires_grad_(False)
     return upsampler
+
+
+def modules_called(call: Callable[[], object]) -> list[nn.Module]:
+    """Make a call, and return the outermost modules that run in it, wherever they come from.
+
+    Every module is put into eval mode just before it runs, so that a network in training mode, which the search did
+    not find, neither uses nor changes batch statistics.
+    """
+    called: list[nn.Module] = []
+
+    def before(module: nn.Module, _inputs: object) -> None:
+        if not any(module is part for known in called for part in known.modules()):
+            called.append(module)
+        if module.training:
+            module.eval()
+
+    hook = register_module_forward_pre_hook(before)
+    try:
+        call()
+    finally:
+        hook.remove()
+    return called
 
 
 def count_parameters(upsampler: object) -> int | None:

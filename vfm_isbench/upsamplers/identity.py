@@ -52,15 +52,19 @@ def identity_of(upsampler: Upsampler | LoadedUpsampler, declared: str | None = N
         kind = "module"
     elif isinstance(loaded.call, (FunctionType, BuiltinFunctionType, MethodType, functools.partial)):
         kind = "function"
-    sha256 = fingerprint_of(loaded.call, declared)
+    whole = (loaded.call, loaded.hidden_modules) if loaded.hidden_modules else loaded.call
+    sha256 = fingerprint_of(whole, declared if declared is not None else declared_by(loaded.call))
     return UpsamplerIdentity(loaded.name, kind, sha256, loaded.source)
+
+
+def declared_by(upsampler: object) -> str | None:
+    """What an upsampler says it is; None if it says nothing."""
+    found = getattr(upsampler, DECLARED, None)
+    return None if found is None else str(found() if callable(found) else found)
 
 
 def fingerprint_of(value: Any, declared: str | None = None) -> str | None:
     """Fingerprint of any callable or module; None if it cannot be established."""
-    if declared is None:
-        found = getattr(value, DECLARED, None)
-        declared = found() if callable(found) else found
     if declared is not None:
         return hashlib.sha256(f"declared {declared}".encode()).hexdigest()
     try:

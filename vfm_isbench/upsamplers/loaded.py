@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vfm_isbench.kernels.row_strips import Strips
 from vfm_isbench.upsamplers.base import NormalisingUpsampler, StripwiseUpsampler, TwoStepUpsampler, Upsampler
@@ -59,6 +59,7 @@ class LoadedUpsampler:
         name: Its name in tables.
         source: Where code and weights came from, JSON-ready; None if it does not say.
         capabilities: What it can do beyond being called.
+        hidden_modules: Modules that run in a call although nothing shows that the upsampler holds them.
         plugin_origin: Package it came with, see :func:`vfm_isbench.registry.plugins.plugin_origins`.
     """
 
@@ -66,6 +67,7 @@ class LoadedUpsampler:
     name: str
     source: Mapping[str, Any] | None = None
     capabilities: Capabilities = field(default_factory=Capabilities)
+    hidden_modules: tuple[nn.Module, ...] = ()
     plugin_origin: Mapping[str, Any] | None = None
 
     @classmethod
