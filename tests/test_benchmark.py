@@ -194,6 +194,46 @@ def test_upsamplers_of_one_benchmark_do_not_affect_each_other(norms):
     assert together[0][1] != together[1][1]
 
 
+def test_a_run_of_changed_code_or_settings_is_not_answered_with_old_numbers(tmp_path):
+    """The same command after an edit of a file that the upsampler imports, or with another setting in a dict."""
+
+    class Up(torch.nn.Module):
+        upsampler_name = "mine"
+
+        def __init__(self, mode):
+            super().__init__()
+            self.cfg = {"mode": mode}
+
+        def forward(self, features, image):
+            return functional.interpolate(features, image.shape[-2:], mode=self.cfg["mode"])
+
+    short = TINY.replace(epochs=1, samples_per_epoch=4, object_limit=1, validation_samples=0)
+    runs = Benchmark(short, device="cpu", progress=False, output_dir=tmp_path)
+    first = runs.run(Up("bicubic"))
+    with pytest.raises(RunError, match=r"upsampler\.sha256"):
+        runs.run(Up("nearest"))
+    assert runs.run(Up("bicubic")).datasets["scenes"].objects == first.datasets["scenes"].objects
+
+
+def test_an_upsampler_that_cannot_be_identified_is_told_and_not_resumed(tmp_path):
+    unreadable = iter([1])
+
+    def up(features, image):
+        return functional.interpolate(features, image.shape[-2:]) + 0 * (unreadable is None)
+
+    short = TINY.replace(epochs=1, samples_per_epoch=4, object_limit=1, validation_samples=0)
+    with pytest.warns(VfmIsbenchWarning, match="no fingerprint .*list_iterator.* --identity TEXT"):
+        result = Benchmark(short, device="cpu", progress=False, output_dir=tmp_path / "a").run(up)
+    assert result.upsampler["sha256"] is None and any("no fingerprint" in note for note in result.notes)
+    with pytest.warns(VfmIsbenchWarning), pytest.raises(RunError, match="cannot be resumed"):
+        Benchmark(short, device="cpu", progress=False, output_dir=tmp_path / "a").run(up)
+    for _ in range(2):
+        named = Benchmark(short, device="cpu", progress=False, output_dir=tmp_path / "b").run(up, identity="mine 1")
+    assert named.upsampler["sha256"]
+    with pytest.raises(RunError, match="another run"):
+        Benchmark(short, device="cpu", progress=False, output_dir=tmp_path / "b").run(up, identity="mine 2")
+
+
 def test_a_probe_is_evaluated_under_its_own_protocol_and_kept_in_its_own_folder(tmp_path):
     short = TINY.replace(epochs=1, samples_per_epoch=4, object_limit=1, validation_samples=0)
     trained = Benchmark(short, device="cpu", progress=False, output_dir=tmp_path).train("nearest")

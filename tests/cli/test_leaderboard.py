@@ -29,7 +29,7 @@ class NoTraining:
     def __init__(self, protocol: Protocol, *, output_dir: Path | None = None, **_options: Any) -> None:
         self.protocol, self.output_dir = protocol, output_dir
 
-    def run(self, upsampler: str, name: str | None = None) -> Result:
+    def run(self, upsampler: str, name: str | None = None, identity: str | None = None) -> Result:
         own = "bilinear" if upsampler == "bilinear" else "mine"
         skill = self.skill + (0.0 if own == "bilinear" else 0.7)
         result = synthetic_result(own, seed=self.protocol.seed, skill=skill, protocol=self.protocol)

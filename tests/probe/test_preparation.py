@@ -1,16 +1,23 @@
-"""What protocol and upsampler decide about each other: FeatUp's channel norm."""
+"""Before a probe is built: FeatUp's channel norm, hidden modules, identity and behaviour."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import types
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from small import SMALL
+from small import SMALL, small_probe
+from torch import Tensor, nn
 
-from vfm_isbench.probe.preparation import follow_protocol
-from vfm_isbench.upsamplers import Bilinear, LoadedUpsampler
+from vfm_isbench.errors import VfmIsbenchWarning
+from vfm_isbench.metrics.behaviour import differs
+from vfm_isbench.probe.preparation import Checked, check_and_identify, follow_protocol
+from vfm_isbench.testing.fakes import FakeBackbone
+from vfm_isbench.upsamplers import Bicubic, Bilinear, LoadedUpsampler, Nearest, find_module
 from vfm_isbench.upsamplers.published.featup import FeatUpJBU
 
 FEATURES = torch.randn(1, 8, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -85,3 +92,87 @@ def test_leaving_out_a_norm_that_was_asked_for_is_noted() -> None:
 def test_warnings_of_the_loader_are_noted() -> None:
     upsampler = dataclasses.replace(LoadedUpsampler.of(Bilinear()), source={"warnings": ["random weights"]})
     assert follow_protocol(upsampler, ON)[2] == ("loading the upsampler warned: random weights",)
+
+
+def identify(upsampler: Any, backbone: FakeBackbone | None = None) -> Checked:
+    return check_and_identify(LoadedUpsampler.of(upsampler), SMALL, backbone or FakeBackbone(), torch.device("cpu"))
+
+
+def test_behaviour_tells_apart_what_computes_something_else() -> None:
+    found = [identify(upsampler).behaviour["upsampler"] for upsampler in (Bilinear(), Bilinear(), Nearest(), Bicubic())]
+    assert found[0] == found[1]
+    assert all(differs(found[0], other) for other in found[2:])
+    changed = FakeBackbone()
+    changed.mix.weight.data[0, 0] += 0.1
+    mine, theirs = (identify(Bilinear(), backbone).behaviour["backbone"] for backbone in (FakeBackbone(), changed))
+    assert differs(mine, theirs)
+
+
+def test_rounding_is_not_another_behaviour() -> None:
+    def rounded(features: Tensor, image: Tensor) -> Tensor:
+        return Bilinear()(features.double(), image).float() * (1 + 1e-6)
+
+    mine, theirs = (identify(upsampler).behaviour["upsampler"] for upsampler in (Bilinear(), rounded))
+    assert mine != theirs and not differs(mine, theirs)
+
+
+@pytest.mark.filterwarnings("ignore:the upsampler is not deterministic")
+def test_random_outputs_have_no_behaviour() -> None:
+    def noisy(features: Tensor, image: Tensor) -> Tensor:
+        return Bilinear()(features, image) + torch.rand(())
+
+    assert identify(noisy).behaviour["upsampler"] is None
+
+
+class Network(nn.Module):
+    """Normalises with the statistics of the batch in train mode, which also changes its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, features: Tensor) -> Tensor:
+        normalised: Tensor = self.norm(features)
+        return normalised
+
+
+class OfTheClass:
+    network = Network()
+
+    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
+        return Bilinear()(self.network(features), image)
+
+
+class MadeOnTheFirstCall:
+    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
+        if not hasattr(self, "made"):
+            self.made = [Network()]
+        return Bilinear()(self.made[0](features), image)
+
+
+ELSEWHERE = types.SimpleNamespace(get=functools.cache(Network))
+
+
+def behind_a_getter(features: Tensor, image: Tensor) -> Tensor:
+    return Bilinear()(ELSEWHERE.get()(features), image)
+
+
+@pytest.mark.parametrize("make", [OfTheClass, MadeOnTheFirstCall, lambda: behind_a_getter])
+@pytest.mark.filterwarnings("ignore:the upsampler runs modules that it does not hold")
+def test_networks_in_train_mode_are_frozen_wherever_they_are(make: Callable[[], Any]) -> None:
+    checked = identify(make())
+    module = find_module(checked.upsampler)
+    assert module is not None
+    (network,) = [part for part in module.modules() if isinstance(part, Network)]
+    assert not network.training and not any(parameter.requires_grad for parameter in network.parameters())
+    assert network.norm.num_batches_tracked == 0, "its statistics were changed"
+    probe = small_probe(SMALL, checked.upsampler).train()
+    probe(torch.rand(2, 3, 28, 28), torch.rand(2, 3, 28, 28)).sum().backward()
+    assert not network.training and network.norm.num_batches_tracked == 0
+    assert network.norm.weight.grad is None
+
+
+def test_hidden_modules_are_named_in_a_note() -> None:
+    with pytest.warns(VfmIsbenchWarning, match=r"does not hold itself \(Network\).*eval mode"):
+        checked = identify(OfTheClass())
+    assert "Network" in checked.notes[0]

@@ -100,3 +100,14 @@ def test_a_missing_hash_is_a_remark() -> None:
     assert unchecked(nameless[0], PLAIN, "davis") == []
     shorter = made_result(made_dataset(IOUS[:4], content=None), backbone_sha256=None, epochs=0)
     assert "4 of 8 objects" in why_incomparable(bare, shorter, "davis")[0]
+
+
+def test_backbones_that_compute_other_features_part_results() -> None:
+    """Also if their weights are equal: code and settings may differ."""
+    mine, same, other = (
+        dataclasses.replace(PLAIN, backbone={**PLAIN.backbone, "behaviour": behaviour})
+        for behaviour in ([0.5, 1.0], [0.5, 1.00001], [0.5, 1.2])
+    )
+    assert why_incomparable(mine, same) == why_incomparable(mine, PLAIN) == []
+    (reason,) = why_incomparable(mine, other)
+    assert "backbones computed different features" in reason

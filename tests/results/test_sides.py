@@ -11,6 +11,7 @@ from result_builder import PROTOCOL, made_dataset, made_result, random_ious, see
 
 from vfm_isbench.errors import ComparisonError, IncomparableError, ResultError
 from vfm_isbench.results.object_scores import Metric
+from vfm_isbench.results.record import Result
 from vfm_isbench.results.sides import Pair, Side, distinct, group_sides, side_of, why_apart
 
 NOC90 = Metric.named("noc90")
@@ -128,3 +129,24 @@ def test_objects_at_the_cap_are_counted_per_side() -> None:
     pair = Pair.of(side_of(low), side_of(high), "davis")
     assert pair.at_cap(NOC90) == (1.0, 0.0)
     assert all(np.isnan(value) for value in pair.at_cap(Metric.named("mean_iou")))
+
+
+def behaving(result: Result, upsampler: list[float], device: str = "cpu") -> Result:
+    return dataclasses.replace(
+        result,
+        upsampler={**result.upsampler, "behaviour": upsampler},
+        environment={**result.environment, "device": device},
+    )
+
+
+def test_results_of_an_upsampler_without_a_hash_are_not_seeds_of_one() -> None:
+    unknown = [made_result(made_dataset(random_ious(seed)), sha256=None, seed=seed) for seed in range(3)]
+    assert [side.seeds for side in group_sides([*unknown, unknown[0]])] == [(0,), (1,), (2,)]
+
+
+def test_seeds_with_equal_hashes_but_other_features_are_not_seeds_of_one_upsampler() -> None:
+    first, second, third = seeds_of("mine", [0, 1, 2])
+    near = [behaving(first, [0.5, 1.0]), behaving(second, [0.5001, 1.0]), behaving(third, [0.51, 1.0], "NVIDIA H100")]
+    assert [side.seeds for side in group_sides(near)] == [(0, 1, 2)]
+    with pytest.raises(IncomparableError, match="different features for the same input"):
+        group_sides([near[0], behaving(second, [0.51, 1.0])])

@@ -134,9 +134,15 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
     found.edit()
 
 
-HELPER = (
-    "import torch.nn.functional as F\nMODE = 'area'\ndef enlarge(f, size): return F.interpolate(f, size, mode=MODE)\n"
-)
+HELPER = """import torch.nn.functional as F
+MODE = 'area'
+def enlarge(f, size): return F.interpolate(f, size, mode=MODE)
+"""
+METHOD = """import helpers_of_mine as h
+class Up:
+    def __call__(self, f, image): return h.enlarge(f, image.shape[-2:])
+up = Up()
+"""
 
 
 @pytest.mark.parametrize(
@@ -146,8 +152,7 @@ HELPER = (
         "import helpers_of_mine\ndef up(f, image): return helpers_of_mine.enlarge(f, image.shape[-2:])\n",
         "def up(f, image):\n    from helpers_of_mine import enlarge\n    return enlarge(f, image.shape[-2:])\n",
         "from between_of_mine import again\ndef up(f, image): return again(f, image)\n",
-        "import helpers_of_mine as h\nclass Up:\n    def __call__(self, f, image): return h.enlarge(f, image.shape[-2:])\n"
-        "up = Up()\n",
+        METHOD,
     ],
     ids=["from", "module", "inside", "two files away", "method"],
 )
