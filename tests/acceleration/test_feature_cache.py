@@ -50,6 +50,26 @@ def test_other_weights_or_pixels_are_not_found(tmp_path: Path) -> None:
         assert cache.hits == 0
 
 
+class Layers(FakeBackbone):
+    """Adds up the layers that a list names; the weights are the same whatever it says."""
+
+    def __init__(self, layers: list[int]) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, image: torch.Tensor, click_tokens: torch.Tensor | None = None) -> torch.Tensor:
+        features = super().forward(image, click_tokens)
+        return sum([(features, 2 * features)[layer] for layer in self.layers], torch.zeros(()))
+
+
+@torch.no_grad()
+def test_a_backbone_with_another_setting_in_a_list_is_not_found(tmp_path: Path) -> None:
+    FeatureCache(tmp_path, Layers([0]).eval())(images(1))
+    other = FeatureCache(tmp_path, Layers([1]).eval())
+    assert torch.equal(other(images(1)), Layers([1]).eval()(images(1)))
+    assert other.hits == 0
+
+
 @torch.no_grad()
 def test_broken_files_are_made_anew(tmp_path: Path) -> None:
     backbone = FakeBackbone().eval()
