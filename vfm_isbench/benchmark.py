@@ -121,7 +121,7 @@ class Benchmark:
             contract=contract,
             history=history,
             training_seconds=time.perf_counter() - began,
-            notes=(*notes, *remarks),
+            notes=(*notes, *remarks, *data.notes()),
             plugins=tuple(plugin_origins(data.training, data.validation)),
             precision=self.options.speed.precision,
             folder=folder,

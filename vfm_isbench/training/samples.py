@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from vfm_isbench.clicks import FirstClickRule, first_clicks
 from vfm_isbench.datasets.augmentation import AugmentationConfig, augment
-from vfm_isbench.datasets.base import ObjectDataset
+from vfm_isbench.datasets.base import ObjectDataset, read_sample
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Array, Click
 
@@ -131,7 +131,7 @@ class TrainingSamples(Dataset[TrainingSample]):
         """Draw item ``key`` = (epoch, number within the epoch)."""
         epoch, item = key
         rng = np.random.default_rng([self.stream, self.protocol.seed, epoch, item])
-        sample = self.dataset.read(self.dataset.image_ids[self._draw_image(epoch, item, rng)])
+        sample = read_sample(self.dataset, self.dataset.image_ids[self._draw_image(epoch, item, rng)])
         usable = set(self.dataset.instances_for_training(sample))
         labels = np.where(np.isin(sample.labels, list(usable)), sample.labels, 0).astype(np.int32)
         image, labels, instances = self._augment_until_object(sample.image, labels, rng)
