@@ -60,8 +60,8 @@ def read_sample(dataset: ObjectDataset, image_id: str) -> AnnotatedImage:
     """Read one image of any data set, built in or not, for training, evaluation or display, and check it.
 
     Raises:
-        DataError: if the image cannot be read, or is not what :func:`~vfm_isbench.datasets.sample_checks.checked_sample`
-            expects.
+        DataError: if the image cannot be read, or does not pass
+            :func:`~vfm_isbench.datasets.sample_checks.checked_sample`.
     """
     try:
         sample = dataset.read(image_id)

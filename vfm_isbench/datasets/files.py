@@ -173,7 +173,7 @@ def _read_picture(path: Path) -> tuple[Array, Array | None, str | None]:
 
 def _check_depth(path: Path, picture: Image.Image) -> None:
     # Pillow opens colours of 16 bits as 8-bit RGB; only the decoder's raw mode ("RGB;16B") tells.
-    raw_modes = [str(tile[3]) for tile in picture.tile]
+    raw_modes = [str(tile[3]) for tile in getattr(picture, "tile", ())]
     deep = [mode for mode in raw_modes if ";16" in mode]
     if picture.mode not in EIGHT_BIT_MODES or deep:
         stored = picture.mode if picture.mode not in EIGHT_BIT_MODES else deep[0]

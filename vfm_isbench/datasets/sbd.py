@@ -23,13 +23,16 @@ from vfm_isbench.datasets.files import (
     read_rgb,
     some_names,
 )
-from vfm_isbench.datasets.sample_checks import LARGEST_LABEL, VOID_LABEL
+from vfm_isbench.datasets.sample_checks import VOID_LABEL
 from vfm_isbench.errors import DataError
 from vfm_isbench.storage.hashing import hash_file
 from vfm_isbench.types import AnnotatedImage, Array, ObjectId
 
 SAMPLE_WEIGHTS_SHA256 = "5c2891a0d217737ef5cb94ebd8013394095cdb43ef897c82ffa05a097bb44258"
 """Hash of ``sbd_samples_weights.pkl``, in the folder ``assets/`` of the RITM and iSegProbe repositories."""
+
+LARGEST_INSTANCE = 65535
+"""Largest label that is read; published files number the instances of an image from 1, in 8 bits."""
 
 SILENT_UP_TO = 200
 """Number of images listed without a progress bar: less than a second of work."""
@@ -186,9 +189,9 @@ def read_instances(path: Path) -> Array:
             f"{path}: GTinst.Segmentation has shape {labels.shape} and type {labels.dtype}, expected rows × columns of "
             "whole numbers from 0. Check where the file comes from."
         )
-    if labels.size > 0 and int(labels.max()) > LARGEST_LABEL:
+    if labels.size > 0 and int(labels.max()) > LARGEST_INSTANCE:
         raise DataError(
-            f"{path}: GTinst.Segmentation contains {int(labels.max())}, expected labels up to {LARGEST_LABEL}. "
+            f"{path}: GTinst.Segmentation contains {int(labels.max())}, expected labels up to {LARGEST_INSTANCE}. "
             "Check where the file comes from."
         )
     if _has_void_border(labels):

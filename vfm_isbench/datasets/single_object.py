@@ -84,14 +84,14 @@ class SingleObjectDataset(ObjectDataset):
     """Images and masks in two folders, paired by file name without suffix.
 
     An image id is the image's file name ("21077.jpg"); images are sorted by file name. The constructor pairs the names;
-    only :meth:`read` reads pixels.
+    pixels are left to :meth:`read`, but for one look at masks named like JPEG files.
 
     Args:
         root: The data set's folder, ``data_root / cls.folder``.
 
     Raises:
         DataError: if a folder is missing, there is no image, an image has no mask, two files have the same name, or a
-            link leads nowhere.
+            link leads nowhere, or the masks are JPEG files.
 
     Warns:
         VfmIsbenchWarning: if there are masks without an image, or files that are not pictures; they are ignored. The
@@ -126,6 +126,9 @@ class SingleObjectDataset(ObjectDataset):
                 f"{', '.join(sorted(MASK_SUFFIXES))} in {root / self.masks_folder}. Add it, or remove the image."
             )
         self._masks = {name: masks.pop(path.stem) for name, path in self._images.items()}
+        # A lossy mask is refused wherever it is read; one look here refuses it before hours of training.
+        for path in [path for path in self._masks.values() if path.suffix.lower() in (".jpg", ".jpeg")][:1]:
+            read_mask(path)
         self.notes = self._left_out({self.images_folder: other_images, self.masks_folder: other_masks}, masks)
         for note in self.notes:
             warnings.warn(f"{root}: {note}", VfmIsbenchWarning, stacklevel=2)
