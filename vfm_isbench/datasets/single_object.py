@@ -17,7 +17,10 @@ from vfm_isbench.errors import DataError, VfmIsbenchWarning
 from vfm_isbench.types import IGNORE, AnnotatedImage, Array, ObjectId
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
-MASK_SUFFIXES = frozenset({".bmp", ".png", ".jpg", ".jpeg", ".gif"})
+JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
+LOSSLESS_SUFFIXES = frozenset({".bmp", ".png", ".gif"})
+MASK_SUFFIXES = LOSSLESS_SUFFIXES | JPEG_SUFFIXES
+"""JPEG files count as masks so that they can be refused by name, not reported as missing."""
 
 IGNORE_GRAY = 128
 """Gray value of the unlabelled band in GrabCut masks; brighter pixels are object."""
@@ -66,13 +69,15 @@ def check_gray_mask(path: Path, mask: Array) -> None:
         DataError: if the channels differ, or there are more than :data:`MOST_GRAY_VALUES` values.
     """
     expected = f"Expected 0 background, {IGNORE_GRAY} ignore, 255 object. Use the original mask"
-    if (mask != mask[..., :1]).any():
-        row, col = np.argwhere((mask != mask[..., :1]).any(axis=-1))[0]
+    gray = mask[..., 0]
+    is_coloured = (mask[..., 1] != gray) | (mask[..., 2] != gray)
+    if is_coloured.any():
+        row, col = np.argwhere(is_coloured)[0]
         raise DataError(
             f"{path}: the mask has colours, for example {tuple(mask[row, col].tolist())} at row {row}, column {col}, "
             f"not only gray values. {expected}, or draw it in gray."
         )
-    values = np.unique(mask)
+    values = np.flatnonzero(np.bincount(gray.ravel()))
     if len(values) > MOST_GRAY_VALUES:
         raise DataError(
             f"{path}: the mask has {len(values)} different gray values ({some_names(map(str, values))}), as if it had "
@@ -123,11 +128,11 @@ class SingleObjectDataset(ObjectDataset):
         if without_mask:
             raise DataError(
                 f"no mask for {some_names(without_mask)}: expected a file with the same name ending in "
-                f"{', '.join(sorted(MASK_SUFFIXES))} in {root / self.masks_folder}. Add it, or remove the image."
+                f"{', '.join(sorted(LOSSLESS_SUFFIXES))} in {root / self.masks_folder}. Add it, or remove the image."
             )
         self._masks = {name: masks.pop(path.stem) for name, path in self._images.items()}
         # A lossy mask is refused wherever it is read; one look here refuses it before hours of training.
-        for path in [path for path in self._masks.values() if path.suffix.lower() in (".jpg", ".jpeg")][:1]:
+        for path in [path for path in self._masks.values() if path.suffix.lower() in JPEG_SUFFIXES][:1]:
             read_mask(path)
         self.notes = self._left_out({self.images_folder: other_images, self.masks_folder: other_masks}, masks)
         for note in self.notes:
