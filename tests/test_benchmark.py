@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import TINY
 from torch.nn import functional
 
@@ -162,6 +164,21 @@ def test_mismatched_pair_warns_and_is_noted():
     with pytest.warns(VfmIsbenchWarning, match="mismatched"):
         result = vfm_isbench.evaluate(upsample, short, device="cpu", progress=False)
     assert any("mismatched pair" in note for note in result.notes)
+
+
+def test_files_left_out_of_a_test_set_are_noted(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / "Berkeley" / folder).mkdir(parents=True)
+    mask = np.zeros((60, 80), np.uint8)
+    mask[20:40, 30:60] = 255
+    Image.fromarray(np.dstack([mask] * 3)).save(tmp_path / "Berkeley" / "images" / "a.png")
+    for name in ("a", "b"):
+        Image.fromarray(mask).save(tmp_path / "Berkeley" / "masks" / f"{name}.png")
+    short = TINY.replace(epochs=1, validation_samples=0, test_datasets=("berkeley",))
+    with pytest.warns(VfmIsbenchWarning, match=r"ignored masks without an image: b\.png"):
+        result = vfm_isbench.evaluate(upsample, short, device="cpu", progress=False, data_root=tmp_path)
+    assert "data set berkeley: ignored masks without an image: b.png" in result.notes
+    assert "ignored masks without an image: b.png" in str(result)
 
 
 def featup(has_norm):

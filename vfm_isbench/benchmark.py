@@ -124,7 +124,7 @@ class Benchmark:
             behaviour=checked.behaviour,
             history=history,
             training_seconds=time.perf_counter() - began,
-            notes=(*notes, *remarks, *checked.notes, *(folder.notes if folder else ())),
+            notes=(*notes, *remarks, *checked.notes, *(folder.notes if folder else ()), *data.notes()),
             plugins=tuple(plugin_origins(data.training, data.validation)),
             precision=self.options.speed.precision,
             folder=folder,

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 
+from vfm_isbench.datasets.sample_checks import checked_sample
+from vfm_isbench.errors import DataError, VfmIsbenchError
 from vfm_isbench.types import AnnotatedImage, ObjectId
 
 
@@ -17,9 +19,11 @@ class ObjectDataset(ABC):
 
     Attributes:
         name: Registered name, shown in tables and signatures ("grabcut").
+        notes: What readers of a result should know, above all which files were left out; part of the result's notes.
     """
 
     name: str
+    notes: Sequence[str] = ()
 
     @property
     @abstractmethod
@@ -28,7 +32,7 @@ class ObjectDataset(ABC):
 
     @abstractmethod
     def read(self, image_id: str) -> AnnotatedImage:
-        """Read one image and its labels.
+        """Read one image and its labels. Callers use :func:`read_sample`, which also checks what this returns.
 
         Raises:
             DataError: if the id is unknown, a file is missing or broken, image and labels differ in size, or there is
@@ -41,7 +45,7 @@ class ObjectDataset(ABC):
         return [
             ObjectId(image_id, instance)
             for image_id in self.image_ids
-            for instance in self.read(image_id).instance_ids()
+            for instance in read_sample(self, image_id).instance_ids()
         ]
 
     def instances_for_training(self, sample: AnnotatedImage) -> list[int]:
@@ -50,3 +54,22 @@ class ObjectDataset(ABC):
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+
+def read_sample(dataset: ObjectDataset, image_id: str) -> AnnotatedImage:
+    """Read one image of any data set, built in or not, for training, evaluation or display, and check it.
+
+    Raises:
+        DataError: if the image cannot be read, or does not pass
+            :func:`~vfm_isbench.datasets.sample_checks.checked_sample`.
+    """
+    try:
+        sample = dataset.read(image_id)
+    except VfmIsbenchError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"data set {dataset.name!r}, image {image_id!r}: read() failed with {type(error).__name__}: {error}. "
+            "Check the files of this image, and the reader of the data set."
+        ) from error
+    return checked_sample(dataset.name, image_id, sample)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from vfm_isbench.datasets.base import ObjectDataset
+from vfm_isbench.datasets.sample_checks import check_image_ids, check_objects
 from vfm_isbench.datasets.sbd import SbdDataset, is_published_sample_weights, read_sample_weights
 from vfm_isbench.datasets.scenes.dataset import ScenesDataset
 from vfm_isbench.datasets.single_object import BerkeleyDataset, DavisDataset, GrabCutDataset
@@ -56,7 +57,8 @@ def open_dataset(name: str, role: Role, data_root: Path | None, protocol: Protoc
 
     Raises:
         UnknownNameError: if no data set has this name.
-        DataError: if its folder is missing or incomplete, or it has no training images but needs them.
+        DataError: if its folder is missing or incomplete, it has no training images but needs them, or it lists an
+            image or an object more than once.
         PluginError: if it comes from a plugin that is broken or refused.
     """
     if name in DATASETS:
@@ -67,6 +69,9 @@ def open_dataset(name: str, role: Role, data_root: Path | None, protocol: Protoc
     if getattr(dataset, "name", None) != name:
         called = getattr(dataset, "name", None)
         raise plugin.error(f"opens a data set that calls itself {called!r}, and results would record that name")
+    check_image_ids(name, dataset.image_ids)
+    if role == "test":
+        check_objects(name, dataset.objects)
     return dataset
 
 
@@ -154,6 +159,11 @@ class TrainingData:
     validation: ObjectDataset
     weights: Array | None
     protocol: Protocol
+
+    def notes(self) -> list[str]:
+        """What the two data sets say about themselves, for the result's notes."""
+        parts = {"trained": self.training, "validated": self.validation}
+        return [f"{verb} on {dataset.name}: {note}" for verb, dataset in parts.items() for note in dataset.notes]
 
 
 def open_training_data(protocol: Protocol, data_root: Path | None) -> TrainingData:

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from tqdm import tqdm
 
-from vfm_isbench.datasets.base import ObjectDataset
+from vfm_isbench.datasets.base import ObjectDataset, read_sample
 from vfm_isbench.types import AnnotatedImage, ObjectId
 
 
@@ -46,7 +46,7 @@ def content_sha256(dataset: ObjectDataset, objects: Sequence[ObjectId], progress
     content = ContentHash()
     with tqdm(total=len(objects), desc=f"reading {dataset.name}", unit="object", disable=not progress) as bar:
         for image, of_image in groupby(objects, key=lambda object_id: object_id.image):
-            sample = dataset.read(image)
+            sample = read_sample(dataset, image)
             for object_id in of_image:
                 content.add(object_id, sample)
                 bar.update()

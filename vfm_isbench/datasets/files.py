@@ -24,6 +24,13 @@ BROKEN_FILE_ERRORS = (
 
 EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 
+LOSSY_FORMATS = frozenset({"JPEG", "MPO", "JPEG2000", "WEBP", "AVIF"})
+"""Pillow's names of formats that may change pixel values when a picture is saved."""
+
+ORIENTATION_TAG, UPRIGHT = 0x0112, 1
+_TURNED = frozenset(range(2, 9))
+"""EXIF orientations that mirror or turn the stored pixels."""
+
 SYSTEM_FILES = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})
 """Left by file managers and archivers; like names with a leading dot, they do not belong to any data set."""
 
@@ -103,29 +110,58 @@ def _folders_nearby(root: Path) -> Iterator[Path]:
 
 
 def read_rgb(path: Path) -> Array:
-    """Read a photograph or a mask file as colours.
+    """Read a photograph as colours.
 
     Palette files give their palette's colours, as viewers show them; gray files give three equal channels; alpha
-    channels are dropped. The EXIF orientation is ignored: none of the benchmark's data sets uses it, and masks are
-    drawn on the stored pixel grid.
+    channels are dropped.
 
     Returns:
         RGB, H×W×3, uint8, writable.
 
     Raises:
-        DataError: if the file is missing, broken, truncated or absurdly large, or has more than 8 bits per channel.
+        DataError: if the file is missing, broken, truncated or absurdly large, has more than 8 bits per channel, or is
+            stored in another orientation than viewers show it.
     """
+    return _read_picture(path)[0]
+
+
+def read_mask(path: Path) -> Array:
+    """Read a mask file as colours, like :func:`read_rgb`.
+
+    Raises:
+        DataError: as :func:`read_rgb`; also if the format is lossy, or if transparency, which is not read, may be part
+            of the drawing.
+    """
+    colours, alpha, stored_as = _read_picture(path)
+    if stored_as in LOSSY_FORMATS:
+        values = some_names(map(str, np.unique(colours)))
+        raise DataError(
+            f"{path}: the mask is stored as {stored_as}, which changes pixel values near outlines (here: {values})"
+            ". Expected a format without loss, such as PNG or BMP. Use the original mask: converting this one does "
+            "not restore it."
+        )
+    if alpha is not None:
+        raise DataError(
+            f"{path}: the mask has transparent pixels (alpha values {some_names(map(str, np.unique(alpha)))}), but "
+            "only its colours are read. Save the mask in opaque gray or colours."
+        )
+    return colours
+
+
+def _read_picture(path: Path) -> tuple[Array, Array | None, str | None]:
+    """Colours (RGB, H×W×3), alpha (H×W) if it says more than the colours, and the name of the file format."""
     try:
         with Image.open(path) as picture:
-            if picture.mode not in EIGHT_BIT_MODES:
-                raise DataError(
-                    f"{path}: pixels are stored as {picture.mode!r}, expected 8 bits per channel "
-                    "(gray, palette or RGB). Convert the file."
-                )
-            if "transparency" in picture.info:
+            _check_depth(path, picture)
+            has_channel = "A" in picture.mode
+            if has_channel or "transparency" in picture.info:
                 # Pillow warns when a palette with transparent entries goes straight to RGB.
-                return np.array(picture.convert("RGBA").convert("RGB"))
-            return np.array(picture.convert("RGB"))
+                rgba = np.array(picture.convert("RGBA"))
+                colours, alpha = rgba[..., :3].copy(), rgba[..., 3] if _uses_alpha(rgba, has_channel) else None
+            else:
+                colours, alpha = np.array(picture.convert("RGB")), None
+            _check_orientation(path, picture)
+            return colours, alpha, picture.format
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Check that the data set was unpacked completely.") from error
     except (*BROKEN_FILE_ERRORS, Image.DecompressionBombError) as error:
@@ -133,6 +169,41 @@ def read_rgb(path: Path) -> Array:
             f"{path}: cannot be read as a picture ({type(error).__name__}: {error}). The file is damaged, incomplete "
             "or not a picture; download it again."
         ) from error
+
+
+def _check_depth(path: Path, picture: Image.Image) -> None:
+    # Pillow opens colours of 16 bits as 8-bit RGB; only the decoder's raw mode ("RGB;16B") tells.
+    raw_modes = [str(tile[3]) for tile in getattr(picture, "tile", ())]
+    deep = [mode for mode in raw_modes if ";16" in mode]
+    if picture.mode not in EIGHT_BIT_MODES or deep:
+        stored = picture.mode if picture.mode not in EIGHT_BIT_MODES else deep[0]
+        raise DataError(
+            f"{path}: pixels are stored as {stored!r}, expected 8 bits per channel (gray, palette or RGB). "
+            "Convert the file."
+        )
+
+
+def _check_orientation(path: Path, picture: Image.Image) -> None:
+    try:
+        orientation = picture.getexif().get(ORIENTATION_TAG, UPRIGHT)
+    except BROKEN_FILE_ERRORS:
+        return  # Broken EXIF data have no say; the pixels were read.
+    if orientation in _TURNED:
+        raise DataError(
+            f"{path}: its EXIF orientation is {orientation}, so viewers turn or mirror the stored pixels, and it is "
+            f"unclear whether image and mask still match. Expected {UPRIGHT}, or none. Make sure that image and mask "
+            "match, turn the pixels if need be (for example with PIL.ImageOps.exif_transpose), and save the file "
+            "without the tag."
+        )
+
+
+def _uses_alpha(rgba: Array, has_channel: bool) -> bool:
+    if has_channel:
+        return bool((rgba[..., 3] < 255).any())
+    # A transparent palette entry is harmless, unless an entry of the same colour has another transparency.
+    opaque = rgba.copy()
+    opaque[..., 3] = 255
+    return len(np.unique(rgba.view(np.uint32))) != len(np.unique(opaque.view(np.uint32)))
 
 
 def check_same_size(image_path: Path, image: Array, mask_path: Path, labels: Array) -> None:

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
-from scipy.ndimage import find_objects
+from scipy.ndimage import binary_dilation, find_objects
 from tqdm import tqdm
 
 from vfm_isbench.datasets.base import ObjectDataset
@@ -23,12 +23,16 @@ from vfm_isbench.datasets.files import (
     read_rgb,
     some_names,
 )
+from vfm_isbench.datasets.sample_checks import VOID_LABEL
 from vfm_isbench.errors import DataError
 from vfm_isbench.storage.hashing import hash_file
 from vfm_isbench.types import AnnotatedImage, Array, ObjectId
 
 SAMPLE_WEIGHTS_SHA256 = "5c2891a0d217737ef5cb94ebd8013394095cdb43ef897c82ffa05a097bb44258"
 """Hash of ``sbd_samples_weights.pkl``, in the folder ``assets/`` of the RITM and iSegProbe repositories."""
+
+LARGEST_INSTANCE = 65535
+"""Largest label that is read; published files number the instances of an image from 1, in 8 bits."""
 
 SILENT_UP_TO = 200
 """Number of images listed without a progress bar: less than a second of work."""
@@ -68,12 +72,13 @@ class SbdDataset(ObjectDataset):
         self._known = frozenset(self._image_ids)
         for folder, suffix in (("img", ".jpg"), ("inst", ".mat")):
             # One listing instead of thousands of lookups, which are slow on network drives.
-            present = {path.name for path in (root / folder).iterdir()}
+            present = {path.name for path in (root / folder).iterdir() if not path.is_symlink() or path.is_file()}
             missing = [name for name in self._image_ids if name + suffix not in present]
             if missing:
                 raise DataError(
                     f"{root / folder}: no file for {some_names(name + suffix for name in missing)}, which "
-                    f"{root / f'{split}.txt'} lists. Check that the data set was unpacked completely."
+                    f"{root / f'{split}.txt'} lists. Check that the data set was unpacked completely, and that "
+                    "links lead to files."
                 )
 
     @property
@@ -161,7 +166,7 @@ def read_instances(path: Path) -> Array:
         H×W, int32: 0 background, k > 0 instance k. SBD has no pixels to ignore.
 
     Raises:
-        DataError: if the file is missing, broken, or has other contents.
+        DataError: if the file is missing or broken, has other contents, or marks borders with 255.
     """
     try:
         content = loadmat(path, variable_names=["GTinst"])
@@ -184,7 +189,26 @@ def read_instances(path: Path) -> Array:
             f"{path}: GTinst.Segmentation has shape {labels.shape} and type {labels.dtype}, expected rows × columns of "
             "whole numbers from 0. Check where the file comes from."
         )
+    if labels.size > 0 and int(labels.max()) > LARGEST_INSTANCE:
+        raise DataError(
+            f"{path}: GTinst.Segmentation contains {int(labels.max())}, expected labels up to {LARGEST_INSTANCE}. "
+            "Check where the file comes from."
+        )
+    if _has_void_border(labels):
+        raise DataError(
+            f"{path}: GTinst.Segmentation contains {VOID_LABEL} where PASCAL VOC draws the borders of its objects, but "
+            "SBD has no borders, and they would count as an object. Use SBD's own file, or set these pixels to 0."
+        )
     return labels.astype(np.int32)
+
+
+def _has_void_border(labels: Array) -> bool:
+    """Whether 255 outlines other instances, or has an outline's shape; otherwise it is an instance like any other."""
+    void = labels == VOID_LABEL
+    if not void.any():
+        return False
+    beside = binary_dilation(void, np.ones((3, 3))) & ~void
+    return bool((labels[beside] > 0).any()) or fill_ratios(void.astype(np.int32))[1] < 0.5
 
 
 def fill_ratios(labels: Array) -> dict[int, float]:

@@ -18,8 +18,9 @@ from vfm_isbench.acceleration.cached_probe import Network, logits_of_several, ne
 from vfm_isbench.acceleration.feature_cache import open_feature_cache
 from vfm_isbench.acceleration.speed import RunOptions, arithmetic
 from vfm_isbench.clicks import next_click
-from vfm_isbench.datasets.base import ObjectDataset
+from vfm_isbench.datasets.base import ObjectDataset, read_sample
 from vfm_isbench.datasets.content import ContentHash, image_sha256
+from vfm_isbench.datasets.sample_checks import check_objects
 from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
 from vfm_isbench.metrics import intersection_over_union, number_of_clicks, stopping_click
 from vfm_isbench.probe import Probe
@@ -189,11 +190,12 @@ def evaluate_dataset(
         options: Speed and progress bars.
 
     Raises:
-        DataError: if an image or a mask cannot be read.
+        DataError: if an image or a mask cannot be read or fails its check, or an object is listed twice.
     """
     options = options or RunOptions()
     speed = options.speed
     objects = dataset.objects[: protocol.object_limit]
+    check_objects(dataset.name, objects)
     found: dict[ObjectId, ObjectEvidence] = {}
     content, times, running = ContentHash(), EvaluationTimes(), _RunningNoc()
     network = network_for(probe.eval(), speed, open_feature_cache(probe, speed.feature_cache))
@@ -246,7 +248,7 @@ def _read_images(
     groups = [list(of_image) for _, of_image in groupby(objects, key=lambda object_id: object_id.image)]
 
     def read(group: list[ObjectId]) -> tuple[list[ObjectId], AnnotatedImage, str]:
-        sample = dataset.read(group[0].image)
+        sample = read_sample(dataset, group[0].image)
         return group, sample, image_sha256(sample)
 
     if not ahead:

@@ -8,7 +8,7 @@ import numpy as np
 
 from vfm_isbench.acceleration.cached_probe import network_for
 from vfm_isbench.acceleration.speed import Speed
-from vfm_isbench.datasets import ObjectDataset
+from vfm_isbench.datasets import ObjectDataset, read_sample
 from vfm_isbench.errors import DataError, PictureError
 from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
 from vfm_isbench.metrics import intersection_over_union
@@ -67,7 +67,7 @@ def shown_objects(
         raise PictureError(f"no click {click}: the protocol has clicks 1 … {protocol.max_clicks}")
     shown = []
     for object_ in evidence:
-        sample = dataset.read(object_.object_id.image)
+        sample = read_sample(dataset, object_.object_id.image)
         shown.append(_shown(object_, sample, protocol, probe, click, percent))
     return shown
 

@@ -75,6 +75,7 @@ def measure(
         notes=(
             *trained.notes,
             *trained.contract.warnings,
+            *(f"data set {dataset.name}: {note}" for dataset in datasets for note in dataset.notes),
             *_plugin_notes(plugins),
             *_protocol_notes(protocol),
             *speed.notes(),

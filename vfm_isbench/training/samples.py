@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from vfm_isbench.clicks import FirstClickRule, first_clicks
 from vfm_isbench.datasets.augmentation import AugmentationConfig, augment
-from vfm_isbench.datasets.base import ObjectDataset
+from vfm_isbench.datasets.base import ObjectDataset, read_sample
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Array, Click
 
@@ -21,6 +21,10 @@ TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 
 _SHUFFLE_STREAM = 3
 """First word of the seeds of the orders of images; iterative clicks have 2."""
+
+LARGEST_DIRECT_LABEL = 65535
+"""Images with larger labels have their instances numbered from 1: counting takes memory up to the largest label, and
+augmentation goes through float32, where neighbouring labels above 2^24 merge."""
 
 MOST_REDRAWS = 200
 """After as many augmentations without an object the crop is kept, so that no setting can redraw for ever."""
@@ -131,9 +135,11 @@ class TrainingSamples(Dataset[TrainingSample]):
         """Draw item ``key`` = (epoch, number within the epoch)."""
         epoch, item = key
         rng = np.random.default_rng([self.stream, self.protocol.seed, epoch, item])
-        sample = self.dataset.read(self.dataset.image_ids[self._draw_image(epoch, item, rng)])
+        sample = read_sample(self.dataset, self.dataset.image_ids[self._draw_image(epoch, item, rng)])
         usable = set(self.dataset.instances_for_training(sample))
         labels = np.where(np.isin(sample.labels, list(usable)), sample.labels, 0).astype(np.int32)
+        if labels.max() > LARGEST_DIRECT_LABEL:
+            labels = np.searchsorted([0, *sorted(usable)], labels).astype(np.int32)
         image, labels, instances = self._augment_until_object(sample.image, labels, rng)
         chosen = self._choose_target(instances, rng)
         selected = [labels == instance for instance in chosen]
