@@ -85,7 +85,7 @@ def load_backbone(
 
 
 def _refusal(name: str, image_size: int, what: str) -> ProtocolError:
-    advice = other_size(name, image_size) if name.startswith(TIMM_PREFIX) else "choose another image_size or backbone"
+    advice = other_size(name, image_size) if name.startswith(TIMM_PREFIX) else "check its weights, or choose another image_size"
     return ProtocolError(f"backbone {name!r} {what}; {advice}")
 
 
@@ -93,7 +93,8 @@ def _load_plugin(plugin: Plugin, image_size: int, weights: Path | None, pretrain
     backbone = plugin.make(Backbone, image_size, weights=weights, pretrained=pretrained)  # type: ignore[type-abstract]
     if not hasattr(backbone, "channels"):
         raise plugin.error(
-            "makes a backbone without `channels`: the number of feature channels is called `channels` since vfm_isbench 0.4"
+            "makes a backbone without `channels`: the number of feature channels is called `channels` since "
+            "vfm_isbench 0.4"
         )
     if backbone.name != plugin.name:
         raise plugin.error(f"makes a backbone that calls itself {backbone.name!r}, and results would record that name")

@@ -106,8 +106,8 @@ def _moments(tensors: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> dic
     state: dict[int, dict[str, Tensor]] = {}
     for key in tensors:
         if key.startswith("optimizer."):
-            _, index, moment = key.split(".")
-            state.setdefault(int(index), {})[moment] = tensors[key].clone()
+            _, number, moment = key.split(".")
+            state.setdefault(int(number), {})[moment] = tensors[key].clone()
     for index, moments in state.items():
         shape = parameters[index].shape if index < len(parameters) else None
         if set(moments) != set(_MOMENTS) or any(moments[name].shape != shape for name in _MOMENTS[1:]):
