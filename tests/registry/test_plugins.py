@@ -323,13 +323,6 @@ WRONG: Mapping[str, tuple[str, str, str]] = {
         "  made = FakeBackbone()\n  made.name, made.channels = 'wrong', 9\n  return made",
         r"returned \(1, 8, 2, 2\) for 1×3×28×28 zeros instead of \(1, 9, 2, 2\)",
     ),
-    "a backbone that passes width": (
-        "backbone",
-        "from vfm_isbench.backbones import Backbone\ndef it(image_size, *, weights, pretrained):\n"
-        "  old = type('Old', (Backbone,), {'forward': None})\n"
-        "  return old('wrong', width=8, patch_size=14, takes_click_tokens=True)",
-        "passes `width` to Backbone: .* is called `channels` since vfm_isbench 0.4",
-    ),
     "a backbone with only a width": (
         "backbone",
         "from vfm_isbench.testing.fakes import FakeBackbone\ndef it(image_size, *, weights, pretrained):\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,23 @@ def test_an_evaluation_needs_no_optimiser() -> None:
 def test_other_modules_are_refused() -> None:
     with pytest.raises(RunError, match="does not fit click encoder and head"):
         checkpoint().restore(small_probe(SMALL.replace(head_layers=1)).trainable())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: tensors.pop("optimizer.1.exp_avg"),
+        lambda tensors: tensors.update({"optimizer.1.exp_avg_sq": torch.zeros(1, 2, 3)}),
+        lambda tensors: tensors.update({f"optimizer.999.{part}": torch.zeros(1) for part in module._MOMENTS}),
+    ],
+    ids=["a moment is missing", "a moment has another shape", "a parameter does not exist"],
+)
+def test_a_state_of_the_optimiser_that_does_not_fit_is_refused(change: Callable[[dict[str, Tensor]], Any]) -> None:
+    probe, optimizer = trained()
+    tensors = capture(probe.trainable(), optimizer)
+    change(tensors)
+    with pytest.raises(RunError, match=r"optimiser does not fit parameter (1|999) of.*--overwrite"):
+        Checkpoint(SMALL, {}, HISTORY, tensors).restore(probe.trainable(), optimizer)
 
 
 def test_a_broken_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,46 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, i
     assert load_checkpoint(path).is_complete
 
 
+class PartlyTrained(nn.Module):
+    """A click encoder with a frozen part, an unused part, and a part that the gradient reaches only from epoch 2 on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Linear(3, 3)
+        self.frozen = nn.Conv2d(3, 3, 1).requires_grad_(False)
+        self.late = nn.Conv2d(3, 8, 14, stride=14)
+        self.mix = nn.Conv2d(3, 8, 14, stride=14)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, click_map: Tensor) -> Tensor:
+        seen = self.frozen(click_map)
+        tokens = self.mix(seen)
+        if torch.is_grad_enabled():
+            self.steps += 1
+        return tokens + self.late(seen) if self.steps > 2 else tokens
+
+
+def partly_trained(seed: int) -> Probe:
+    probe = small_probe()
+    torch.manual_seed(seed)
+    return Probe(probe.backbone, FakeUpsampler(), PartlyTrained(), probe.head, injection="late")
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_parts_that_never_got_a_gradient_do_not_hinder_resuming(tmp_path: Path, epochs: int) -> None:
+    kept: list[Checkpoint] = []
+    whole = partly_trained(0)
+    expected = run(whole, keep=checkpointing(SMALL, kept.append))
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, kept[epochs - 1])
+    resumed = partly_trained(7)
+    history = run(resumed, start=load_checkpoint(path))
+    assert without_time(history) == without_time(expected)
+    assert same(state(resumed), state(whole))
+    moments = [sum(key.startswith("optimizer.") for key in checkpoint.tensors) for checkpoint in kept]
+    assert moments[0] < moments[1] == moments[2]  # the late part joined in
+
+
 def test_a_complete_run_is_not_trained_further() -> None:
     kept: list[Checkpoint] = []
     probe = small_probe()

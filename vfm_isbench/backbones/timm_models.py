@@ -27,7 +27,7 @@ class ViTBackbone(Backbone):
         super().__init__(
             name,
             channels=int(details.embed_dim),
-            patch_size=int(details.patch_embed.patch_size[0]),
+            patch_size=_patch_size(details.patch_embed),
             takes_click_tokens=True,
             mean=mean,
             std=std,
@@ -56,6 +56,14 @@ class ViTBackbone(Backbone):
                 handle.remove()
         height, width = (side // self.patch_size for side in image.shape[-2:])
         return cast(Tensor, tokens[:, self._prefix :].transpose(1, 2).unflatten(2, (height, width)))
+
+
+def _patch_size(patch_embed: Any) -> int:
+    """Pixels per token and side: a convolutional stem, if there is one, reduces the image before it is cut."""
+    if hasattr(patch_embed, "feat_ratio"):
+        return int(patch_embed.feat_ratio())
+    size = patch_embed.patch_size
+    return int(size if isinstance(size, int) else size[0])
 
 
 class FeatureMapBackbone(Backbone):

@@ -10,8 +10,8 @@ from vfm_isbench.cli.options import (
     add_device_option,
     add_loading_options,
     load_options,
-    say,
 )
+from vfm_isbench.cli.terminal import say
 from vfm_isbench.probe.preparation import choose_device
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.upsamplers import check_upsampler, find_module, load_upsampler

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vfm_isbench.cli.options import INCOMPARABLE, Subparsers, add_statistics_options, say, write_json, write_text
+from vfm_isbench.cli.options import INCOMPARABLE, Subparsers, add_statistics_options, write_json, write_text
+from vfm_isbench.cli.terminal import say
 from vfm_isbench.errors import ComparisonError
 from vfm_isbench.results import compare, group_sides, load_result
 from vfm_isbench.results.quoted import beside_quoted
@@ -50,9 +51,9 @@ def compare_command(arguments: argparse.Namespace) -> int | None:
         confidence=arguments.confidence,
         resamples=arguments.resamples,
     )
-    say(str(comparison))
     if arguments.json:
         write_json(arguments.json, comparison.to_dict())
     if arguments.markdown:
         write_text(arguments.markdown, comparison.to_markdown())
+    say(str(comparison))  # last, so that nothing about the terminal can lose a file
     return None if comparison.is_complete else INCOMPARABLE

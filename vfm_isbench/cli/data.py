@@ -6,7 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from vfm_isbench.cli.options import Subparsers, say
+from vfm_isbench.cli.options import Subparsers
+from vfm_isbench.cli.terminal import say
 from vfm_isbench.datasets.download.fetch import download_dataset
 from vfm_isbench.datasets.download.sources import SOURCES, DatasetSource, source_of
 from vfm_isbench.datasets.download.verify import verify_dataset

@@ -11,9 +11,9 @@ from vfm_isbench.cli.options import (
     add_replacement_options,
     add_speed_options,
     load_options,
-    say,
     speed_from,
 )
+from vfm_isbench.cli.terminal import say
 from vfm_isbench.isegprobe import export_reference
 from vfm_isbench.runs.checkpoints import evaluate_checkpoint, load_trained
 

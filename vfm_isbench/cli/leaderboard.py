@@ -22,8 +22,8 @@ from vfm_isbench.cli.options import (
     add_entries_option,
     add_loading_options,
     load_options,
-    say,
 )
+from vfm_isbench.cli.terminal import say
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.board import load_board
 from vfm_isbench.leaderboard.entry import ENDING, Entry

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from vfm_isbench import __version__
-from vfm_isbench.cli.options import Subparsers, add_entries_option, say
+from vfm_isbench.cli.options import Subparsers, add_entries_option
+from vfm_isbench.cli.terminal import say
 from vfm_isbench.leaderboard import load_board, page_data
 from vfm_isbench.leaderboard.page import write_page
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from vfm_isbench.backbones import BACKBONE_PLUGINS, list_backbones
-from vfm_isbench.cli.options import Subparsers, say
+from vfm_isbench.cli.options import Subparsers
+from vfm_isbench.cli.terminal import say
 from vfm_isbench.click_encoders import CLICK_ENCODER_PLUGINS, list_click_encoders
 from vfm_isbench.datasets import DATASET_PLUGINS, list_datasets
 from vfm_isbench.protocol import PRESETS

@@ -26,6 +26,7 @@ from vfm_isbench.cli.plot import add_plot
 from vfm_isbench.cli.regress import add_regress
 from vfm_isbench.cli.run import add_run
 from vfm_isbench.cli.show import add_show
+from vfm_isbench.cli.terminal import complain
 from vfm_isbench.errors import IncomparableError, VfmIsbenchError, VfmIsbenchWarning
 
 RESUMABLE = "run the same command again to resume"
@@ -59,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_where: Any, **_more: Any) -> None:
     kind = "warning" if issubclass(category, VfmIsbenchWarning) else category.__name__
-    sys.stderr.write(f"{kind}: {message}\n")
+    complain(f"{kind}: {message}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,11 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except VfmIsbenchError as error:
             if parsed.debug:
                 traceback.print_exc()
-            sys.stderr.write(f"vfm-isbench: {error}\n")
+            complain(f"vfm-isbench: {error}")
             return INCOMPARABLE if isinstance(error, IncomparableError) else BAD_INPUT
         except KeyboardInterrupt:
             is_saved = parsed.command != "eval" or parsed.output
-            sys.stderr.write(f"interrupted; {RESUMABLE if is_saved else NOT_RESUMABLE}\n")
+            complain(f"interrupted; {RESUMABLE if is_saved else NOT_RESUMABLE}")
             return INTERRUPTED
     return OK if code is None else code
 

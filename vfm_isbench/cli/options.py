@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
@@ -28,11 +27,6 @@ STOP_AT_IOU = (80, 85, 90)
 """What ``--stop-at-iou`` means without values, in percent: the IoUs of the standard table."""
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-def say(*lines: str) -> None:
-    """Print lines to standard output."""
-    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

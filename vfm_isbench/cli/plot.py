@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vfm_isbench.cli.options import Subparsers, say
+from vfm_isbench.cli.options import Subparsers
+from vfm_isbench.cli.terminal import say
 from vfm_isbench.errors import PictureError
 from vfm_isbench.results import load_result
 

@@ -7,7 +7,8 @@ import os
 import traceback
 from pathlib import Path
 
-from vfm_isbench.cli.options import BAD_INPUT, Subparsers, add_statistics_options, say, write_json, write_text
+from vfm_isbench.cli.options import BAD_INPUT, Subparsers, add_statistics_options, write_json, write_text
+from vfm_isbench.cli.terminal import say
 from vfm_isbench.errors import ResultError, VfmIsbenchError
 from vfm_isbench.results import regress
 from vfm_isbench.results.regression import MARGIN
@@ -65,19 +66,19 @@ def _judged(arguments: argparse.Namespace) -> int:
         dataset=arguments.dataset,
         resamples=arguments.resamples,
     )
-    say(str(regression))
     if arguments.json:
         write_json(arguments.json, regression.to_dict())
     if arguments.summary:
         write_text(arguments.summary, regression.to_markdown())
     if job_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         _append(Path(job_summary), regression.to_markdown())
+    say(str(regression))  # last, so that nothing about the terminal can lose a file
     return regression.exit_code
 
 
 def _append(path: Path, text: str) -> None:
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:
         raise ResultError(f"$GITHUB_STEP_SUMMARY names {path}, which cannot be written: {error}") from error

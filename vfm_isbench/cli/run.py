@@ -18,9 +18,9 @@ from vfm_isbench.cli.options import (
     add_speed_options,
     load_options,
     protocol_from,
-    say,
     speed_from,
 )
+from vfm_isbench.cli.terminal import say
 from vfm_isbench.protocol import Protocol
 
 

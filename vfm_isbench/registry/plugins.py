@@ -10,11 +10,11 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
 from vfm_isbench.errors import PluginError, VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.registry.registry import NAME_RULE, is_plain_name, unknown_name
+from vfm_isbench.registry.trial import try_out
 from vfm_isbench.storage.hashing import code_sha256
 
 T = TypeVar("T")
@@ -77,21 +77,8 @@ class Plugin:
         return self.mark(made)
 
     def try_out(self, module: nn.Module, side: int, shape: tuple[int, ...]) -> None:
-        """Run a module on 1×3×side×side zeros, and raise a :class:`PluginError` unless its output has the ``shape``.
-
-        The trial leaves no trace: it changes neither BatchNorm statistics nor the random numbers of other weights.
-        """
-        was_training = module.training
-        module.eval()
-        try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                output = module(torch.zeros(1, 3, side, side))
-        except Exception as error:
-            raise self.error(f"failed on 1×3×{side}×{side} zeros with {type(error).__name__}: {error}") from error
-        module.train(was_training)
-        found = tuple(output.shape) if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
-        if found != shape:
-            raise self.error(f"returned {found} for 1×3×{side}×{side} zeros instead of {shape}")
+        """Raise a :class:`PluginError` unless a module keeps to a shape; see :func:`~.trial.try_out`."""
+        try_out(module, side, shape, self.error)
 
     def mark(self, made: T) -> T:
         """Record on an object that this plugin made it, for :func:`plugin_origins`; returns the object."""

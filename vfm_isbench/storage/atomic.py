@@ -51,8 +51,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write text in UTF-8 without changing its line ends, see :func:`replacing`."""
-    write_bytes(path, content.encode("utf-8"))
+    r"""Write text in UTF-8 without changing its line ends, see :func:`replacing`.
+
+    Names of files that are not UTF-8 contain lone surrogates, which UTF-8 lacks. They become ``\udcff``, in JSON as in
+    Python the escape of the same character.
+    """
+    write_bytes(path, content.encode("utf-8", "backslashreplace"))
 
 
 def _flush(path: Path) -> None:

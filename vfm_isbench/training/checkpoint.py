@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,15 +78,15 @@ class Checkpoint:
         if optimizer is None:
             return
         state = optimizer.state_dict()
-        state["state"] = {
-            index: {moment: self.tensors[f"optimizer.{index}.{moment}"].clone() for moment in _MOMENTS}
-            for index in range(len(state["param_groups"][0]["params"]))
-        }
+        state["state"] = _moments(self.tensors, optimizer.param_groups[0]["params"])
         optimizer.load_state_dict(state)
 
 
 def capture(trainable: nn.Module, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
-    """Tensors of a checkpoint: copies on the CPU, which further training does not change."""
+    """Tensors of a checkpoint: copies on the CPU, which further training does not change.
+
+    Parameters that never got a gradient have no state in the optimiser, and none in the checkpoint.
+    """
     tensors = dict(trainable.state_dict())
     for index, moments in optimizer.state_dict()["state"].items():
         for moment in _MOMENTS:
@@ -95,6 +95,27 @@ def capture(trainable: nn.Module, optimizer: torch.optim.Adam) -> dict[str, Tens
         key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for key, value in tensors.items()
     }
+
+
+def _moments(tensors: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> dict[int, dict[str, Tensor]]:
+    """The optimiser's state by parameter; parameters that never got a gradient (frozen, unused) have none.
+
+    Raises:
+        RunError: if there is a state that fits no parameter.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    for key in tensors:
+        if key.startswith("optimizer."):
+            _, number, moment = key.split(".")
+            state.setdefault(int(number), {})[moment] = tensors[key].clone()
+    for index, moments in state.items():
+        shape = parameters[index].shape if index < len(parameters) else None
+        if set(moments) != set(_MOMENTS) or any(moments[name].shape != shape for name in _MOMENTS[1:]):
+            raise RunError(
+                f"the checkpoint's state of the optimiser does not fit parameter {index} of click encoder and head; "
+                "it is damaged, or belongs to another version of the click encoder: train again, with --overwrite"
+            )
+    return state
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
