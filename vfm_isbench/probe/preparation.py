@@ -111,7 +111,7 @@ def check_on_grid(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(protocol.seed)
         head = build_head(protocol, channels).to(device).to(memory_format=torch.channels_last)
-    _check_training_step(upsampler, head, trial)
+    _check_training_step(LoadedUpsampler.of(upsampler), head, trial)
     return report
 
 

@@ -75,7 +75,9 @@ class Trial:
         yield "an image of a single colour", Trial(one.features, torch.full_like(one.image, _BRIGHTEST))
         yield "an image of all zeros", Trial(one.features, torch.zeros_like(one.image))
         scale = torch.logspace(-2, 2, one.features.shape[1], device=one.features.device).view(1, -1, 1, 1)
-        yield "features whose channels range from 0.01 to 100", Trial(one.features * scale, one.image)
+        rows, cols = (torch.arange(side, device=one.features.device) for side in one.features.shape[-2:])
+        signs = 1 - 2 * ((rows[:, None] + cols) % 2)  # both signs in every channel
+        yield "features whose channels range from 0.01 to 100", Trial(one.features.abs() * scale * signs, one.image)
 
 
 def _smooth(batch: int, channels: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
