@@ -171,10 +171,10 @@ class CachedProbe:
     def _upsampled_logits(self, small: Tensor, guidance: Any, size: torch.Size) -> Tensor:
         """Logits of features at the patch grid that an upsampler has still to enlarge."""
         probe, strip_head = self.probe, self._fast_head()
-        upsample_strips = probe.upsampler.capabilities.upsample_strips
-        if strip_head is not None and upsample_strips is not None:
+        if strip_head is not None and probe.upsampler.capabilities.upsample_strips is not None:
             batch, channels = small.shape[:2]
-            return strip_head.logits(RowsOfStrips(upsample_strips(small, guidance)), (batch, *size, channels))
+            strips = probe.upsampler.upsample_strips(small, guidance)
+            return strip_head.logits(RowsOfStrips(strips), (batch, *size, channels))
         features = probe.upsample(small, guidance, size)
         logits = probe.head(features) if self._head is None else self._after_first(self._convolve(features))
         return probe.resize(logits, size)

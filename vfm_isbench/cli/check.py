@@ -12,9 +12,9 @@ from vfm_isbench.cli.options import (
     load_options,
 )
 from vfm_isbench.cli.terminal import say
-from vfm_isbench.probe.preparation import choose_device
+from vfm_isbench.probe.preparation import check_on_grid, choose_device
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.upsamplers import check_upsampler, find_module, load_upsampler
+from vfm_isbench.upsamplers import load_upsampler
 
 
 def add_check(commands: Subparsers) -> None:
@@ -34,19 +34,9 @@ def add_check(commands: Subparsers) -> None:
 
 def check_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench check``."""
-    protocol = Protocol.preset("paper").replace(injection=arguments.injection)
+    protocol = Protocol.preset("paper").replace(injection=arguments.injection, image_size=arguments.image_size)
     side = arguments.image_size // arguments.patch_size
     device = choose_device(arguments.device)
     upsampler = load_upsampler(arguments.upsampler, load_options(arguments))
-    module = find_module(upsampler)
-    if module is not None:
-        module.to(device)
-    report = check_upsampler(
-        upsampler,
-        channels=arguments.channels,
-        grid=(side, side),
-        image_size=(arguments.image_size, arguments.image_size),
-        device=device,
-        needs_gradient=protocol.injection != "late",
-    )
+    report = check_on_grid(upsampler, protocol, (side, side), arguments.channels, device)
     say(f"{arguments.upsampler} keeps the contract", str(report))

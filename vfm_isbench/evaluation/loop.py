@@ -153,7 +153,7 @@ def evaluate_objects(
         for object_ in active:
             object_.click()
         before = time.perf_counter()
-        with torch.inference_mode():
+        with torch.no_grad():
             inputs = [object_.predictor.prepare_input(object_.clicks) for object_ in active]
             logits = logits_of_several(network, inputs)
             probabilities = [

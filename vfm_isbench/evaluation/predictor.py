@@ -86,10 +86,10 @@ class ObjectPredictor:
         Returns:
             H×W float32 probabilities, zero outside the crop.
         """
-        with torch.inference_mode():
+        with torch.no_grad():
             return self.paste_to_image(self._crops.network.logits(*self.prepare_input(clicks)))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def prepare_input(self, clicks: Sequence[Click]) -> tuple[Any, Tensor]:
         """Choose the crop for all clicks so far; returns the network's input: the encoded crop and the click map."""
         crops = self._crops
@@ -99,7 +99,7 @@ class ObjectPredictor:
             self._box = box
         return self._encoded, self._click_map(clicks, box)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def paste_to_image(self, logits: Tensor) -> Array:
         """Paste the logits of the crop just prepared into the image; returns probabilities as :meth:`predict` does."""
         protocol, box = self._crops.protocol, self._box

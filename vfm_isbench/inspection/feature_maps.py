@@ -68,7 +68,7 @@ def upsampled_features(
         ProtocolError: if an image is not a whole number of patches.
     """
     device = torch.device(device)
-    protocol = Protocol.preset("paper").replace(backbone=backbone.name, image_size=len(images[0]))
+    protocol = Protocol.preset("paper").replace(backbone=backbone.name, image_size=len(images[0]), batch_size=1)
     for upsampler in upsamplers.values():
         check_on_device(upsampler, protocol, backbone, device)
     before = _probe(backbone, LoadedUpsampler.of(Identity()), device)

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from vfm_isbench.backbones import Backbone
-from vfm_isbench.errors import RunError, VfmIsbenchWarning
+from vfm_isbench.errors import ContractError, RunError, VfmIsbenchWarning
 from vfm_isbench.probe.behaviour import backbone_behaviour, upsampler_behaviour
+from vfm_isbench.probe.build import build_head
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Behaviour
 from vfm_isbench.upsamplers import (
@@ -26,12 +28,16 @@ from vfm_isbench.upsamplers import (
 )
 from vfm_isbench.upsamplers.freezing import modules_called
 from vfm_isbench.upsamplers.identity import why_unidentified
+from vfm_isbench.upsamplers.trial_inputs import Trial
 
 _LACKING = "FeatUp's JBU was used without the channel norm, which its weights lack or which was switched off"
 _OVERRULED = (
     "FeatUp's JBU was used without the channel norm although norm=true was given, because the protocol leaves it out: "
     "featup_channel_norm is False"
 )
+
+_HEAD_SIDE = 64
+"""Rows and columns of its output on which the head is tried; the whole of it would take seconds on a CPU."""
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -184,18 +190,63 @@ def move_to(upsampler: LoadedUpsampler, device: torch.device) -> None:
 def check_on_device(
     upsampler: LoadedUpsampler, protocol: Protocol, backbone: Backbone, device: torch.device
 ) -> ContractReport:
-    """Move an upsampler to a device and check that it keeps the contract there.
+    """Move an upsampler to a device and check that it keeps the contract there, on features of a backbone's shape.
 
     Raises:
         ContractError: if it does not.
     """
-    move_to(upsampler, device)
     side = backbone.grid(protocol.image_size)
-    return check_upsampler(
+    return check_on_grid(upsampler, protocol, (side, side), backbone.channels, device)
+
+
+def check_on_grid(
+    upsampler: LoadedUpsampler, protocol: Protocol, grid: tuple[int, int], channels: int, device: torch.device
+) -> ContractReport:
+    """The same on features channels×grid: the contract, then a forward and a backward pass through the head.
+
+    Raises:
+        ContractError: if either fails.
+    """
+    move_to(upsampler, device)
+    image_size = (protocol.image_size, protocol.image_size)
+    needs_gradient = protocol.injection != "late"
+    report = check_upsampler(
         upsampler,
-        channels=backbone.channels,
-        grid=(side, side),
-        image_size=(protocol.image_size, protocol.image_size),
+        channels=channels,
+        grid=grid,
+        image_size=image_size,
         device=device,
-        needs_gradient=protocol.injection != "late",
+        needs_gradient=needs_gradient,
+        batch_size=protocol.batch_size,
     )
+    trial = Trial.smooth(channels, grid, image_size, batch=1, device=device).channels_last()
+    trial.features.requires_grad_(needs_gradient)
+    # Layers draw their initial weights from the global generator; the fork preserves the caller's state.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(protocol.seed)
+        head = build_head(protocol, channels).to(device).to(memory_format=torch.channels_last)
+    _check_training_step(LoadedUpsampler.of(upsampler), head, trial)
+    return report
+
+
+def _check_training_step(upsampler: LoadedUpsampler, head: nn.Module, trial: Trial) -> None:
+    """Upsample as training does, and pass the gradient of the head's logits back."""
+    try:
+        with torch.no_grad():
+            guidance = upsampler.encode_guidance(trial.image)
+        with torch.set_grad_enabled(trial.features.requires_grad):
+            upsampled = upsampler.upsample(trial.features, guidance)
+        with torch.enable_grad():
+            logits = head(upsampled[..., :_HEAD_SIDE, :_HEAD_SIDE])
+            torch.autograd.backward(logits.square().mean())
+    except RuntimeError as error:
+        raise ContractError(
+            f"the upsampler's output cannot be trained on: {type(error).__name__} in a forward and a backward pass "
+            f"through the head: {error}; return a new tensor of floats that nothing else writes to"
+        ) from error
+    gradient = trial.features.grad
+    if trial.features.requires_grad and (gradient is None or not bool(gradient.isfinite().all())):
+        raise ContractError(
+            "the gradient that the upsampler passes from the head to the features is missing, NaN or infinite; look "
+            "for .detach(), divisions by zero and overflow in it, or use injection 'late'"
+        )

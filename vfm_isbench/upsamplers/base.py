@@ -23,6 +23,10 @@ An upsampler *may* declare, as attributes:
   its logits are resized (the "no upsampling" baseline).
 * ``interpolation: tuple[str, bool | None]``: it equals ``torch.nn.functional.interpolate`` to the image's size with
   this ``mode`` and ``align_corners``. Training and evaluation exploit that this is linear, and then never call it.
+  Anything but such a tuple is taken for a setting of the upsampler's own.
+* ``needs_gradients: bool``: it optimises something for each image, so it needs gradients inside the call. It is then
+  called with one image at a time, with gradients enabled, and its steps and strips are not used. Only late injection
+  can run it, because no gradient passes through it.
 * ``upsampler_name: str``: its name in tables; the default is ``module:qualname``.
 * ``upsampler_source: Mapping[str, JSON value]``: where code and weights came from (repository, commit, SHA-256 of the
   weights file, attention backend, …); kept with every result.

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from vfm_isbench.errors import ContractError, VfmIsbenchWarning
-from vfm_isbench.kernels.row_strips import Strips
 from vfm_isbench.upsamplers.base import Upsampler
 from vfm_isbench.upsamplers.freezing import count_parameters, freeze
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
-from vfm_isbench.upsamplers.violations import call_checked, check_callable, check_gradient, shape_of
+from vfm_isbench.upsamplers.trial_inputs import Trial
+from vfm_isbench.upsamplers.violations import call_checked, check_callable, check_gradient, check_output, shape_of
 
 BATCH_TOLERANCE = 1e-4
 """Largest difference, relative to the largest output, that counts as rounding."""
+
+LAYOUT_TOLERANCE = 0.1
+"""The same for equal inputs in another memory layout. Rounding, in half precision too, stays below; reading features in
+the wrong order does not."""
+
+_LARGEST_GAIN = 1e4
+"""Output values, relative to the features', from which on a warning says so."""
 
 _BATCH = 2
 _TIMED_CALLS = 5
@@ -41,7 +46,7 @@ class ContractReport:
         repeat_deviation: Largest difference between the two calls, relative to the largest output.
         batch_deviation: Largest difference between images alone and in the batch, likewise.
         n_parameters: Number of parameters of its modules; None if it has no module.
-        ms_per_image: Median milliseconds per image, in a batch of 2, without gradient.
+        ms_per_image: Median milliseconds per image in a batch of 2, without gradient, or alone if it optimises.
         warnings: What a reader of its numbers should know; each was also given as a warning.
     """
 
@@ -74,8 +79,12 @@ def check_upsampler(
     device: torch.device | str = "cpu",
     seed: int = 0,
     needs_gradient: bool = False,
+    batch_size: int = 8,
 ) -> ContractReport:
-    """Check on a batch of two that an upsampler keeps ``(features, image) -> features``; freezes its modules.
+    """Check that an upsampler keeps ``(features, image) -> features`` in training and evaluation; freezes its modules.
+
+    It is called as they call it: with one and two images and a whole training batch, with contiguous and channels-last
+    features, and with images and features that bring out divisions by zero and overflow.
 
     Its modules must already be on ``device``.
 
@@ -88,27 +97,42 @@ def check_upsampler(
         seed: Seed of the features and the image (smooth noise), which have a random generator of their own.
         needs_gradient: Whether the click encoder is trained *through* the upsampler (early and pre-upsampler
             injection).
+        batch_size: Images in a batch of the training.
 
     Raises:
         ContractError: if it is not callable, raises, changes its inputs, passes no gradient although it must, has two
-            steps or strips that do not equal the call, is not the interpolation that it declares to be, or returns
-            anything but finite floating-point features B×C×H'×W' on the device, H'×W' at least h×w. Outputs that are
-            not deterministic, or depend on the rest of the batch, only lead to a warning (``VfmIsbenchWarning``) and a
-            note in the report.
+            steps or strips that do not equal the call, is not the interpolation that it declares to be, depends on the
+            memory layout of its inputs, or returns anything but finite floating-point features B×C×H'×W' on the device,
+            H'×W' at least h×w. Outputs that are not deterministic, depend on the rest of the batch, are not of the
+            features' dtype, or are huge, only lead to a warning (``VfmIsbenchWarning``) and a note in the report.
     """
     check_callable(upsampler)
     freeze(upsampler)
     loaded = LoadedUpsampler.of(upsampler)
-    generator = torch.Generator().manual_seed(seed)
-    features = _smooth(channels, grid, generator).to(device)
-    # ImageNet-normalised images lie in about -2.1 … 2.6.
-    image = _smooth(3, image_size, generator).mul(0.8).clamp(-2.1, 2.6).to(device)
-    calls = _Calls.of(loaded, features, image)
+    trial = Trial.smooth(
+        channels,
+        grid,
+        image_size,
+        batch=max(_BATCH, batch_size),
+        device=device,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    watched, dtypes = _watched(loaded)
+    calls = _Calls.of(watched, trial)
+    _check_layout(watched, trial[: calls.batch], calls)
+    for case, hard in trial.hard_cases():
+        with torch.no_grad():
+            call_checked(watched, hard.features, hard.image, case=case)
+    pair = trial[:_BATCH]
     if needs_gradient:
-        check_gradient(loaded, features, image, generator)
-    _check_steps(loaded, features, image, calls)
-    _check_interpolation(loaded, features, image, calls.output)
-    notes = calls.notes(features.dtype)
+        check_gradient(loaded, pair.features, pair.image)
+    _check_steps(loaded, pair, calls)
+    _check_interpolation(loaded, pair, calls.output)
+    notes = (
+        *calls.notes(trial.features),
+        *_dtype_notes(dtypes, trial.features.dtype),
+        *_other_size_notes(loaded, trial),
+    )
     for note in notes:
         warnings.warn(note, VfmIsbenchWarning, stacklevel=2)
     return ContractReport(
@@ -118,9 +142,22 @@ def check_upsampler(
         repeat_deviation=calls.repeat_deviation,
         batch_deviation=calls.batch_deviation,
         n_parameters=count_parameters(upsampler),
-        ms_per_image=_milliseconds(loaded, features, image) / _BATCH,
+        ms_per_image=_milliseconds(loaded, trial[: calls.batch]) / calls.batch,
         warnings=notes,
     )
+
+
+def _watched(upsampler: LoadedUpsampler) -> tuple[LoadedUpsampler, set[torch.dtype]]:
+    """The upsampler, and a set to which its calls add the dtypes of what it returns, before they are converted."""
+    dtypes: set[torch.dtype] = set()
+
+    def call(features: Tensor, image: Tensor) -> Tensor:
+        output = upsampler.call(features, image)
+        if isinstance(output, Tensor):
+            dtypes.add(output.dtype)
+        return output
+
+    return dataclasses.replace(upsampler, call=call), dtypes
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,35 +165,51 @@ class _Calls:
     """What equal calls returned.
 
     Attributes:
-        output: Result for the batch.
+        output: Result for the first images.
+        batch: Number of these images: two, or one if the upsampler is only ever called with one.
         repeat_deviation: By how much a second, equal call differs from it.
-        batch_deviation: By how much the images differ if they are upsampled one by one.
+        batch_deviation: By how much an image differs if it is upsampled alone, or in a larger batch.
+        batch_seen: Size of the batch in which that difference was largest.
     """
 
     output: Tensor
+    batch: int
     repeat_deviation: float
     batch_deviation: float
+    batch_seen: int
 
     @classmethod
     @torch.no_grad()
-    def of(cls, upsampler: LoadedUpsampler, features: Tensor, image: Tensor) -> _Calls:
-        output = call_checked(upsampler, features, image)
-        again = call_checked(upsampler, features, image)
-        alone = [call_checked(upsampler, features[i : i + 1], image[i : i + 1]) for i in range(_BATCH)]
-        for call, other in (("again in the same batch", again), ("alone", alone[0]), ("alone", alone[1])):
-            if other.shape[1:] != output.shape[1:]:
-                raise ContractError(
-                    f"the upsampler returned {shape_of(other)} for an image {call} and {shape_of(output)} in a batch "
-                    f"of {_BATCH}; the output size must depend only on the sizes of features and image"
-                )
-        return cls(output, _deviation(again, output), _deviation(torch.cat(alone), output))
+    def of(cls, upsampler: LoadedUpsampler, trial: Trial) -> _Calls:
+        def call(images: slice) -> Tensor:
+            return call_checked(upsampler, trial.features[images], trial.image[images])
+
+        batch = 1 if upsampler.capabilities.needs_gradients else _BATCH
+        output, again = call(slice(batch)), call(slice(batch))
+        _check_same_size(again, "again in the same batch", output)
+        repeated = _deviation(again, output)
+        if batch == 1:
+            return cls(output, batch, repeated, 0.0, 1)
+        alone = [call(slice(index, index + 1)) for index in range(batch)]
+        for one in alone:
+            _check_same_size(one, "alone", output)
+        found = [(_deviation(torch.cat(alone), output), batch)]
+        size = len(trial)
+        if size > batch:
+            whole = call(slice(size))
+            _check_same_size(whole, f"in a batch of {size}", output)
+            # The ends are enough: images that are mixed up take something from, or leave something to, all of them.
+            last = call(slice(size - 1, size))
+            found += [(_deviation(whole[:batch], output), size), (_deviation(whole[-1:], last), size)]
+        deviation, seen = max(found)
+        return cls(output, batch, repeated, deviation, seen)
 
     @property
     def tolerance(self) -> float:
         """Largest deviation that does not count."""
         return max(BATCH_TOLERANCE, 2 * self.repeat_deviation)
 
-    def notes(self, dtype: torch.dtype) -> tuple[str, ...]:
+    def notes(self, features: Tensor) -> list[str]:
         """What a reader of the numbers should know."""
         notes = []
         if self.repeat_deviation > 0:
@@ -166,28 +219,80 @@ class _Calls:
             )
         if self.batch_deviation > self.tolerance:
             notes.append(
-                "the upsampler's output for an image depends on the rest of the batch: alone and in a batch of 2 it "
-                f"differs by {self.batch_deviation:.1e} of the largest output; its results depend on the batch size"
+                "the upsampler's output for an image depends on the rest of the batch: in a batch of "
+                f"{self.batch_seen} it differs by {self.batch_deviation:.1e} of the largest output; its results depend "
+                "on the batch size"
             )
-        if self.output.dtype != dtype:
-            notes.append(f"the upsampler returns {self.output.dtype} for features of {dtype}")
-        return tuple(notes)
+        largest, given = _largest(self.output), _largest(features)
+        if largest > _LARGEST_GAIN * given:
+            notes.append(
+                f"the upsampler returns values up to {largest:.1e} for features up to {given:.1e}; the head may not "
+                "learn from values that large"
+            )
+        return notes
 
 
-def _smooth(channels: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Noise without the finest detail, of roughly unit variance: 2×channels×size."""
-    coarse = (max(1, size[0] // 3), max(1, size[1] // 3))
-    noise = torch.randn(_BATCH, channels, *coarse, generator=generator)
-    return functional.interpolate(noise, size, mode="bilinear", align_corners=False).mul_(1.5).contiguous()
+def _check_same_size(other: Tensor, call: str, output: Tensor) -> None:
+    if other.shape[1:] != output.shape[1:]:
+        raise ContractError(
+            f"the upsampler returned {shape_of(other)} for an image {call} and {shape_of(output)} in a batch "
+            f"of {len(output)}; the output size must depend only on the sizes of features and image"
+        )
 
 
-def _check_interpolation(upsampler: LoadedUpsampler, features: Tensor, image: Tensor, output: Tensor) -> None:
+@torch.no_grad()
+def _check_layout(upsampler: LoadedUpsampler, trial: Trial, calls: _Calls) -> None:
+    """Check that features and images that are stored otherwise give the same output."""
+    other = trial.channels_last()
+    output = call_checked(upsampler, other.features, other.image)
+    _check_same_size(output, "in channels-last memory layout", calls.output)
+    deviation = _deviation(output, calls.output)
+    if deviation > max(LAYOUT_TOLERANCE, calls.tolerance):
+        raise ContractError(
+            "the upsampler returned other values for the same features and image in channels-last memory layout: they "
+            f"differ by {deviation:.1e} of the largest output; backbones return both layouts: do not read the memory "
+            "directly (as_strided, data_ptr), or call .contiguous() first"
+        )
+
+
+def _dtype_notes(dtypes: set[torch.dtype], expected: torch.dtype) -> list[str]:
+    return [
+        f"the upsampler returns {dtype} for features of {expected}; its output is converted"
+        for dtype in sorted(dtypes - {expected}, key=str)
+    ]
+
+
+def _other_size_notes(upsampler: LoadedUpsampler, trial: Trial) -> list[str]:
+    """Try half as many rows. A run has one size only, so an upsampler made for that size may refuse this one.
+
+    Raises:
+        ContractError: if it accepts the size, but returns anything but features.
+    """
+    short = trial[:1].shortened()
+    if short is None:
+        return []
+    try:
+        with torch.no_grad():
+            output = upsampler(short.features.clone(), short.image.clone())
+    except Exception:
+        return []
+    check_output(output, short.features, short.image, case="an image of half the height")
+    rows, cols = short.image.shape[-2:]
+    if rows != cols and output.shape[-2:] == (cols, rows):
+        return [
+            f"the upsampler returned {cols}×{rows} for an image of {rows}×{cols}: it takes height for width, which "
+            "only square images hide"
+        ]
+    return []
+
+
+def _check_interpolation(upsampler: LoadedUpsampler, trial: Trial, output: Tensor) -> None:
     """Check a declared interpolation: with the cached probe, it is computed on the patch grid and never called."""
     declared = upsampler.capabilities.interpolation
     if declared is None:
         return
     mode, align_corners = declared
-    expected = functional.interpolate(features, image.shape[-2:], mode=mode, align_corners=align_corners)
+    expected = functional.interpolate(trial.features, trial.image.shape[-2:], mode=mode, align_corners=align_corners)
     if output.shape != expected.shape or _deviation(output, expected) > BATCH_TOLERANCE:
         raise ContractError(
             f"the upsampler declares interpolation = {declared!r}, but its output is not that of "
@@ -196,18 +301,18 @@ def _check_interpolation(upsampler: LoadedUpsampler, features: Tensor, image: Te
         )
 
 
-def _check_steps(upsampler: LoadedUpsampler, features: Tensor, image: Tensor, calls: _Calls) -> None:
+@torch.no_grad()
+def _check_steps(upsampler: LoadedUpsampler, trial: Trial, calls: _Calls) -> None:
     """Check that the two steps, and the strips, return what the call returns."""
     able = upsampler.capabilities
     if able.upsample is not None:
-        with torch.no_grad():
-            composed = call_checked(lambda f, i: upsampler.upsample(f, upsampler.encode_guidance(i)), features, image)
+        composed = call_checked(
+            lambda f, i: upsampler.upsample(f, upsampler.encode_guidance(i)), trial.features, trial.image
+        )
         _check_equal(composed, calls, "upsample(features, encode_guidance(image))")
     if able.upsample_strips is not None:
-        strips = functools.partial(_joined_strips, able.upsample_strips, upsampler.encode_guidance)
-        with torch.no_grad():
-            joined = call_checked(strips, features, image)
-        if joined.shape[-2:] != image.shape[-2:]:
+        joined = call_checked(lambda f, i: _joined_strips(upsampler, f, i), trial.features, trial.image)
+        if joined.shape[-2:] != trial.image.shape[-2:]:
             raise ContractError(
                 f"the strips of upsample_strips() together are {shape_of(joined)}, which is not the image's size: fix "
                 "upsample_strips(), remove it or rename it"
@@ -215,13 +320,8 @@ def _check_steps(upsampler: LoadedUpsampler, features: Tensor, image: Tensor, ca
         _check_equal(joined, calls, "upsample_strips(features, encode_guidance(image))")
 
 
-def _joined_strips(
-    upsample_strips: Callable[[Tensor, Any], Strips],
-    encode_guidance: Callable[[Tensor], Any],
-    features: Tensor,
-    image: Tensor,
-) -> Tensor:
-    strips = [*upsample_strips(features, encode_guidance(image))]
+def _joined_strips(upsampler: LoadedUpsampler, features: Tensor, image: Tensor) -> Tensor:
+    strips = [*upsampler.upsample_strips(features, upsampler.encode_guidance(image))]
     next_row = 0
     for top, strip in strips:
         if top != next_row:
@@ -241,15 +341,15 @@ def _check_equal(found: Tensor, calls: _Calls, what: str) -> None:
         )
 
 
-def _milliseconds(upsampler: LoadedUpsampler, features: Tensor, image: Tensor) -> float:
+def _milliseconds(upsampler: LoadedUpsampler, trial: Trial) -> float:
     """Median time of a call; the calls made before were the warm-up."""
     taken: list[float] = []
     with torch.no_grad():
         while len(taken) < _TIMED_CALLS and sum(taken) < _TIMED_SECONDS:
-            _synchronize(features.device)
+            _synchronize(trial.features.device)
             start = time.perf_counter()
-            upsampler(features, image)
-            _synchronize(features.device)
+            upsampler(trial.features, trial.image)
+            _synchronize(trial.features.device)
             taken.append(time.perf_counter() - start)
     return 1000 * median(taken)
 
@@ -260,6 +360,11 @@ def _synchronize(device: torch.device) -> None:
 
 
 def _deviation(one: Tensor, other: Tensor) -> float:
-    scale = float(other.abs().max())
-    difference = float((one.float() - other.float()).abs().max())
+    scale, difference = _largest(other), _largest(one - other)
     return difference / scale if scale > 0 else difference
+
+
+def _largest(values: Tensor) -> float:
+    """Largest magnitude, without a copy of the values."""
+    low, high = torch.aminmax(values)
+    return max(abs(float(low)), abs(float(high)))

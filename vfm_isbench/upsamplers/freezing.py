@@ -44,7 +44,8 @@ def freeze(upsampler: T) -> T:
     module = find_module(upsampler)
     if module is not None:
         module.eval()
-        module.requires_grad_(False)
+        for parameter in module.parameters():  # not module.requires_grad_, which TorchScript modules refuse
+            parameter.requires_grad_(False)
     return upsampler
 
 

@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from vfm_isbench.kernels.row_strips import Strips
 from vfm_isbench.upsamplers.base import NormalisingUpsampler, StripwiseUpsampler, TwoStepUpsampler, Upsampler
+
+_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
+"""Modes of ``torch.nn.functional.interpolate`` for maps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,7 @@ class Capabilities:
         upsample: Second of two steps.
         upsample_strips: Second step, strip by strip; None if it has no strips.
         channel_norm: Whether its channel norm is in use; None if it has none that a protocol could leave out.
+        needs_gradients: It optimises per image: it is called with gradients enabled and one image at a time.
     """
 
     keeps_patch_resolution: bool = False
@@ -35,19 +40,37 @@ class Capabilities:
     upsample: Callable[[Tensor, Any], Tensor] | None = None
     upsample_strips: Callable[[Tensor, Any], Strips] | None = None
     channel_norm: bool | None = None
+    needs_gradients: bool = False
 
     @classmethod
     def declared_by(cls, upsampler: Any) -> Capabilities:
         """Read what an upsampler declares and offers."""
-        has_steps = isinstance(upsampler, TwoStepUpsampler)
+        # Other people's modules may use these names for something else, which must not be taken for a declaration.
+        needs_gradients = getattr(upsampler, "needs_gradients", False) is True
+        has_steps = not needs_gradients and _offers(upsampler, TwoStepUpsampler, "encode_guidance", "upsample")
+        has_strips = has_steps and _offers(upsampler, StripwiseUpsampler, "upsample_strips")
         return cls(
-            keeps_patch_resolution=bool(getattr(upsampler, "keeps_patch_resolution", False)),
-            interpolation=getattr(upsampler, "interpolation", None),
+            keeps_patch_resolution=getattr(upsampler, "keeps_patch_resolution", False) is True,
+            interpolation=None if needs_gradients else _declared_interpolation(upsampler),
             encode_guidance=upsampler.encode_guidance if has_steps else None,
             upsample=upsampler.upsample if has_steps else None,
-            upsample_strips=upsampler.upsample_strips if isinstance(upsampler, StripwiseUpsampler) else None,
+            upsample_strips=upsampler.upsample_strips if has_strips else None,
             channel_norm=upsampler.channel_norm if isinstance(upsampler, NormalisingUpsampler) else None,
+            needs_gradients=needs_gradients,
         )
+
+
+def _offers(upsampler: Any, kind: type, *methods: str) -> bool:
+    return isinstance(upsampler, kind) and all(callable(getattr(upsampler, method)) for method in methods)
+
+
+def _declared_interpolation(upsampler: Any) -> tuple[str, bool | None] | None:
+    """A declared ``(mode, align_corners)``; None for anything else of that name."""
+    declared = getattr(upsampler, "interpolation", None)
+    if not isinstance(declared, tuple) or len(declared) != 2:
+        return None
+    mode, align_corners = declared
+    return declared if mode in _MODES and (align_corners is None or isinstance(align_corners, bool)) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +108,18 @@ class LoadedUpsampler:
 
     def __call__(self, features: Tensor, image: Tensor) -> Tensor:
         """Upsample ``features`` B×C×h×w, guided by ``image`` B×3×H×W (ImageNet-normalised)."""
-        return self.call(features, image)
+        if self.capabilities.needs_gradients:
+            return self._one_by_one(features, image)
+        return cast(Tensor, as_features(self.call(features, image), features))
+
+    def _one_by_one(self, features: Tensor, image: Tensor) -> Tensor:
+        """Call an upsampler that optimises per image, whatever the grad mode outside; the result has no gradient."""
+        outputs = []
+        for one, guidance in zip(torch.split(features, 1), torch.split(image, 1), strict=True):
+            with torch.inference_mode(False), torch.enable_grad():
+                output = as_features(self.call(one.detach().clone(), guidance.detach().clone()), one)
+            outputs.append(output.detach() if isinstance(output, Tensor) else output)
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def encode_guidance(self, image: Tensor) -> Any:
         """First step: prepare ``image`` B×3×H×W; the image itself if the upsampler has no steps."""
@@ -95,12 +129,36 @@ class LoadedUpsampler:
     def upsample(self, features: Tensor, guidance: Any) -> Tensor:
         """Second step: upsample ``features`` B×C×h×w with what :meth:`encode_guidance` returned."""
         upsample = self.capabilities.upsample
-        return self.call(features, guidance) if upsample is None else upsample(features, guidance)
+        return self(features, guidance) if upsample is None else as_features(upsample(features, guidance), features)
+
+    def upsample_strips(self, features: Tensor, guidance: Any) -> Strips:
+        """Second step in strips, from the top; only for an upsampler that has strips."""
+        upsample_strips = self.capabilities.upsample_strips
+        assert upsample_strips is not None, "asked for strips of an upsampler without"
+        for top, strip in upsample_strips(features, guidance):
+            yield top, as_features(strip, features)
 
     def without_channel_norm(self) -> LoadedUpsampler:
         """A copy that leaves the channel norm out; the upsampler itself stays as it is."""
         changed = copy.deepcopy(cast(NormalisingUpsampler, self.call)).without_channel_norm()
         return dataclasses.replace(self, call=changed, capabilities=Capabilities.declared_by(changed))
+
+
+def as_features(output: Any, features: Tensor) -> Any:
+    """Turn an upsampler's output into a tensor that can be used as features are, in training and evaluation.
+
+    Another floating dtype becomes that of the features, and a tensor made under ``torch.inference_mode()`` becomes one
+    that autograd accepts. Autocast chooses dtypes of its own, which stay. What is not a tensor of floats is returned as
+    it is, for the contract check to name.
+    """
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        return output
+    if output.is_inference() and not torch.is_inference_mode_enabled():
+        output = output.clone()
+    kind = features.device.type
+    if torch.is_autocast_enabled(kind) and output.dtype in (torch.float32, torch.get_autocast_dtype(kind)):
+        return output
+    return output.to(features.dtype)
 
 
 def name_of(upsampler: Any) -> str:

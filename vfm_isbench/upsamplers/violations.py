@@ -9,7 +9,11 @@ from torch import Tensor
 
 from vfm_isbench.errors import ContractError
 from vfm_isbench.upsamplers.base import Upsampler
+from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.loading.adapters import STYLES
+
+_ORDINARY = "finite features"
+"""Inputs with nothing special about them, in messages."""
 
 
 def check_callable(upsampler: object) -> None:
@@ -30,15 +34,17 @@ def shape_of(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "a scalar"
 
 
-def call_checked(upsampler: Upsampler, features: Tensor, image: Tensor) -> Tensor:
+def call_checked(upsampler: Upsampler, features: Tensor, image: Tensor, *, case: str = _ORDINARY) -> Tensor:
     """Call an upsampler with copies of ``features`` B×C×h×w and ``image`` B×3×H×W, and check what comes back.
+
+    ``case`` tells the user what is special about them.
 
     Raises:
         ContractError: for whatever a single call can show to break the contract.
     """
     given = (features.clone(), image.clone())
-    output: Any = _run(upsampler, *given)
-    _check_output(output, features, image)
+    output: Any = _run(upsampler, *given, case=case)
+    check_output(output, features, image, case=case)
     for name, before, after in (("features", features, given[0]), ("image", image, given[1])):
         if not torch.equal(before, after):
             raise ContractError(
@@ -48,7 +54,7 @@ def call_checked(upsampler: Upsampler, features: Tensor, image: Tensor) -> Tenso
     return output  # type: ignore[no-any-return]
 
 
-def _run(upsampler: Upsampler, features: Tensor, image: Tensor) -> Any:
+def _run(upsampler: Upsampler, features: Tensor, image: Tensor, *, case: str = _ORDINARY) -> Any:
     try:
         return upsampler(features, image)
     except ContractError as error:
@@ -57,16 +63,40 @@ def _run(upsampler: Upsampler, features: Tensor, image: Tensor) -> Any:
             "(command line: --backbone NAME), or other weights"
         ) from error
     except Exception as error:
-        others = ", ".join(STYLES[1:])
         raise ContractError(
             f"the upsampler raised {type(error).__name__}: {error}\nIt was called with (features {shape_of(features)}, "
-            f"image {shape_of(image)}) by position, in that order, both {features.dtype} on {features.device}. If its "
-            "arguments are otherwise, wrap it with vfm_isbench.upsamplers.adapt(upsampler, style), style one of "
-            f"{others}; if it is a module, its weights must be on the same device."
+            f"image {shape_of(image)}) by position, in that order, both {features.dtype} on {features.device}. "
+            f"{_advice(str(error), features, case)}"
         ) from error
 
 
-def _check_output(output: Any, features: Tensor, image: Tensor) -> None:
+def _advice(message: str, features: Tensor, case: str) -> str:
+    """What to do about an exception that an upsampler raised."""
+    if "does not require grad" in message:
+        return (
+            "If it optimises something for each image, declare needs_gradients = True: it is then called with "
+            "gradients enabled. Create what it optimises inside the call, because weights of its modules are frozen."
+        )
+    if case != _ORDINARY:
+        return f"It accepted others, but not {case}, which occurs in photographs and features, too."
+    if not features.is_contiguous():
+        return (
+            "It accepted the same features in contiguous memory, but not with the channels last, as several backbones "
+            "return them: use .reshape() in place of .view(), or call .contiguous() first."
+        )
+    return (
+        "If its arguments are otherwise, wrap it with vfm_isbench.upsamplers.adapt(upsampler, style), style one of "
+        f"{', '.join(STYLES[1:])}; if it is a module, its weights must be on the same device. Training calls it with "
+        "whole batches, evaluation with one image or two."
+    )
+
+
+def check_output(output: Any, features: Tensor, image: Tensor, *, case: str = _ORDINARY) -> None:
+    """Check what an upsampler returned for ``features`` B×C×h×w and ``image`` B×3×H×W.
+
+    Raises:
+        ContractError: if that is not B×C×H'×W' finite floats on the features' device, H'×W' at least h×w.
+    """
     expected = f"expected one tensor {features.shape[0]}×{features.shape[1]}×H'×W' of floats on {features.device}"
     if not isinstance(output, Tensor):
         kind = "None" if output is None else f"a value of type {type(output).__name__}"
@@ -93,21 +123,37 @@ def _check_output(output: Any, features: Tensor, image: Tensor) -> None:
         raise ContractError(f"the upsampler returned {output.dtype}; {expected}: convert with .to(features.dtype)")
     if output.device != features.device:
         raise ContractError(f"the upsampler returned a tensor on {output.device}; {expected}: keep to features.device")
-    if not bool(output.isfinite().all()):
+    # The extremes are NaN if any value is; they need no second tensor of the output's size.
+    if not all(bool(extreme.isfinite()) for extreme in torch.aminmax(output.detach())):
         bad = int((~output.isfinite()).sum())
         raise ContractError(
-            f"the upsampler returned {bad} values of {output.numel()} that are NaN or infinite for finite features; "
+            f"the upsampler returned {bad} values of {output.numel()} that are NaN or infinite for {case}; "
             "look for divisions by zero and overflow"
         )
 
 
-def check_gradient(upsampler: Upsampler, features: Tensor, image: Tensor, generator: torch.Generator) -> None:
+def check_gradient(upsampler: LoadedUpsampler, features: Tensor, image: Tensor) -> None:
     """Check that a gradient flows from an upsampler's output to the features.
 
     Raises:
         ContractError: if there is none, it is zero everywhere, not finite, or cannot be computed.
     """
+    if upsampler.capabilities.needs_gradients:
+        raise _no_gradient("optimises per image (needs_gradients = True), so no gradient passes through it")
+    _check_passes_gradient(upsampler, features, image)
+    if upsampler.capabilities.upsample is not None:
+
+        def by_steps(features: Tensor, image: Tensor) -> Tensor:
+            with torch.no_grad():  # as in training
+                guidance = upsampler.encode_guidance(image)
+            return upsampler.upsample(features, guidance)
+
+        _check_passes_gradient(by_steps, features, image)
+
+
+def _check_passes_gradient(upsampler: Upsampler, features: Tensor, image: Tensor) -> None:
     needed = features.clone().requires_grad_()
+    generator = torch.Generator().manual_seed(0)
     with torch.enable_grad():
         output = _run(upsampler, needed, image)
         gradient: Tensor | None = None
