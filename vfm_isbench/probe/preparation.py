@@ -8,6 +8,7 @@ import torch
 
 from vfm_isbench.backbones import Backbone
 from vfm_isbench.errors import RunError
+from vfm_isbench.probe.torch_state import settings_restored
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.upsamplers import ContractReport, LoadedUpsampler, check_upsampler, find_module
 
@@ -77,11 +78,12 @@ def check_on_device(
     if module is not None:
         module.to(device)
     side = backbone.grid(protocol.image_size)
-    return check_upsampler(
-        upsampler,
-        channels=backbone.channels,
-        grid=(side, side),
-        image_size=(protocol.image_size, protocol.image_size),
-        device=device,
-        needs_gradient=protocol.injection != "late",
-    )
+    with settings_restored():
+        return check_upsampler(
+            upsampler,
+            channels=backbone.channels,
+            grid=(side, side),
+            image_size=(protocol.image_size, protocol.image_size),
+            device=device,
+            needs_gradient=protocol.injection != "late",
+        )
