@@ -241,9 +241,7 @@ def evaluate_dataset(
         arithmetic(speed.precision, probe.device),
         closing(_read_images(dataset, objects, speed.read_ahead)) as images,
         own_random_numbers(probe.device),
-        during(
-            f"test set {dataset.name!r} with upsampler {probe.upsampler.name!r}", _NOT_KEPT if store is None else _KEPT
-        ),
+        during(place, _NOT_KEPT if store is None else _KEPT),
     ):
         torch.manual_seed(int(np.random.default_rng([_GLOBAL_STREAM, protocol.seed]).integers(2**63)))
 

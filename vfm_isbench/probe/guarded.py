@@ -71,16 +71,12 @@ class GuardedUpsampler:
         next_row = 0
         while next_row < size[0]:
             given = self._run(next, strips, None)
-            try:
-                top, strip = given
-                is_right = top == next_row and strip.shape == (batch, strip.shape[1], size[1], channels)
-            except (TypeError, ValueError, AttributeError, IndexError):
-                is_right = False
-            if not is_right:
+            if not _is_strip(given, next_row, (batch, size[1], channels)):
                 raise self._error(
                     f"gave {_described(given)} as the strip that starts in row {next_row}; expected ({next_row}, "
                     f"tensor {batch}×rows×{size[1]}×{channels})"
                 )
+            top, strip = given
             next_row += strip.shape[1]
             yield top, self._usable(strip, features)
 
@@ -134,12 +130,20 @@ class GuardedUpsampler:
         return UpsamplerError(f"the upsampler {what}")
 
 
+def _is_strip(given: Any, row: int, shape: tuple[int, int, int]) -> bool:
+    """Whether this is the strip that starts in a row, of a map with B, W and C."""
+    if not isinstance(given, (tuple, list)) or len(given) != 2 or not isinstance(given[1], Tensor):
+        return False
+    top, strip = given
+    return bool(top == row) and strip.ndim == 4 and (strip.shape[0], *strip.shape[2:]) == shape
+
+
 def _described(value: Any) -> str:
     if isinstance(value, Tensor):
         return "×".join(map(str, value.shape)) or "a scalar"
     if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} ({', '.join(type(part).__name__ for part in value)})"
-    return "None" if value is None else f"a value of type {type(value).__name__}"
+        return f"a {type(value).__name__} ({', '.join(map(_described, value))})"
+    return repr(value) if value is None or isinstance(value, int) else f"a value of type {type(value).__name__}"
 
 
 def _first_line(error: BaseException) -> str:
