@@ -18,6 +18,7 @@ from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.datasets import ObjectDataset, open_dataset, open_training_data
 from vfm_isbench.probe import build_probe, check_combination
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
+from vfm_isbench.probe.torch_state import benchmark_settings, settings_restored
 from vfm_isbench.protocol import PROTOCOL_REVISION, Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
@@ -84,6 +85,7 @@ class Benchmark:
         self.test_datasets(self.protocol)  # so that a missing test set fails before hours of training
         return self.evaluate(self.train(upsampler, name, identity))
 
+    @benchmark_settings()
     def train(self, upsampler: Upsampler | str, name: str | None = None, identity: str | None = None) -> TrainedProbe:
         """Check the upsampler, build the probe around it, and train click encoder and head. See :meth:`run`.
 
@@ -93,7 +95,9 @@ class Benchmark:
         check_click_encoder(self.protocol.click_encoder)
         notes = check_combination(self.protocol, self.backbone)
         data = open_training_data(self.protocol, self.data_root)
-        loaded, protocol, remarks = follow_protocol(load_upsampler(upsampler, self._load_options), data.protocol)
+        with settings_restored():  # importing an upsampler's code may run anything
+            loaded = load_upsampler(upsampler, self._load_options)
+        loaded, protocol, remarks = follow_protocol(loaded, data.protocol)
         checked = check_and_identify(loaded, protocol, self.backbone, self.device, identity)
         found = checked.identity if name is None else dataclasses.replace(checked.identity, name=name)
         probe = build_probe(protocol, self.backbone, checked.upsampler).to(self.device)
@@ -147,12 +151,13 @@ class Benchmark:
     @cached_property
     def backbone(self) -> Backbone:
         """The frozen backbone, loaded once."""
-        return load_backbone(
-            self.protocol.backbone,
-            self.protocol.image_size,
-            position_embedding=self.protocol.position_embedding,
-            weights=self._backbone_weights,
-        ).to(self.device)
+        with benchmark_settings():
+            return load_backbone(
+                self.protocol.backbone,
+                self.protocol.image_size,
+                position_embedding=self.protocol.position_embedding,
+                weights=self._backbone_weights,
+            ).to(self.device)
 
     def test_datasets(self, protocol: Protocol) -> list[ObjectDataset]:
         """The test sets of a protocol, opened."""

@@ -54,6 +54,36 @@ class RunError(VfmIsbenchError):
     """A run cannot start or continue, for example because its output folder belongs to another run."""
 
 
+class StoppedError(VfmIsbenchError):
+    """Training or evaluation stopped half-way because of something that no check before it could show.
+
+    Args:
+        what: What happened, and what to do.
+
+    Attributes:
+        places: Where it happened, from the outermost (such as the test set) to the innermost (such as the click).
+        kept: What is left of the work so far, and how to continue.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.places: tuple[str, ...] = ()
+        self.kept = ""
+
+    def __str__(self) -> str:
+        what = super().__str__()
+        where = f"{', '.join(self.places)}: " if self.places else ""
+        return f"{where}{what}\n{self.kept}" if self.kept else f"{where}{what}"
+
+
+class UpsamplerError(StoppedError):
+    """An upsampler that passed the contract check failed, ended the program or broke its contract later."""
+
+
+class NonFiniteError(StoppedError):
+    """A loss, a prediction or trained weights became NaN or infinite."""
+
+
 class SpeedError(VfmIsbenchError):
     """A speed setting has a value outside its range, or does not suit the run."""
 

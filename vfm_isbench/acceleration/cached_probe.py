@@ -126,7 +126,7 @@ class CachedProbe:
         probe, size = self.probe, image.shape[-2:]
         with torch.no_grad():
             normalised, guidance = probe.normalise(image)
-            guidance = probe.upsampler.encode_guidance(guidance)
+            guidance = probe.guarded_upsampler.encode_guidance(guidance)
             if probe.injection == "early":
                 return CachedImage(normalised, guidance, None)
             features = self._backbone(normalised)
@@ -173,7 +173,7 @@ class CachedProbe:
         probe, strip_head = self.probe, self._fast_head()
         if strip_head is not None and probe.upsampler.capabilities.upsample_strips is not None:
             batch, channels = small.shape[:2]
-            strips = probe.upsampler.upsample_strips(small, guidance)
+            strips = probe.guarded_upsampler.upsample_strips(small, guidance, size)
             return strip_head.logits(RowsOfStrips(strips), (batch, *size, channels))
         features = probe.upsample(small, guidance, size)
         logits = probe.head(features) if self._head is None else self._after_first(self._convolve(features))
@@ -243,10 +243,10 @@ def network_for(probe: Probe, speed: Speed, backbone: Callable[[Tensor], Tensor]
     return CachedProbe(probe, backbone, speed.winograd_channels)
 
 
-def logits_of_several(network: Network, views: Sequence[tuple[Any, Tensor]]) -> list[Tensor]:
-    """Logits of several encoded crops, each under its own click map, in one pass if that changes nothing."""
+def logits_in_one_pass(network: Network, views: Sequence[tuple[Any, Tensor]]) -> list[Tensor] | None:
+    """Logits of several encoded crops, each under its own click map; None if one pass might change them."""
     joined = network.join([encoded for encoded, _ in views]) if isinstance(network, CachedProbe) and views[1:] else None
     if joined is None:
-        return [network.logits(*view) for view in views]
+        return None
     sizes = [len(click_map) for _, click_map in views]
     return list(torch.split(network.logits(joined, torch.cat([click_map for _, click_map in views])), sizes))

@@ -75,6 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 traceback.print_exc()
             complain(f"vfm-isbench: {error}")
             return INCOMPARABLE if isinstance(error, IncomparableError) else BAD_INPUT
+        except SystemExit as end:  # of an upsampler or a plugin: no code of this library ends the program
+            if parsed.debug:
+                traceback.print_exc()
+            sys.stderr.write(
+                f"vfm-isbench: code that is not part of this library called sys.exit({end.code!r}), so the command "
+                "could not finish; let it raise an exception instead (--debug shows where)\n"
+            )
+            return BAD_INPUT
         except KeyboardInterrupt:
             is_saved = parsed.command != "eval" or parsed.output
             complain(f"interrupted; {RESUMABLE if is_saved else NOT_RESUMABLE}")

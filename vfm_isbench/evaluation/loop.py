@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Protocol as Interface
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vfm_isbench.acceleration.cached_probe import Network, logits_of_several, network_for
+from vfm_isbench.acceleration.cached_probe import Network, logits_in_one_pass, network_for
 from vfm_isbench.acceleration.feature_cache import open_feature_cache
 from vfm_isbench.acceleration.speed import RunOptions, arithmetic
 from vfm_isbench.clicks import next_click
@@ -24,8 +24,16 @@ from vfm_isbench.datasets.sample_checks import check_objects
 from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
 from vfm_isbench.metrics import intersection_over_union, number_of_clicks, stopping_click
 from vfm_isbench.probe import Probe
+from vfm_isbench.probe.guarded import during
+from vfm_isbench.probe.torch_state import benchmark_settings, own_random_numbers
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import AnnotatedImage, Array, Click, ObjectEvidence, ObjectId
+
+_GLOBAL_STREAM = 5
+"""First word of the seed of PyTorch's global random numbers, which only modules of others draw from."""
+
+_KEPT = "The evidence of finished objects is kept, and the same command continues from there."
+_NOT_KEPT = "Nothing was kept; with an output (command line: --output PATH), the same command would continue."
 
 
 class Store(Interface):
@@ -88,6 +96,7 @@ class _RunningNoc:
 class _Object:
     """One object between its clicks."""
 
+    name: str
     predictor: ObjectPredictor
     ground_truth: Array
     predicted: Array
@@ -96,14 +105,18 @@ class _Object:
     ious: list[float] = field(default_factory=list)
 
     @classmethod
-    def start(cls, crops: ImageCrops, ground_truth: Array) -> _Object:
+    def start(cls, name: str, crops: ImageCrops, ground_truth: Array) -> _Object:
         nothing = np.zeros(ground_truth.shape, dtype=bool)
-        return cls(ObjectPredictor(crops), ground_truth, nothing, nothing.copy())
+        return cls(name, ObjectPredictor(crops), ground_truth, nothing, nothing.copy())
 
     def click(self) -> None:
         click = next_click(self.ground_truth, self.predicted, self.clicked)
         self.clicked[int(click.row), int(click.col)] = True
         self.clicks.append(click)
+
+    def at_click(self) -> AbstractContextManager[None]:
+        """Names object and click in the errors of a block."""
+        return during(f"{self.name}, click {len(self.clicks)}" if self.name else f"click {len(self.clicks)}")
 
     def measure(self, probability: Array, threshold: float) -> None:
         self.predicted = probability > threshold
@@ -132,6 +145,7 @@ def evaluate_objects(
     *,
     stop_at_iou: tuple[int, ...] | None = None,
     times: EvaluationTimes | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[tuple[list[Click], list[float]]]:
     """Click objects in lockstep: each has its own clicks and crop, and the network sees all of them at once.
 
@@ -141,12 +155,18 @@ def evaluate_objects(
         protocol: Number of clicks, thresholds, zoom-in.
         stop_at_iou: IoUs in percent at which clicking stops, see :class:`vfm_isbench.Speed`.
         times: Timings are added here.
+        names: What errors call the objects.
 
     Returns:
         For each object its clicks, and the IoU after each of them.
+
+    Raises:
+        UpsamplerError: if the upsampler fails.
+        NonFiniteError: if a prediction is NaN or infinite.
     """
     times = EvaluationTimes() if times is None else times
-    started = [_Object.start(crops, ground_truth) for crops, ground_truth in objects]
+    names = names or [""] * len(objects)
+    started = [_Object.start(name, *object_) for name, object_ in zip(names, objects, strict=True)]
     active = started
     while active:
         start = time.perf_counter()
@@ -154,11 +174,7 @@ def evaluate_objects(
             object_.click()
         before = time.perf_counter()
         with torch.no_grad():
-            inputs = [object_.predictor.prepare_input(object_.clicks) for object_ in active]
-            logits = logits_of_several(network, inputs)
-            probabilities = [
-                object_.predictor.paste_to_image(found) for object_, found in zip(active, logits, strict=True)
-            ]
+            probabilities = _predict(network, active)
         after = time.perf_counter()
         for object_, probability in zip(active, probabilities, strict=True):
             object_.measure(probability, protocol.prediction_threshold)
@@ -169,6 +185,26 @@ def evaluate_objects(
     return [(object_.clicks, object_.ious) for object_ in started]
 
 
+def _predict(network: Network, active: Sequence[_Object]) -> list[Array]:
+    """Probabilities H×W of several objects after their clicks so far."""
+    inputs = []
+    for object_ in active:
+        with object_.at_click():
+            inputs.append(object_.predictor.prepare_input(object_.clicks))
+    logits = logits_in_one_pass(network, inputs)
+    if logits is None:
+        logits = []
+        for object_, view in zip(active, inputs, strict=True):
+            with object_.at_click():
+                logits.append(network.logits(*view))
+    probabilities = []
+    for object_, found in zip(active, logits, strict=True):
+        with object_.at_click():
+            probabilities.append(object_.predictor.paste_to_image(found))
+    return probabilities
+
+
+@benchmark_settings()
 def evaluate_dataset(
     probe: Probe,
     dataset: ObjectDataset,
@@ -191,6 +227,8 @@ def evaluate_dataset(
 
     Raises:
         DataError: if an image or a mask cannot be read or fails its check, or an object is listed twice.
+        UpsamplerError: if the upsampler fails.
+        NonFiniteError: if a prediction is NaN or infinite.
     """
     options = options or RunOptions()
     speed = options.speed
@@ -198,12 +236,16 @@ def evaluate_dataset(
     check_objects(dataset.name, objects)
     found: dict[ObjectId, ObjectEvidence] = {}
     content, times, running = ContentHash(), EvaluationTimes(), _RunningNoc()
+    place = f"test set {dataset.name!r} with upsampler {probe.upsampler.name!r}"
     network = network_for(probe.eval(), speed, open_feature_cache(probe, speed.feature_cache))
     with (
         tqdm(total=len(objects), desc=dataset.name, unit="object", disable=not options.progress) as bar,
         arithmetic(speed.precision, probe.device),
         closing(_read_images(dataset, objects, speed.read_ahead)) as images,
+        own_random_numbers(probe.device),
+        during(place, _NOT_KEPT if store is None else _KEPT),
     ):
+        torch.manual_seed(int(np.random.default_rng([_GLOBAL_STREAM, protocol.seed]).integers(2**63)))
 
         def add(evidence: ObjectEvidence) -> None:
             found[evidence.object_id] = evidence
@@ -224,7 +266,10 @@ def evaluate_dataset(
 
         for group in _groups(missing(), speed.lockstep(probe.device)):
             pairs = [(object_.crops, object_.ground_truth) for object_ in group]
-            outcome = evaluate_objects(network, pairs, protocol, stop_at_iou=speed.stop_at_iou, times=times)
+            names = [f"image {object_.object_id.image!r}, object {object_.object_id}" for object_ in group]
+            outcome = evaluate_objects(
+                network, pairs, protocol, stop_at_iou=speed.stop_at_iou, times=times, names=names
+            )
             for object_, (clicks, ious) in zip(group, outcome, strict=True):
                 evidence = ObjectEvidence(object_.object_id, tuple(clicks), tuple(ious))
                 if store is not None:

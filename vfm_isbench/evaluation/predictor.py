@@ -13,6 +13,7 @@ from torch.nn import functional
 from vfm_isbench.acceleration.cached_probe import Network
 from vfm_isbench.clicks import click_maps, points_tensor
 from vfm_isbench.evaluation.zoom_in import Box, choose_crop
+from vfm_isbench.probe.finite import finite_logits
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Array, Click
 
@@ -101,10 +102,14 @@ class ObjectPredictor:
 
     @torch.no_grad()
     def paste_to_image(self, logits: Tensor) -> Array:
-        """Paste the logits of the crop just prepared into the image; returns probabilities as :meth:`predict` does."""
+        """Paste the logits of the crop just prepared into the image; returns probabilities as :meth:`predict` does.
+
+        Raises:
+            NonFiniteError: if a logit is NaN or infinite.
+        """
         protocol, box = self._crops.protocol, self._box
         assert box is not None, "prepare_input() comes first"
-        logits = logits.float()
+        logits = finite_logits(logits.float())
         if protocol.flip_test:
             logits = 0.5 * (logits[:1] + logits[1:].flip(3))
         crop = functional.interpolate(

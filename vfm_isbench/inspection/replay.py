@@ -13,12 +13,15 @@ from vfm_isbench.errors import DataError, PictureError
 from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
 from vfm_isbench.metrics import intersection_over_union
 from vfm_isbench.probe import Probe
+from vfm_isbench.probe.guarded import during
+from vfm_isbench.probe.torch_state import benchmark_settings
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import AnnotatedImage, Array, Click, ObjectEvidence
 from vfm_isbench.viz import ShownObject
 from vfm_isbench.viz.canvas import plain
 
 
+@benchmark_settings()
 def replay(probe: Probe, image: Array, protocol: Protocol, clicks: Sequence[Click]) -> Array:
     """Predict an object from recorded clicks, one after the other, because each prediction is an input of the next.
 
@@ -33,7 +36,8 @@ def replay(probe: Probe, image: Array, protocol: Protocol, clicks: Sequence[Clic
     """
     predictor = ObjectPredictor(ImageCrops(network_for(probe, Speed()), image, protocol))
     for number in range(1, len(clicks) + 1):
-        probability = predictor.predict(clicks[:number])
+        with during(f"upsampler {probe.upsampler.name!r}, click {number}"):
+            probability = predictor.predict(clicks[:number])
     predicted: Array = probability > protocol.prediction_threshold
     return predicted
 

@@ -15,6 +15,7 @@ from vfm_isbench.backbones import Backbone
 from vfm_isbench.errors import ContractError, RunError, VfmIsbenchWarning
 from vfm_isbench.probe.behaviour import backbone_behaviour, upsampler_behaviour
 from vfm_isbench.probe.build import build_head
+from vfm_isbench.probe.torch_state import settings_restored
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Behaviour
 from vfm_isbench.upsamplers import (
@@ -106,6 +107,7 @@ class Checked:
     notes: tuple[str, ...] = ()
 
 
+@settings_restored()
 def check_and_identify(
     upsampler: LoadedUpsampler,
     protocol: Protocol,
@@ -196,7 +198,8 @@ def check_on_device(
         ContractError: if it does not.
     """
     side = backbone.grid(protocol.image_size)
-    return check_on_grid(upsampler, protocol, (side, side), backbone.channels, device)
+    with settings_restored():
+        return check_on_grid(upsampler, protocol, (side, side), backbone.channels, device)
 
 
 def check_on_grid(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vfm_isbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from vfm_isbench.probe.guarded import GuardedUpsampler
 from vfm_isbench.protocol import Injection
 from vfm_isbench.upsamplers import LoadedUpsampler, Upsampler, find_module, freeze
 
@@ -69,6 +70,11 @@ class Probe(nn.Module):
         return nn.ModuleDict({"click_encoder": self.click_encoder, "head": self.head})
 
     @property
+    def guarded_upsampler(self) -> GuardedUpsampler:
+        """The upsampler as training and evaluation call it."""
+        return GuardedUpsampler(self.upsampler)
+
+    @property
     def device(self) -> torch.device:
         """The device of the probe."""
         return cast(Tensor, self._mean).device
@@ -89,7 +95,7 @@ class Probe(nn.Module):
         features = self.backbone(normalised, tokens if self.injection == "early" else None)
         if self.injection == "pre_upsampler":
             features = features + tokens
-        features = self.to_head_size(self.upsampler(features, guidance), size)
+        features = self.to_head_size(self.guarded_upsampler(features, guidance), size)
         if self.injection == "late":
             features = features + self.resize(tokens, features.shape[-2:])
         return self.resize(self.head(features), size)
@@ -108,7 +114,7 @@ class Probe(nn.Module):
             guidance: What the upsampler's ``encode_guidance`` returned for the images.
             size: H and W of the images.
         """
-        return self.to_head_size(self.upsampler.upsample(features, guidance), size)
+        return self.to_head_size(self.guarded_upsampler.upsample(features, guidance), size)
 
     def to_head_size(self, upsampled: Tensor, size: torch.Size) -> Tensor:
         """Resize an upsampler's output to H×W, unless it deliberately keeps features at the patch grid."""

@@ -19,6 +19,7 @@ from vfm_isbench.errors import RunError, UnknownNameError, VfmIsbenchWarning, We
 from vfm_isbench.isegprobe import assemble_reference, is_reference, protocol_of, read_reference
 from vfm_isbench.probe import Probe, build_probe
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
+from vfm_isbench.probe.torch_state import benchmark_settings, settings_restored
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
@@ -30,6 +31,7 @@ from vfm_isbench.training import Checkpoint, load_checkpoint
 from vfm_isbench.upsamplers import LoadedUpsampler, LoadOptions, Upsampler, UpsamplerIdentity, is_own, load_upsampler
 
 
+@benchmark_settings()
 def load_trained(
     path: str | Path,
     *,
@@ -55,7 +57,8 @@ def load_trained(
     path = Path(path)
     path = path / "checkpoint.safetensors" if path.is_dir() else path
     weights = None if backbone_weights is None else Path(backbone_weights)
-    chosen = None if upsampler is None else load_upsampler(upsampler, load_options)
+    with settings_restored():  # importing an upsampler's code may run anything
+        chosen = None if upsampler is None else load_upsampler(upsampler, load_options)
     load = _load_reference if is_reference(path) else _load_own
     return load(path, chosen, weights, load_options or LoadOptions(), choose_device(device))
 

@@ -11,6 +11,7 @@ from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.datasets.content import content_sha256
 from vfm_isbench.evaluation import DatasetEvaluation, evaluate_dataset
+from vfm_isbench.probe.torch_state import benchmark_settings
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import DatasetResult, Result, describe_environment
@@ -19,6 +20,7 @@ from vfm_isbench.runs.trained import TrainedProbe
 from vfm_isbench.storage.hashing import weights_sha256
 
 
+@benchmark_settings()
 def measure(
     trained: TrainedProbe,
     datasets: Sequence[ObjectDataset],

@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vfm_isbench.errors import ProtocolError, RunError
+from vfm_isbench.errors import NonFiniteError, ProtocolError, RunError
+from vfm_isbench.probe.finite import non_finite
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.storage.atomic import replacing
 
@@ -118,8 +119,27 @@ def _moments(tensors: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> dic
     return state
 
 
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Check the tensors of a checkpoint.
+
+    Raises:
+        NonFiniteError: if any of them holds NaN or infinity, so that nothing could be continued from it.
+    """
+    bad = non_finite(tensors)
+    if bad:
+        raise NonFiniteError(
+            f"{len(bad)} of {len(tensors)} tensors of click encoder, head and optimiser hold NaN or infinite values "
+            f"after this epoch, among them {bad[0]!r}: look for NaN, overflow and exploding gradients in the upsampler"
+        )
+
+
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; a crash leaves either the old file or the new one."""
+    """Write a checkpoint; a crash leaves either the old file or the new one.
+
+    Raises:
+        NonFiniteError: if a tensor holds NaN or infinity; nothing is written then.
+    """
+    check_finite(checkpoint.tensors)
     header = {
         "format": FORMAT,
         "protocol": checkpoint.protocol.to_dict(),
@@ -136,7 +156,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint written by :func:`save_checkpoint`.
 
     Raises:
-        RunError: if there is no such file, or it is not a checkpoint of this library.
+        RunError: if there is no such file, it is not a checkpoint of this library, or it holds NaN or infinity.
     """
     if not path.is_file():
         raise RunError(f"no checkpoint at {path}")
@@ -148,6 +168,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise RunError(f"{path} could not be read as a checkpoint: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise RunError(f"{path} is not a checkpoint of this library (expected the format {FORMAT} in its metadata)")
+    bad = non_finite(tensors)
+    if bad:
+        raise RunError(
+            f"{path} is useless: {len(bad)} of its {len(tensors)} tensors hold NaN or infinite values, among them "
+            f"{bad[0]!r}. Train again from the start: choose another output folder, or overwrite=True (command line: "
+            "--overwrite)"
+        )
     try:
         return Checkpoint(
             protocol=Protocol.from_dict(header["protocol"]),

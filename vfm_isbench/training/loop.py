@@ -18,14 +18,20 @@ from vfm_isbench.acceleration.speed import RunOptions, Speed, arithmetic, tf32
 from vfm_isbench.clicks import add_click, click_maps, next_training_click, points_tensor
 from vfm_isbench.errors import ProtocolError
 from vfm_isbench.probe import Probe
+from vfm_isbench.probe.finite import check_finite_loss, finite_logits
+from vfm_isbench.probe.guarded import during
+from vfm_isbench.probe.torch_state import benchmark_settings, own_random_numbers
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture
+from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture, check_finite
 from vfm_isbench.training.loss import normalized_focal_loss
 from vfm_isbench.training.samples import Batch, TrainingSamples, collate, items_per_epoch
 from vfm_isbench.types import Click
 
 _CLICK_STREAM = 2
-"""First word of the seeds of iterative clicks; the samples use 0 and 1."""
+"""First word of the seeds of iterative clicks; the samples use 0 and 1, the order of images 3."""
+
+_GLOBAL_STREAM = 4
+"""First word of the seeds of PyTorch's global random numbers, which only modules of others draw from."""
 
 Keep: TypeAlias = Callable[[tuple[EpochRecord, ...], Mapping[str, Tensor]], None]
 """Called after every epoch with the records so far and the tensors of a :class:`Checkpoint`."""
@@ -38,6 +44,7 @@ def learning_rate(protocol: Protocol, epoch: int, step: int) -> float:
     return protocol.learning_rate * protocol.decay**passed * warmup
 
 
+@benchmark_settings()
 def train(
     probe: Probe,
     samples: TrainingSamples,
@@ -62,6 +69,9 @@ def train(
 
     Raises:
         ProtocolError: if an epoch has fewer samples than one batch.
+        UpsamplerError: if the upsampler fails in some step.
+        NonFiniteError: if a loss, a prediction or the trained weights become NaN or infinite. As with every error,
+            ``keep`` has then been given the last epoch that was finished.
     """
     options = options or RunOptions()
     protocol = samples.protocol
@@ -78,20 +88,39 @@ def train(
         history = start.history
     cache = open_feature_cache(probe, options.speed.feature_cache)
     # TF32 also concerns the backward pass.
-    with tf32(options.speed.precision == "tf32"):
+    with tf32(options.speed.precision == "tf32"), own_random_numbers(probe.device):
         for epoch in range(len(history), protocol.epochs):
-            began = time.perf_counter()
-            losses, ious = _train_epoch(probe, samples, optimizer, epoch, cache, options)
-            validation_iou = None
-            if validation is not None and protocol.validation_samples:
-                validation_iou = validate(probe, validation, cache, options)
-            seconds = time.perf_counter() - began
-            record = EpochRecord(epoch, float(np.mean(losses)), float(np.mean(ious)), validation_iou, seconds)
-            history = (*history, record)
-            if keep is not None:
-                keep(history, capture(probe.trainable(), optimizer))
+            place = f"training with upsampler {probe.upsampler.name!r}, epoch {epoch + 1} of {protocol.epochs}"
+            with during(place, _kept(keep, epoch)):
+                began = time.perf_counter()
+                torch.manual_seed(_global_seed(protocol, epoch))
+                losses, ious = _train_epoch(probe, samples, optimizer, epoch, cache, options)
+                validation_iou = None
+                if validation is not None and protocol.validation_samples:
+                    validation_iou = validate(probe, validation, cache, options)
+                seconds = time.perf_counter() - began
+                record = EpochRecord(epoch, float(np.mean(losses)), float(np.mean(ious)), validation_iou, seconds)
+                history = (*history, record)
+                tensors = capture(probe.trainable(), optimizer)
+                check_finite(tensors)
+                if keep is not None:
+                    keep(history, tensors)
     probe.eval()
     return history
+
+
+def _kept(keep: Keep | None, epochs: int) -> str:
+    """What is left when training stops after some finished epochs."""
+    if keep is None:
+        return "Nothing was kept; with an output folder (command line: --output DIR), the same command would continue."
+    if not epochs:
+        return "No epoch is finished, so the same command starts the training again."
+    return f"The checkpoint of epoch {epochs} is kept, and the same command continues from there."
+
+
+def _global_seed(protocol: Protocol, epoch: int) -> int:
+    """Seed of PyTorch's global random numbers in an epoch, so that neither a resumed run nor the caller changes it."""
+    return int(np.random.default_rng([_GLOBAL_STREAM, protocol.seed, epoch]).integers(2**63))
 
 
 def _steps_per_epoch(samples: TrainingSamples) -> int:
@@ -122,12 +151,18 @@ def _train_epoch(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(protocol, epoch, epoch * steps + step)
             rng = click_generator(protocol, 0, epoch, step)
-            logits, targets = predict_batch(probe, batch, protocol, rng, speed=options.speed, cache=cache)
-            loss = normalized_focal_loss(logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma).mean()
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimizer.step()
-            losses.append(loss.item())
+            with during(f"step {step + 1} of {steps}"):
+                logits, targets = predict_batch(probe, batch, protocol, rng, speed=options.speed, cache=cache)
+                loss = normalized_focal_loss(
+                    logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma
+                ).mean()
+                optimizer.zero_grad(set_to_none=True)
+                torch.autograd.backward(loss)
+                optimizer.step()
+                # Only now, because CUDA devices have to be waited for; the weights are given up if the check fails.
+                losses.append(loss.item())
+                finite_logits(logits)
+                check_finite_loss(losses[-1])
             ious += batch_iou(logits, targets)
             bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", IoU=f"{np.mean(ious[-50 * len(targets) :]):.3f}")
     return losses, ious
@@ -146,10 +181,11 @@ def validate(
     with torch.no_grad(), bar:
         for step, batch in enumerate(bar):
             rng = click_generator(protocol, 1, 0, step)
-            logits, targets = predict_batch(
-                probe, batch, protocol, rng, training=False, speed=options.speed, cache=cache
-            )
-            ious += batch_iou(logits, targets)
+            with during(f"validation, step {step + 1} of {steps}"):
+                logits, targets = predict_batch(
+                    probe, batch, protocol, rng, training=False, speed=options.speed, cache=cache
+                )
+                ious += batch_iou(finite_logits(logits), targets)
     return float(np.mean(ious[: protocol.validation_samples]))
 
 

@@ -1,0 +1,115 @@
+"""PyTorch's process-wide settings: what the benchmark computes under, and how foreign code leaves them as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+
+
+class _Setting(NamedTuple):
+    read: Callable[[], Any]
+    write: Callable[[Any], Any]
+    wanted: Any = None
+    """Value that the benchmark computes under; None leaves the caller's."""
+
+
+def _attribute(owner: Any, name: str, wanted: Any) -> _Setting:
+    return _Setting(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), wanted)
+
+
+def _autocast_on(device: str) -> tuple[_Setting, _Setting]:
+    return (
+        _Setting(
+            lambda: torch.is_autocast_enabled(device), lambda value: torch.set_autocast_enabled(device, value), False
+        ),
+        _Setting(lambda: torch.get_autocast_dtype(device), lambda value: torch.set_autocast_dtype(device, value)),
+    )
+
+
+def _read_matmul_precision() -> str | None:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # PyTorch refuses to read what was set by several of its interfaces
+        return None
+
+
+def _write_matmul_precision(value: str | None) -> None:
+    if value is not None:
+        torch.set_float32_matmul_precision(value)
+
+
+_SETTINGS = (
+    # Newer versions of PyTorch have this one, which overrules the others; it must be unset before they can be read.
+    *([_attribute(torch.backends, "fp32_precision", "none")] if hasattr(torch.backends, "fp32_precision") else []),
+    _Setting(_read_matmul_precision, _write_matmul_precision, "highest"),
+    _Setting(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+    _Setting(torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0),
+    _attribute(torch.backends.cudnn, "enabled", True),
+    _attribute(torch.backends.cudnn, "benchmark", False),
+    _attribute(torch.backends.cudnn, "deterministic", False),
+    _Setting(torch.get_num_threads, torch.set_num_threads),
+    *_autocast_on("cpu"),
+    *_autocast_on("cuda"),
+    _Setting(torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled, True),
+)
+
+
+@contextmanager
+def settings_restored() -> Iterator[None]:
+    """Restore PyTorch's settings after a block of foreign code, whatever it does to them.
+
+    Covered are grad and inference mode, autocast, the default dtype and device, deterministic and cuDNN flags, the
+    precision of products, the number of threads, and the random numbers if the block seeds them. Code that only draws
+    random numbers continues their sequence.
+    """
+    before = [setting.read() for setting in _SETTINGS]
+    device, seed = _default_device(), torch.initial_seed()
+    random_numbers = torch.get_rng_state()
+    on_cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    try:
+        # Both blocks restore their mode when they end, even if it was changed inside without being restored.
+        with torch.inference_mode(torch.is_inference_mode_enabled()), torch.set_grad_enabled(torch.is_grad_enabled()):
+            yield
+    finally:
+        for setting, value in zip(_SETTINGS, before, strict=True):
+            if setting.read() != value:
+                setting.write(value)
+        if _default_device() != device:
+            torch.set_default_device(device)
+        if torch.initial_seed() != seed:
+            torch.set_rng_state(random_numbers)
+            if on_cuda is not None:
+                torch.cuda.set_rng_state(on_cuda)
+
+
+@contextmanager
+def benchmark_settings() -> Iterator[None]:
+    """Compute under the settings of the benchmark, whatever the caller's are, and restore those afterwards.
+
+    These are PyTorch's own defaults, except that products are never rounded to TF32; ``Speed`` chooses other arithmetic
+    where it is wanted. The number of threads stays the caller's. Also serves as a decorator.
+    """
+    with settings_restored(), torch.inference_mode(False), torch.enable_grad():
+        for setting in _SETTINGS:
+            if setting.wanted is not None and setting.read() != setting.wanted:
+                setting.write(setting.wanted)
+        if _default_device().type == "cpu":
+            yield
+        else:  # PyTorch can only overrule a default device by another one, which slows every call down a little
+            with torch.device("cpu"):
+                yield
+
+
+@contextmanager
+def own_random_numbers(device: torch.device) -> Iterator[None]:
+    """Let a block seed PyTorch's global random numbers without changing the caller's."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def _default_device() -> torch.device:
+    # Unlike torch.get_default_device(), this knows of ``with torch.device(...)`` in every version.
+    return torch.empty(0).device
