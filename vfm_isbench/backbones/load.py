@@ -85,7 +85,11 @@ def load_backbone(
 
 
 def _refusal(name: str, image_size: int, what: str) -> ProtocolError:
-    advice = other_size(name, image_size) if name.startswith(TIMM_PREFIX) else "check its weights, or choose another image_size"
+    advice = (
+        other_size(name, image_size)
+        if name.startswith(TIMM_PREFIX)
+        else "check its weights, or choose another image_size"
+    )
     return ProtocolError(f"backbone {name!r} {what}; {advice}")
 
 
