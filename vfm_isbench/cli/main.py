@@ -35,7 +35,7 @@ NOT_RESUMABLE = "nothing was saved; with --output, the same command could resume
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands."""
-    parser = Parser(
+    parser: argparse.ArgumentParser = Parser(
         prog="vfm-isbench",
         description="How good is my feature upsampler? A benchmark based on interactive segmentation.",
         epilog="Start with: vfm-isbench run bilinear",
