@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.nn import functional
 
 from vfm_isbench.backbones import list_backbones, load_backbone
+from vfm_isbench.backbones import load as load_module
 from vfm_isbench.errors import ProtocolError, UnknownNameError, WeightsError
 from vfm_isbench.storage import weights as weights_module
+from vfm_isbench.testing.fakes import FakeBackbone
 
 NO_HUB = "no hub in tests"
 
@@ -147,6 +151,72 @@ def test_strides_that_do_not_exist_are_refused() -> None:
 def test_a_network_without_patch_tokens_needs_a_stride() -> None:
     with pytest.raises(ProtocolError, match="timm:resnet18@16"):
         load_backbone("timm:resnet18", 224, pretrained=False)
+
+
+@pytest.mark.parametrize(("name", "image_size", "channels", "patch_size"), [
+    ("vit_tiny_r_s16_p8_224", 224, 192, 32),  # a convolutional stem before the patches
+    ("vit_tiny_patch16_224@16", 64, 192, 16),
+    ("swin_tiny_patch4_window7_224@16", 128, 384, 16),
+    ("deit_tiny_distilled_patch16_224", 64, 192, 16),  # two tokens before those of the patches
+])  # fmt: skip
+def test_timm_networks_declare_what_they_do(name: str, image_size: int, channels: int, patch_size: int) -> None:
+    backbone = load_backbone(f"timm:{name}", image_size, pretrained=False).eval()
+    assert (backbone.channels, backbone.patch_size) == (channels, patch_size)
+    cells = image_size // patch_size
+    with torch.no_grad():
+        assert backbone(torch.zeros(2, 3, image_size, image_size)).shape == (2, channels, cells, cells)
+
+
+@pytest.mark.parametrize(("name", "image_size", "said"), [
+    ("vit_tiny_r_s16_p8_224", 112, "could not build.*image_size 112.*for images of 224×224: set image_size to 224"),
+    ("efficientformer_l1@32", 128, "failed on.*made for images of 224×224: set image_size to 224"),
+    ("convmixer_768_32", 224, "give a stride, as in timm:convmixer_768_32@7"),
+])  # fmt: skip
+def test_networks_that_do_not_run_are_refused_with_what_does(name: str, image_size: int, said: str) -> None:
+    with pytest.raises(ProtocolError, match=f"(?=.*{name}).*{said}"):
+        load_backbone(f"timm:{name}", image_size, pretrained=False)
+
+
+def test_a_transformer_at_a_stride_gives_its_last_block() -> None:
+    backbone = load_backbone("timm:deit_tiny_patch16_224@16", 64, pretrained=False)
+    assert len(backbone.model.model.blocks) == 12
+
+
+class Odd(FakeBackbone):
+    """Does something other than it declares, and draws random numbers."""
+
+    def __init__(self, change: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.name, self.change = "timm:test_vit", change
+
+    def forward(self, image: Tensor, click_tokens: Tensor | None = None) -> Tensor:
+        return cast(Tensor, self.change(super().forward(image) + torch.rand(1)))
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda features: features[:, :3], r"returned \(1, 3, 2, 2\) for 1×3×28×28 zeros instead of \(1, 8, 2, 2\)"),
+    (lambda features: features / 0, "returned NaN or infinite values"),
+    (lambda features: [features], "returned a list"),
+    (lambda features: features.no_such_thing, "failed on 1×3×28×28 zeros with AttributeError"),
+])  # fmt: skip
+def test_every_backbone_is_tried_once(
+    change: Callable[[Tensor], Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_module, "load_timm", lambda *_args: Odd(change))
+    with pytest.raises(ProtocolError, match=f"'timm:test_vit' {said}"):
+        load_backbone("timm:test_vit", 28)
+
+
+def test_the_trial_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = Odd(lambda features: features)
+    backbone.mix.eval()
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    random = torch.get_rng_state()
+    monkeypatch.setattr(load_module, "load_timm", lambda *_args: backbone)
+    assert load_backbone("timm:test_vit", 28) is backbone
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+    assert (backbone.training, backbone.norm.training, backbone.mix.training) == (True, True, False)
 
 
 def test_unknown_names_get_a_suggestion_of_readable_length() -> None:

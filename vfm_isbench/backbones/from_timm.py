@@ -79,11 +79,11 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...
     return tuple(config["mean"]), tuple(config["std"])
 
 
-def other_size(name: str, image_size: int) -> str:
-    """What to do about a network that does not run at an image size."""
+def other_size(name: str, image_size: int, patch_size: int = 1) -> str:
+    """What to do about a network that does not run at an image size: use its own, if that consists of whole patches."""
     config = timm.models.get_pretrained_cfg(name.removeprefix(TIMM_PREFIX).partition("@")[0])
     own = None if config is None else config.input_size[-1]
-    if own in (None, image_size):
+    if own is None or own == image_size or own % patch_size:
         return "choose another backbone"
     return f"it is made for images of {own}×{own}: set image_size to {own}, or choose another backbone"
 

@@ -80,17 +80,17 @@ def load_backbone(
         return _load_plugin(BACKBONE_PLUGINS.find(name, hint), image_size, weights, pretrained)
     BACKBONE_PLUGINS.warn_if_refused(base)
     cells = backbone.grid(image_size)
-    try_out(backbone, image_size, (1, backbone.channels, cells, cells), lambda what: _refusal(name, image_size, what))
+    try_out(
+        backbone, image_size, (1, backbone.channels, cells, cells), lambda what: _refusal(backbone, image_size, what)
+    )
     return backbone
 
 
-def _refusal(name: str, image_size: int, what: str) -> ProtocolError:
-    advice = (
-        other_size(name, image_size)
-        if name.startswith(TIMM_PREFIX)
-        else "check its weights, or choose another image_size"
-    )
-    return ProtocolError(f"backbone {name!r} {what}; {advice}")
+def _refusal(backbone: Backbone, image_size: int, what: str) -> ProtocolError:
+    advice = "check its weights, or choose another image_size"
+    if backbone.name.startswith(TIMM_PREFIX):
+        advice = other_size(backbone.name, image_size, backbone.patch_size)
+    return ProtocolError(f"backbone {backbone.name!r} {what}; {advice}")
 
 
 def _load_plugin(plugin: Plugin, image_size: int, weights: Path | None, pretrained: bool) -> Backbone:

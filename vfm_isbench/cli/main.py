@@ -26,7 +26,7 @@ from vfm_isbench.cli.plot import add_plot
 from vfm_isbench.cli.regress import add_regress
 from vfm_isbench.cli.run import add_run
 from vfm_isbench.cli.show import add_show
-from vfm_isbench.cli.terminal import complain
+from vfm_isbench.cli.terminal import Parser, complain
 from vfm_isbench.errors import IncomparableError, VfmIsbenchError, VfmIsbenchWarning
 
 RESUMABLE = "run the same command again to resume"
@@ -35,7 +35,7 @@ NOT_RESUMABLE = "nothing was saved; with --output, the same command could resume
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="vfm-isbench",
         description="How good is my feature upsampler? A benchmark based on interactive segmentation.",
         epilog="Start with: vfm-isbench run bilinear",

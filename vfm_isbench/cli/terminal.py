@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import unicodedata
-from typing import TextIO
+from typing import Any
 
 _ESCAPED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories that a terminal obeys or cannot show: controls, direction marks, surrogates, line separators."""
@@ -13,14 +14,21 @@ _STAND_INS = {"·": "|", "–": "-", "−": "-", "─": "-", "…": "...", "≥"
 """What replaces the signs of our own tables where the encoding lacks them."""
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose help, usage and version are printed like everything else; so are those of its subcommands."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        _write(file or sys.stderr, message)
+
+
 def say(*lines: str) -> None:
     """Print lines to standard output; see :func:`showable`."""
-    _write(sys.stdout, "\n".join(lines))
+    _write(sys.stdout, "\n".join(lines) + "\n")
 
 
 def complain(text: str) -> None:
     """Print text to standard error; see :func:`showable`."""
-    _write(sys.stderr, text)
+    _write(sys.stderr, text + "\n")
 
 
 def showable(text: str, encoding: str) -> str:
@@ -49,5 +57,5 @@ def _encodable(char: str, encoding: str) -> str:
     return char
 
 
-def _write(stream: TextIO, text: str) -> None:
-    stream.write(showable(text, getattr(stream, "encoding", None) or "utf-8") + "\n")
+def _write(stream: Any, text: str) -> None:
+    stream.write(showable(text, getattr(stream, "encoding", None) or "utf-8"))

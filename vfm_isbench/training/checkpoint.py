@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from vfm_isbench.errors import NonFiniteError, ProtocolError, RunError
@@ -161,9 +161,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise RunError(f"no checkpoint at {path}")
     try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("vfm_isbench", "null"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        content = path.read_bytes()  # safetensors itself opens no path that is not UTF-8
+        tensors = load(content)
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
+        header = json.loads(metadata.get("vfm_isbench", "null"))
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise RunError(f"{path} could not be read as a checkpoint: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
