@@ -151,7 +151,7 @@ def test_the_command_line_ends_with_code_2_and_continues(fail, tmp_path, capsys,
     monkeypatch.setattr(run_command, "protocol_from", lambda _arguments: TINY)
     folder = tmp_path / "run"
     command = ["run", f"{Path(__file__)}:upsample", "--device", "cpu", "--output", str(folder), "--quiet"]
-    fail("evaluation", 2, "exit")
+    fail("evaluation", 3, "exit")
     assert cli.main(command) == 2
     error = capsys.readouterr().err
     assert "vfm-isbench: test set 'scenes' with upsampler" in error
@@ -163,7 +163,7 @@ def test_the_command_line_ends_with_code_2_and_continues(fail, tmp_path, capsys,
 def test_an_evaluation_of_a_checkpoint_continues_too(fail, tmp_path, uninterrupted):
     run(tmp_path / "run")
     output = tmp_path / "r.json"
-    fail("evaluation", 2, "nan")
+    fail("evaluation", 3, "nan")
     with pytest.raises(StoppedError, match="object .*, click 1: .*\n.*evidence of finished objects is kept"):
         evaluate_checkpoint(tmp_path / "run", upsampler=upsample, device="cpu", progress=False, output=output)
     assert not output.exists()
