@@ -14,6 +14,7 @@ from tiny import TINY
 from torch.nn import functional
 
 from vfm_isbench import Benchmark, Result, cli, evaluate_checkpoint
+from vfm_isbench.cli import run as run_command
 from vfm_isbench.errors import NonFiniteError, StoppedError, UpsamplerError
 from vfm_isbench.evaluation import loop as evaluation_loop
 from vfm_isbench.training import loop as training_loop
@@ -82,7 +83,7 @@ def assert_equal(found: Result, expected: Result) -> None:
         assert [record[key] for record in found.training] == [record[key] for record in expected.training]
 
 
-@pytest.mark.parametrize("failure", ERRORS)
+@pytest.mark.parametrize("failure", ["exit", "nan"])
 def test_a_failure_on_the_third_object_keeps_the_others(failure, tmp_path, fail, uninterrupted):
     fail("evaluation", 3, failure)
     kind, message = ERRORS[failure]
@@ -98,8 +99,14 @@ def test_a_failure_on_the_third_object_keeps_the_others(failure, tmp_path, fail,
     assert_equal(run(tmp_path), uninterrupted)
 
 
-@pytest.mark.parametrize(("batch", "place"), [(EPOCH_2, "step 1 of 2"), (EPOCH_2 + 2, "validation, step 1 of 1")])
-@pytest.mark.parametrize("failure", ERRORS)
+@pytest.mark.parametrize(
+    ("failure", "batch", "place"),
+    [
+        ("nan", EPOCH_2, "step 1 of 2"),
+        ("raise", EPOCH_2 + 1, "step 2 of 2"),
+        ("inf", EPOCH_2 + 2, "validation, step 1 of 1"),
+    ],
+)
 def test_a_failure_in_training_keeps_the_last_finished_epoch(failure, batch, place, tmp_path, fail, uninterrupted):
     fail("training", batch, failure)
     with pytest.raises(ERRORS[failure][0]) as caught:
@@ -140,11 +147,11 @@ def test_features_so_large_that_the_weights_overflow_stop_the_training(monkeypat
         Benchmark(short, device="cpu", progress=False).train(upsample)
 
 
-def test_the_command_line_ends_with_code_2_and_continues(fail, tmp_path, capsys, uninterrupted):
-    protocol, folder = tmp_path / "tiny.json", tmp_path / "run"
-    protocol.write_text(TINY.to_json())
-    command = ["run", f"{Path(__file__)}:upsample", "--protocol", str(protocol), "--output", str(folder), "--quiet"]
-    fail("evaluation", 2, "exit")
+def test_the_command_line_ends_with_code_2_and_continues(fail, tmp_path, capsys, monkeypatch, uninterrupted):
+    monkeypatch.setattr(run_command, "protocol_from", lambda _arguments: TINY)
+    folder = tmp_path / "run"
+    command = ["run", f"{Path(__file__)}:upsample", "--device", "cpu", "--output", str(folder), "--quiet"]
+    fail("evaluation", 3, "exit")
     assert cli.main(command) == 2
     error = capsys.readouterr().err
     assert "vfm-isbench: test set 'scenes' with upsampler" in error
@@ -156,7 +163,7 @@ def test_the_command_line_ends_with_code_2_and_continues(fail, tmp_path, capsys,
 def test_an_evaluation_of_a_checkpoint_continues_too(fail, tmp_path, uninterrupted):
     run(tmp_path / "run")
     output = tmp_path / "r.json"
-    fail("evaluation", 2, "nan")
+    fail("evaluation", 3, "nan")
     with pytest.raises(StoppedError, match="object .*, click 1: .*\n.*evidence of finished objects is kept"):
         evaluate_checkpoint(tmp_path / "run", upsampler=upsample, device="cpu", progress=False, output=output)
     assert not output.exists()
@@ -178,10 +185,8 @@ def test_code_that_ends_the_program_elsewhere_cannot_pass_as_success(monkeypatch
     def ends(*_arguments, **_options):
         sys.exit(0)
 
-    monkeypatch.setattr(training_loop, "predict_batch", ends)
-    protocol = tmp_path / "tiny.json"
-    protocol.write_text(TINY.to_json())
-    assert cli.main(["run", "bilinear", "--protocol", str(protocol), "--output", str(tmp_path / "r"), "--quiet"]) == 2
+    monkeypatch.setattr(run_command, "Benchmark", ends)
+    assert cli.main(["run", "bilinear", "--output", str(tmp_path / "run"), "--quiet"]) == 2
     assert "called sys.exit(0)" in capsys.readouterr().err
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small import SMALL, small_probe
 from torch import Tensor
 
-from vfm_isbench.errors import RunError
+from vfm_isbench.errors import NonFiniteError, RunError
 from vfm_isbench.probe import Probe
 from vfm_isbench.training import Checkpoint, EpochRecord, load_checkpoint, save_checkpoint
 from vfm_isbench.training import checkpoint as module
@@ -178,4 +179,24 @@ def test_a_damaged_header_is_refused(tmp_path: Path, damage: str) -> None:
     del ours[damage]
     save_file(dict(kept.tensors), path, metadata={"vfm_isbench": json.dumps(ours)})
     with pytest.raises(RunError, match=f"{damage}"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["head.classifier.weight", "optimizer.0.exp_avg_sq"])
+def test_nan_and_infinity_are_neither_written_nor_read(name: str, value: float, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    good = checkpoint()
+    save_checkpoint(path, good)
+    tensor = good.tensors[name].clone()
+    tensor.view(-1)[0] = value
+    broken = replace(good, tensors={**good.tensors, name: tensor})
+    with pytest.raises(NonFiniteError, match=f"1 of {len(good.tensors)} tensors .* '{name}'"):
+        save_checkpoint(path, broken)
+    assert same(load_checkpoint(path).tensors, good.tensors)
+    # Version 0.3 wrote such files.
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    save_file(dict(broken.tensors), path, header)
+    with pytest.raises(RunError, match=f"useless: 1 of .* '{name}'. Train again .* --overwrite"):
         load_checkpoint(path)
