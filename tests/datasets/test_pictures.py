@@ -185,7 +185,9 @@ def test_turned_pictures_are_refused(tmp_path: Path, orientation: int, folder: s
         dataset.read("a.png")
 
 
-@pytest.mark.parametrize("exif", [turned(1), turned(0), turned(9), b"Exif\0\0MM\0*broken", None], ids=repr)
+@pytest.mark.parametrize(
+    "exif", [turned(1), turned(0), turned(9), b"Exif\0\0MM\0*broken", None], ids=["1", "0", "9", "broken", "none"]
+)
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_pictures_without_a_turn_are_read(tmp_path: Path, exif: Any) -> None:
     dataset, _ = make(tmp_path, GrabCutDataset, mask())

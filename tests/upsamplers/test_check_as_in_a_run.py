@@ -289,7 +289,7 @@ class Named(nn.Module):
         {"needs_gradients": "no"},
         {"upsampler_name": 3, "upsampler_source": "github"},
     ],
-    ids=str,
+    ids=lambda settings: " ".join(f"{name} {type(value).__name__}" for name, value in settings.items()),
 )
 def test_settings_of_the_same_name_are_no_declarations(
     settings: dict[str, Any], expected: dict[str, list[ObjectEvidence]]
