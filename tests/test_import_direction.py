@@ -48,7 +48,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": BASE | {"acceleration", "clicks", "datasets", "metrics", "probe"},
     "results": BASE | {"metrics"},
     "viz": BASE | {"metrics", "results"},
-    "runs": BASE | COMPONENTS | {"acceleration", "datasets", "evaluation", "isegprobe", "probe", "results", "training"},
+    "runs": BASE
+    | COMPONENTS
+    | {"acceleration", "datasets", "evaluation", "isegprobe", "metrics", "probe", "results", "training"},
     # The leaderboard runs nothing: whoever checks an entry hands in the function that reruns it.
     "leaderboard": BASE | {"datasets", "metrics", "results", "runs", "upsamplers"},
     "testing": BASE | {"backbones", "datasets"},

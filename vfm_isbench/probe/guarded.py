@@ -13,6 +13,7 @@ from torch import Tensor
 from vfm_isbench.errors import StoppedError, UpsamplerError
 from vfm_isbench.probe.torch_state import settings_restored
 from vfm_isbench.upsamplers import LoadedUpsampler
+from vfm_isbench.upsamplers.loaded import as_features
 
 
 @contextmanager
@@ -64,7 +65,9 @@ class GuardedUpsampler:
 
     def upsample_strips(self, features: Tensor, guidance: Any, size: torch.Size) -> Iterator[tuple[int, Tensor]]:
         """Second step, strip by strip, from the first of the ``size`` H×W of the image to the last row."""
-        strips = self._run(lambda: iter(self.loaded.upsample_strips(features, guidance)))
+        upsample_strips = self.loaded.capabilities.upsample_strips
+        assert upsample_strips is not None, "the upsampler has no strips"
+        strips = self._run(lambda: iter(upsample_strips(features, guidance)))
         batch, channels = features.shape[:2]
         next_row = 0
         while next_row < size[0]:
@@ -76,7 +79,7 @@ class GuardedUpsampler:
                 )
             top, strip = given
             next_row += strip.shape[1]
-            yield top, self._usable(strip, features)
+            yield top, as_features(self._usable(strip, features), features)
 
     def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
