@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,7 @@ def in_place(features: Tensor, image: Tensor) -> Tensor:
 BROKEN = {
     "not callable": (3, "type int, which cannot be called"),
     "raises": (raises, r"raised KeyError: 'lr_feats'.*features 2×5×4×6.*adapt\(upsampler, style\)"),
+    "ends the program": (lambda features, image: sys.exit(0), "raised SystemExit: 0"),
     "keywords only": (lambda *, source, guidance: source, "raised TypeError.*source_guidance"),
     "tuple": (lambda f, x: (f, x), r"type tuple \(Tensor, Tensor\).*alone"),
     "None": (lambda f, x: None, "returned None"),

@@ -62,7 +62,7 @@ def _run(upsampler: Upsampler, features: Tensor, image: Tensor, *, case: str = _
             f"{error}. A learned upsampler works on features of the backbone it was trained for: choose that one "
             "(command line: --backbone NAME), or other weights"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ContractError(
             f"the upsampler raised {type(error).__name__}: {error}\nIt was called with (features {shape_of(features)}, "
             f"image {shape_of(image)}) by position, in that order, both {features.dtype} on {features.device}. "
