@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from small import SMALL, small_probe
 from torch import Tensor, nn
 
-from vfm_isbench.errors import VfmIsbenchWarning
+from vfm_isbench.errors import ContractError, VfmIsbenchWarning
 from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.probe.preparation import Checked, check_and_identify, follow_protocol
 from vfm_isbench.testing.fakes import FakeBackbone
@@ -176,3 +177,8 @@ def test_hidden_modules_are_named_in_a_note() -> None:
     with pytest.warns(VfmIsbenchWarning, match=r"does not hold itself \(Network\).*eval mode"):
         checked = identify(OfTheClass())
     assert "Network" in checked.notes[0]
+
+
+def test_an_upsampler_that_ends_the_program_is_refused() -> None:
+    with pytest.raises(ContractError, match="raised SystemExit: 0"):
+        identify(lambda features, image: sys.exit(0))

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vfm_isbench.upsamplers import identity_of, load_upsampler
-from vfm_isbench.upsamplers.identity import DECLARED, why_unidentified
+from vfm_isbench.upsamplers import adapt, identity_of, load_upsampler
+from vfm_isbench.upsamplers.identity import why_unidentified
+from vfm_isbench.upsamplers.loaded import DECLARED_IDENTITY
 
 
 def sha(upsampler: Any, declared: str | None = None) -> str | None:
@@ -188,5 +189,6 @@ def test_what_the_user_declares_takes_the_place_of_the_fingerprint() -> None:
     unreadable = Configured(handle=iter([1]))
     assert sha(unreadable) is None
     assert sha(unreadable, "mine, version 1") == sha(area, "mine, version 1") != sha(unreadable, "mine, version 2")
-    setattr(unreadable, DECLARED, lambda: "mine, version 1")
+    setattr(unreadable, DECLARED_IDENTITY, lambda: "mine, version 1")
     assert sha(unreadable) == sha(area, "mine, version 1")
+    assert sha(adapt(unreadable, "image_features")) == sha(unreadable), "another call style loses it"

@@ -169,7 +169,7 @@ def freeze_hidden_modules(
     )
     known = find_module(upsampler)
     visible = {id(part) for part in known.modules()} if known is not None else set()
-    with contextlib.suppress(Exception):  # the contract check will say what is wrong
+    with contextlib.suppress(Exception, SystemExit):  # the contract check will say what is wrong
         called = modules_called(lambda: upsampler(features, image))
         hidden = tuple(module for module in called if id(module) not in visible)
         if hidden:

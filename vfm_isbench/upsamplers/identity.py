@@ -12,10 +12,7 @@ from typing import Any, Literal
 from vfm_isbench.upsamplers.base import Upsampler
 from vfm_isbench.upsamplers.fingerprint import UnreadableError, fingerprint
 from vfm_isbench.upsamplers.freezing import find_module
-from vfm_isbench.upsamplers.loaded import LoadedUpsampler
-
-DECLARED = "__vfm_isbench_identity__"
-"""Attribute by which an upsampler says which one it is: a text, or a function without arguments that returns one."""
+from vfm_isbench.upsamplers.loaded import DECLARED_IDENTITY, LoadedUpsampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ def identity_of(upsampler: Upsampler | LoadedUpsampler, declared: str | None = N
 
     Args:
         upsampler: The upsampler.
-        declared: What the user says it is, in place of a fingerprint; see :data:`DECLARED` for the upsampler's own way.
+        declared: What the user says it is, in place of a fingerprint; upsamplers say it by :data:`DECLARED_IDENTITY`.
     """
     loaded = LoadedUpsampler.of(upsampler)
     kind: Literal["module", "function", "object"] = "object"
@@ -53,14 +50,11 @@ def identity_of(upsampler: Upsampler | LoadedUpsampler, declared: str | None = N
     elif isinstance(loaded.call, (FunctionType, BuiltinFunctionType, MethodType, functools.partial)):
         kind = "function"
     whole = (loaded.call, loaded.hidden_modules) if loaded.hidden_modules else loaded.call
-    sha256 = fingerprint_of(whole, declared if declared is not None else declared_by(loaded.call))
+    if declared is None and loaded.declared_identity is not None:
+        said = loaded.declared_identity
+        declared = said if isinstance(said, str) else str(said())
+    sha256 = fingerprint_of(whole, declared)
     return UpsamplerIdentity(loaded.name, kind, sha256, loaded.source)
-
-
-def declared_by(upsampler: object) -> str | None:
-    """What an upsampler says it is; None if it says nothing."""
-    found = getattr(upsampler, DECLARED, None)
-    return None if found is None else str(found() if callable(found) else found)
 
 
 def fingerprint_of(value: Any, declared: str | None = None) -> str | None:
@@ -83,5 +77,5 @@ def why_unidentified(upsampler: Upsampler | LoadedUpsampler) -> str:
     return (
         f"the upsampler has no fingerprint ({reason}), so this run cannot be resumed, its seeds cannot be combined and "
         "its entry cannot be verified; say which upsampler it is with identity=TEXT (command line: --identity TEXT), "
-        f"or by an attribute {DECLARED}, and change that text whenever code or weights change"
+        f"or by an attribute {DECLARED_IDENTITY}, and change that text whenever code or weights change"
     )

@@ -20,6 +20,10 @@ _MODES = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
 """Modes of ``torch.nn.functional.interpolate`` for maps."""
 
 
+DECLARED_IDENTITY = "__vfm_isbench_identity__"
+"""Attribute by which an upsampler says which one it is: a text, or a function without arguments that returns one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
     """What an upsampler can do beyond being called; see :mod:`vfm_isbench.upsamplers.base` for what each one promises.
@@ -83,6 +87,7 @@ class LoadedUpsampler:
         source: Where code and weights came from, JSON-ready; None if it does not say.
         capabilities: What it can do beyond being called.
         hidden_modules: Modules that run in a call although nothing shows that the upsampler holds them.
+        declared_identity: What it declares as :data:`DECLARED_IDENTITY`, in place of a fingerprint.
         plugin_origin: Package it came with, see :func:`vfm_isbench.registry.plugins.plugin_origins`.
     """
 
@@ -91,6 +96,7 @@ class LoadedUpsampler:
     source: Mapping[str, Any] | None = None
     capabilities: Capabilities = field(default_factory=Capabilities)
     hidden_modules: tuple[nn.Module, ...] = ()
+    declared_identity: str | Callable[[], str] | None = None
     plugin_origin: Mapping[str, Any] | None = None
 
     @classmethod
@@ -104,6 +110,7 @@ class LoadedUpsampler:
             name_of(upsampler),
             dict(source) if isinstance(source, Mapping) else None,
             Capabilities.declared_by(upsampler),
+            declared_identity=getattr(upsampler, DECLARED_IDENTITY, None),
         )
 
     def __call__(self, features: Tensor, image: Tensor) -> Tensor:
