@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch import Tensor
 
 from vfm_isbench.types import Array
+
+_VALUES_AT_ONCE = 2**25
+"""Numbers that :func:`squared_inner_distance` compares at once: 128 MiB."""
 
 
 def inner_distance(mask: Array) -> Array:
@@ -29,3 +34,41 @@ def inner_distance(mask: Array) -> Array:
     distance = np.zeros(mask.shape)
     distance[box] = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1]
     return distance
+
+
+def squared_inner_distance(masks: Tensor) -> Tensor:
+    """Squares of :func:`inner_distance` for a batch, on the device of the masks and without waiting for it.
+
+    Distances along the longer side come from two running maxima; along the shorter side every pixel is compared with
+    every other, which suits a device with thousands of threads. On CPUs, :func:`inner_distance` is faster.
+
+    Args:
+        masks: B×H×W booleans.
+
+    Returns:
+        B×H×W int32, equal to the squares of :func:`inner_distance`, which are whole numbers.
+    """
+    _, height, width = masks.shape
+    if width > height:
+        return squared_inner_distance(masks.transpose(1, 2)).transpose(1, 2)
+    along = _distance_along_rows(masks)
+    squared = along * along
+    cols = torch.arange(width, device=masks.device, dtype=torch.int32)
+    gaps = (cols[:, None] - cols) ** 2
+    # The pixels outside that lie just beyond the left and the right border.
+    beyond = torch.minimum(cols + 1, width - cols) ** 2
+    result = torch.empty_like(squared)
+    step = max(1, _VALUES_AT_ONCE // max(1, len(masks) * width * width))
+    for top in range(0, height, step):
+        rows = squared[:, top : top + step]
+        torch.amin(rows[:, :, None, :] + gaps, dim=3, out=result[:, top : top + step])
+    return torch.minimum(result, beyond)
+
+
+def _distance_along_rows(masks: Tensor) -> Tensor:
+    """Rows between each pixel of B×H×W masks and the nearest one outside in its column, 0 outside; int32."""
+    height = masks.shape[1]
+    rows = torch.arange(height, device=masks.device, dtype=torch.int32)[:, None].expand_as(masks)
+    above = rows.masked_fill(masks, -1).cummax(dim=1).values
+    below = rows.masked_fill(masks, height).flip(1).cummin(dim=1).values.flip(1)
+    return torch.minimum(rows - above, below - rows)
