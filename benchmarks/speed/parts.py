@@ -37,7 +37,7 @@ from timing import spread, turned
 
 from vfm_isbench.acceleration.cached_probe import CachedProbe
 from vfm_isbench.acceleration.strip_head import StripHead
-from vfm_isbench.evaluation import loop as evaluation_loop
+from vfm_isbench.evaluation.simulated_user import UserOnCpu, UserOnDevice
 from vfm_isbench.heads import ConvHead
 from vfm_isbench.kernels.resized_conv import EnlargedConv
 from vfm_isbench.kernels.row_strips import RowsOfStrips
@@ -91,8 +91,9 @@ def watch_parts(probe: Probe, device: torch.device) -> Stopwatch:
     watch.watch(RowsOfStrips, "__call__", FIRST)  # called by the second convolution
     watch.watch(ConvHead, "after_first", SECOND)
     watch.watch(StripHead, "after_first", SECOND)
-    watch.watch(evaluation_loop, "next_click", CLICKER)
-    watch.watch(evaluation_loop, "intersection_over_union", CLICKER)
+    for owner in (UserOnCpu, UserOnDevice):
+        for name in ("click", "show", "see"):
+            watch.watch(owner, name, CLICKER)
     watch.watch(training_loop, "next_training_click", CLICKER)
     watch.watch(torch.autograd, "backward", BACKWARD)
     return watch

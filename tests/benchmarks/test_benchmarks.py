@@ -20,7 +20,7 @@ from doc_pages import DOCS, fences
 from small_archives import small_files
 
 SPEED = Path(__file__).resolve().parents[2] / "benchmarks" / "speed"
-PROGRAMS = ("ratios", "memory", "growth", "distances", "parts", "precision", "all", "upsamplers")
+PROGRAMS = ("ratios", "memory", "growth", "distances", "parts", "precision", "all", "upsamplers", "waiting")
 TINY = ["--backbone", "fake", "--image-size", "28", "--rounds", "2", "--device", "cpu"]
 CPU = torch.device("cpu")
 
@@ -47,6 +47,7 @@ def folder(importable: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "ratios": "--parts evaluation training --clicks 3 --slow-clicks 2",
         "growth": f"--objects 1 2 --clicks 1 2 --size 28 42 --width 8 16 --batch 1 2 --picture {made}/growth.svg",
         "distances": "--objects 1",
+        "waiting": "--objects 4 --clicks 3 --cases jbu:early",
         "parts": f"--clicks 3 --slow-clicks 2 --training --picture {made}/parts.svg",
     }
     for name, further in arguments.items():
@@ -74,6 +75,14 @@ def test_values_tell_machine_and_options(folder: Path) -> None:
         found = results(folder, name)
         assert {"torch", "threads", "cpu"} <= set(found["machine"])
         assert found["options"]["rounds"] == 2
+
+
+def test_lockstep_saves_waits_and_operations(folder: Path) -> None:
+    alone, together = results(folder, "waiting")["waiting"]
+    assert alone["clicks"] == together["clicks"] == 12
+    assert alone["waits"] == {"cpu": 12, "__bool__": 12}
+    assert together["waits"] == {"cpu": 4}, "one per click of the group, and one for the first clicks"
+    assert together["operations_per_click"] < alone["operations_per_click"]
 
 
 def test_ratios_of_evaluations(folder: Path) -> None:
