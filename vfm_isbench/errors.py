@@ -84,6 +84,10 @@ class NonFiniteError(StoppedError):
     """A loss, a prediction or trained weights became NaN or infinite."""
 
 
+class OutOfMemoryError(StoppedError):
+    """A training step does not fit into memory; the message names the number of images per pass that does."""
+
+
 class SpeedError(VfmIsbenchError):
     """A speed setting has a value outside its range, or does not suit the run."""
 

@@ -93,7 +93,7 @@ def watch_parts(probe: Probe, device: torch.device) -> Stopwatch:
     watch.watch(StripHead, "after_first", SECOND)
     watch.watch(evaluation_loop, "next_click", CLICKER)
     watch.watch(evaluation_loop, "intersection_over_union", CLICKER)
-    watch.watch(training_loop, "next_training_click", CLICKER)
+    watch.watch(training_loop, "next_training_clicks", CLICKER)
     watch.watch(torch.autograd, "backward", BACKWARD)
     return watch
 

@@ -206,7 +206,9 @@ def apply_augmentation(
         grid = _moved_grid(regions.shape[-2], regions.shape[-1], draw, window)
         pixels, regions = _sampled(pixels, grid, "bilinear"), _sampled(regions, grid, "nearest")
     else:
-        pixels, regions = (part[:, window.top : window.bottom, window.left : window.right] for part in (pixels, regions))
+        pixels, regions = (
+            part[:, window.top : window.bottom, window.left : window.right] for part in (pixels, regions)
+        )
     pixels, regions = (_padded(part, window, config.crop_size) for part in (pixels, regions))
     pixels = _recolour(pixels, draw)
     return pixels.permute(1, 2, 0).contiguous().numpy(), regions[0].contiguous().numpy()
