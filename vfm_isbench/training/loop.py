@@ -283,7 +283,7 @@ def predict_batch(
         clicks = _more_clicks(clicks, targets, previous, protocol, step, rng)
     probe.train(training)
     found = []
-    for rows, logits in passes.logits(_click_map(clicks, previous, protocol)):
+    for rows, logits in passes.logits(_click_map(clicks, previous, protocol), are_last=True):
         if backward is not None:
             backward(logits, targets[rows])
             logits = logits.detach()
@@ -311,13 +311,15 @@ class _Passes:
         self._parts = [slice(start, start + size) for start in range(0, len(images), size)]
         self._encoded = self._encode(self._parts[0]) if len(self._parts) == 1 else None
 
-    def logits(self, maps: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    def logits(self, maps: Tensor, *, are_last: bool = False) -> Iterator[tuple[slice, Tensor]]:
         """Images and float32 logits of each pass, under click maps B×3×H×W of the whole batch."""
         for rows in self._parts:
-            yield rows, self._logits(rows, maps[rows])
+            yield rows, self._logits(rows, maps[rows], are_last)
 
-    def _logits(self, rows: slice, maps: Tensor) -> Tensor:
+    def _logits(self, rows: slice, maps: Tensor, are_last: bool) -> Tensor:
         encoded = self._encode(rows) if self._encoded is None else self._encoded
+        if are_last:
+            self._encoded = None  # the backward pass needs its memory
         with arithmetic(self._precision, self._network.device):
             return self._network.logits(encoded, maps).float()
 
