@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from cases import finish, parser, table, training_samples
 from stopwatch import Stopwatch
-from timing import figure, in_turns, machine, machine_line, seconds, spread
+from timing import in_turns, machine, machine_line, seconds, spread
 
 from vfm_isbench import Protocol
 from vfm_isbench.training import samples as samples_module
@@ -111,8 +111,7 @@ def markdown(found: dict[str, Any], options: argparse.Namespace) -> str:
     text = f"{spread(per_core)} samples of {found['dataset']} per second and core.\n\n{table(['part', 'ms'], rows)}"
     if "with_workers" in found:
         together = [1 / value for value in found["with_workers"]]
-        text += f"\n\n{spread(together)} samples per second from {options.workers} worker processes"
-        text += f", {figure(max(together) / options.workers)} per process."
+        text += f"\n\n{spread(together)} samples per second with --workers {options.workers}."
     return f"{text}\n\nSHA-256 of the first {options.count} samples: {found['sha256'][:16]}…"
 
 
