@@ -85,7 +85,7 @@ class NonFiniteError(StoppedError):
 
 
 class OutOfMemoryError(StoppedError):
-    """Memory ran out, and less work at once does not help, or is for the user to decide."""
+    """Memory ran out; the message says with what the run fits, if with anything."""
 
 
 class SpeedError(VfmIsbenchError):

@@ -94,7 +94,7 @@ def watch_parts(probe: Probe, device: torch.device) -> Stopwatch:
     for owner in (UserOnCpu, UserOnDevice):
         for name in ("click", "show", "see"):
             watch.watch(owner, name, CLICKER)
-    watch.watch(training_loop, "next_training_click", CLICKER)
+    watch.watch(training_loop, "next_training_clicks", CLICKER)
     watch.watch(torch.autograd, "backward", BACKWARD)
     return watch
 

@@ -21,6 +21,7 @@ from vfm_isbench.errors import SpeedError
         ({"stop_at_iou": 90}, "such as"),
         ({"precision": "float16"}, "float32, tf32, bfloat16"),
         ({"objects_at_once": 0}, "at least 1"),
+        ({"images_at_once": 0}, "images_at_once must be at least 1, got 0"),
         ({"feature_cache": "cache", "precision": "bfloat16"}, "leave one"),
         ({"feature_cache": "cache", "shortcut": False}, "leave one"),
     ],
@@ -31,7 +32,7 @@ def test_what_cannot_be_is_refused(settings: dict[str, Any], problem: str) -> No
 
 
 def test_a_result_tells_only_what_changes_numbers() -> None:
-    assert Speed(objects_at_once=3, read_ahead=False, feature_cache=Path("x")).to_record() == {}
+    assert Speed(objects_at_once=3, images_at_once=3, read_ahead=False, feature_cache=Path("x")).to_record() == {}
     assert Speed(shortcut=False).label() == "-whole" and Speed().label() == ""
     assert Speed().notes() == []
     stopping = Speed(stop_at_iou=(90, 80, 80), precision="bfloat16")

@@ -19,8 +19,14 @@ import torch
 from doc_pages import DOCS, fences
 from small_archives import small_files
 
+import vfm_isbench
+from vfm_isbench.datasets import open_dataset
+from vfm_isbench.training import TrainingSamples
+
 SPEED = Path(__file__).resolve().parents[2] / "benchmarks" / "speed"
-PROGRAMS = ("ratios", "memory", "growth", "distances", "parts", "precision", "all", "upsamplers", "waiting")
+PROGRAMS = (
+    "ratios", "memory", "growth", "distances", "parts", "precision", "all", "upsamplers", "samples", "waiting",
+)  # fmt: skip
 TINY = ["--backbone", "fake", "--image-size", "28", "--rounds", "2", "--device", "cpu"]
 CPU = torch.device("cpu")
 
@@ -118,6 +124,22 @@ def test_objects_that_part_are_reported() -> None:
     parted = agreement(slow, clicked("axx", 0.5, 0.1, 0.1))[0]
     assert not parted["same_clicks"]
     assert parted["iou_difference"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_training_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--image-size", "28", "--rounds", "2", "--protocol", "demo", "--count", "3", "--workers", "1"]
+    load("samples").main([*arguments, "--json", str(tmp_path / "samples.json")])
+    found = results(tmp_path, "samples")["samples"]
+    assert found["dataset"] == "scenes"
+    assert all(len(found[key]) == 2 and min(found[key]) > 0 for key in ("seconds_per_sample", "with_workers"))
+    assert all(len(values) == 2 and min(values) > 0 for values in found["parts"].values())
+    # Read anew, the samples are the same.
+    protocol = vfm_isbench.Protocol.preset("demo").replace(image_size=28)
+    samples = TrainingSamples(open_dataset("scenes", "train", None, protocol), protocol)
+    assert found["sha256"] == load("samples").digest(samples, 3)
+    printed = capsys.readouterr().out
+    assert "samples of scenes per second and core" in printed and "samples per second with --workers 1." in printed
 
 
 def test_recorded_models(parity_root: Path, real_root: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def test_settings_of_speed_are_taken_and_said(tiny_preset, tmp_path, capsys):
     output = tmp_path / "out"
     arguments = ["run", "nearest", "--protocol", "tiny", "--device", "cpu", "--epochs", "1", "--limit", "2", "--quiet"]
     arguments += ["--output", str(output), "--feature-cache", str(tmp_path / "features"), "--objects-at-once", "2"]
+    arguments += ["--images-at-once", "1"]
     assert cli.main([*arguments, "--stop-at-iou"]) == 0
     assert f"saved: {output / 'result-stop90.json'}" in capsys.readouterr().out
     assert Result.load(output / "result-stop90.json").datasets["scenes"].stop_at_iou == (80, 85, 90)

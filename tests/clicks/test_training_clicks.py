@@ -7,13 +7,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage, stats
 
-from vfm_isbench.clicks import FirstClickRule, add_click, error_region, first_clicks, next_training_click
+from vfm_isbench.clicks import (
+    FirstClickRule,
+    add_click,
+    error_region,
+    first_clicks,
+    next_training_click,
+    next_training_clicks,
+)
 from vfm_isbench.clicks.distance import inner_distance
+from vfm_isbench.clicks.training import _away_from_border, _band_around
 from vfm_isbench.types import Array, Click
 
 RULE = FirstClickRule()
@@ -248,6 +257,69 @@ def test_a_probability_at_the_threshold_is_no_error() -> None:
     target = square((6, 6), slice(0, 3), slice(0, 6))
     at = np.full((6, 6), 0.5)
     assert next_training_click(target, at, np.random.default_rng(0), threshold=0.5) is None
+
+
+def blurred(seed: int, images: int, side: int) -> tuple[Array, Array]:
+    """Targets and probabilities with errors of any shape and size, some of them exactly at the threshold."""
+    rng = np.random.default_rng(seed)
+    fields = ndimage.gaussian_filter(rng.random((2, images, side, side + 5)), (0, 0, 3, 3))
+    target, probability = fields > np.median(fields, axis=(2, 3), keepdims=True)
+    probability = np.where(probability, rng.choice([0.5, 0.49, 1.0], (images, 1, 1)), 0.1).astype(np.float32)
+    probability[::4] = target[::4]  # without errors
+    return target, probability
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(4, 40), st.sampled_from([0.49, 0.5, 0.3]))
+def test_clicks_of_a_whole_batch_equal_those_image_by_image(
+    seed: int, images: int, side: int, threshold: float
+) -> None:
+    target, probability = blurred(seed, images, side)
+    rngs = [np.random.default_rng(seed) for _ in range(3)]
+    expected = [next_training_click(*pair, rngs[0], threshold) for pair in zip(target, probability, strict=True)]
+    tensors = torch.from_numpy(target).float(), torch.from_numpy(probability)
+    for rng, all_at_once in zip(rngs[1:], (True, None), strict=True):
+        assert next_training_clicks(*tensors, rng, threshold, all_at_once=all_at_once) == expected
+        assert rng.bit_generator.state == rngs[0].bit_generator.state
+    assert expected[0] is None
+
+
+def test_a_batch_waits_for_the_device_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    target, probability = blurred(0, 8, 30)
+    reads = []
+    original = torch.Tensor.tolist
+
+    def tolist(tensor: torch.Tensor) -> object:
+        reads.append(tensor)
+        return original(tensor)
+
+    def refuse(*_: object) -> None:
+        pytest.fail("waits for the device once more")
+
+    monkeypatch.setattr(torch.Tensor, "tolist", tolist)
+    for name in ("item", "__bool__", "__int__", "__float__", "cpu", "numpy", "nonzero"):
+        monkeypatch.setattr(torch.Tensor, name, refuse)
+    tensors = torch.from_numpy(target).float(), torch.from_numpy(probability)
+    next_training_clicks(*tensors, np.random.default_rng(0), all_at_once=True)
+    assert len(reads) == 2
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=6, max_side=24), fill=st.just(True)),
+    st.integers(1, 4),
+    st.floats(0.05, 1.5),
+)
+def test_filters_of_the_bounding_box_equal_those_of_the_image(mask: Array, iterations: int, ratio: float) -> None:
+    mask[: len(mask) // 3] = False
+    rule = replace(RULE, erode_probability=1.0, erode_iterations=iterations)
+    eroded = ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=iterations, border_value=1)
+    found = _away_from_border(mask, rule, np.random.default_rng(0))
+    np.testing.assert_array_equal(found, eroded if eroded.sum() > 10 else mask)
+    if mask.any():
+        width = int(np.ceil(ratio * np.sqrt(mask.sum())))
+        grown = ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=width)
+        np.testing.assert_array_equal(_band_around(mask, ratio), grown & ~mask)
 
 
 signs = st.lists(st.booleans(), max_size=8)

@@ -12,6 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
+from torchvision.transforms.v2 import InterpolationMode as Mode
+from torchvision.transforms.v2.functional import affine
 
 from vfm_isbench.datasets.augmentation import (
     AugmentationConfig,
@@ -246,6 +248,31 @@ def test_rotation_is_about_the_centre_also_with_a_shift() -> None:
     image = np.zeros((41, 41, 3), np.uint8)
     _, new_labels = apply(image, labels, 41, angle=30.0, shift=(5 / 41, -10 / 41))
     assert ndimage.center_of_mass(new_labels) == pytest.approx((10, 25), abs=0.5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**31), st.integers(20, 90), st.integers(20, 90))
+def test_a_crop_of_the_moved_image_is_that_of_torchvision(seed: int, height: int, width: int) -> None:
+    """Which moves the whole image first; another processor may round a coordinate otherwise."""
+    image, labels = sample(seed, height, width)
+    rng = np.random.default_rng(seed)
+    position, share = (float(rng.random()), float(rng.random())), rng.uniform(-0.1, 0.1, 2)
+    draw = replace(
+        UNCHANGED, angle=rng.uniform(-20, 20), shift=(float(share[0]), float(share[1])), crop_position=position
+    )
+    crop, crop_labels = apply_augmentation(image, labels, draw, AugmentationConfig(crop_size=40))
+
+    offset = [float(share[0]) * width, float(share[1]) * height]
+    moved = [
+        affine(torch.tensor(part), draw.angle, offset, 1.0, [0.0, 0.0], mode)
+        for part, mode in ((image.transpose(2, 0, 1), Mode.BILINEAR), (labels[None], Mode.NEAREST))
+    ]
+    top, left = (int(where * max(side - 39, 1)) for where, side in zip(position, (height, width), strict=True))
+    gaps = [max(40 - side, 0) for side in (height, width)]
+    around = [gaps[1] // 2, gaps[1] - gaps[1] // 2, gaps[0] // 2, gaps[0] - gaps[0] // 2]
+    pixels, regions = (torch.nn.functional.pad(part, around)[:, top : top + 40, left : left + 40] for part in moved)
+    assert np.abs(crop.astype(int) - pixels.permute(1, 2, 0).numpy()).max() <= 1
+    assert (crop_labels != regions[0].numpy()).mean() < 0.01
 
 
 def test_small_images_are_padded_around_the_centre() -> None:

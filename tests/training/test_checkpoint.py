@@ -51,6 +51,32 @@ def same(one: dict[str, Tensor] | Any, other: dict[str, Tensor] | Any) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_fused_and_other_optimisers_continue_each_other(fused: bool) -> None:
+    """A run may start on a GPU, whose optimiser is fused, and continue without one, and the other way round."""
+
+    def step_with_given_gradients(probe: Probe, optimizer: torch.optim.Adam, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in optimizer.param_groups[0]["params"]:
+            gradient = torch.randn(parameter.shape, generator=generator)
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)  # laid out as autograd does
+        optimizer.step()
+
+    probe, continued = small_probe(), small_probe(SMALL.replace(seed=5))
+    optimizer = torch.optim.Adam(probe.trainable().parameters(), lr=1e-2, fused=fused)
+    step_with_given_gradients(probe, optimizer, 0)
+    other = torch.optim.Adam(continued.trainable().parameters(), lr=1e-2, fused=not fused)
+    Checkpoint(SMALL, {}, HISTORY, capture(probe.trainable(), optimizer)).restore(continued.trainable(), other)
+    assert other.param_groups[0]["fused"] is not fused
+    for seed in (1, 2):
+        step_with_given_gradients(probe, optimizer, seed)
+        step_with_given_gradients(continued, other, seed)
+    one, two = (capture(p.trainable(), o) for p, o in ((probe, optimizer), (continued, other)))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-7)
+
+
 def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "checkpoint.safetensors"
     saved = checkpoint()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from scipy import stats
 from small import SMALL, CallCounter, small_probe
 from torch import Tensor, nn
 
+from vfm_isbench.acceleration.cached_probe import CachedImage, CachedProbe
 from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.errors import ProtocolError, VfmIsbenchWarning
 from vfm_isbench.probe import Probe
@@ -357,6 +359,24 @@ def test_training_in_half_precision_gives_every_weight_a_gradient() -> None:
     assert logits.dtype == torch.float32
     normalized_focal_loss(logits, targets).mean().backward()
     assert [name for name, parameter in probe.trainable().named_parameters() if parameter.grad is None] == []
+
+
+def test_encoded_images_are_gone_before_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With late injection they are as large as the features at full size."""
+    encoded: list[weakref.ref[Tensor]] = []
+    original = CachedProbe.encode
+
+    def encode(network: CachedProbe, image: Tensor) -> CachedImage:
+        found = original(network, image)
+        assert found.convolved is not None
+        encoded.append(weakref.ref(found.convolved))
+        return found
+
+    def backward(logits: Tensor, targets: Tensor) -> None:
+        assert logits.requires_grad and [each() for each in encoded] == [None]
+
+    monkeypatch.setattr(CachedProbe, "encode", encode)
+    predict_batch(small_probe(SMALL, FakeUpsampler()), a_batch(), SMALL, at_least(2), backward=backward)
 
 
 def test_validation_does_not_end_the_cache_of_features(tmp_path: Path) -> None:

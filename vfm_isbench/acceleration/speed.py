@@ -35,6 +35,8 @@ class Speed:
             network; None means 1 on CPUs, where more gain nothing, and 8 elsewhere.
         clicks_on_device: Place clicks and measure IoU on the device of the network, for all objects at once, instead of
             on the CPU; the outcome is the same. None does so on CUDA devices, which would wait for the CPU otherwise.
+        images_at_once: Images in one pass of the network in training; gradients of the passes add up to those of the
+            batch. Fewer take less memory, and more time. None means the whole batch.
         read_ahead: Read the next image while the current one is clicked.
         shortcut: Compute only once per crop or batch what does not depend on the clicks. False runs the whole network
             for every click, which is the reference that the shortcut is tested against.
@@ -51,6 +53,7 @@ class Speed:
     precision: Precision = "float32"
     objects_at_once: int | None = None
     clicks_on_device: bool | None = None
+    images_at_once: int | None = None
     read_ahead: bool = True
     shortcut: bool = True
     feature_cache: Path | None = None
@@ -68,8 +71,10 @@ class Speed:
             object.__setattr__(self, "stop_at_iou", percents)
         if self.precision not in get_args(Precision):
             raise SpeedError(f"precision {self.precision!r} is not one of {', '.join(get_args(Precision))}")
-        if self.objects_at_once is not None and self.objects_at_once < 1:
-            raise SpeedError(f"objects_at_once must be at least 1, got {self.objects_at_once}")
+        for field_name in ("objects_at_once", "images_at_once"):
+            value = getattr(self, field_name)
+            if value is not None and value < 1:
+                raise SpeedError(f"{field_name} must be at least 1, got {value}")
         if self.feature_cache is not None:
             if self.precision != "float32" or not self.shortcut:
                 raise SpeedError("feature_cache needs precision='float32' and shortcut=True: leave one of them out")

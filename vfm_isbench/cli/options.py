@@ -126,6 +126,9 @@ def add_speed_options(parser: argparse.ArgumentParser) -> None:
         help="arithmetic of the network; anything but float32 changes numbers slightly, and is not ranked",
     )
     group.add_argument("--objects-at-once", type=int, metavar="N", help="objects per pass (default: 8 on CUDA, else 1)")
+    group.add_argument(
+        "--images-at-once", type=int, metavar="N", help="images per pass in training, to save memory (default: a batch)"
+    )
     group.add_argument("--feature-cache", type=Path, metavar="DIR", help="cache backbone features there for later runs")
     group.add_argument(
         "--no-shortcut",
@@ -141,6 +144,7 @@ def speed_from(arguments: argparse.Namespace) -> Speed:
         stop_at_iou=None if stop is None else tuple(stop) or STOP_AT_IOU,
         precision=arguments.precision,
         objects_at_once=arguments.objects_at_once,
+        images_at_once=arguments.images_at_once,
         feature_cache=arguments.feature_cache,
         shortcut=not arguments.no_shortcut,
     )

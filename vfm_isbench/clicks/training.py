@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch import Tensor
 
-from vfm_isbench.clicks.distance import inner_distance
+from vfm_isbench.clicks.distance import inner_distance, squared_inner_distance
 from vfm_isbench.types import Array, Click
 
 SQUARE = np.ones((3, 3), dtype=bool)
@@ -56,17 +58,37 @@ def _away_from_border(mask: Array, rule: FirstClickRule, rng: np.random.Generato
     if rng.random() >= rule.erode_probability:
         return mask
     # Pixels beyond the image count as object, so that the image's border does not erode an object that it cuts.
-    eroded: Array = ndimage.binary_erosion(mask, SQUARE, iterations=rule.erode_iterations, border_value=1)
+    # So the box has a margin of background, except where it ends at the image's border.
+    box = _box_around(mask, 1)
+    eroded = np.zeros_like(mask)
+    eroded[box] = ndimage.binary_erosion(mask[box], SQUARE, iterations=rule.erode_iterations, border_value=1)
     return eroded if np.count_nonzero(eroded) > 10 else mask
+
+
+def _box_around(mask: Array, margin: int) -> tuple[slice, slice]:
+    """The bounding box of a mask with some further pixels on each side, as far as the image goes.
+
+    Filters outside it would only take time.
+    """
+    rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if len(rows) == 0:
+        return slice(0, 0), slice(0, 0)
+    return (
+        slice(max(rows[0] - margin, 0), rows[-1] + 1 + margin),
+        slice(max(cols[0] - margin, 0), cols[-1] + 1 + margin),
+    )
 
 
 def _band_around(target: Array, ratio: float) -> Array:
     width = int(np.ceil(ratio * np.sqrt(np.count_nonzero(target))))
     if width == 0:
         return np.zeros_like(target)
+    box = _box_around(target, width)
+    band = np.zeros_like(target)
     # A square structuring element of side 2·width + 1 equals `width` dilations by 3×3.
-    grown: Array = ndimage.maximum_filter(target.astype(np.uint8), size=2 * width + 1, mode="constant").astype(bool)
-    return grown & ~target
+    band[box] = ndimage.maximum_filter(target[box].view(np.uint8), size=2 * width + 1, mode="constant")
+    band &= ~target
+    return band
 
 
 def first_clicks(
@@ -150,6 +172,57 @@ def next_training_click(
     region, is_positive = error_region(target, probability, threshold)
     clicks = _draw_pixels(region, 1, is_positive, rng)
     return clicks[0] if clicks else None
+
+
+def next_training_clicks(
+    targets: Tensor,
+    probabilities: Tensor,
+    rng: np.random.Generator,
+    threshold: float = 0.49,
+    *,
+    all_at_once: bool | None = None,
+) -> list[Click | None]:
+    """Draw a click for every image of a batch, as :func:`next_training_click` does in turn.
+
+    Args:
+        targets: B×H×W, above 0.5 on the object.
+        probabilities: B×H×W float32 in [0, 1].
+        rng: Source of randomness; both ways draw the same numbers.
+        threshold: See :func:`error_region`.
+        all_at_once: Find the regions of all images together on the device of the tensors; otherwise one by one on the
+            CPU. None means together, except on CPUs, where one by one is faster. The clicks are the same.
+    """
+    if all_at_once is None:
+        all_at_once = probabilities.device.type != "cpu"
+    if all_at_once:
+        return _draw_all_at_once(*_error_regions(targets > 0.5, probabilities, threshold), rng)
+    pairs = zip((targets > 0.5).cpu().numpy(), probabilities.cpu().numpy(), strict=True)
+    return [next_training_click(target, probability, rng, threshold) for target, probability in pairs]
+
+
+def _error_regions(targets: Tensor, probabilities: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """:func:`error_region` for a batch: B×H×W and B booleans, on its device."""
+    # As numpy compares them; devices may differ in how they round a threshold that float32 does not hold.
+    threshold = float(np.float32(threshold))
+    missed, wrong = targets & (probabilities < threshold), ~targets & (probabilities > threshold)
+    of_missed, of_wrong = squared_inner_distance(torch.cat([missed, wrong])).chunk(2)
+    is_positive = of_missed.amax(dim=(1, 2)) > of_wrong.amax(dim=(1, 2))
+    squared = torch.where(is_positive[:, None, None], of_missed, of_wrong)
+    return 4 * squared > squared.amax(dim=(1, 2), keepdim=True), is_positive
+
+
+def _draw_all_at_once(regions: Tensor, is_positive: Tensor, rng: np.random.Generator) -> list[Click | None]:
+    """Draw a pixel of each region B×H×W. The device is waited for twice: for the sizes, and for the pixels."""
+    width = regions.shape[2]
+    up_to_here = regions.flatten(1).cumsum(dim=1)
+    sizes, signs = torch.stack([up_to_here[:, -1], is_positive.to(up_to_here.dtype)]).tolist()
+    drawn = [int(rng.integers(0, size, size=1)[0]) if size else 0 for size in sizes]
+    nth = torch.tensor(drawn).to(regions.device, non_blocking=True)
+    pixels = torch.searchsorted(up_to_here, nth[:, None] + 1)[:, 0].tolist()
+    return [
+        Click(pixel // width, pixel % width, bool(sign)) if size else None
+        for size, sign, pixel in zip(sizes, signs, pixels, strict=True)
+    ]
 
 
 def add_click(clicks: Sequence[Click], new: Click, slots: int, step: int) -> list[Click]:

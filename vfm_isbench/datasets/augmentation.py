@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from torch.nn.functional import grid_sample, pad
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
@@ -200,12 +201,15 @@ def apply_augmentation(
         pixels = F.resize(pixels, [height, width], interpolation=InterpolationMode.BILINEAR, antialias=False)
         regions = F.resize(regions, [height, width], interpolation=InterpolationMode.NEAREST_EXACT)
     pixels, regions = (_turn(part, draw) for part in (pixels, regions))
+    window = _window(regions.shape[-2], regions.shape[-1], draw, config.crop_size)
     if draw.angle or any(draw.shift):
-        height, width = regions.shape[-2:]
-        offset = [draw.shift[0] * width, draw.shift[1] * height]
-        pixels = F.affine(pixels, draw.angle, offset, 1.0, [0.0, 0.0], InterpolationMode.BILINEAR)
-        regions = F.affine(regions, draw.angle, offset, 1.0, [0.0, 0.0], InterpolationMode.NEAREST)
-    pixels, regions = (_crop(part, draw, config.crop_size) for part in (pixels, regions))
+        grid = _moved_grid(regions.shape[-2], regions.shape[-1], draw, window)
+        pixels, regions = _sampled(pixels, grid, "bilinear"), _sampled(regions, grid, "nearest")
+    else:
+        pixels, regions = (
+            part[:, window.top : window.bottom, window.left : window.right] for part in (pixels, regions)
+        )
+    pixels, regions = (_padded(part, window, config.crop_size) for part in (pixels, regions))
     pixels = _recolour(pixels, draw)
     return pixels.permute(1, 2, 0).contiguous().numpy(), regions[0].contiguous().numpy()
 
@@ -238,18 +242,67 @@ def _turn(part: torch.Tensor, draw: AugmentationDraw) -> torch.Tensor:
     return torch.rot90(part, draw.quarter_turns, dims=(-2, -1))
 
 
-def _crop(part: torch.Tensor, draw: AugmentationDraw, size: int) -> torch.Tensor:
-    missing = [max(size - side, 0) for side in part.shape[-2:]]
-    if any(missing):
-        top, left = (gap // 2 for gap in missing)
-        part = F.pad(part, [left, top, missing[1] - left, missing[0] - top], fill=0)
-    # The minimum guards against share · count rounding up to count.
-    top, left = (
-        min(int(share * (side - size + 1)), side - size)
-        for share, side in zip(draw.crop_position, part.shape[-2:], strict=True)
+class _Window(NamedTuple):
+    """Rows top … bottom and columns left … right of an image that are in the crop, and where in the crop they start."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    row_in_crop: int
+    col_in_crop: int
+
+
+def _window(height: int, width: int, draw: AugmentationDraw, size: int) -> _Window:
+    (top, bottom, row), (left, right, col) = (
+        _extent(side, share, size) for side, share in zip((height, width), draw.crop_position, strict=True)
     )
-    cropped: torch.Tensor = F.crop(part, top, left, size, size)
-    return cropped
+    return _Window(top, bottom, left, right, row, col)
+
+
+def _extent(side: int, share: float, size: int) -> tuple[int, int, int]:
+    """First pixel in the crop, the one after the last, and where in the crop the first lies, along one axis."""
+    if side < size:
+        return 0, side, (size - side) // 2
+    # The minimum guards against share · count rounding up to count.
+    start = min(int(share * (side - size + 1)), side - size)
+    return start, start + size, 0
+
+
+def _moved_grid(height: int, width: int, draw: AugmentationDraw, window: _Window) -> torch.Tensor:
+    """Where the pixels of the window come from after shift and rotation, as ``grid_sample`` takes it: 1×rows×columns×2.
+
+    This is the grid of torchvision's ``affine``. The window alone takes a fraction of the time, and image and labels
+    share the grid.
+    """
+    angle = math.radians(draw.angle)
+    cos, sin = math.cos(angle), math.sin(angle)
+    right, down = draw.shift[0] * width, draw.shift[1] * height
+    # Pixels and their sources are both relative to the centre of the image.
+    rows = torch.linspace((1.0 - height) * 0.5, (height - 1.0) * 0.5, steps=height)[window.top : window.bottom]
+    cols = torch.linspace((1.0 - width) * 0.5, (width - 1.0) * 0.5, steps=width)[window.left : window.right]
+    grid = torch.empty(1, len(rows), len(cols), 2)
+    for axis, (by_col, by_row, constant, side) in enumerate(
+        [(cos, sin, -cos * right - sin * down, width), (-sin, cos, sin * right - cos * down, height)]
+    ):
+        factors = torch.tensor([by_col, by_row, constant]) / (0.5 * side)
+        torch.add(cols * factors[0], (rows * factors[1])[:, None], out=grid[0, ..., axis]).add_(factors[2])
+    return grid
+
+
+def _sampled(part: torch.Tensor, grid: torch.Tensor, mode: str) -> torch.Tensor:
+    """Sample C×H×W at a grid, with zeros beyond the border, and round."""
+    sampled = grid_sample(part.unsqueeze(0).float(), grid, mode=mode, padding_mode="zeros", align_corners=False)
+    return sampled[0].round_().to(part.dtype)
+
+
+def _padded(part: torch.Tensor, window: _Window, size: int) -> torch.Tensor:
+    """The crop C×size×size, with zeros around a window that is smaller."""
+    rows, cols = part.shape[-2:]
+    if (rows, cols) == (size, size):
+        return part
+    below, beyond = size - rows - window.row_in_crop, size - cols - window.col_in_crop
+    return pad(part, [window.col_in_crop, beyond, window.row_in_crop, below])
 
 
 def _recolour(pixels: torch.Tensor, draw: AugmentationDraw) -> torch.Tensor:

@@ -20,7 +20,7 @@ from vfm_isbench.evaluation.simulated_user import user_for
 from vfm_isbench.evaluation.zoom_in import Box
 from vfm_isbench.metrics import stopping_click
 from vfm_isbench.probe.guarded import during
-from vfm_isbench.probe.memory import free_memory, is_out_of_memory
+from vfm_isbench.probe.memory import first_line, free_memory, is_out_of_memory
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Array, Click
 
@@ -217,7 +217,7 @@ class Lockstep:
         if isinstance(error, StoppedError):
             return error
         return OutOfMemoryError(
-            f"memory ran out with a single object ({(str(error).splitlines() or [''])[0]}): free memory that other "
+            f"memory ran out with a single object ({first_line(error)}): free memory that other "
             "programs use, or choose a device that has more"
         )
 

@@ -121,7 +121,9 @@ class UserOnDevice:
         self._is_object, self._counted = truths == 1, truths != IGNORE
         self._clicked = torch.zeros_like(self._counted)
         self._width = width
-        self._protocol = protocol
+        # As numpy compares them; devices may differ in how they round a threshold that float32 does not hold.
+        self._prediction_threshold = float(np.float32(protocol.prediction_threshold))
+        self._zoom_threshold = float(np.float32(protocol.zoom_threshold))
         self._positions: dict[int, int] = {}
         self._logits: Sequence[Tensor] = []
         self._figures: list[list[int]] | None = None
@@ -153,14 +155,14 @@ class UserOnDevice:
     def _react(self, numbers: Sequence[int], shown: Tensor, is_finite: Tensor) -> None:
         """Queue everything that is to be known of predictions B×H×W, the next clicks included."""
         is_object, counted, clicked = (self._of(numbers, maps) for maps in self._maps())
-        predicted = shown > self._protocol.prediction_threshold
+        predicted = shown > self._prediction_threshold
         wrong = torch.cat([is_object & ~predicted, ~is_object & predicted & counted])
         places, is_positive = _deepest(wrong, clicked)
         for number, place in zip(numbers, torch.split(places, 1), strict=True):
             self._clicked[number].view(-1).index_fill_(0, place, True)
         shared = (is_object & predicted).sum(dim=(1, 2))
         union = ((is_object | predicted) & counted).sum(dim=(1, 2))
-        extent = _extent(shown > self._protocol.zoom_threshold)
+        extent = _extent(shown > self._zoom_threshold)
         self._positions = {number: position for position, number in enumerate(numbers)}
         self._figures = None
         self._download = Download(torch.stack([places, is_positive.long(), shared, union, *extent, is_finite.long()]))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vfm_isbench.errors import StoppedError, UpsamplerError
+from vfm_isbench.probe.memory import first_line
 from vfm_isbench.probe.torch_state import settings_restored
 from vfm_isbench.upsamplers import LoadedUpsampler
 from vfm_isbench.upsamplers.loaded import as_features
@@ -87,7 +88,7 @@ class GuardedUpsampler:
                 return function(*arguments)
         except (MemoryError, torch.cuda.OutOfMemoryError) as error:
             raise self._error(
-                f"ran out of memory ({_first_line(error)}): free memory, or choose a device that has more"
+                f"ran out of memory ({first_line(error)}): free memory, or choose a device that has more"
             ) from error
         except SystemExit as error:
             raise self._error(
@@ -141,7 +142,3 @@ def _described(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} ({', '.join(map(_described, value))})"
     return repr(value) if value is None or isinstance(value, int) else f"a value of type {type(value).__name__}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -19,6 +19,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without the advice of the library it comes from; its name if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def free_memory(device: torch.device) -> None:
     """Give unused memory back to a device, after an error that left some behind.
 

@@ -116,6 +116,8 @@ def _moments(tensors: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> dic
                 f"the checkpoint's state of the optimiser does not fit parameter {index} of click encoder and head; "
                 "it is damaged, or belongs to another version of the click encoder: train again, with --overwrite"
             )
+        for name in _MOMENTS[1:]:  # fused optimisers go through memory in order, so it must be the parameter's
+            moments[name] = torch.empty_like(parameters[index]).copy_(moments[name])
     return state
 
 

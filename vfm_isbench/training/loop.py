@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from vfm_isbench.acceleration.cached_probe import network_for
+from vfm_isbench.acceleration.cached_probe import Network, network_for
 from vfm_isbench.acceleration.feature_cache import FeatureCache, open_feature_cache
 from vfm_isbench.acceleration.speed import RunOptions, Speed, arithmetic, tf32
-from vfm_isbench.clicks import add_click, click_maps, next_training_click, points_tensor
+from vfm_isbench.acceleration.transfers import upload
+from vfm_isbench.clicks import add_click, click_maps, next_training_clicks, points_tensor
 from vfm_isbench.errors import ProtocolError
 from vfm_isbench.probe import Probe
-from vfm_isbench.probe.finite import check_finite_loss, finite_logits
 from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.torch_state import benchmark_settings, own_random_numbers
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture, check_finite
+from vfm_isbench.training.figures import StepFigures, overlap
+from vfm_isbench.training.loader import BatchLoader
 from vfm_isbench.training.loss import normalized_focal_loss
-from vfm_isbench.training.samples import Batch, TrainingSamples, collate, items_per_epoch
+from vfm_isbench.training.memory import within_memory
+from vfm_isbench.training.samples import Batch, TrainingSamples, items_per_epoch
 from vfm_isbench.types import Click
 
 _CLICK_STREAM = 2
@@ -70,23 +74,22 @@ def train(
     Raises:
         ProtocolError: if an epoch has fewer samples than one batch.
         UpsamplerError: if the upsampler fails in some step.
+        OutOfMemoryError: if a step does not fit into memory; it names the setting to continue with.
         NonFiniteError: if a loss, a prediction or the trained weights become NaN or infinite. As with every error,
             ``keep`` has then been given the last epoch that was finished.
     """
     options = options or RunOptions()
     protocol = samples.protocol
     _steps_per_epoch(samples)
-    optimizer = torch.optim.Adam(
-        list(probe.trainable().parameters()),
-        lr=protocol.learning_rate,
-        betas=protocol.adam_betas,
-        eps=protocol.adam_epsilon,
-    )
+    optimizer = _optimizer(probe, protocol)
     history: tuple[EpochRecord, ...] = ()
     if start is not None:
         start.restore(probe.trainable(), optimizer)
         history = start.history
     cache = open_feature_cache(probe, options.speed.feature_cache)
+    sources = [samples, validation] if validation is not None else [samples]
+    loader = BatchLoader(sources, options.workers, probe.device)
+    setup = _Setup(probe, samples, optimizer, loader, cache, options)
     # TF32 also concerns the backward pass.
     with tf32(options.speed.precision == "tf32"), own_random_numbers(probe.device):
         for epoch in range(len(history), protocol.epochs):
@@ -94,12 +97,13 @@ def train(
             with during(place, _kept(keep, epoch)):
                 began = time.perf_counter()
                 torch.manual_seed(_global_seed(protocol, epoch))
-                losses, ious = _train_epoch(probe, samples, optimizer, epoch, cache, options)
+                found = _train_epoch(setup, epoch)
                 validation_iou = None
                 if validation is not None and protocol.validation_samples:
-                    validation_iou = validate(probe, validation, cache, options)
+                    validation_iou = validate(probe, validation, cache, options, loader)
                 seconds = time.perf_counter() - began
-                record = EpochRecord(epoch, float(np.mean(losses)), float(np.mean(ious)), validation_iou, seconds)
+                loss, iou = float(np.mean(found.losses)), float(np.mean(found.ious))
+                record = EpochRecord(epoch, loss, iou, validation_iou, seconds)
                 history = (*history, record)
                 tensors = capture(probe.trainable(), optimizer)
                 check_finite(tensors)
@@ -132,61 +136,111 @@ def _steps_per_epoch(samples: TrainingSamples) -> int:
     return steps
 
 
-def _train_epoch(
-    probe: Probe,
-    samples: TrainingSamples,
-    optimizer: torch.optim.Adam,
-    epoch: int,
-    cache: FeatureCache | None,
-    options: RunOptions,
-) -> tuple[list[float], list[float]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Setup:
+    """What the steps of a training share."""
+
+    probe: Probe
+    samples: TrainingSamples
+    optimizer: torch.optim.Adam
+    loader: BatchLoader
+    cache: FeatureCache | None
+    options: RunOptions
+
+
+def _optimizer(probe: Probe, protocol: Protocol) -> torch.optim.Adam:
+    return torch.optim.Adam(
+        list(probe.trainable().parameters()),
+        lr=protocol.learning_rate,
+        betas=protocol.adam_betas,
+        eps=protocol.adam_epsilon,
+        # One kernel for all weights, which saves time only where launching kernels takes most of it.
+        fused=True if probe.device.type == "cuda" else None,
+    )
+
+
+def _train_epoch(setup: _Setup, epoch: int) -> StepFigures:
     """One pass; returns the loss of each step and the IoU of each sample."""
-    protocol, steps = samples.protocol, _steps_per_epoch(samples)
-    losses: list[float] = []
-    ious: list[float] = []
-    batches = _loader(samples, epoch, steps, options.workers, probe.device)
+    protocol, steps = setup.samples.protocol, _steps_per_epoch(setup.samples)
+    images_at_once = min(setup.options.speed.images_at_once or protocol.batch_size, protocol.batch_size)
+    batches = setup.loader.batches(setup.samples, epoch, steps)
     title = f"epoch {epoch + 1}/{protocol.epochs}"
-    with tqdm(batches, total=steps, desc=title, disable=not options.progress) as bar:
+    with tqdm(batches, total=steps, desc=title, disable=not setup.options.progress) as bar, StepFigures() as figures:
         for step, batch in enumerate(bar):
-            for group in optimizer.param_groups:
+            place = f"step {step + 1} of {steps}"
+            for group in setup.optimizer.param_groups:
                 group["lr"] = learning_rate(protocol, epoch, epoch * steps + step)
-            rng = click_generator(protocol, 0, epoch, step)
-            with during(f"step {step + 1} of {steps}"):
-                logits, targets = predict_batch(probe, batch, protocol, rng, speed=options.speed, cache=cache)
-                loss = normalized_focal_loss(
-                    logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma
-                ).mean()
-                optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                optimizer.step()
-                # Only now, because CUDA devices have to be waited for; the weights are given up if the check fails.
-                losses.append(loss.item())
-                finite_logits(logits)
-                check_finite_loss(losses[-1])
-            ious += batch_iou(logits, targets)
-            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", IoU=f"{np.mean(ious[-50 * len(targets) :]):.3f}")
-    return losses, ious
+            with during(place):
+                compute = partial(_compute_gradients, setup, batch, epoch, step)
+                logits, targets, loss = within_memory(compute, images_at_once, setup.probe.device)
+                setup.optimizer.step()
+            # Checked only after the next step, because the device has to be waited for; until the end of the epoch,
+            # the weights are given up if a check fails.
+            figures.add(place, logits, targets, loss)
+            if figures.losses:
+                recent = np.mean(figures.losses[-50:]), np.mean(figures.ious[-50 * len(targets) :])
+                bar.set_postfix(loss=f"{recent[0]:.3f}", IoU=f"{recent[1]:.3f}")
+    return figures
+
+
+def _compute_gradients(
+    setup: _Setup, batch: Batch, epoch: int, step: int, images_at_once: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Add up the gradients of a batch; returns its logits, targets and loss."""
+    protocol = setup.samples.protocol
+    losses: list[Tensor] = []
+
+    def backward(logits: Tensor, targets: Tensor) -> None:
+        loss = normalized_focal_loss(logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma).mean()
+        loss = loss * (len(logits) / len(batch.clicks))  # the mean over the batch, part by part
+        torch.autograd.backward(loss)
+        losses.append(loss.detach())
+
+    setup.optimizer.zero_grad(set_to_none=True)
+    logits, targets = predict_batch(
+        setup.probe,
+        batch,
+        protocol,
+        click_generator(protocol, 0, epoch, step),
+        speed=replace(setup.options.speed, images_at_once=images_at_once),
+        cache=setup.cache,
+        backward=backward,
+    )
+    return logits, targets, torch.stack(losses).sum()
 
 
 def validate(
-    probe: Probe, samples: TrainingSamples, cache: FeatureCache | None = None, options: RunOptions | None = None
+    probe: Probe,
+    samples: TrainingSamples,
+    cache: FeatureCache | None = None,
+    options: RunOptions | None = None,
+    loader: BatchLoader | None = None,
 ) -> float:
-    """Mean IoU over the protocol's validation samples: the same samples after every epoch."""
+    """Mean IoU over the protocol's validation samples: the same samples after every epoch.
+
+    Args:
+        probe: The network.
+        samples: Validation samples.
+        cache: Backbone features on disk.
+        options: Speed, worker processes and progress bars.
+        loader: A loader with these samples among its sources; None starts new workers.
+    """
     options = options or RunOptions()
     protocol = samples.protocol
     steps = -(-protocol.validation_samples // protocol.batch_size)
-    ious: list[float] = []
-    batches = _loader(samples, 0, steps, options.workers, probe.device)
+    loader = loader or BatchLoader([samples], options.workers, probe.device)
+    batches = loader.batches(samples, 0, steps)
     bar = tqdm(batches, total=steps, desc="validation", leave=False, disable=not options.progress)
-    with torch.no_grad(), bar:
+    with torch.no_grad(), bar, StepFigures() as figures:
         for step, batch in enumerate(bar):
+            place = f"validation, step {step + 1} of {steps}"
             rng = click_generator(protocol, 1, 0, step)
-            with during(f"validation, step {step + 1} of {steps}"):
+            with during(place):
                 logits, targets = predict_batch(
                     probe, batch, protocol, rng, training=False, speed=options.speed, cache=cache
                 )
-                ious += batch_iou(finite_logits(logits), targets)
-    return float(np.mean(ious[: protocol.validation_samples]))
+            figures.add(place, logits, targets)
+    return float(np.mean(figures.ious[: protocol.validation_samples]))
 
 
 def predict_batch(
@@ -198,6 +252,7 @@ def predict_batch(
     training: bool = True,
     speed: Speed | None = None,
     cache: FeatureCache | None = None,
+    backward: Callable[[Tensor, Tensor], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Predict a batch after a random number of iterative clicks.
 
@@ -209,6 +264,8 @@ def predict_batch(
         training: Whether the last prediction is made in training mode.
         speed: See :func:`train`.
         cache: Backbone features on disk.
+        backward: Called with the logits and targets of each pass of the network, before the next pass begins, so that
+            it can free the memory of the pass. The returned logits have no gradient then.
 
     Returns:
         Logits and targets, both B×1×H×W.
@@ -216,59 +273,93 @@ def predict_batch(
     speed = speed or Speed()
     images, targets = (tensor.to(probe.device, non_blocking=True) for tensor in (batch.images, batch.targets))
     network = network_for(probe, speed, cache)  # made anew, because the weights have changed
+    passes = _Passes(network, images, speed)
     previous = torch.zeros_like(targets)
     clicks = batch.clicks
-    with arithmetic(speed.precision, probe.device):
-        encoded = network.encode(images)
-        probe.eval()
-        for step in range(1, int(rng.integers(protocol.max_iterative_clicks + 1)) + 1):
-            with torch.no_grad():
-                logits = network.logits(encoded, _click_map(clicks, previous, protocol))
-            previous = torch.sigmoid(logits.float())
-            clicks = _more_clicks(clicks, batch, previous, protocol, step, rng)
-        probe.train(training)
-        logits = network.logits(encoded, _click_map(clicks, previous, protocol))
-    return logits.float(), targets
+    probe.eval()
+    for step in range(1, int(rng.integers(protocol.max_iterative_clicks + 1)) + 1):
+        with torch.no_grad():
+            parts = [part for _, part in passes.logits(_click_map(clicks, previous, protocol))]
+        previous = torch.sigmoid(_joined(parts))
+        clicks = _more_clicks(clicks, targets, previous, protocol, step, rng)
+    probe.train(training)
+    found = []
+    for rows, logits in passes.logits(_click_map(clicks, previous, protocol), are_last=True):
+        if backward is not None:
+            backward(logits, targets[rows])
+            logits = logits.detach()
+        found.append(logits)
+    return _joined(found), targets
+
+
+class _Passes:
+    """A batch in one or more passes of the network.
+
+    In one pass, a batch is encoded once for all its predictions. In several, each pass encodes its images again, so
+    that only those of one pass take memory.
+
+    Args:
+        network: The network.
+        images: B×3×H×W.
+        speed: Precision, and images in one pass.
+    """
+
+    def __init__(self, network: Network, images: Tensor, speed: Speed) -> None:
+        self._network = network
+        self._images = images
+        self._precision = speed.precision
+        size = min(speed.images_at_once or len(images), len(images))
+        self._parts = [slice(start, start + size) for start in range(0, len(images), size)]
+        self._encoded = self._encode(self._parts[0]) if len(self._parts) == 1 else None
+
+    def logits(self, maps: Tensor, *, are_last: bool = False) -> Iterator[tuple[slice, Tensor]]:
+        """Images and float32 logits of each pass, under click maps B×3×H×W of the whole batch."""
+        for rows in self._parts:
+            yield rows, self._logits(rows, maps[rows], are_last)
+
+    def _logits(self, rows: slice, maps: Tensor, are_last: bool) -> Tensor:
+        encoded = self._encode(rows) if self._encoded is None else self._encoded
+        if are_last:
+            self._encoded = None  # the backward pass needs its memory
+        with arithmetic(self._precision, self._network.device):
+            return self._network.logits(encoded, maps).float()
+
+    def _encode(self, rows: slice) -> Any:
+        with arithmetic(self._precision, self._network.device):
+            return self._network.encode(self._images[rows])
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _click_map(clicks: list[list[Click]], previous: Tensor, protocol: Protocol) -> Tensor:
-    return click_maps(points_tensor(clicks).to(previous.device), previous, protocol.disk_radius)
+    points = upload(points_tensor(clicks), previous.device)
+    return click_maps(points, previous, protocol.disk_radius)
 
 
 def _more_clicks(
-    clicks: list[list[Click]], batch: Batch, previous: Tensor, protocol: Protocol, step: int, rng: np.random.Generator
+    clicks: list[list[Click]],
+    targets: Tensor,
+    previous: Tensor,
+    protocol: Protocol,
+    step: int,
+    rng: np.random.Generator,
 ) -> list[list[Click]]:
     """Clicks per image with one more each, on an error of the previous prediction."""
-    probabilities = previous[:, 0].cpu().numpy()
-    targets = batch.targets[:, 0].numpy() > 0.5
-    more = []
-    for so_far, target, probability in zip(clicks, targets, probabilities, strict=True):
-        new = next_training_click(target, probability, rng, protocol.training_threshold)
-        more.append(so_far if new is None else add_click(so_far, new, protocol.max_first_clicks, step))
-    return more
+    added = next_training_clicks(targets[:, 0], previous[:, 0], rng, protocol.training_threshold)
+    return [
+        so_far if new is None else add_click(so_far, new, protocol.max_first_clicks, step)
+        for so_far, new in zip(clicks, added, strict=True)
+    ]
 
 
 def batch_iou(logits: Tensor, targets: Tensor) -> list[float]:
     """IoU of each image at probability 0.5; images without object in both count as 1."""
-    predicted, wanted = logits > 0, targets > 0.5
-    shared = (predicted & wanted).sum(dim=(1, 2, 3))
-    union = (predicted | wanted).sum(dim=(1, 2, 3))
+    shared, union = overlap(logits, targets)
     return [float(s / u) if u else 1.0 for s, u in zip(shared.tolist(), union.tolist(), strict=True)]
 
 
 def click_generator(protocol: Protocol, purpose: int, epoch: int, step: int) -> np.random.Generator:
     """Generator of a step's iterative clicks; ``purpose`` 0 training, 1 validation."""
     return np.random.default_rng([_CLICK_STREAM, purpose, protocol.seed, epoch, step])
-
-
-def _loader(samples: TrainingSamples, epoch: int, steps: int, workers: int, device: torch.device) -> Iterable[Batch]:
-    keys = [(epoch, item) for item in range(steps * samples.protocol.batch_size)]
-    return DataLoader(
-        samples,
-        batch_size=samples.protocol.batch_size,
-        sampler=keys,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # otherwise every loader draws a number from the global generator
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +107,19 @@ def first_click_rule(protocol: Protocol) -> FirstClickRule:
     )
 
 
+def _only(labels: Array, instances: Iterable[int]) -> Array:
+    """Labels H×W, int32, with 0 in place of everything but these instances."""
+    highest = int(labels.max())
+    if highest > LARGEST_DIRECT_LABEL:
+        return np.where(np.isin(labels, list(instances)), labels, 0).astype(np.int32)
+    # By a table, which takes a fifth of the time of np.isin. Its last entry is that of -1, pixels to ignore.
+    kept = np.zeros(highest + 2, np.int32)
+    for instance in instances:
+        if 0 < instance <= highest:
+            kept[instance] = instance
+    return kept.take(labels)
+
+
 class TrainingSamples(Dataset[TrainingSample]):
     """Random samples of a data set, each decided by (seed, epoch, item) alone.
 
@@ -137,15 +150,15 @@ class TrainingSamples(Dataset[TrainingSample]):
         rng = np.random.default_rng([self.stream, self.protocol.seed, epoch, item])
         sample = read_sample(self.dataset, self.dataset.image_ids[self._draw_image(epoch, item, rng)])
         usable = set(self.dataset.instances_for_training(sample))
-        labels = np.where(np.isin(sample.labels, list(usable)), sample.labels, 0).astype(np.int32)
+        labels = _only(sample.labels, usable)
         if labels.max() > LARGEST_DIRECT_LABEL:
             labels = np.searchsorted([0, *sorted(usable)], labels).astype(np.int32)
         image, labels, instances = self._augment_until_object(sample.image, labels, rng)
         chosen = self._choose_target(instances, rng)
         selected = [labels == instance for instance in chosen]
-        others = np.isin(labels, [instance for instance in instances if instance not in chosen])
-        clicks = first_clicks(selected, others, labels.shape, self._rule, rng)
-        return TrainingSample(torch.tensor(image).permute(2, 0, 1).float().div(255), np.isin(labels, chosen), clicks)
+        target = _only(labels, chosen) > 0
+        clicks = first_clicks(selected, (labels > 0) & ~target, labels.shape, self._rule, rng)
+        return TrainingSample(torch.from_numpy(image).permute(2, 0, 1).float().div_(255), target, clicks)
 
     def _draw_image(self, epoch: int, item: int, rng: np.random.Generator) -> int:
         images = len(self.dataset.image_ids)
@@ -175,7 +188,7 @@ class TrainingSamples(Dataset[TrainingSample]):
             # Without any object to begin with, redrawing could only end in background.
             is_last = not has_objects or attempt == MOST_REDRAWS
             if instances or is_last or rng.random() < self.protocol.background_probability:
-                return crop, np.where(np.isin(crop_labels, instances), crop_labels, 0), instances
+                return crop, _only(crop_labels, instances), instances
 
     def _choose_target(self, instances: list[int], rng: np.random.Generator) -> list[int]:
         if not instances:
