@@ -20,7 +20,7 @@ from vfm_isbench.errors import ProtocolError
 from vfm_isbench.probe import Probe
 from vfm_isbench.probe.finite import check_finite_loss, finite_logits
 from vfm_isbench.probe.guarded import during
-from vfm_isbench.probe.torch_state import benchmark_settings, own_random_numbers
+from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture, check_finite
 from vfm_isbench.training.loss import normalized_focal_loss
@@ -88,7 +88,7 @@ def train(
         history = start.history
     cache = open_feature_cache(probe, options.speed.feature_cache)
     # TF32 also concerns the backward pass.
-    with tf32(options.speed.precision == "tf32"), own_random_numbers(probe.device):
+    with tf32(options.speed.precision == "tf32"), current_device(probe.device), own_random_numbers():
         for epoch in range(len(history), protocol.epochs):
             place = f"training with upsampler {probe.upsampler.name!r}, epoch {epoch + 1} of {protocol.epochs}"
             with during(place, _kept(keep, epoch)):
