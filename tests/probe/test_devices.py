@@ -1,4 +1,4 @@
-"""Several CUDA devices, played by the CPU: which one is chosen, which one is current, whose random numbers come back."""
+"""Several CUDA devices, played by the CPU: which one is chosen and current, whose random numbers come back."""
 
 from __future__ import annotations
 
