@@ -84,6 +84,10 @@ class NonFiniteError(StoppedError):
     """A loss, a prediction or trained weights became NaN or infinite."""
 
 
+class OutOfMemoryError(StoppedError):
+    """Memory ran out, and less work at once does not help, or is for the user to decide."""
+
+
 class SpeedError(VfmIsbenchError):
     """A speed setting has a value outside its range, or does not suit the run."""
 

@@ -14,7 +14,13 @@ from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.clicks import next_click
 from vfm_isbench.datasets.content import content_sha256
 from vfm_isbench.errors import DataError
-from vfm_isbench.evaluation import EvaluationTimes, ObjectPredictor, evaluate_dataset, evaluate_objects
+from vfm_isbench.evaluation import (
+    ClickedObject,
+    EvaluationTimes,
+    ObjectPredictor,
+    evaluate_dataset,
+    evaluate_objects,
+)
 from vfm_isbench.evaluation.predictor import ImageCrops
 from vfm_isbench.metrics import intersection_over_union, number_of_clicks
 from vfm_isbench.probe import Probe
@@ -73,7 +79,9 @@ def test_ignored_pixels_count_neither_way() -> None:
     network = UncachedProbe(probe)
     predicted = ObjectPredictor(ImageCrops(network, sample.image, protocol)).predict([]) > 0.5
     truth[predicted != (truth == 1)] = -1
-    ((_, ious),) = evaluate_objects(network, [(ImageCrops(network, sample.image, protocol), truth)], protocol)
+    ((_, ious),) = evaluate_objects(
+        network, [ClickedObject(ImageCrops(network, sample.image, protocol), truth)], protocol
+    )
     assert ious == [1.0]
 
 

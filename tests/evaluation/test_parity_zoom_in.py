@@ -28,10 +28,10 @@ class Replay:
         self.device = torch.device("cpu")
         self._answers = iter(torch.logit(probabilities.double()))
 
-    def encode(self, image: Tensor) -> SimpleNamespace:
+    def encode(self, image: Tensor, _features: Tensor | None = None) -> SimpleNamespace:
         return SimpleNamespace(image=image)
 
-    def logits(self, encoded: SimpleNamespace, click_map: Tensor) -> Tensor:
+    def logits(self, encoded: SimpleNamespace, click_map: Tensor, _small: Tensor | None = None) -> Tensor:
         answer: Tensor = next(self._answers)[None, None].float()
         return answer
 

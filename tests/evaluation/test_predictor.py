@@ -76,11 +76,11 @@ class MarksWhatIsBright:
         self.click_maps: list[Tensor] = []
         self.crops: list[Tensor] = []
 
-    def encode(self, image: Tensor) -> Tensor:
+    def encode(self, image: Tensor, _features: Tensor | None = None) -> Tensor:
         self.crops.append(image)
         return image
 
-    def logits(self, _encoded: Tensor, click_map: Tensor) -> Tensor:
+    def logits(self, _encoded: Tensor, click_map: Tensor, _small: Tensor | None = None) -> Tensor:
         self.click_maps.append(click_map)
         return 20 * (self.crops[-1].mean(dim=1, keepdim=True) - 0.5)
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vfm_isbench.evaluation.zoom_in import Box, choose_crop, object_box
+from vfm_isbench.evaluation import zoom_in
+from vfm_isbench.evaluation.zoom_in import Box
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Array, Click
 
@@ -19,6 +20,17 @@ ranges = st.tuples(st.integers(0, 39), st.integers(0, 39)).map(sorted)
 boxes = st.builds(lambda rows, cols: Box(rows[0], rows[1], cols[0], cols[1]), ranges, ranges)
 clicks = st.builds(Click, st.integers(0, SHAPE[0] - 1), st.integers(0, SHAPE[1] - 1), st.booleans())
 masks = hnp.arrays(np.bool_, SHAPE, fill=st.just(False))
+
+
+def object_box(mask: Array, placed: list[Click], expansion: float, min_size: int) -> Box | None:
+    found = Box.around(mask)
+    if found is None:
+        return None
+    return zoom_in.object_box(found, SHAPE, placed, expansion=expansion, min_size=min_size)
+
+
+def choose_crop(current: Box | None, predicted: Box | None, placed: list[Click], protocol: Protocol = PROTOCOL) -> Box:
+    return zoom_in.choose_crop(current, predicted, SHAPE, placed, protocol)
 
 
 def pixels(box: Box) -> Array:
@@ -107,10 +119,10 @@ def test_negative_clicks_do_not_stretch_the_box() -> None:
     assert object_box(mask, [Click(2, 2, True)], 1.4, 6) != without
 
 
-def prediction(box: Box, value: float = 0.9) -> Array:
-    probability = np.zeros(SHAPE, np.float32)
-    probability[box.slices] = value
-    return probability
+def prediction(box: Box) -> Array:
+    predicted = np.zeros(SHAPE, bool)
+    predicted[box.slices] = True
+    return predicted
 
 
 INNER = Box(10, 19, 10, 19)
@@ -118,34 +130,34 @@ INSIDE = Click(15, 15, True)
 
 
 def test_at_first_the_whole_image_is_seen() -> None:
-    assert choose_crop(None, None, SHAPE, [INSIDE], PROTOCOL) == Box.whole(SHAPE)
+    assert choose_crop(None, None, [INSIDE]) == Box.whole(SHAPE)
 
 
 def test_nothing_predicted_gives_the_whole_image() -> None:
-    assert choose_crop(None, np.zeros(SHAPE), SHAPE, [INSIDE], PROTOCOL) == Box.whole(SHAPE)
+    assert choose_crop(None, Box.around(np.zeros(SHAPE, bool)), [INSIDE]) == Box.whole(SHAPE)
 
 
 def test_the_first_prediction_zooms_in() -> None:
-    crop = choose_crop(Box.whole(SHAPE), prediction(INNER), SHAPE, [INSIDE], PROTOCOL)
-    assert crop == object_box(prediction(INNER) > 0.5, [INSIDE], 1.4, 10)
+    crop = choose_crop(Box.whole(SHAPE), INNER, [INSIDE])
+    assert crop == object_box(prediction(INNER), [INSIDE], 1.4, 10)
     assert crop.height < SHAPE[0]
 
 
 def test_zoom_in_can_be_switched_off() -> None:
     protocol = PROTOCOL.replace(zoom_in=False)
-    assert choose_crop(INNER, prediction(INNER), SHAPE, [INSIDE], protocol) == Box.whole(SHAPE)
+    assert choose_crop(INNER, INNER, [INSIDE], protocol) == Box.whole(SHAPE)
 
 
 def test_the_crop_in_use_stays_while_it_overlaps_enough() -> None:
-    wanted = object_box(prediction(INNER) > 0.5, [INSIDE], 1.4, 10)
+    wanted = object_box(prediction(INNER), [INSIDE], 1.4, 10)
     assert wanted is not None
     similar = Box(wanted.row_min, wanted.row_max + 2, wanted.col_min, wanted.col_max)
-    assert choose_crop(similar, prediction(INNER), SHAPE, [INSIDE], PROTOCOL) == similar
+    assert choose_crop(similar, INNER, [INSIDE]) == similar
     twice = Box(wanted.row_min, wanted.row_min + 2 * wanted.height - 1, wanted.col_min, wanted.col_max)
     assert wanted.overlap(twice) == 0.5
-    assert choose_crop(twice, prediction(INNER), SHAPE, [INSIDE], PROTOCOL) == twice
+    assert choose_crop(twice, INNER, [INSIDE]) == twice
     more = Box(twice.row_min, twice.row_max + 1, twice.col_min, twice.col_max)
-    assert choose_crop(more, prediction(INNER), SHAPE, [INSIDE], PROTOCOL) == wanted
+    assert choose_crop(more, INNER, [INSIDE]) == wanted
 
 
 @pytest.mark.parametrize(("click", "stays"), [
@@ -155,16 +167,15 @@ def test_the_crop_in_use_stays_while_it_overlaps_enough() -> None:
 def test_only_a_positive_click_outside_replaces_the_crop(click: Click, stays: bool) -> None:
     current = Box(10, 24, 10, 24)
     protocol = PROTOCOL.replace(zoom_recompute_iou=0.0)
-    assert (choose_crop(current, prediction(INNER), SHAPE, [INSIDE, click], protocol) == current) == stays
+    assert (choose_crop(current, INNER, [INSIDE, click], protocol) == current) == stays
 
 
 def test_an_earlier_click_outside_counts_too() -> None:
     current = Box(10, 24, 10, 24)
     protocol = PROTOCOL.replace(zoom_recompute_iou=0.0)
-    assert choose_crop(current, prediction(INNER), SHAPE, [Click(5, 5, True), INSIDE], protocol) != current
+    assert choose_crop(current, INNER, [Click(5, 5, True), INSIDE], protocol) != current
 
 
-def test_the_threshold_of_the_crop_is_exclusive() -> None:
-    at = prediction(INNER, 0.5)
-    assert choose_crop(None, at, SHAPE, [INSIDE], PROTOCOL) == Box.whole(SHAPE)
-    assert choose_crop(None, at, SHAPE, [INSIDE], PROTOCOL.replace(zoom_threshold=0.4)) != Box.whole(SHAPE)
+@given(boxes)
+def test_the_box_around_a_prediction(box: Box) -> None:
+    assert Box.around(pixels(box)) == box

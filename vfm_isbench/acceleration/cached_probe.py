@@ -35,12 +35,15 @@ class Network(Protocol):
         """The device of the probe."""
         ...
 
-    def encode(self, image: Tensor, /) -> Any:
-        """Encode crops B×3×H×W in [0, 1]."""
+    def encode(self, image: Tensor, features: Tensor | None = None, /) -> Any:
+        """Encode crops B×3×H×W in [0, 1]; ``features`` may be the backbone's, if they are already computed."""
         ...
 
-    def logits(self, encoded: Any, click_map: Tensor, /) -> Tensor:
-        """Logits B×1×H×W of what :meth:`encode` returned, under click maps B×3×H×W."""
+    def logits(self, encoded: Any, click_map: Tensor, small: Tensor | None = None, /) -> Tensor:
+        """Logits B×1×H×W of what :meth:`encode` returned, under click maps B×3×H×W.
+
+        ``small`` may be the features at the patch grid with their click tokens, if they are already computed.
+        """
         ...
 
 
@@ -59,11 +62,11 @@ class UncachedProbe:
         """The device of the probe."""
         return self.probe.device
 
-    def encode(self, image: Tensor) -> Tensor:
+    def encode(self, image: Tensor, _features: Tensor | None = None) -> Tensor:
         """Return the crop B×3×H×W as it is."""
         return image
 
-    def logits(self, image: Tensor, click_map: Tensor) -> Tensor:
+    def logits(self, image: Tensor, click_map: Tensor, _small: Tensor | None = None) -> Tensor:
         """Segment a crop, see :meth:`Probe.forward`."""
         return cast(Tensor, self.probe(image, click_map))
 
@@ -86,6 +89,14 @@ class CachedImage:
     guidance: Any
     features: Tensor | None
     convolved: Tensor | None = None
+
+    def split(self, sizes: Sequence[int]) -> list[CachedImage]:
+        """The crops of a joined batch, as views of its memory; see :meth:`CachedProbe.join`."""
+        parts = (
+            [None] * len(sizes) if maps is None else torch.split(maps, list(sizes))
+            for maps in (self.image, self.features, self.convolved)
+        )
+        return [CachedImage(image, None, *maps) for image, *maps in zip(*parts, strict=True)]
 
 
 class CachedProbe:
@@ -121,15 +132,28 @@ class CachedProbe:
         """The device of the probe."""
         return self.probe.device
 
-    def encode(self, image: Tensor) -> CachedImage:
-        """Compute everything that does not depend on clicks, for B×3×H×W in [0, 1]."""
+    def features_of(self, images: Sequence[Tensor]) -> list[Tensor] | None:
+        """The backbone's features of several crops, each B×3×H×W, in one pass; None if they depend on the clicks."""
+        if self.probe.injection == "early":
+            return None
+        with torch.no_grad():
+            normalised, _ = self.probe.normalise(torch.cat(list(images)))
+            return list(self._backbone(normalised).split([len(image) for image in images]))
+
+    def encode(self, image: Tensor, features: Tensor | None = None) -> CachedImage:
+        """Compute everything that does not depend on clicks.
+
+        Args:
+            image: B×3×H×W in [0, 1].
+            features: The backbone's features of it, from :meth:`features_of`; None computes them.
+        """
         probe, size = self.probe, image.shape[-2:]
         with torch.no_grad():
             normalised, guidance = probe.normalise(image)
             guidance = probe.guarded_upsampler.encode_guidance(guidance)
             if probe.injection == "early":
                 return CachedImage(normalised, guidance, None)
-            features = self._backbone(normalised)
+            features = self._backbone(normalised) if features is None else features
             if probe.injection == "late" and self._interpolation is None:
                 features = probe.upsample(features, guidance, size)
         if self._head is None or probe.injection != "late" or self._sums_on_grid:
@@ -141,17 +165,36 @@ class CachedProbe:
         # Features and guidance have done their work; a guidance may be larger than everything else.
         return CachedImage(normalised, None, None, convolved)
 
-    def logits(self, image: CachedImage, click_map: Tensor) -> Tensor:
+    def small_of(self, images: Sequence[CachedImage], click_map: Tensor) -> list[Tensor] | None:
+        """The features at the patch grid of several encoded crops, with their click tokens, in one pass.
+
+        Returns:
+            For each what :meth:`logits` takes as ``small``; None if it takes none.
+        """
+        probe = self.probe
+        if probe.injection == "late":
+            return None
+        tokens = probe.click_encoder(click_map)
+        if probe.injection == "early":
+            small = probe.backbone(torch.cat([image.image for image in images]), tokens)
+        else:
+            small = torch.cat([cast(Tensor, image.features) for image in images]) + tokens
+        return list(small.split([len(image.image) for image in images]))
+
+    def logits(self, image: CachedImage, click_map: Tensor, small: Tensor | None = None) -> Tensor:
         """Segment encoded crops under click maps.
 
         Args:
             image: Result of :meth:`encode`.
             click_map: B×3×H×W, see :func:`vfm_isbench.clicks.click_maps`.
+            small: The features at the patch grid, from :meth:`small_of`; None computes them.
 
         Returns:
             B×1×H×W logits.
         """
         probe, size = self.probe, click_map.shape[-2:]
+        if small is not None:
+            return self._enlarged_logits(small, image.guidance, size)
         tokens = probe.click_encoder(click_map)
         if image.convolved is not None:
             large = image.convolved.shape[-2:]
@@ -164,13 +207,13 @@ class CachedProbe:
             return probe.resize(probe.head(features + probe.resize(tokens, features.shape[-2:])), size)
         else:
             small = cast(Tensor, image.features) + tokens
+        return self._enlarged_logits(small, image.guidance, size)
+
+    def _enlarged_logits(self, small: Tensor, guidance: Any, size: torch.Size) -> Tensor:
+        """Logits of features at the patch grid that are still to be enlarged."""
+        probe, strip_head = self.probe, self._fast_head()
         if self._interpolation is not None:
             return probe.resize(self._after_first(self._convolve_enlarged(small, size, *self._interpolation)), size)
-        return self._upsampled_logits(small, image.guidance, size)
-
-    def _upsampled_logits(self, small: Tensor, guidance: Any, size: torch.Size) -> Tensor:
-        """Logits of features at the patch grid that an upsampler has still to enlarge."""
-        probe, strip_head = self.probe, self._fast_head()
         if strip_head is not None and probe.upsampler.capabilities.upsample_strips is not None:
             batch, channels = small.shape[:2]
             strips = probe.guarded_upsampler.upsample_strips(small, guidance, size)
@@ -181,15 +224,14 @@ class CachedProbe:
 
     def join(self, images: Sequence[CachedImage]) -> CachedImage | None:
         """Join encoded crops to one batch; None if the upsampler has still to run, which a batch might change."""
-        if self._head is None or (images[0].convolved is None and self._interpolation is None):
+        if self.probe.injection != "late" and self._interpolation is None:
             return None
-        convolved = None
-        if images[0].convolved is not None:
-            convolved = torch.cat([cast(Tensor, image.convolved) for image in images])
-        features = None
-        if images[0].features is not None:
-            features = torch.cat([cast(Tensor, image.features) for image in images])
-        return CachedImage(torch.cat([image.image for image in images]), None, features, convolved)
+        return CachedImage(
+            torch.cat([image.image for image in images]),
+            None,
+            _joined([image.features for image in images]),
+            _joined([image.convolved for image in images]),
+        )
 
     @property
     def _first_conv(self) -> nn.Conv2d:
@@ -243,10 +285,5 @@ def network_for(probe: Probe, speed: Speed, backbone: Callable[[Tensor], Tensor]
     return CachedProbe(probe, backbone, speed.winograd_channels)
 
 
-def logits_in_one_pass(network: Network, views: Sequence[tuple[Any, Tensor]]) -> list[Tensor] | None:
-    """Logits of several encoded crops, each under its own click map; None if one pass might change them."""
-    joined = network.join([encoded for encoded, _ in views]) if isinstance(network, CachedProbe) and views[1:] else None
-    if joined is None:
-        return None
-    sizes = [len(click_map) for _, click_map in views]
-    return list(torch.split(network.logits(joined, torch.cat([click_map for _, click_map in views])), sizes))
+def _joined(maps: Sequence[Tensor | None]) -> Tensor | None:
+    return None if maps[0] is None else torch.cat([cast(Tensor, one) for one in maps])

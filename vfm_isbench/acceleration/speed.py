@@ -33,6 +33,8 @@ class Speed:
             look, and are not ranked.
         objects_at_once: Objects that are clicked in lockstep, each with its own clicks and crop, in one pass of the
             network; None means 1 on CPUs, where more gain nothing, and 8 elsewhere.
+        clicks_on_device: Place clicks and measure IoU on the device of the network, for all objects at once, instead of
+            on the CPU; the outcome is the same. None does so on CUDA devices, which would wait for the CPU otherwise.
         read_ahead: Read the next image while the current one is clicked.
         shortcut: Compute only once per crop or batch what does not depend on the clicks. False runs the whole network
             for every click, which is the reference that the shortcut is tested against.
@@ -48,6 +50,7 @@ class Speed:
     stop_at_iou: tuple[int, ...] | None = None
     precision: Precision = "float32"
     objects_at_once: int | None = None
+    clicks_on_device: bool | None = None
     read_ahead: bool = True
     shortcut: bool = True
     feature_cache: Path | None = None
@@ -75,6 +78,10 @@ class Speed:
     def lockstep(self, device: torch.device) -> int:
         """Number of objects clicked at once on a device."""
         return self.objects_at_once or (1 if device.type == "cpu" else _OBJECTS_AT_ONCE_ON_CUDA)
+
+    def places_clicks_on(self, device: torch.device) -> bool:
+        """Whether clicks are placed on a device rather than on the CPU."""
+        return device.type == "cuda" if self.clicks_on_device is None else self.clicks_on_device
 
     def to_record(self) -> dict[str, Any]:
         """What a result must state of these settings: those that leave scores missing or less exact, JSON-ready."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,12 +32,12 @@ def points_tensor(clicks: Sequence[Sequence[Click]], slots: int | None = None) -
     slots = max(needed, 1) if slots is None else slots
     if needed > slots:
         raise ValueError(f"{needed} clicks of one sign do not fit into {slots} slots")
-    points = torch.full((len(clicks), 2 * slots, 2), ABSENT)
+    points = np.full((len(clicks), 2 * slots, 2), ABSENT, dtype=np.float32)
     for index, image in enumerate(by_sign):
         for offset, of_sign in zip((0, slots), image, strict=True):
             for slot, click in enumerate(of_sign):
-                points[index, offset + slot] = torch.tensor([click.row, click.col])
-    return points
+                points[index, offset + slot] = click.row, click.col
+    return torch.from_numpy(points)
 
 
 def disk_maps(points: Tensor, height: int, width: int, radius: float = 5.0) -> Tensor:
@@ -58,11 +59,6 @@ def disk_maps(points: Tensor, height: int, width: int, radius: float = 5.0) -> T
     batch, twice, _ = points.shape
     centres = points[..., :2].float().reshape(batch, 2, twice // 2, 2)
     used = centres.amax(dim=-1) >= 0
-    # Skip slots that no image of the batch uses.
-    keep = used.any(dim=0).any(dim=0)
-    centres, used = centres[:, :, keep], used[:, :, keep]
-    if not bool(keep.any()):
-        return torch.zeros(batch, 2, height, width, device=points.device)
     rows = torch.arange(height, device=points.device, dtype=torch.float32)
     cols = torch.arange(width, device=points.device, dtype=torch.float32)
     row_part = (rows - centres[..., 0, None]) ** 2

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Protocol as Interface
@@ -14,23 +14,26 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vfm_isbench.acceleration.cached_probe import Network, logits_in_one_pass, network_for
+from vfm_isbench.acceleration.cached_probe import network_for
 from vfm_isbench.acceleration.feature_cache import open_feature_cache
 from vfm_isbench.acceleration.speed import RunOptions, arithmetic
-from vfm_isbench.clicks import next_click
 from vfm_isbench.datasets.base import ObjectDataset, read_sample
 from vfm_isbench.datasets.content import ContentHash, image_sha256
 from vfm_isbench.datasets.sample_checks import check_objects
-from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
-from vfm_isbench.metrics import intersection_over_union, number_of_clicks, stopping_click
+from vfm_isbench.evaluation.lockstep import ClickedObject, EvaluationTimes, Lockstep, Outcome
+from vfm_isbench.evaluation.predictor import ImageCrops
+from vfm_isbench.metrics import number_of_clicks
 from vfm_isbench.probe import Probe
 from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.types import AnnotatedImage, Array, Click, ObjectEvidence, ObjectId
+from vfm_isbench.types import AnnotatedImage, ObjectEvidence, ObjectId
 
 _GLOBAL_STREAM = 5
 """First word of the seed of PyTorch's global random numbers, which only modules of others draw from."""
+
+_GROUPS_IN_FLIGHT = 2
+"""Groups of objects clicked by turns where the clicks are placed on the device."""
 
 _KEPT = "The evidence of finished objects is kept, and the same command continues from there."
 _NOT_KEPT = "Nothing was kept; with an output (command line: --output PATH), the same command would continue."
@@ -46,26 +49,6 @@ class Store(Interface):
         """Keep the evidence of an object of an image with this hash."""
 
 
-@dataclass(slots=True)
-class EvaluationTimes:
-    """Where the seconds of an evaluation went.
-
-    Attributes:
-        predicting: Seconds inside the network and its crops.
-        clicking: Seconds spent on placing clicks and measuring IoU.
-        clicks: Clicks placed.
-    """
-
-    predicting: float = 0.0
-    clicking: float = 0.0
-    clicks: int = 0
-
-    @property
-    def seconds_per_click(self) -> float:
-        """Mean seconds per click, prediction included."""
-        return (self.predicting + self.clicking) / max(self.clicks, 1)
-
-
 @dataclass(frozen=True, slots=True)
 class DatasetEvaluation:
     """What the evaluation of a data set gave.
@@ -74,11 +57,13 @@ class DatasetEvaluation:
         evidence: Evidence object by object, in the order of the data set.
         times: Timings of what was evaluated now; evidence that was already there counts nothing.
         content_sha256: Hash of what was evaluated, see :class:`vfm_isbench.datasets.content.ContentHash`.
+        notes: Remarks a reader of the numbers should see.
     """
 
     evidence: tuple[ObjectEvidence, ...]
     times: EvaluationTimes
     content_sha256: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -92,116 +77,13 @@ class _RunningNoc:
         return f"{np.mean(self.counts):.2f}"
 
 
-@dataclass(slots=True)
-class _Object:
-    """One object between its clicks."""
-
-    name: str
-    predictor: ObjectPredictor
-    ground_truth: Array
-    predicted: Array
-    clicked: Array
-    clicks: list[Click] = field(default_factory=list)
-    ious: list[float] = field(default_factory=list)
-
-    @classmethod
-    def start(cls, name: str, crops: ImageCrops, ground_truth: Array) -> _Object:
-        nothing = np.zeros(ground_truth.shape, dtype=bool)
-        return cls(name, ObjectPredictor(crops), ground_truth, nothing, nothing.copy())
-
-    def click(self) -> None:
-        click = next_click(self.ground_truth, self.predicted, self.clicked)
-        self.clicked[int(click.row), int(click.col)] = True
-        self.clicks.append(click)
-
-    def at_click(self) -> AbstractContextManager[None]:
-        """Names object and click in the errors of a block."""
-        return during(f"{self.name}, click {len(self.clicks)}" if self.name else f"click {len(self.clicks)}")
-
-    def measure(self, probability: Array, threshold: float) -> None:
-        self.predicted = probability > threshold
-        self.ious.append(intersection_over_union(self.ground_truth, self.predicted))
-
-    def is_done(self, protocol: Protocol, stop_at_iou: tuple[int, ...] | None) -> bool:
-        if stop_at_iou is None:
-            return len(self.clicks) == protocol.max_clicks
-        return stopping_click(self.ious, stop_at_iou, protocol.max_clicks) is not None
-
-
 @dataclass(frozen=True, slots=True)
 class _Missing:
     """An object that is still to be evaluated."""
 
     object_id: ObjectId
     image_sha256: str
-    crops: ImageCrops
-    ground_truth: Array
-
-
-def evaluate_objects(
-    network: Network,
-    objects: Sequence[tuple[ImageCrops, Array]],
-    protocol: Protocol,
-    *,
-    stop_at_iou: tuple[int, ...] | None = None,
-    times: EvaluationTimes | None = None,
-    names: Sequence[str] | None = None,
-) -> list[tuple[list[Click], list[float]]]:
-    """Click objects in lockstep: each has its own clicks and crop, and the network sees all of them at once.
-
-    Args:
-        network: The trained network, in eval mode.
-        objects: For each object its image, and its ground truth H×W: 1 object, 0 background, -1 ignore.
-        protocol: Number of clicks, thresholds, zoom-in.
-        stop_at_iou: IoUs in percent at which clicking stops, see :class:`vfm_isbench.Speed`.
-        times: Timings are added here.
-        names: What errors call the objects.
-
-    Returns:
-        For each object its clicks, and the IoU after each of them.
-
-    Raises:
-        UpsamplerError: if the upsampler fails.
-        NonFiniteError: if a prediction is NaN or infinite.
-    """
-    times = EvaluationTimes() if times is None else times
-    names = names or [""] * len(objects)
-    started = [_Object.start(name, *object_) for name, object_ in zip(names, objects, strict=True)]
-    active = started
-    while active:
-        start = time.perf_counter()
-        for object_ in active:
-            object_.click()
-        before = time.perf_counter()
-        with torch.no_grad():
-            probabilities = _predict(network, active)
-        after = time.perf_counter()
-        for object_, probability in zip(active, probabilities, strict=True):
-            object_.measure(probability, protocol.prediction_threshold)
-        times.clicks += len(active)
-        active = [object_ for object_ in active if not object_.is_done(protocol, stop_at_iou)]
-        times.predicting += after - before
-        times.clicking += time.perf_counter() - after + before - start
-    return [(object_.clicks, object_.ious) for object_ in started]
-
-
-def _predict(network: Network, active: Sequence[_Object]) -> list[Array]:
-    """Probabilities H×W of several objects after their clicks so far."""
-    inputs = []
-    for object_ in active:
-        with object_.at_click():
-            inputs.append(object_.predictor.prepare_input(object_.clicks))
-    logits = logits_in_one_pass(network, inputs)
-    if logits is None:
-        logits = []
-        for object_, view in zip(active, inputs, strict=True):
-            with object_.at_click():
-                logits.append(network.logits(*view))
-    probabilities = []
-    for object_, found in zip(active, logits, strict=True):
-        with object_.at_click():
-            probabilities.append(object_.predictor.paste_to_image(found))
-    return probabilities
+    object_: ClickedObject
 
 
 @benchmark_settings()
@@ -229,6 +111,7 @@ def evaluate_dataset(
         DataError: if an image or a mask cannot be read or fails its check, or an object is listed twice.
         UpsamplerError: if the upsampler fails.
         NonFiniteError: if a prediction is NaN or infinite.
+        OutOfMemoryError: if memory runs out even with a single object at once.
     """
     options = options or RunOptions()
     speed = options.speed
@@ -238,6 +121,8 @@ def evaluate_dataset(
     content, times, running = ContentHash(), EvaluationTimes(), _RunningNoc()
     place = f"test set {dataset.name!r} with upsampler {probe.upsampler.name!r}"
     network = network_for(probe.eval(), speed, open_feature_cache(probe, speed.feature_cache))
+    lockstep = Lockstep(network, protocol, speed, times)
+    in_flight = _GROUPS_IN_FLIGHT if speed.places_clicks_on(probe.device) else 1
     with (
         tqdm(total=len(objects), desc=dataset.name, unit="object", disable=not options.progress) as bar,
         arithmetic(speed.precision, probe.device),
@@ -263,25 +148,45 @@ def evaluate_dataset(
                         add(evidence)
                         continue
                     crops = crops or ImageCrops(network, sample.image, protocol)
-                    yield _Missing(object_id, sha256, crops, sample.object_mask(object_id.instance))
+                    name = f"image {object_id.image!r}, object {object_id}"
+                    yield _Missing(
+                        object_id, sha256, ClickedObject(crops, sample.object_mask(object_id.instance), name)
+                    )
 
-        for group in _groups(missing(), speed.lockstep(probe.device)):
-            pairs = [(object_.crops, object_.ground_truth) for object_ in group]
-            names = [f"image {object_.object_id.image!r}, object {object_.object_id}" for object_ in group]
-            outcome = evaluate_objects(
-                network, pairs, protocol, stop_at_iou=speed.stop_at_iou, times=times, names=names
-            )
-            for object_, (clicks, ious) in zip(group, outcome, strict=True):
-                evidence = ObjectEvidence(object_.object_id, tuple(clicks), tuple(ious))
+        groups = _groups(missing(), lockstep)
+        for group, outcome in _by_turns(groups, lockstep, in_flight):
+            for missed, (clicks, ious) in zip(group, outcome, strict=True):
+                evidence = ObjectEvidence(missed.object_id, tuple(clicks), tuple(ious))
                 if store is not None:
-                    store.append(evidence, object_.image_sha256)
+                    store.append(evidence, missed.image_sha256)
                 add(evidence)
-    return DatasetEvaluation(tuple(found[object_id] for object_id in objects), times, content.hexdigest())
+    ordered = tuple(found[object_id] for object_id in objects)
+    return DatasetEvaluation(ordered, times, content.hexdigest(), tuple(lockstep.notes))
 
 
-def _groups(objects: Iterator[_Missing], size: int) -> Iterator[list[_Missing]]:
-    while group := list(islice(objects, size)):
+def _groups(objects: Iterator[_Missing], lockstep: Lockstep) -> Iterator[list[_Missing]]:
+    # The size is read anew for each group, because it shrinks when memory runs out.
+    while group := list(islice(objects, lockstep.size)):
         yield group
+
+
+def _by_turns(
+    groups: Iterator[list[_Missing]], lockstep: Lockstep, in_flight: int
+) -> Iterator[tuple[list[_Missing], Outcome]]:
+    """Click several groups by turns, so that a device works for one while the CPU prepares another."""
+    running: deque[tuple[list[_Missing], Generator[None, None, Outcome]]] = deque()
+    while True:
+        while len(running) < in_flight and (group := next(groups, None)):
+            running.append((group, lockstep.click([missed.object_ for missed in group])))
+        if not running:
+            return
+        group, steps = running.popleft()
+        try:
+            next(steps)
+        except StopIteration as end:
+            yield group, end.value
+        else:
+            running.append((group, steps))
 
 
 def _read_images(

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vfm_isbench.acceleration.cached_probe import Network
+from vfm_isbench.acceleration.transfers import upload
 from vfm_isbench.clicks import click_maps, points_tensor
 from vfm_isbench.evaluation.zoom_in import Box, choose_crop
 from vfm_isbench.probe.finite import finite_logits
@@ -37,20 +38,37 @@ class ImageCrops:
         self.network = network
         self.protocol = protocol
         # A copy, because PyTorch takes neither read-only arrays nor mirrored views.
-        pixels = torch.from_numpy(np.array(image, order="C")).to(network.device)
+        pixels = upload(torch.from_numpy(np.array(image, order="C")), network.device)
         self.image = pixels.permute(2, 0, 1).float().div(255)[None]
         self.shape: tuple[int, int] = (image.shape[0], image.shape[1])
         self._whole: Any = None
 
-    def encode(self, box: Box) -> Any:
-        """Encode a crop (with its mirror image, if the protocol flips), resized to the network's input size."""
-        is_whole = box == Box.whole(self.shape)
-        if is_whole and self._whole is not None:
-            return self._whole
-        encoded = self.network.encode(self.resized_crop(self.image, box))
-        if is_whole:
+    def encoded(self, box: Box) -> Any:
+        """The encoded crop, if it is kept; else None."""
+        return self._whole if box == Box.whole(self.shape) else None
+
+    def encode(self, box: Box, features: Tensor | None = None) -> Any:
+        """Encode a crop (with its mirror image, if the protocol flips), resized to the network's input size.
+
+        Args:
+            box: The crop.
+            features: The backbone's features of :meth:`crop`, if they are already computed.
+        """
+        kept = self.encoded(box)
+        if kept is not None:
+            return kept
+        encoded = self.network.encode(self.crop(box), features)
+        if box == Box.whole(self.shape):
             self._whole = encoded
         return encoded
+
+    def crop(self, box: Box) -> Tensor:
+        """The pixels that the network encodes for a crop: 1×3×S×S, or 2×3×S×S with the mirror image."""
+        return self.resized_crop(self.image, box)
+
+    def forget(self) -> None:
+        """Drop the encoded crop that is kept."""
+        self._whole = None
 
     def resized_crop(self, maps: Tensor, box: Box) -> Tensor:
         """Cut ``box`` out of 1×K×H×W maps, resize it to the input size, append the mirror image if asked for."""
@@ -67,14 +85,20 @@ class ObjectPredictor:
 
     Args:
         crops: The image, shared by its objects.
+
+    Attributes:
+        crops: As given.
+        extent: Box around the pixels above the protocol's ``zoom_threshold`` in the last prediction; None if there are
+            none. Whoever reads the prediction sets it.
+        encoded: The crop in use, encoded by the network; None if it is still to be encoded.
     """
 
     def __init__(self, crops: ImageCrops) -> None:
-        self._crops = crops
+        self.crops = crops
+        self.extent: Box | None = None
+        self.encoded: Any = None
         self._box: Box | None = None
-        self._encoded: Any = None
         self._probability: Tensor | None = None
-        self._probability_on_cpu: Array | None = None
 
     @property
     def box(self) -> Box | None:
@@ -86,30 +110,35 @@ class ObjectPredictor:
 
         Returns:
             H×W float32 probabilities, zero outside the crop.
-        """
-        with torch.no_grad():
-            return self.paste_to_image(self._crops.network.logits(*self.prepare_input(clicks)))
-
-    @torch.no_grad()
-    def prepare_input(self, clicks: Sequence[Click]) -> tuple[Any, Tensor]:
-        """Choose the crop for all clicks so far; returns the network's input: the encoded crop and the click map."""
-        crops = self._crops
-        box = choose_crop(self._box, self._probability_on_cpu, crops.shape, clicks, crops.protocol)
-        if box != self._box or self._encoded is None:
-            self._encoded = crops.encode(box)
-            self._box = box
-        return self._encoded, self._click_map(clicks, box)
-
-    @torch.no_grad()
-    def paste_to_image(self, logits: Tensor) -> Array:
-        """Paste the logits of the crop just prepared into the image; returns probabilities as :meth:`predict` does.
 
         Raises:
             NonFiniteError: if a logit is NaN or infinite.
         """
-        protocol, box = self._crops.protocol, self._box
-        assert box is not None, "prepare_input() comes first"
-        logits = finite_logits(logits.float())
+        with torch.no_grad():
+            box = self.choose_box(clicks)
+            self.encoded = self.crops.encode(box) if self.encoded is None else self.encoded
+            logits = self.crops.network.logits(self.encoded, click_map([self], [clicks]))
+            probability: Array = self.paste_to_image(finite_logits(logits)).cpu().numpy()
+        self.extent = Box.around(probability > self.crops.protocol.zoom_threshold)
+        return probability
+
+    def forget(self) -> None:
+        """Drop the encoded crops of the object and its image; they will be encoded again."""
+        self.encoded = None
+        self.crops.forget()
+
+    def choose_box(self, clicks: Sequence[Click]) -> Box:
+        """Choose the crop for all clicks so far; forgets the encoding of another crop."""
+        box = choose_crop(self._box, self.extent, self.crops.shape, clicks, self.crops.protocol)
+        if box != self._box:
+            self._box, self.encoded = box, None
+        return box
+
+    def paste_to_image(self, logits: Tensor) -> Tensor:
+        """Paste the logits of the crop in use into the image; returns probabilities H×W, zero outside the crop."""
+        protocol, box = self.crops.protocol, self._box
+        assert box is not None, "choose_box() comes first"
+        logits = logits.float()
         if protocol.flip_test:
             logits = 0.5 * (logits[:1] + logits[1:].flip(3))
         crop = functional.interpolate(
@@ -118,22 +147,41 @@ class ObjectPredictor:
             mode="bilinear",
             align_corners=protocol.align_corners,
         )
-        self._probability = crop.new_zeros(1, 1, *self._crops.shape)
+        self._probability = crop.new_zeros(1, 1, *self.crops.shape)
         rows, cols = box.slices
         self._probability[..., rows, cols] = crop
-        on_cpu: Array = self._probability[0, 0].cpu().numpy()
-        self._probability_on_cpu = on_cpu
-        return on_cpu
+        return self._probability[0, 0]
 
-    def _click_map(self, clicks: Sequence[Click], box: Box) -> Tensor:
-        protocol, device = self._crops.protocol, self._crops.image.device
+    def views_of(self, clicks: Sequence[Click]) -> list[list[Click]]:
+        """The clicks in the pixels of the crop in use, and of its mirror image if the protocol flips."""
+        protocol, box = self.crops.protocol, self._box
+        assert box is not None, "choose_box() comes first"
         size = protocol.image_size
         mapped = [box.map_click(click, size) for click in clicks]
-        views = [mapped]
-        if protocol.flip_test:
-            views.append([Click(click.row, size - 1 - click.col, click.is_positive) for click in mapped])
-        if self._probability is None:
-            previous = torch.zeros(len(views), 1, size, size, device=device)
-        else:
-            previous = self._crops.resized_crop(self._probability, box)
-        return click_maps(points_tensor(views).to(device), previous, protocol.disk_radius)
+        if not protocol.flip_test:
+            return [mapped]
+        return [mapped, [Click(click.row, size - 1 - click.col, click.is_positive) for click in mapped]]
+
+    def previous_mask(self) -> Tensor:
+        """The last prediction in the crop in use, 1×1×S×S, or 2×1×S×S with the mirror image; zeros before the first."""
+        if self._probability is not None and self._box is not None:
+            return self.crops.resized_crop(self._probability, self._box)
+        size = self.crops.protocol.image_size
+        return self.crops.image.new_zeros(2 if self.crops.protocol.flip_test else 1, 1, size, size)
+
+
+def click_map(predictors: Sequence[ObjectPredictor], clicks: Sequence[Sequence[Click]]) -> Tensor:
+    """The click maps of several objects, one after the other, in one tensor and with one upload.
+
+    Args:
+        predictors: The objects, all of one network.
+        clicks: All clicks of each.
+
+    Returns:
+        K×3×S×S, see :func:`vfm_isbench.clicks.click_maps`; K is the number of objects, doubled by mirror images.
+    """
+    first = predictors[0].crops
+    views = [view for predictor, placed in zip(predictors, clicks, strict=True) for view in predictor.views_of(placed)]
+    masks = [predictor.previous_mask() for predictor in predictors]
+    previous = torch.cat(masks) if masks[1:] else masks[0]
+    return click_maps(upload(points_tensor(views), first.image.device), previous, first.protocol.disk_radius)

@@ -28,6 +28,13 @@ class Box:
         """The box of an image of shape (H, W)."""
         return cls(0, shape[0] - 1, 0, shape[1] - 1)
 
+    @classmethod
+    def around(cls, mask: Array) -> Box | None:
+        """The smallest box that holds the True pixels of H×W booleans; None if there are none."""
+        rows = np.flatnonzero(mask.any(axis=1))
+        cols = np.flatnonzero(mask.any(axis=0))
+        return cls(int(rows[0]), int(rows[-1]), int(cols[0]), int(cols[-1])) if len(rows) else None
+
     @property
     def height(self) -> int:
         """Rows."""
@@ -74,33 +81,26 @@ def _expanded(low: int, high: int, expansion: float, min_size: int, last: int) -
     return max(0, round(centre - half)), min(last, round(centre + half))
 
 
-def object_box(predicted: Array, clicks: Sequence[Click], expansion: float, min_size: int) -> Box | None:
+def object_box(extent: Box, shape: tuple[int, int], clicks: Sequence[Click], *, expansion: float, min_size: int) -> Box:
     """Box around the predicted object and its positive clicks, enlarged.
 
     Args:
-        predicted: H×W booleans.
+        extent: Box around the predicted pixels.
+        shape: (H, W) of the image.
         clicks: All clicks so far.
         expansion: Enlargement around the centre.
         min_size: Least side in pixels, before it is clamped to the image.
-
-    Returns:
-        The box, or None where nothing is predicted.
     """
-    rows = np.flatnonzero(predicted.any(axis=1))
-    cols = np.flatnonzero(predicted.any(axis=0))
-    if len(rows) == 0:
-        return None
     positive = [click for click in clicks if click.is_positive]
-    row_span = [rows[0], rows[-1], *(int(click.row) for click in positive)]
-    col_span = [cols[0], cols[-1], *(int(click.col) for click in positive)]
-    height, width = predicted.shape
-    row_min, row_max = _expanded(int(min(row_span)), int(max(row_span)), expansion, min_size, height - 1)
-    col_min, col_max = _expanded(int(min(col_span)), int(max(col_span)), expansion, min_size, width - 1)
+    row_span = [extent.row_min, extent.row_max, *(int(click.row) for click in positive)]
+    col_span = [extent.col_min, extent.col_max, *(int(click.col) for click in positive)]
+    row_min, row_max = _expanded(min(row_span), max(row_span), expansion, min_size, shape[0] - 1)
+    col_min, col_max = _expanded(min(col_span), max(col_span), expansion, min_size, shape[1] - 1)
     return Box(row_min, row_max, col_min, col_max)
 
 
 def choose_crop(
-    current: Box | None, probability: Array | None, shape: tuple[int, int], clicks: Sequence[Click], protocol: Protocol
+    current: Box | None, extent: Box | None, shape: tuple[int, int], clicks: Sequence[Click], protocol: Protocol
 ) -> Box:
     """Decide the crop for the next prediction.
 
@@ -109,7 +109,8 @@ def choose_crop(
 
     Args:
         current: Crop in use; None before the first click.
-        probability: H×W previous prediction; None before the first.
+        extent: Box around the pixels whose probability exceeds the protocol's ``zoom_threshold`` in the previous
+            prediction; None if there are none, or before the first prediction.
         shape: (H, W) of the image.
         clicks: All clicks so far, the newest included.
         protocol: For the zoom-in settings.
@@ -117,11 +118,9 @@ def choose_crop(
     whole = Box.whole(shape)
     if not protocol.zoom_in:
         return whole
-    wanted = None
-    if probability is not None:
-        predicted = probability > protocol.zoom_threshold
-        wanted = object_box(predicted, clicks, protocol.zoom_expansion, protocol.zoom_min_size)
-    wanted = wanted or whole
+    wanted = whole
+    if extent is not None:
+        wanted = object_box(extent, shape, clicks, expansion=protocol.zoom_expansion, min_size=protocol.zoom_min_size)
     if current is None:
         return wanted
     all_inside = all(current.holds(click) for click in clicks if click.is_positive)

@@ -40,6 +40,7 @@ def measure(
     options = options or RunOptions()
     probe, protocol, speed = trained.probe, trained.protocol, options.speed
     found: dict[str, DatasetResult] = {}
+    remarks: list[str] = []
     seconds = {} if trained.training_seconds is None else {"training": trained.training_seconds}
     start_counting(probe.device)
     for dataset in datasets:
@@ -47,6 +48,7 @@ def measure(
         if store is not None and store.unverified_content is not None:
             store.verify(content_sha256(dataset, dataset.objects[: protocol.object_limit], options.progress))
         evaluation = evaluate_dataset(probe, dataset, protocol, store=store, options=options)
+        remarks += [f"data set {dataset.name}: {note}" for note in evaluation.notes]
         found[dataset.name] = _dataset_result(dataset.name, evaluation, protocol, speed.stop_at_iou)
         seconds[f"predicting.{dataset.name}"] = evaluation.times.predicting
         seconds[f"clicking.{dataset.name}"] = evaluation.times.clicking
@@ -82,6 +84,7 @@ def measure(
             *trained.notes,
             *trained.contract.warnings,
             *(f"data set {dataset.name}: {note}" for dataset in datasets for note in dataset.notes),
+            *remarks,
             *_plugin_notes(plugins),
             *_protocol_notes(protocol),
             *speed.notes(),
