@@ -35,25 +35,27 @@ def profiled(work: Callable[[], object], device: torch.device, per: int) -> dict
     """
     taken = seconds(work, device)
     on_cuda = device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
-    with profile(activities=activities) as profiler:
+    # Without the operators of the CPU, which slow the program down and are many.
+    with profile(activities=[ProfilerActivity.CUDA if on_cuda else ProfilerActivity.CPU]) as profiler:
         seconds(work, device)
     events = profiler.events() or []
-    kernels = [event for event in events if event.device_type == DeviceType.CUDA and not _is_annotation(event)]
-    spans = [(event.time_range.start, event.time_range.end) for event in kernels]
+    if on_cuda:
+        events = [event for event in events if event.device_type == DeviceType.CUDA and not _is_annotation(event)]
+        if not events:
+            raise RuntimeError("the profiler saw no kernels; it may need another permission or library here")
     times: Counter[str] = Counter()
-    for event in kernels if on_cuda else events:
-        duration = event.time_range.end - event.time_range.start if on_cuda else event.self_cpu_time_total
-        times[event.name] += duration
-    counts = Counter(event.name for event in (kernels if on_cuda else events))
+    for event in events:
+        span = event.time_range
+        times[event.name] += span.end - span.start if on_cuda else event.self_cpu_time_total
+    counts = Counter(event.name for event in events)
+    spans = [(event.time_range.start, event.time_range.end) for event in events]
     total = sum(times.values())
+    products = sum(time for name, time in times.items() if _PRODUCTS.search(name))
     flops = _flops(work)
     return {
         "seconds": taken,
         "busy_share": covered(spans) / 1e6 / taken if on_cuda else None,
-        "products_share": sum(time for name, time in times.items() if _PRODUCTS.search(name)) / total
-        if total
-        else None,
+        "products_share": products / total if total else None,
         "kernels_each": sum(counts.values()) / per,
         "copies_each": {
             kind: sum(count for name, count in counts.items() if name.startswith(start)) / per

@@ -103,8 +103,8 @@ def _evaluation(found: Findings) -> str:
     rows = [
         [
             f"{row['upsampler']} {row['injection']}", row["precision"],
-            f"{row['objects_at_once']}{' (default)' if row['is_default'] else ''}", f"{row['objects']} × {row['clicks']}",
-            1000 * row["seconds_per_click"], 1000 * row["clicking_per_click"], _gib(row["peak_bytes"]),
+            f"{row['objects_at_once']}{' (default)' if row['is_default'] else ''}",
+            f"{row['objects']} × {row['clicks']}", 1000 * row["seconds_per_click"], 1000 * row["clicking_per_click"], _gib(row["peak_bytes"]),
         ]
         for row in found.get("evaluation", [])
     ]  # fmt: skip
@@ -223,9 +223,9 @@ def _extrapolation(stages: Findings) -> str:
         "SBD val, min", "target",
     ]  # fmt: skip
     busy = [
-        f"GPU busy in {part}, {row['upsampler']} {row['injection']}: {_percent(row['busy_share'])} "
-        f"(target {_percent(TARGET_BUSY)}); {_cell(row['tflops'])} TFLOP/s of {_cell(_measured_rate(stages))} in matrix "
-        "products, float32"
+        f"GPU busy in {part}, {row['upsampler']} {row['injection']}: {_cell(_percent(row['busy_share']))} (target "
+        f"{_percent(TARGET_BUSY)}); {_cell(row['tflops'])} TFLOP/s, of {_cell(_measured_rate(stages))} in float32 matrix "
+        "products"
         for part in ("evaluation", "training")
         for row in stages.get(part, {}).get("findings", {}).get(f"{part}_profiles", [])
     ]

@@ -52,7 +52,7 @@ class Size:
 
     backbone: str = "timm:vit_small_patch14_dinov2"
     image_size: int = 224
-    photographs: int = 48
+    photographs: int = 32
     photograph_size: tuple[int, int] = (375, 500)
     batch_size: int = 32
     workers: int = 8
@@ -100,12 +100,12 @@ class Stage:
     @cached_property
     def options(self) -> SimpleNamespace:
         """The options that ``benchmarks/speed/cases.py`` expects."""
-        folder = TemporaryDirectory(prefix="photographs-")
-        root = Path(folder.name)
-        write_photographs(root, self.size.photographs, self.size.photograph_size)
-        return SimpleNamespace(
-            backbone=self.size.backbone, image_size=self.size.image_size, data_root=root, folder=folder
-        )
+        root = self.path.parent / "photographs"
+        if not root.is_dir():  # another stage may have written them
+            with TemporaryDirectory(dir=self.path.parent) as folder:
+                write_photographs(Path(folder) / "photographs", self.size.photographs, self.size.photograph_size)
+                (Path(folder) / "photographs").rename(root)
+        return SimpleNamespace(backbone=self.size.backbone, image_size=self.size.image_size, data_root=root)
 
     def add(self, table: str, row: object) -> None:
         """Keep a row of a table, on disk at once."""
