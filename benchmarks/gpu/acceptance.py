@@ -35,13 +35,18 @@ from report import markdown, whole_runs  # noqa: E402
 
 from vfm_isbench.storage.atomic import write_text  # noqa: E402
 
-SHARES = {"card": 1, "tests": 5, "evaluation": 7, "training": 5, "convolutions": 2}
+SHARES = {"card": 2, "tests": 5, "evaluation": 7, "training": 5, "convolutions": 2}
 """Stages, the most important first, and how the time is shared out. What a stage leaves over, the others get."""
 
 _MARGIN = 0.9
 """Share of its limit after which a stage begins nothing new, so that it ends by itself."""
 
 _LEAST_SECONDS = 5.0
+"""With less, a stage is left out."""
+
+_STARTING_SECONDS = 30.0
+"""Every stage gets this long if it is there, because importing PyTorch may take most of it."""
+
 _EVERY_SECONDS = 2.0
 _LAST_LINES = 25
 _TEST = re.compile(r"^(\S+::.+?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)", re.M)
@@ -161,11 +166,8 @@ def _test_outcomes(output: str) -> dict[str, Any]:
     """How many tests had which outcome so far, and which of them did not pass."""
     found = _TEST.findall(output)
     reasons = dict(re.findall(r"^(?:FAILED|ERROR) (\S+::\S+) - (.*)$", output, re.M))
-    missed = [
-        f"{outcome} `{test}` {reasons.get(test, '')}".strip()
-        for test, outcome in found
-        if outcome in ("FAILED", "ERROR")
-    ]
+    bad = [(test, outcome) for test, outcome in found if outcome in ("FAILED", "ERROR")]
+    missed = [f"{outcome} `{test}` {reasons.get(test, '')}".strip() for test, outcome in bad]
     return {"counts": dict(Counter(outcome.lower() for _, outcome in found)), "not_passed": missed}
 
 
@@ -193,9 +195,10 @@ def main(argv: list[str] | None = None) -> int:
             if left < _LEAST_SECONDS:
                 results["stages"][name] = {"outcome": "left out: no time", "seconds": 0.0, "findings": {}}
                 continue
-            limit = left * SHARES[name] / sum(SHARES[later] for later in names[index:])
+            share = SHARES[name] / sum(SHARES[later] for later in names[index:])
+            limit = min(left, max(share * left, _STARTING_SECONDS))
             print(f"{name}: at most {limit:.0f} s", flush=True)
-            acceptance.run(name, max(limit, _LEAST_SECONDS))
+            acceptance.run(name, limit)
             print(f"{name}: {results['stages'][name]['outcome']}", flush=True)
         report = acceptance.write()
     print(report.read_text(encoding="utf-8"))

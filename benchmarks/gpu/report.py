@@ -102,12 +102,16 @@ def _card(found: Findings) -> str:
 def _evaluation(found: Findings) -> str:
     rows = [
         [
-            f"{row['upsampler']} {row['injection']}", row["precision"],
+            f"{row['upsampler']} {row['injection']}",
+            row["precision"],
             f"{row['objects_at_once']}{' (default)' if row['is_default'] else ''}",
-            f"{row['objects']} × {row['clicks']}", 1000 * row["seconds_per_click"], 1000 * row["clicking_per_click"], _gib(row["peak_bytes"]),
+            f"{row['objects']} × {row['clicks']}",
+            1000 * row["seconds_per_click"],
+            1000 * row["clicking_per_click"],
+            _gib(row["peak_bytes"]),
         ]
         for row in found.get("evaluation", [])
-    ]  # fmt: skip
+    ]
     head = ["case", "precision", "objects at once", "objects × clicks", "ms/click", "of it clicker", "peak, GiB"]
     profiles = found.get("evaluation_profiles", [])
     return _joined(table(head, rows), _profiles(profiles, "click"), *(_top(row, "click") for row in profiles))
@@ -222,12 +226,13 @@ def _extrapolation(stages: Findings) -> str:
         "upsampler, late", "precision", "training, h", "bound by", "evaluation, h", "bound by", "paper, h", "target",
         "SBD val, min", "target",
     ]  # fmt: skip
+    measured = _cell(stages.get("card", {}).get("findings", {}).get("matmul_float32_tflops"))
     busy = [
-        f"GPU busy in {part}, {row['upsampler']} {row['injection']}: {_cell(_percent(row['busy_share']))} (target "
-        f"{_percent(TARGET_BUSY)}); {_cell(row['tflops'])} TFLOP/s, of {_cell(_measured_rate(stages))} in float32 matrix "
-        "products"
+        f"- GPU busy in {part}, {row['upsampler']} {row['injection']}: {_percent(row['busy_share'])} (target "
+        f"{_percent(TARGET_BUSY)}); {_cell(row['tflops'])} TFLOP/s, of {measured} in float32 matrix products"
         for part in ("evaluation", "training")
         for row in stages.get(part, {}).get("findings", {}).get(f"{part}_profiles", [])
+        if row["busy_share"] is not None
     ]
     if not rows and not busy:
         return ""
@@ -235,12 +240,7 @@ def _extrapolation(stages: Findings) -> str:
         f"{EPOCHS} epochs of {TRAINING_IMAGES} images, and {PAPER_OBJECTS} objects with {CLICKS} clicks each; training "
         "without validation, samples as fast as the workers of this machine make them."
     )
-    return _joined(work, table(head, rows), "\n".join(f"- {line}" for line in busy))
-
-
-def _measured_rate(stages: Findings) -> float | None:
-    found = stages.get("card", {}).get("findings", {}).get("matmul_float32_tflops")
-    return None if found is None else float(found)
+    return _joined(work, table(head, rows), "\n".join(busy))
 
 
 def _against(value: float | None, target: float | None) -> str | None:
