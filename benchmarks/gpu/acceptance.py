@@ -136,7 +136,7 @@ class Acceptance:
         if name == "tests":
             # Neither plugins nor warnings of another environment must decide.
             plain = ["-o", "addopts=", "--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:xdist"]
-            some = ["-k", "small_acceptance"] if small else []
+            some = ["-k", "contract and not loftup"] if small else []
             return [
                 sys.executable, "-m", "pytest", "-m", "cuda", "-v", "--tb=short", "-W", "default", *plain, *some,
                 "tests/cuda",

@@ -22,8 +22,7 @@ CASES = tuple(
         ("identity", "late"), ("featup", "early"), ("identity", "early"),
     )
 )  # fmt: skip
-PROFILED = CASES[:4]
-_SWEPT = (CASES[0], CASES[2])
+_PROFILED = 4
 _CLICKS = 20
 _PROFILED_CLICKS = 3
 _MOST_OBJECTS = 64
@@ -36,22 +35,27 @@ class Run:
     case: Case
     precision: Precision = "float32"
     objects_at_once: int | None = None
+    clicks_on_device: bool | None = None
 
     def __str__(self) -> str:
         together = "" if self.objects_at_once is None else f", {self.objects_at_once} objects at once"
-        return f"evaluation, {self.case}, {self.precision}{together}"
+        user = "" if self.clicks_on_device is None else f", clicks on the device: {self.clicks_on_device}"
+        return f"evaluation, {self.case}, {self.precision}{together}{user}"
 
     def speed(self) -> Speed:
         """The speed settings."""
-        return Speed(precision=self.precision, objects_at_once=self.objects_at_once)
+        return Speed(
+            precision=self.precision, objects_at_once=self.objects_at_once, clicks_on_device=self.clicks_on_device
+        )
 
 
 def measure(stage: Stage) -> None:
     """Measure the most important cases first."""
-    first = [Run(case) for case in CASES[:3]]
+    cases = [case for case in CASES if stage.size.takes(case.upsampler)]
+    first = [Run(case) for case in cases[:3]]
     for run in first:
         _measure(stage, run)
-    for case in PROFILED:
+    for case in cases[:_PROFILED]:
         stage.attempt(
             f"profile of clicks, {case}",
             lambda case=case: stage.add("evaluation_profiles", profile_of(stage, Run(case))),  # type: ignore[misc]
@@ -59,9 +63,11 @@ def measure(stage: Stage) -> None:
         )
     precisions: tuple[Precision, ...] = ("bfloat16", "tf32") if stage.device.type == "cuda" else ("bfloat16",)
     rough = [Run(run.case, precision) for precision in precisions for run in first]
-    others = [Run(case) for case in CASES[3:]]
-    sweeps = [Run(case, "float32", together) for case in _SWEPT for together in stage.size.objects_at_once]
-    for run in [*rough[:3], *others, *sweeps, *rough[3:]]:
+    other_user = Run(cases[0], clicks_on_device=stage.device.type != "cuda")
+    others = [Run(case) for case in cases[3:]]
+    swept = [case for case in cases[:3] if case != Case("loftup", "late")]
+    sweeps = [Run(case, "float32", together) for case in swept for together in stage.size.objects_at_once]
+    for run in [*rough[:3], other_user, *others, *sweeps, *rough[3:]]:
         _measure(stage, run)
 
 
@@ -87,7 +93,8 @@ def clicked(stage: Stage, run: Run) -> dict[str, Any]:
         "injection": run.case.injection,
         "precision": run.precision,
         "objects_at_once": together,
-        "is_default": run.objects_at_once is None,
+        "clicks_on_device": run.speed().places_clicks_on(stage.device),
+        "is_default": run.objects_at_once is None and run.clicks_on_device is None,
         "objects": objects,
         "clicks": clicks,
         "seconds_per_click": found.per_click,

@@ -105,6 +105,7 @@ def _evaluation(found: Findings) -> str:
             f"{row['upsampler']} {row['injection']}",
             row["precision"],
             f"{row['objects_at_once']}{' (default)' if row['is_default'] else ''}",
+            "device" if row["clicks_on_device"] else "CPU",
             f"{row['objects']} × {row['clicks']}",
             1000 * row["seconds_per_click"],
             1000 * row["clicking_per_click"],
@@ -112,7 +113,10 @@ def _evaluation(found: Findings) -> str:
         ]
         for row in found.get("evaluation", [])
     ]
-    head = ["case", "precision", "objects at once", "objects × clicks", "ms/click", "of it clicker", "peak, GiB"]
+    head = [
+        "case", "precision", "objects at once", "clicks placed on the", "objects × clicks", "ms/click",
+        "of it clicks on the CPU", "peak, GiB",
+    ]  # fmt: skip
     profiles = found.get("evaluation_profiles", [])
     return _joined(table(head, rows), _profiles(profiles, "click"), *(_top(row, "click") for row in profiles))
 

@@ -48,6 +48,7 @@ class Size:
         workers: Processes that prepare training samples.
         case_seconds: How long the measurement of one case may take.
         objects_at_once: Lockstep sizes.
+        upsamplers: Only these; None for all.
     """
 
     backbone: str = "timm:vit_small_patch14_dinov2"
@@ -58,6 +59,11 @@ class Size:
     workers: int = 8
     case_seconds: float = 4.0
     objects_at_once: tuple[int, ...] = (1, 4, 8, 16, 32)
+    upsamplers: tuple[str, ...] | None = None
+
+    def takes(self, upsampler: str) -> bool:
+        """Whether an upsampler is measured."""
+        return self.upsamplers is None or upsampler in self.upsamplers
 
 
 SMALL = Size(
@@ -69,6 +75,7 @@ SMALL = Size(
     workers=1,
     case_seconds=0.05,
     objects_at_once=(1, 2),
+    upsamplers=("bilinear",),
 )
 """Only tries out the program itself."""
 

@@ -19,7 +19,10 @@ from vfm_isbench.probe import Probe
 from vfm_isbench.training import TrainingSamples, train
 from vfm_isbench.training.samples import TrainingSample, collate
 
-_BILINEAR, _LOFTUP, _LOFTUP_EARLY = Case("bilinear", "late"), Case("loftup", "late"), Case("loftup", "early")
+_BILINEAR = Case("bilinear", "late")
+CASES = (
+    _BILINEAR, Case("loftup", "late"), Case("loftup", "early"), Case("featup", "late"), Case("bilinear", "early"),
+)  # fmt: skip
 _STEPS = (3, 13)
 """Steps of two trainings; the difference leaves out what a training does once, such as starting workers."""
 
@@ -59,7 +62,8 @@ class SamplesInMemory(TrainingSamples):
 def measure(stage: Stage) -> None:
     """Measure the most important cases first."""
     is_cuda = stage.device.type == "cuda"
-    for run in (Run(_BILINEAR), Run(_LOFTUP)):
+    cases = [case for case in CASES if stage.size.takes(case.upsampler)]
+    for run in map(Run, cases[:2]):
         _measure(stage, run)
         stage.attempt(
             f"profile of {run}",
@@ -69,12 +73,12 @@ def measure(stage: Stage) -> None:
     stage.attempt("training samples", lambda: stage.set(samples=sample_rates(stage)), 2 * stage.size.case_seconds)
     _measure(stage, Run(_BILINEAR, workers=True))
     rough: tuple[Precision, ...] = ("bfloat16", "tf32") if is_cuda else ("bfloat16",)
-    for precision, case in product(rough[:1], (_BILINEAR, _LOFTUP)):
+    for precision, case in product(rough[:1], cases[:2]):
         _measure(stage, Run(case, precision))
     _measure(stage, Run(_BILINEAR, "bfloat16", workers=True))
-    for run in (Run(_LOFTUP_EARLY), Run(Case("featup", "late")), Run(Case("bilinear", "early"))):
+    for run in map(Run, cases[2:]):
         _measure(stage, run)
-    for precision, case in product(rough[1:], (_BILINEAR, _LOFTUP)):
+    for precision, case in product(rough[1:], cases[:2]):
         _measure(stage, Run(case, precision))
 
 
