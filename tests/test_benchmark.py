@@ -12,7 +12,7 @@ from torch.nn import functional
 import vfm_isbench
 from vfm_isbench import Benchmark, Result, Speed, VfmIsbenchWarning
 from vfm_isbench.errors import ContractError, DataError, ProtocolError, RunError, UnknownNameError
-from vfm_isbench.evaluation import loop as evaluation_loop
+from vfm_isbench.evaluation import Lockstep
 from vfm_isbench.metrics import number_of_clicks
 from vfm_isbench.training import loop as training_loop
 from vfm_isbench.upsamplers.published.featup import FeatUpJBU
@@ -75,7 +75,7 @@ def test_worker_processes_do_not_change_the_numbers(result):
 
 def test_run_interrupted_in_evaluation_continues(result, tmp_path, monkeypatch):
     evaluated = []
-    original = evaluation_loop.evaluate_objects
+    original = Lockstep.click
 
     def stop_after_one(*arguments, **options):
         if evaluated:
@@ -83,12 +83,12 @@ def test_run_interrupted_in_evaluation_continues(result, tmp_path, monkeypatch):
         evaluated.append(1)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(evaluation_loop, "evaluate_objects", stop_after_one)
+    monkeypatch.setattr(Lockstep, "click", stop_after_one)
     with pytest.raises(KeyboardInterrupt):
         Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False).run(upsample)
-    monkeypatch.setattr(evaluation_loop, "evaluate_objects", original)
+    monkeypatch.setattr(Lockstep, "click", original)
     seen = []
-    monkeypatch.setattr(evaluation_loop, "evaluate_objects", lambda *a, **k: seen.append(1) or original(*a, **k))
+    monkeypatch.setattr(Lockstep, "click", lambda *a, **k: seen.append(1) or original(*a, **k))
     resumed = Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False).run(upsample)
     assert len(seen) == 2
     assert resumed.datasets["scenes"].objects == result.datasets["scenes"].objects
@@ -124,7 +124,7 @@ def test_folders_of_earlier_versions_are_continued(tmp_path, monkeypatch):
     del manifest["precision"], manifest["protocol"]["shuffled"]
     (tmp_path / "run.json").write_text(json.dumps(manifest))
     monkeypatch.setattr(training_loop, "predict_batch", lambda *a, **k: pytest.fail("trained again"))
-    monkeypatch.setattr(evaluation_loop, "evaluate_objects", lambda *a, **k: pytest.fail("evaluated again"))
+    monkeypatch.setattr(Lockstep, "click", lambda *a, **k: pytest.fail("evaluated again"))
     again = Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("nearest")
     assert again.datasets["scenes"].objects == first.datasets["scenes"].objects
     assert again.training == first.training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from torch.nn import functional
 from vfm_isbench import Benchmark, Result, cli, evaluate_checkpoint
 from vfm_isbench.cli import run as run_command
 from vfm_isbench.errors import NonFiniteError, StoppedError, UpsamplerError
-from vfm_isbench.evaluation import loop as evaluation_loop
+from vfm_isbench.evaluation import Lockstep
 from vfm_isbench.training import loop as training_loop
 
 EPOCH_2 = 4
@@ -43,7 +44,7 @@ ERRORS = {
     "nan": (NonFiniteError, "NaN or infinite"),
     "inf": (NonFiniteError, "NaN or infinite"),
 }
-STAGES = {"training": (training_loop, "predict_batch"), "evaluation": (evaluation_loop, "evaluate_objects")}
+STAGES = {"training": (training_loop, "predict_batch"), "evaluation": (Lockstep, "click")}
 
 Fail = Callable[[str, int, str], None]
 
@@ -63,7 +64,15 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Fail:
                     during_call.setenv("FAILURE", failure)
                 return original(*arguments, **options)
 
-        monkeypatch.setattr(module, name, failing)
+        def failing_by_steps(*arguments):
+            calls.append(1)
+            with monkeypatch.context() as during_call:
+                if len(calls) == number:
+                    during_call.setenv("FAILURE", failure)
+                return (yield from original(*arguments))
+
+        is_by_steps = inspect.isgeneratorfunction(original)
+        monkeypatch.setattr(module, name, failing_by_steps if is_by_steps else failing)
 
     return arrange
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vfm_isbench.click_encoders import SimpleViT
+from vfm_isbench.click_encoders import SimpleViT, simple_vit
 from vfm_isbench.click_encoders.simple_vit import Patchify, sincos_positions
 
 
@@ -113,3 +113,21 @@ def test_the_paper_size() -> None:
     embedding = 2 * 588 + (588 * 384 + 384) + 2 * 384
     expected = embedding + 6 * (attention + feed_forward) + 2 * 384
     assert sum(parameter.numel() for parameter in encoder.parameters()) == expected
+
+
+def test_positions_are_computed_once_per_size_and_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come from the CPU, for which a device would have to wait at every click."""
+    sizes: list[tuple[int, int]] = []
+
+    def counted(height: int, width: int, channels: int) -> Tensor:
+        sizes.append((height, width))
+        return sincos_positions(height, width, channels)
+
+    monkeypatch.setattr(simple_vit, "sincos_positions", counted)
+    encoder = SimpleViT(8, 2, depth=1, heads=2, head_width=4, hidden=8)
+    first = encoder(seeded((1, 3, 4, 6)))
+    encoder(seeded((2, 3, 6, 4)))
+    assert torch.equal(encoder(seeded((1, 3, 4, 6))), first)
+    encoder.double()(seeded((1, 3, 4, 6)).double())
+    assert sizes == [(2, 3), (3, 2), (2, 3)]
+    assert "_positions" not in encoder.state_dict()

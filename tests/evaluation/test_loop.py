@@ -79,9 +79,8 @@ def test_ignored_pixels_count_neither_way() -> None:
     network = UncachedProbe(probe)
     predicted = ObjectPredictor(ImageCrops(network, sample.image, protocol)).predict([]) > 0.5
     truth[predicted != (truth == 1)] = -1
-    ((_, ious),) = evaluate_objects(
-        network, [ClickedObject(ImageCrops(network, sample.image, protocol), truth)], protocol
-    )
+    objects = [ClickedObject(ImageCrops(network, sample.image, protocol), truth)]
+    ((_, ious),) = evaluate_objects(network, objects, protocol)
     assert ious == [1.0]
 
 
@@ -159,7 +158,15 @@ def test_the_progress_bar_shows_the_running_noc(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("injection", ["early", "late", "pre_upsampler"])
 @pytest.mark.parametrize("upsampler", [Bilinear(), FakeUpsampler()], ids=repr)
 @pytest.mark.parametrize(
-    "speed", [Speed(objects_at_once=3), Speed(read_ahead=False), Speed(objects_at_once=50)], ids=str
+    "speed",
+    [
+        Speed(objects_at_once=3),
+        Speed(read_ahead=False),
+        Speed(objects_at_once=50),
+        Speed(objects_at_once=3, clicks_on_device=True),
+        Speed(clicks_on_device=True),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("least_channels", [1, 128])
 def test_objects_in_lockstep_are_clicked_as_alone(
@@ -177,14 +184,15 @@ def test_objects_in_lockstep_are_clicked_as_alone(
     assert times.clicks == protocol.max_clicks * len(dataset.objects)
 
 
+@pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_an_object_is_left_once_it_has_reached_the_iou(at_once: int) -> None:
+def test_an_object_is_left_once_it_has_reached_the_iou(at_once: int, on_device: bool) -> None:
     """What was clicked until then is the same, and nothing that follows is made up."""
     dataset, protocol, probe = FakeDataset(images=4), SMALL, small_probe()
     whole, _ = evaluated(probe, dataset, protocol)
     reached = sorted(max(found.ious) for found in whole)
     percent = max(1, int(100 * reached[len(reached) // 2]))
-    speed = Speed(stop_at_iou=(1, percent), objects_at_once=at_once)
+    speed = Speed(stop_at_iou=(1, percent), objects_at_once=at_once, clicks_on_device=on_device)
     stopped, times = evaluated(probe, dataset, protocol, speed=speed)
     lengths = [number_of_clicks(np.array([found.ious]), percent / 100)[0] for found in whole]
     assert min(lengths) < protocol.max_clicks, "the test would show nothing"

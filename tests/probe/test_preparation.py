@@ -117,7 +117,7 @@ def test_rounding_is_not_another_behaviour() -> None:
     assert mine != theirs and not differs(mine, theirs)
 
 
-@pytest.mark.filterwarnings("ignore:the upsampler is not deterministic")
+@pytest.mark.filterwarnings("ignore::vfm_isbench.errors.VfmIsbenchWarning")
 def test_random_outputs_have_no_behaviour() -> None:
     def noisy(features: Tensor, image: Tensor) -> Tensor:
         return Bilinear()(features, image) + torch.rand(())

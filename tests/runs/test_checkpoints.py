@@ -18,7 +18,7 @@ from tiny import TINY
 
 from vfm_isbench import Benchmark, Result, VfmIsbenchWarning, cli, evaluate_checkpoint
 from vfm_isbench.errors import ContractError, RunError, WeightsError
-from vfm_isbench.evaluation import loop as evaluation_loop
+from vfm_isbench.evaluation import Lockstep
 from vfm_isbench.isegprobe import read_reference
 from vfm_isbench.runs.checkpoints import load_trained
 from vfm_isbench.training import load_checkpoint, save_checkpoint
@@ -142,16 +142,16 @@ def test_an_unfinished_training_is_told(run: Path, tmp_path: Path) -> None:
 
 def test_an_interrupted_evaluation_goes_on(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "r.json"
-    evaluate_objects = evaluation_loop.evaluate_objects
+    click = Lockstep.click
     calls: list[int] = []
 
     def interrupted(*arguments: object, **more: object) -> object:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return evaluate_objects(*arguments, **more)  # type: ignore[arg-type]
+        return click(*arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evaluation_loop, "evaluate_objects", interrupted)
+    monkeypatch.setattr(Lockstep, "click", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate_checkpoint(run, device="cpu", output=output, progress=False)
     assert not output.exists()

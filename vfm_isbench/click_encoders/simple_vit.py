@@ -135,10 +135,14 @@ class SimpleViT(nn.Module):
             Patchify(patch_size), nn.LayerNorm(patch_values), nn.Linear(patch_values, channels), nn.LayerNorm(channels)
         )
         self.transformer = Transformer(channels, depth, heads, head_width, hidden)
+        # No buffer, because the sizes are only known in a call. Computed anew, they would go to the device every time.
+        self._positions: dict[tuple[int, int, torch.device, torch.dtype], Tensor] = {}
 
     def forward(self, click_map: Tensor) -> Tensor:
         """Encode B×3×H×W to B×C×h×w."""
         height, width = (side // self.patch_size for side in click_map.shape[-2:])
-        positions = sincos_positions(height, width, self.channels).to(click_map)
-        tokens = self.transformer(self.to_patch_embedding(click_map) + positions)
+        key = (height, width, click_map.device, click_map.dtype)
+        if key not in self._positions:
+            self._positions[key] = sincos_positions(height, width, self.channels).to(click_map)
+        tokens = self.transformer(self.to_patch_embedding(click_map) + self._positions[key])
         return cast(Tensor, tokens.transpose(1, 2).unflatten(2, (height, width)))

@@ -129,7 +129,7 @@ class Lockstep:
         self._speed = speed or Speed()
         self._times = EvaluationTimes() if times is None else times
         self.size = self._speed.lockstep(network.device)
-        self.notes: list[str] = []
+        self.notes: tuple[str, ...] = ()
 
     def click(self, objects: Sequence[ClickedObject]) -> Generator[None, None, Outcome]:
         """Click a group of objects; pauses whenever it would wait for the device.
@@ -203,12 +203,13 @@ class Lockstep:
             if len(part) == 1:
                 raise self._too_large(error) from error
         self.size = len(part) // 2
+        asked_for = self._speed.lockstep(self._network.device)
         note = (
-            f"memory ran out with {len(part)} objects at once, so the evaluation went on with {self.size}; the scores "
+            f"memory ran out with {asked_for} objects at once, so the evaluation went on with {self.size}; the scores "
             f"are the same. Speed(objects_at_once={self.size}) (command line: --objects-at-once {self.size}) starts so"
         )
         warnings.warn(note, VfmIsbenchWarning, stacklevel=2)
-        self.notes.append(note)
+        self.notes = (note,)
         return None
 
     @staticmethod

@@ -161,7 +161,7 @@ def evaluate_dataset(
                     store.append(evidence, missed.image_sha256)
                 add(evidence)
     ordered = tuple(found[object_id] for object_id in objects)
-    return DatasetEvaluation(ordered, times, content.hexdigest(), tuple(lockstep.notes))
+    return DatasetEvaluation(ordered, times, content.hexdigest(), lockstep.notes)
 
 
 def _groups(objects: Iterator[_Missing], lockstep: Lockstep) -> Iterator[list[_Missing]]:

@@ -247,7 +247,8 @@ def _check_layout(upsampler: LoadedUpsampler, trial: Trial, calls: _Calls) -> No
     output = call_checked(upsampler, other.features, other.image)
     _check_same_size(output, "in channels-last memory layout", calls.output)
     deviation = _deviation(output, calls.output)
-    if deviation > max(LAYOUT_TOLERANCE, calls.tolerance):
+    # Outputs that are random by more than the tolerance differ anyway, sometimes by more than two equal calls did.
+    if calls.repeat_deviation <= LAYOUT_TOLERANCE < deviation:
         raise ContractError(
             "the upsampler returned other values for the same features and image in channels-last memory layout: they "
             f"differ by {deviation:.1e} of the largest output; backbones return both layouts: do not read the memory "
