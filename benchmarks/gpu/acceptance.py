@@ -139,7 +139,7 @@ class Acceptance:
             some = ["-k", "contract and not loftup"] if small else []
             return [
                 sys.executable, "-m", "pytest", "-m", "cuda", "-v", "--tb=short", "-W", "default", *plain, *some,
-                "tests/cuda",
+                *_test_files(),
             ]  # fmt: skip
         found = self.folder / f"{name}.json"
         command = [sys.executable, str(HERE / "stages.py"), name, "--json", str(found), "--device", device]
@@ -149,6 +149,12 @@ class Acceptance:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         ours = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
         return {**os.environ, **ours, "VFM_ISBENCH_TEST_DEVICE": self.options.device}
+
+
+def _test_files() -> list[str]:
+    """The tests of CUDA devices, the most important first."""
+    files = sorted((ROOT / "tests" / "cuda").glob("test_*.py"), key=lambda file: file.name != "test_same_as_cpu.py")
+    return [str(file.relative_to(ROOT)) for file in files]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

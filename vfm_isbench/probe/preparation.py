@@ -15,7 +15,7 @@ from vfm_isbench.backbones import Backbone
 from vfm_isbench.errors import ContractError, RunError, VfmIsbenchWarning
 from vfm_isbench.probe.behaviour import backbone_behaviour, upsampler_behaviour
 from vfm_isbench.probe.build import build_head
-from vfm_isbench.probe.torch_state import current_device, own_random_numbers, settings_restored
+from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers, settings_restored
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Behaviour
 from vfm_isbench.upsamplers import (
@@ -211,10 +211,10 @@ def check_on_device(
         ContractError: if it does not.
     """
     side = backbone.grid(protocol.image_size)
-    with settings_restored(), current_device(device):
-        return check_on_grid(upsampler, protocol, (side, side), backbone.channels, device)
+    return check_on_grid(upsampler, protocol, (side, side), backbone.channels, device)
 
 
+@benchmark_settings()
 def check_on_grid(
     upsampler: LoadedUpsampler, protocol: Protocol, grid: tuple[int, int], channels: int, device: torch.device
 ) -> ContractReport:
@@ -223,26 +223,27 @@ def check_on_grid(
     Raises:
         ContractError: if either fails.
     """
-    move_to(upsampler, device)
-    image_size = (protocol.image_size, protocol.image_size)
-    needs_gradient = protocol.injection != "late"
-    report = check_upsampler(
-        upsampler,
-        channels=channels,
-        grid=grid,
-        image_size=image_size,
-        device=device,
-        needs_gradient=needs_gradient,
-        batch_size=protocol.batch_size,
-    )
-    trial = Trial.smooth(channels, grid, image_size, batch=1, device=device).channels_last()
-    trial.features.requires_grad_(needs_gradient)
-    # Layers draw their initial weights from the global generator.
-    with own_random_numbers():
-        torch.manual_seed(protocol.seed)
-        head = build_head(protocol, channels).to(device).to(memory_format=torch.channels_last)
-    _check_training_step(LoadedUpsampler.of(upsampler), head, trial)
-    return report
+    with current_device(device):
+        move_to(upsampler, device)
+        image_size = (protocol.image_size, protocol.image_size)
+        needs_gradient = protocol.injection != "late"
+        report = check_upsampler(
+            upsampler,
+            channels=channels,
+            grid=grid,
+            image_size=image_size,
+            device=device,
+            needs_gradient=needs_gradient,
+            batch_size=protocol.batch_size,
+        )
+        trial = Trial.smooth(channels, grid, image_size, batch=1, device=device).channels_last()
+        trial.features.requires_grad_(needs_gradient)
+        # Layers draw their initial weights from the global generator.
+        with own_random_numbers():
+            torch.manual_seed(protocol.seed)
+            head = build_head(protocol, channels).to(device).to(memory_format=torch.channels_last)
+        _check_training_step(LoadedUpsampler.of(upsampler), head, trial)
+        return report
 
 
 def _check_training_step(upsampler: LoadedUpsampler, head: nn.Module, trial: Trial) -> None:

@@ -41,6 +41,18 @@ def _write_matmul_precision(value: str | None) -> None:
         torch.set_float32_matmul_precision(value)
 
 
+def _read_convolution_tf32() -> bool | None:
+    try:
+        return torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # as above
+        return None
+
+
+def _write_convolution_tf32(value: bool | None) -> None:
+    if value is not None:
+        torch.backends.cudnn.allow_tf32 = value
+
+
 def _read_cuda_device() -> int | None:
     return torch.cuda.current_device() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
 
@@ -56,6 +68,7 @@ _SETTINGS = (
     _Setting(_read_matmul_precision, _write_matmul_precision, "highest"),
     _Setting(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
     _Setting(torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0),
+    _Setting(_read_convolution_tf32, _write_convolution_tf32, False),
     _attribute(torch.backends.cudnn, "enabled", True),
     _attribute(torch.backends.cudnn, "benchmark", False),
     _attribute(torch.backends.cudnn, "deterministic", False),
@@ -98,8 +111,8 @@ def settings_restored() -> Iterator[None]:
 def benchmark_settings() -> Iterator[None]:
     """Compute under the settings of the benchmark, whatever the caller's are, and restore those afterwards.
 
-    These are PyTorch's own defaults, except that products are never rounded to TF32; ``Speed`` chooses other arithmetic
-    where it is wanted. The number of threads stays the caller's. Also serves as a decorator.
+    These are PyTorch's own defaults, except that neither products nor convolutions are rounded to TF32; ``Speed``
+    chooses other arithmetic where it is wanted. The number of threads stays the caller's. Also serves as a decorator.
     """
     with settings_restored(), torch.inference_mode(False), torch.enable_grad():
         for setting in _SETTINGS:
