@@ -29,6 +29,7 @@ MOST_WORKERS = 8
 """Each holds torch and a few probes in memory."""
 
 
+@pytest.hookimpl(optionalhook=True)  # so that the tests also run where pytest-xdist is not installed
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Give the whole suite a worker per processor; run chosen files in this process, without the workers' imports."""
     if config.args_source != pytest.Config.ArgsSource.TESTPATHS:

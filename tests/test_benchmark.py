@@ -52,6 +52,7 @@ def test_result_says_what_was_run(result):
     assert [record["epoch"] for record in result.training] == [0, 1]
     assert result.environment["torch"] == torch.__version__
     assert result.protocol.sample_weights == "uniform"
+    assert set(result.peak_memory) == {"training", "evaluation"}
 
 
 def test_saved_result_loads_equal(result, tmp_path):

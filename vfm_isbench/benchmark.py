@@ -18,12 +18,13 @@ from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.datasets import ObjectDataset, open_dataset, open_training_data
 from vfm_isbench.probe import build_probe, check_combination
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
-from vfm_isbench.probe.torch_state import benchmark_settings, settings_restored
+from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.protocol import PROTOCOL_REVISION, Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
 from vfm_isbench.results.environment import package_versions
 from vfm_isbench.runs import RunFolder, TrainedProbe, measure
+from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, train
 from vfm_isbench.upsamplers import LoadOptions, Upsampler, UpsamplerIdentity, load_upsampler
@@ -92,6 +93,10 @@ class Benchmark:
         Raises:
             ContractError: if the upsampler does not keep its contract.
         """
+        with current_device(self.device):
+            return self._train(upsampler, name, identity)
+
+    def _train(self, upsampler: Upsampler | str, name: str | None, identity: str | None) -> TrainedProbe:
         check_click_encoder(self.protocol.click_encoder)
         notes = check_combination(self.protocol, self.backbone)
         data = open_training_data(self.protocol, self.data_root)
@@ -111,6 +116,7 @@ class Benchmark:
             if folder is not None:
                 folder.save_checkpoint(Checkpoint(protocol, described, history, tensors, extra))
 
+        start_counting(self.device)
         began = time.perf_counter()
         history = train(
             probe,
@@ -128,6 +134,7 @@ class Benchmark:
             behaviour=checked.behaviour,
             history=history,
             training_seconds=time.perf_counter() - began,
+            training_peak_bytes=peak_bytes(self.device),
             notes=(*notes, *remarks, *checked.notes, *(folder.notes if folder else ()), *data.notes()),
             plugins=tuple(plugin_origins(data.training, data.validation)),
             precision=self.options.speed.precision,
@@ -151,7 +158,7 @@ class Benchmark:
     @cached_property
     def backbone(self) -> Backbone:
         """The frozen backbone, loaded once."""
-        with benchmark_settings():
+        with benchmark_settings(), current_device(self.device):
             return load_backbone(
                 self.protocol.backbone,
                 self.protocol.image_size,

@@ -53,6 +53,16 @@ def test_a_good_submission_passes(folder: Path) -> None:
     assert found(GOOD.save(folder), folder) == []
 
 
+def test_a_result_may_say_how_much_memory_it_took(folder: Path) -> None:
+    content = copy.deepcopy(GOOD_CONTENT)
+    content["runs"][0]["peak_memory"] = {"training": 2**34, "evaluation": 2**33}
+    assert check_content(content, Report("x")) is not None
+    report = Report("x")
+    content["runs"][0]["peak_memory"]["training"] = -1
+    check_content(content, report)
+    assert ["peak_memory.training" in str(finding) for finding in report.findings] == [True]
+
+
 # A change to the content, and the expected finding "FIELD: TEXT" as a regular expression.
 def wrong_aggregate(content: Content) -> None:
     scenes(content)["scores"]["noc90"] -= 0.5

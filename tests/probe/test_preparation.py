@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vfm_isbench.errors import ContractError, VfmIsbenchWarning
 from vfm_isbench.metrics.behaviour import differs
-from vfm_isbench.probe.preparation import Checked, check_and_identify, follow_protocol
+from vfm_isbench.probe.preparation import Checked, check_and_identify, check_on_grid, follow_protocol
 from vfm_isbench.testing.fakes import FakeBackbone
 from vfm_isbench.upsamplers import Bicubic, Bilinear, LoadedUpsampler, Nearest, find_module
 from vfm_isbench.upsamplers.published.featup import FeatUpJBU
@@ -182,3 +182,17 @@ def test_hidden_modules_are_named_in_a_note() -> None:
 def test_an_upsampler_that_ends_the_program_is_refused() -> None:
     with pytest.raises(ContractError, match="raised SystemExit: 0"):
         identify(lambda features, image: sys.exit(0))
+
+
+def test_the_check_computes_like_the_benchmark() -> None:
+    """Rounded to TF32, an upsampler's outputs would depend on the batch by more than the check allows."""
+    rounded = []
+
+    def upsampler(features: Tensor, image: Tensor) -> Tensor:
+        rounded.append(torch.backends.cudnn.allow_tf32)
+        return nn.functional.interpolate(features, image.shape[-2:])
+
+    before = torch.backends.cudnn.allow_tf32
+    check_on_grid(LoadedUpsampler.of(upsampler), SMALL, (2, 2), 8, torch.device("cpu"))
+    assert rounded and not any(rounded)
+    assert torch.backends.cudnn.allow_tf32 is before is True

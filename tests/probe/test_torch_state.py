@@ -40,6 +40,7 @@ CHANGES: dict[str, Callable[[], object]] = {
     "threads": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
     "deterministic algorithms": lambda: torch.use_deterministic_algorithms(True, warn_only=True),
     "cuDNN benchmark": lambda: setattr(torch.backends.cudnn, "benchmark", True),
+    "convolutions": lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
     "rounded products": lambda: torch.set_float32_matmul_precision("medium"),
 }
 HOSTILE = sorted(set(CHANGES) - {"inference mode", "threads"})
@@ -59,6 +60,7 @@ def state() -> dict[str, object]:
         "deterministic": torch.get_deterministic_debug_mode(),
         "cudnn": (torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
         "products": torch.get_float32_matmul_precision(),
+        "rounded convolutions": torch.backends.cudnn.allow_tf32,
     }
 
 
@@ -89,7 +91,9 @@ def test_the_benchmark_computes_under_its_own_settings_and_leaves_the_callers(ch
     CHANGES[change]()
     before = state()
     with benchmark_settings():
-        ours = {"random": None, "overridden functions": 0}  # a default device can only be overruled by another one
+        assert not torch.backends.cudnn.allow_tf32, "unlike PyTorch's default"
+        # A default device can only be overruled by another one.
+        ours = {"random": None, "overridden functions": 0, "rounded convolutions": False}
         assert {**state(), **ours} == {**clean, **ours}
     assert state() == before
 

@@ -44,6 +44,7 @@ def result() -> Result:
         training=({"epoch": 0, "loss": 0.5, "iou": 0.3, "validation_iou": None, "seconds": 1.5},),
         environment={"vfm_isbench": "0.1.0", "torch": "2.4", "cuda": None},
         timings={"training": 12.5},
+        peak_memory={"training": 2**31, "evaluation": 2**30},
         created="2025-01-01T00:00:00+00:00",
         notes=("ümlauts are kept",),
     )
@@ -79,6 +80,17 @@ def test_a_file_gives_back_what_was_saved(result: Result, tmp_path: Path) -> Non
     assert str(loaded) == str(result)
     assert [file.name for file in path.parent.iterdir()] == ["result.json"]
     assert Result.load(loaded.save(tmp_path / "again.json")).to_dict() == result.to_dict()
+
+
+def test_files_of_earlier_versions_say_nothing_of_memory(result: Result, tmp_path: Path) -> None:
+    content = {key: value for key, value in result.to_dict().items() if key != "peak_memory"}
+    (tmp_path / "old.json").write_text(json.dumps(content), encoding="utf-8")
+    loaded = Result.load(tmp_path / "old.json")
+    assert loaded.to_dict() == content
+    assert "peak memory: training 2.00 GiB, evaluation 1.00 GiB" in str(result)
+    assert "peak memory" not in str(loaded)
+    with pytest.raises(ResultError, match=r"'peak_memory.training' has the wrong type: expected a number"):
+        Result.from_dict({**content, "peak_memory": {"training": "much"}})
 
 
 def test_the_file_is_plain_json_with_evidence_and_derived_scores(result: Result, tmp_path: Path) -> None:

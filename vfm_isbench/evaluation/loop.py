@@ -25,7 +25,7 @@ from vfm_isbench.evaluation.predictor import ImageCrops
 from vfm_isbench.metrics import number_of_clicks
 from vfm_isbench.probe import Probe
 from vfm_isbench.probe.guarded import during
-from vfm_isbench.probe.torch_state import benchmark_settings, own_random_numbers
+from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import AnnotatedImage, ObjectEvidence, ObjectId
 
@@ -127,7 +127,8 @@ def evaluate_dataset(
         tqdm(total=len(objects), desc=dataset.name, unit="object", disable=not options.progress) as bar,
         arithmetic(speed.precision, probe.device),
         closing(_read_images(dataset, objects, speed.read_ahead)) as images,
-        own_random_numbers(probe.device),
+        current_device(probe.device),
+        own_random_numbers(),
         during(place, _NOT_KEPT if store is None else _KEPT),
     ):
         torch.manual_seed(int(np.random.default_rng([_GLOBAL_STREAM, protocol.seed]).integers(2**63)))

@@ -16,6 +16,7 @@ from vfm_isbench.errors import DataError
 from vfm_isbench.probe import Probe
 from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.preparation import check_on_device
+from vfm_isbench.probe.torch_state import current_device
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Array
 from vfm_isbench.upsamplers import Identity, LoadedUpsampler
@@ -87,7 +88,7 @@ def _probe(backbone: Backbone, upsampler: LoadedUpsampler, device: torch.device)
 
 def _features(probe: Probe, image: Array) -> Array:
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)[None]
-    with during(f"upsampler {probe.upsampler.name!r}"):
+    with during(f"upsampler {probe.upsampler.name!r}"), current_device(probe.device):
         features = CachedProbe(probe).encode(pixels.to(probe.device)).features
     assert features is not None, "with late injection, features do not depend on clicks"
     return features[0].float().cpu().numpy()

@@ -14,7 +14,7 @@ from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
 from vfm_isbench.metrics import intersection_over_union
 from vfm_isbench.probe import Probe
 from vfm_isbench.probe.guarded import during
-from vfm_isbench.probe.torch_state import benchmark_settings
+from vfm_isbench.probe.torch_state import benchmark_settings, current_device
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import AnnotatedImage, Array, Click, ObjectEvidence
 from vfm_isbench.viz import ShownObject
@@ -36,7 +36,7 @@ def replay(probe: Probe, image: Array, protocol: Protocol, clicks: Sequence[Clic
     """
     predictor = ObjectPredictor(ImageCrops(network_for(probe, Speed()), image, protocol))
     for number in range(1, len(clicks) + 1):
-        with during(f"upsampler {probe.upsampler.name!r}, click {number}"):
+        with during(f"upsampler {probe.upsampler.name!r}, click {number}"), current_device(probe.device):
             probability = predictor.predict(clicks[:number])
     predicted: Array = probability > protocol.prediction_threshold
     return predicted

@@ -160,7 +160,7 @@ RUN = Record(
         "notes": ListOf(NOTE, most=100),
         "datasets": MapOf(DATASET, MOST_DATASETS),
     },
-    {"speed": MapOf(Plain(1, 200))},
+    {"speed": MapOf(Plain(1, 200)), "peak_memory": MapOf(Number(0, 1e15, whole=True))},
 )
 REPRODUCED = Record(
     {

@@ -12,6 +12,7 @@ from vfm_isbench.click_encoders import make_click_encoder
 from vfm_isbench.errors import ProtocolError, VfmIsbenchWarning
 from vfm_isbench.heads import ConvHead, LinearHead
 from vfm_isbench.probe.probe import Probe
+from vfm_isbench.probe.torch_state import own_random_numbers
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.upsamplers import LoadedUpsampler, Upsampler
 
@@ -54,8 +55,8 @@ def check_combination(protocol: Protocol, backbone: Backbone) -> tuple[str, ...]
 
 def build_probe(protocol: Protocol, backbone: Backbone, upsampler: Upsampler | LoadedUpsampler) -> Probe:
     """Assemble a probe with new click encoder and head, initialised from the protocol's seed."""
-    # Layers draw their initial weights from the global generator; the fork preserves the caller's state.
-    with torch.random.fork_rng(devices=[]):
+    # Layers draw their initial weights from the global generator.
+    with own_random_numbers():
         torch.manual_seed(protocol.seed)
         click_encoder = build_click_encoder(protocol, backbone)
         # The memory layout in which 3×3 convolutions run fastest, on CPUs up to twice as fast.

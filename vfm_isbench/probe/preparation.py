@@ -15,7 +15,7 @@ from vfm_isbench.backbones import Backbone
 from vfm_isbench.errors import ContractError, RunError, VfmIsbenchWarning
 from vfm_isbench.probe.behaviour import backbone_behaviour, upsampler_behaviour
 from vfm_isbench.probe.build import build_head
-from vfm_isbench.probe.torch_state import settings_restored
+from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers, settings_restored
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Behaviour
 from vfm_isbench.upsamplers import (
@@ -44,17 +44,29 @@ _HEAD_SIDE = 64
 def choose_device(device: str | torch.device) -> torch.device:
     """The device called ``device``; "auto" is CUDA if available, else the CPU.
 
+    Returns:
+        The device, with its index if it is a CUDA device: "cuda" is the current one.
+
     Raises:
         RunError: if this machine does not have it.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        if chosen.type == "cuda":
+            _check_index(chosen)
+        return torch.empty(1, device=chosen).device
     except (RuntimeError, AssertionError) as error:
         raise RunError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
-    return chosen
+
+
+def _check_index(device: torch.device) -> None:
+    """Refuse a CUDA device whose number is too high, and name those that exist."""
+    count = torch.cuda.device_count()
+    if count and device.index is not None and device.index >= count:
+        present = ", ".join(f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(count))
+        raise RunError(f"there is no device {str(device)!r}: PyTorch finds {present}; choose one of these")
 
 
 def follow_protocol(
@@ -128,15 +140,16 @@ def check_and_identify(
         ContractError: if it does not keep the contract.
     """
     side = backbone.grid(protocol.image_size)
-    upsampler, notes = freeze_hidden_modules(upsampler, (backbone.channels, side, protocol.image_size), device)
-    contract = check_on_device(upsampler, protocol, backbone, device)
-    identity = identity_of(upsampler, declared)
-    behaviour = {
-        "upsampler": upsampler_behaviour(upsampler, backbone.channels, side, protocol.image_size, device)
-        if contract.deterministic
-        else None,
-        "backbone": backbone_behaviour(backbone, protocol.image_size, device),
-    }
+    with current_device(device):
+        upsampler, notes = freeze_hidden_modules(upsampler, (backbone.channels, side, protocol.image_size), device)
+        contract = check_on_device(upsampler, protocol, backbone, device)
+        identity = identity_of(upsampler, declared)
+        behaviour = {
+            "upsampler": upsampler_behaviour(upsampler, backbone.channels, side, protocol.image_size, device)
+            if contract.deterministic
+            else None,
+            "backbone": backbone_behaviour(backbone, protocol.image_size, device),
+        }
     if identity.sha256 is None:
         notes = (*notes, why_unidentified(upsampler))
     for note in notes:
@@ -198,10 +211,10 @@ def check_on_device(
         ContractError: if it does not.
     """
     side = backbone.grid(protocol.image_size)
-    with settings_restored():
-        return check_on_grid(upsampler, protocol, (side, side), backbone.channels, device)
+    return check_on_grid(upsampler, protocol, (side, side), backbone.channels, device)
 
 
+@benchmark_settings()
 def check_on_grid(
     upsampler: LoadedUpsampler, protocol: Protocol, grid: tuple[int, int], channels: int, device: torch.device
 ) -> ContractReport:
@@ -210,26 +223,27 @@ def check_on_grid(
     Raises:
         ContractError: if either fails.
     """
-    move_to(upsampler, device)
-    image_size = (protocol.image_size, protocol.image_size)
-    needs_gradient = protocol.injection != "late"
-    report = check_upsampler(
-        upsampler,
-        channels=channels,
-        grid=grid,
-        image_size=image_size,
-        device=device,
-        needs_gradient=needs_gradient,
-        batch_size=protocol.batch_size,
-    )
-    trial = Trial.smooth(channels, grid, image_size, batch=1, device=device).channels_last()
-    trial.features.requires_grad_(needs_gradient)
-    # Layers draw their initial weights from the global generator; the fork preserves the caller's state.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(protocol.seed)
-        head = build_head(protocol, channels).to(device).to(memory_format=torch.channels_last)
-    _check_training_step(LoadedUpsampler.of(upsampler), head, trial)
-    return report
+    with current_device(device):
+        move_to(upsampler, device)
+        image_size = (protocol.image_size, protocol.image_size)
+        needs_gradient = protocol.injection != "late"
+        report = check_upsampler(
+            upsampler,
+            channels=channels,
+            grid=grid,
+            image_size=image_size,
+            device=device,
+            needs_gradient=needs_gradient,
+            batch_size=protocol.batch_size,
+        )
+        trial = Trial.smooth(channels, grid, image_size, batch=1, device=device).channels_last()
+        trial.features.requires_grad_(needs_gradient)
+        # Layers draw their initial weights from the global generator.
+        with own_random_numbers():
+            torch.manual_seed(protocol.seed)
+            head = build_head(protocol, channels).to(device).to(memory_format=torch.channels_last)
+        _check_training_step(LoadedUpsampler.of(upsampler), head, trial)
+        return report
 
 
 def _check_training_step(upsampler: LoadedUpsampler, head: nn.Module, trial: Trial) -> None:

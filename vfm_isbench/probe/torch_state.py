@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -41,12 +41,34 @@ def _write_matmul_precision(value: str | None) -> None:
         torch.set_float32_matmul_precision(value)
 
 
+def _read_convolution_tf32() -> bool | None:
+    try:
+        return torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # as above
+        return None
+
+
+def _write_convolution_tf32(value: bool | None) -> None:
+    if value is not None:
+        torch.backends.cudnn.allow_tf32 = value
+
+
+def _read_cuda_device() -> int | None:
+    return torch.cuda.current_device() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+
+
+def _write_cuda_device(index: int | None) -> None:
+    if index is not None:
+        torch.cuda.set_device(index)
+
+
 _SETTINGS = (
     # Newer versions of PyTorch have this one, which overrules the others; it must be unset before they can be read.
     *([_attribute(torch.backends, "fp32_precision", "none")] if hasattr(torch.backends, "fp32_precision") else []),
     _Setting(_read_matmul_precision, _write_matmul_precision, "highest"),
     _Setting(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
     _Setting(torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0),
+    _Setting(_read_convolution_tf32, _write_convolution_tf32, False),
     _attribute(torch.backends.cudnn, "enabled", True),
     _attribute(torch.backends.cudnn, "benchmark", False),
     _attribute(torch.backends.cudnn, "deterministic", False),
@@ -54,6 +76,7 @@ _SETTINGS = (
     *_autocast_on("cpu"),
     *_autocast_on("cuda"),
     _Setting(torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled, True),
+    _Setting(_read_cuda_device, _write_cuda_device),
 )
 
 
@@ -61,14 +84,13 @@ _SETTINGS = (
 def settings_restored() -> Iterator[None]:
     """Restore PyTorch's settings after a block of foreign code, whatever it does to them.
 
-    Covered are grad and inference mode, autocast, the default dtype and device, deterministic and cuDNN flags, the
-    precision of products, the number of threads, and the random numbers if the block seeds them. Code that only draws
-    random numbers continues their sequence.
+    Covered are grad and inference mode, autocast, the default dtype and device, the current CUDA device, deterministic
+    and cuDNN flags, the precision of products, the number of threads, and the random numbers of the CPU and of every
+    CUDA device if the block seeds them. Code that only draws random numbers continues their sequence.
     """
     before = [setting.read() for setting in _SETTINGS]
-    device, seed = _default_device(), torch.initial_seed()
-    random_numbers = torch.get_rng_state()
-    on_cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    device = _default_device()
+    random_numbers = [(each, each.initial_seed(), each.get_state()) for each in _generators()]
     try:
         # Both blocks restore their mode when they end, even if it was changed inside without being restored.
         with torch.inference_mode(torch.is_inference_mode_enabled()), torch.set_grad_enabled(torch.is_grad_enabled()):
@@ -80,18 +102,17 @@ def settings_restored() -> Iterator[None]:
         if _default_device() != device:
             # None, unlike the CPU as a default device, does not slow every later call down a little.
             torch.set_default_device(None if device.type == "cpu" else device)
-        if torch.initial_seed() != seed:
-            torch.set_rng_state(random_numbers)
-            if on_cuda is not None:
-                torch.cuda.set_rng_state(on_cuda)
+        for generator, seed, state in random_numbers:
+            if generator.initial_seed() != seed:
+                generator.set_state(state)
 
 
 @contextmanager
 def benchmark_settings() -> Iterator[None]:
     """Compute under the settings of the benchmark, whatever the caller's are, and restore those afterwards.
 
-    These are PyTorch's own defaults, except that products are never rounded to TF32; ``Speed`` chooses other arithmetic
-    where it is wanted. The number of threads stays the caller's. Also serves as a decorator.
+    These are PyTorch's own defaults, except that neither products nor convolutions are rounded to TF32; ``Speed``
+    chooses other arithmetic where it is wanted. The number of threads stays the caller's. Also serves as a decorator.
     """
     with settings_restored(), torch.inference_mode(False), torch.enable_grad():
         for setting in _SETTINGS:
@@ -105,10 +126,25 @@ def benchmark_settings() -> Iterator[None]:
 
 
 @contextmanager
-def own_random_numbers(device: torch.device) -> Iterator[None]:
-    """Let a block seed PyTorch's global random numbers without changing the caller's."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+def own_random_numbers() -> Iterator[None]:
+    """Let a block seed PyTorch's global random numbers, on whatever device, without changing the caller's."""
+    before = [(generator, generator.get_state()) for generator in _generators()]
+    try:
         yield
+    finally:
+        for generator, state in before:
+            generator.set_state(state)
+
+
+def current_device(device: torch.device) -> AbstractContextManager[object]:
+    """Make a CUDA device the current one in a block, so that code of others that says "cuda" also runs there."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _generators() -> list[torch.Generator]:
+    """PyTorch's global generators: that of the CPU, and of every CUDA device if this process uses CUDA."""
+    on_cuda = torch.cuda.default_generators if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    return [torch.default_generator, *on_cuda]
 
 
 def _default_device() -> torch.device:

@@ -33,6 +33,7 @@ class Result:
         training: One record per epoch.
         environment: Versions and hardware.
         timings: Seconds by part.
+        peak_memory: Bytes needed at most, by part: "training" (if this process trained) and "evaluation".
         speed: Speed settings that differ from the default ones, see :class:`vfm_isbench.Speed`.
         created: Time of the evaluation, ISO 8601 with offset.
         notes: Remarks for readers of the numbers.
@@ -48,6 +49,7 @@ class Result:
     created: str = ""
     notes: tuple[str, ...] = ()
     speed: Mapping[str, Any] = field(default_factory=dict)
+    peak_memory: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -74,7 +76,12 @@ class Result:
     def __str__(self) -> str:
         heading = f"{self.upsampler['name']} · {self.protocol.name} protocol · {self.backbone['name']}"
         table = score_table(self.datasets, self.protocol.max_clicks)
-        return "\n".join([heading, "", *table, self.signature(), *(f"note: {note}" for note in self.notes)])
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([heading, "", *table, self.signature(), *self._memory_line(), *notes])
+
+    def _memory_line(self) -> list[str]:
+        peaks = [f"{part} {count / 2**30:.2f} GiB" for part, count in self.peak_memory.items()]
+        return [f"peak memory: {', '.join(peaks)}"] if peaks else []
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content of the result file."""
@@ -88,6 +95,7 @@ class Result:
             "training": [dict(epoch) for epoch in self.training],
             "environment": dict(self.environment),
             "timings": dict(self.timings),
+            **({"peak_memory": dict(self.peak_memory)} if self.peak_memory else {}),
             "speed": dict(self.speed),
             "created": self.created,
             "notes": list(self.notes),
@@ -150,6 +158,7 @@ class Result:
                 environment=json_fields.mapping(content, "environment"),
                 timings=json_fields.numbers(content, "timings"),
                 speed=json_fields.mapping(content, "speed") if "speed" in content else {},
+                peak_memory=json_fields.numbers(content, "peak_memory") if "peak_memory" in content else {},
                 created=json_fields.text(content, "created"),
                 notes=json_fields.texts(content, "notes"),
             )

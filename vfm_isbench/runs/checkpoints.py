@@ -19,7 +19,7 @@ from vfm_isbench.errors import RunError, UnknownNameError, VfmIsbenchWarning, We
 from vfm_isbench.isegprobe import assemble_reference, is_reference, protocol_of, read_reference
 from vfm_isbench.probe import Probe, build_probe
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
-from vfm_isbench.probe.torch_state import benchmark_settings, settings_restored
+from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
@@ -57,10 +57,12 @@ def load_trained(
     path = Path(path)
     path = path / "checkpoint.safetensors" if path.is_dir() else path
     weights = None if backbone_weights is None else Path(backbone_weights)
-    with settings_restored():  # importing an upsampler's code may run anything
-        chosen = None if upsampler is None else load_upsampler(upsampler, load_options)
+    where = choose_device(device)
     load = _load_reference if is_reference(path) else _load_own
-    return load(path, chosen, weights, load_options or LoadOptions(), choose_device(device))
+    with current_device(where):
+        with settings_restored():  # importing an upsampler's code may run anything
+            chosen = None if upsampler is None else load_upsampler(upsampler, load_options)
+        return load(path, chosen, weights, load_options or LoadOptions(), where)
 
 
 def evaluate_checkpoint(

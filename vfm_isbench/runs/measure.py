@@ -16,6 +16,7 @@ from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import DatasetResult, Result, describe_environment
 from vfm_isbench.runs.evidence_store import EvidenceStore
+from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.runs.trained import TrainedProbe
 from vfm_isbench.storage.hashing import weights_sha256
 
@@ -41,6 +42,7 @@ def measure(
     found: dict[str, DatasetResult] = {}
     remarks: list[str] = []
     seconds = {} if trained.training_seconds is None else {"training": trained.training_seconds}
+    start_counting(probe.device)
     for dataset in datasets:
         store = store_of(dataset.name) if store_of else None
         if store is not None and store.unverified_content is not None:
@@ -50,6 +52,7 @@ def measure(
         found[dataset.name] = _dataset_result(dataset.name, evaluation, protocol, speed.stop_at_iou)
         seconds[f"predicting.{dataset.name}"] = evaluation.times.predicting
         seconds[f"clicking.{dataset.name}"] = evaluation.times.clicking
+    peaks = {"training": trained.training_peak_bytes, "evaluation": peak_bytes(probe.device)}
     environment: dict[str, Any] = describe_environment(probe.device)
     plugins: list[Mapping[str, Any]] = [
         *plugin_origins(probe.upsampler, probe.backbone, probe.click_encoder, *datasets)
@@ -75,6 +78,7 @@ def measure(
         training=tuple(dataclasses.asdict(record) for record in trained.history),
         environment=environment,
         timings=seconds,
+        peak_memory={part: peak for part, peak in peaks.items() if peak is not None},
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         notes=(
             *trained.notes,

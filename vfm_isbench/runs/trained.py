@@ -27,6 +27,8 @@ class TrainedProbe:
         contract: Findings of the contract check.
         history: One record per epoch; empty if the file has none.
         training_seconds: Wall time of the training in this process; None if it was trained elsewhere.
+        training_peak_bytes: Peak memory of the training, see :func:`vfm_isbench.runs.peak_memory.peak_bytes`; None if
+            it was trained elsewhere.
         notes: What else a reader of its numbers should know.
         plugins: Origins of the data sets that other packages added to the training.
         precision: Arithmetic that it was trained in, see :class:`vfm_isbench.Speed`.
@@ -40,6 +42,7 @@ class TrainedProbe:
     behaviour: Mapping[str, Behaviour | None]
     history: tuple[EpochRecord, ...] = ()
     training_seconds: float | None = None
+    training_peak_bytes: int | None = None
     notes: tuple[str, ...] = ()
     plugins: tuple[Mapping[str, Any], ...] = ()
     precision: str = "float32"
