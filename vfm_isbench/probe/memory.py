@@ -12,7 +12,7 @@ _MESSAGES = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAIL
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error, or the one that caused it, means that memory ran out."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     if isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES):
         return True
