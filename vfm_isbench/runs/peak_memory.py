@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 
 import torch
-
-try:
-    import resource
-except ImportError:  # on Windows
-    resource = None  # type: ignore[assignment]
 
 
 def start_counting(device: torch.device) -> None:
@@ -27,7 +23,9 @@ def peak_bytes(device: torch.device) -> int | None:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if resource is None:
+    if importlib.util.find_spec("resource") is None:  # on Windows
         return None
+    import resource
+
     # Linux counts in KiB, macOS in bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
