@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from vfm_isbench.acceleration.speed import RunOptions, Speed, tf32
 from vfm_isbench.probe import Probe
-from vfm_isbench.probe.torch_state import benchmark_settings, settings_restored
+from vfm_isbench.probe.torch_state import benchmark_settings, repeatable_gradients, settings_restored
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.testing.fakes import FakeDataset, FakeUpsampler
 from vfm_isbench.training import TrainingSamples, train
@@ -235,3 +235,17 @@ def test_steps_and_strips_restore_settings_too() -> None:
     found, _ = evaluated(small_probe(protocol, Marking()), FakeDataset(images=1), protocol)
     assert found == expected
     assert state() == before
+
+
+def test_repeatable_gradients_need_other_algorithms_on_cuda_devices_only() -> None:
+    def chosen() -> tuple[bool, ...]:
+        cuda = torch.backends.cuda
+        return torch.backends.cudnn.deterministic, cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled()
+
+    before = chosen()
+    with repeatable_gradients(torch.device("cpu")):
+        assert chosen() == before
+    with pytest.raises(KeyboardInterrupt), repeatable_gradients(torch.device("cuda")):
+        assert chosen() == (True, False, False)
+        raise KeyboardInterrupt
+    assert chosen() == before

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class _Setting(NamedTuple):
@@ -139,6 +140,25 @@ def own_random_numbers() -> Iterator[None]:
 def current_device(device: torch.device) -> AbstractContextManager[object]:
     """Make a CUDA device the current one in a block, so that code of others that says "cuda" also runs there."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def repeatable_gradients(device: torch.device) -> Iterator[None]:
+    """On CUDA devices, choose algorithms whose gradients have the same bits every time; CPUs do so anyway.
+
+    By default, cuDNN's convolutions and fused attention add up gradients in an order that changes from run to run. What
+    modules of others do beyond these two is theirs: PyTorch's bilinear resize, for example, has no such choice.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 def _generators() -> list[torch.Generator]:

@@ -21,7 +21,7 @@ from vfm_isbench.clicks import add_click, click_maps, next_training_clicks, poin
 from vfm_isbench.errors import ProtocolError
 from vfm_isbench.probe import Probe
 from vfm_isbench.probe.guarded import during
-from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers
+from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers, repeatable_gradients
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture, check_finite
 from vfm_isbench.training.figures import StepFigures, overlap
@@ -91,7 +91,12 @@ def train(
     loader = BatchLoader(sources, options.workers, probe.device)
     setup = _Setup(probe, samples, optimizer, loader, cache, options)
     # TF32 also concerns the backward pass.
-    with tf32(options.speed.precision == "tf32"), current_device(probe.device), own_random_numbers():
+    with (
+        tf32(options.speed.precision == "tf32"),
+        current_device(probe.device),
+        own_random_numbers(),
+        repeatable_gradients(probe.device),
+    ):
         for epoch in range(len(history), protocol.epochs):
             place = f"training with upsampler {probe.upsampler.name!r}, epoch {epoch + 1} of {protocol.epochs}"
             with during(place, _kept(keep, epoch)):
