@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vfm_isbench import Benchmark, Result, VfmIsbenchWarning
 from vfm_isbench.acceleration.speed import Speed
-from vfm_isbench.errors import RunError, StoppedError
+from vfm_isbench.errors import OutOfMemoryError, RunError, StoppedError
 from vfm_isbench.probe import Probe, build_probe
 from vfm_isbench.testing.fakes import FakeBackbone
 from vfm_isbench.training.samples import Batch
@@ -119,3 +119,15 @@ def test_batches_come_from_pinned_memory(card: torch.device, monkeypatch: pytest
     protocol = protocol_with()
     trained(trained_probe("bilinear", protocol, card), protocol)
     assert pinned and set(pinned) == {(True, True)}
+
+
+@pytest.mark.parametrize("failing", [raises, allocates])
+def test_a_training_stops_and_names_how_many_images_fit(
+    failing: Callable[[Tensor], None], device: torch.device
+) -> None:
+    protocol = protocol_with(max_iterative_clicks=0)
+    with pytest.raises(OutOfMemoryError, match=r"memory with 4 images .*images_at_once=2\b"):
+        trained(demanding_probe(failing, device, most=2), protocol)
+    fitting = trained(demanding_probe(failing, device, most=2), protocol, speed=Speed(images_at_once=2))
+    expected = trained(demanding_probe(failing, device), protocol, speed=Speed(images_at_once=2))
+    assert all(torch.equal(value, expected[name]) for name, value in fitting.items())
