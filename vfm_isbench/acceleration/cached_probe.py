@@ -22,7 +22,7 @@ from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.acceleration.strip_head import StripHead
 from vfm_isbench.heads import ConvHead
 from vfm_isbench.kernels.resized_conv import EnlargedConv, Enlargement, conv_of_enlarged, enlargement
-from vfm_isbench.kernels.row_strips import RowsOfStrips, rows_of
+from vfm_isbench.kernels.row_strips import RowsOfStrips, item_rows_of, rows_of
 from vfm_isbench.kernels.winograd import LEAST_CHANNELS, convolve
 from vfm_isbench.probe import Probe
 
@@ -218,8 +218,9 @@ class CachedProbe:
             whole = first if isinstance(first, Tensor) else first.whole()
             return cast(ConvHead, self._head).after_first(whole, self._winograd_channels)
         if isinstance(first, Tensor):
-            return strip_head.after_first(rows_of(first), first.permute(0, 2, 3, 1).shape)
-        return strip_head.after_first(first.rows, first.shape)
+            shape = first.permute(0, 2, 3, 1).shape
+            return strip_head.after_first(rows_of(first), shape, item_rows_of(first))
+        return strip_head.after_first(first.rows, first.shape, first.item_rows)
 
     def _fast_head(self) -> StripHead | None:
         """The head strip by strip, if that currently pays."""
