@@ -53,7 +53,7 @@ class StripHead:
             rows: Returns the rows of its result; called from the top down.
             shape: B, H, W, C of its result.
             item_rows: The same for one item of the batch, but for several threads at once and in any order; None if
-                that is impossible. Then threads work on whole strips, which a busy core hardly delays.
+                that is impossible. With it, each thread computes whole strips, which a busy core delays much less.
 
         Returns:
             Logits B×1×H×W.
@@ -64,15 +64,13 @@ class StripHead:
         def classify(item: int, top: int, strip: Tensor) -> None:
             logits[item, top : top + len(strip)] = strip.relu_() @ weight
 
-        *between, last = self._convs[1:] or [None]
-        for conv in between:
+        for conv in self._convs[1:-1]:
             rows, item_rows = RowsOfStrips(conv.strips(rows, shape, rectify=True)), None
-        if last is not None:
-            if item_rows is None or not last.share_strips(item_rows, shape, classify, rectify=True):
-                for top, strip in last.strips(rows, shape, rectify=True):
-                    logits[:, top : top + strip.shape[1]] = strip.relu_() @ weight
-        else:
+        if not self._convs[1:]:
             for top in range(0, shape[1], _ROWS):
                 strip = rows(top, min(top + _ROWS, shape[1]))
                 logits[:, top : top + strip.shape[1]] = strip.relu() @ weight
+        elif item_rows is None or not self._convs[-1].share_strips(item_rows, shape, classify, rectify=True):
+            for top, strip in self._convs[-1].strips(rows, shape, rectify=True):
+                logits[:, top : top + strip.shape[1]] = strip.relu_() @ weight
         return logits.add_(bias)[:, None]

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vfm_isbench.kernels.threads import in_parts
-
 
 def sincos_positions(height: int, width: int, channels: int, temperature: float = 10_000.0) -> Tensor:
     """Fixed 2-D positions: sines and cosines of the column, then of the row, a quarter of the channels each.
@@ -142,5 +140,5 @@ class SimpleViT(nn.Module):
         """Encode B×3×H×W to B×C×h×w."""
         height, width = (side // self.patch_size for side in click_map.shape[-2:])
         positions = sincos_positions(height, width, self.channels).to(click_map)
-        tokens = in_parts(lambda part: self.transformer(self.to_patch_embedding(part) + positions), click_map)
+        tokens = self.transformer(self.to_patch_embedding(click_map) + positions)
         return cast(Tensor, tokens.transpose(1, 2).unflatten(2, (height, width)))

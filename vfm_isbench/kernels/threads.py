@@ -83,15 +83,16 @@ def share(items: Sequence[Item], works: Sequence[Callable[[Iterator[Item]], None
         # PyTorch makes the limit of a thread the default for threads that start later; take that back at once.
         torch.set_num_threads(threads)
         for worker in workers:
-            worker.join()
+            worker.is_done.wait()
     except BaseException:  # such as Ctrl-C: no thread may outlive this call
         queue.close()
         for worker in workers:
-            if worker.is_alive():
-                worker.join()
+            if worker.ident is not None:
+                worker.is_done.wait()
         torch.set_num_threads(threads)
         raise
     for worker in workers:
+        worker.join()
         if worker.error is not None:
             raise worker.error
 
@@ -121,12 +122,13 @@ class _Worker(threading.Thread, Generic[Item]):
 
     Attributes:
         is_limited: Set once its operations use no further threads.
+        is_done: Set when it has nothing left to do. Unlike ``join``, waiting for this survives Ctrl-C.
         error: What its work raised.
     """
 
     def __init__(self, work: Callable[[Iterator[Item]], None], queue: _Queue[Item]) -> None:
         super().__init__(name="vfm-isbench-share")
-        self.is_limited = threading.Event()
+        self.is_limited, self.is_done = threading.Event(), threading.Event()
         self.error: BaseException | None = None
         self._work, self._queue = work, queue
         self._is_inference, self._has_gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
@@ -143,3 +145,5 @@ class _Worker(threading.Thread, Generic[Item]):
         except BaseException as error:
             self.error = error
             self._queue.close()
+        finally:
+            self.is_done.set()

@@ -89,6 +89,7 @@ class Winograd:
         # Columns of the window first: the order of transformed inputs.
         transformed = _along_both(self._to_weight, taps)
         self._weight = transformed.view(_WINDOW**2, self.in_channels, self.out_channels)
+        self._kept: dict[tuple[int, ...], list[_Tiling]] = {}
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Convolve B×C×H×W to B×O×H×W, including the bias; the result is channels last in memory."""
@@ -144,8 +145,12 @@ class Winograd:
         down = _shared_tile_rows(shape, count)
         if down is None:
             return False
-        # Made here and not by the threads, because the memory of a thread that ends is returned to the system.
-        tilings = [_Tiling((1, *shape[1:]), self.out_channels, self._weight, down) for _ in range(count)]
+        # Kept for the next call: a tenth of the time would pass until the system provides new memory. Taken away
+        # meanwhile, because calls from several threads must not share it.
+        key = (*shape[1:], down, count, torch.is_inference_mode_enabled())
+        tilings = self._kept.pop(key, None)
+        if tilings is None:
+            tilings = [_Tiling((1, *shape[1:]), self.out_channels, self._weight, down) for _ in range(count)]
 
         def work(tiling: _Tiling, spans: Iterator[tuple[int, tuple[int, int]]]) -> None:
             for item, (top, bottom) in spans:
@@ -153,6 +158,7 @@ class Winograd:
 
         spans = list(product(range(shape[0]), tilings[0].spans()))
         threads.share(spans, [partial(work, tiling) for tiling in tilings])
+        self._kept = {key: tilings}
         return True
 
     def _strip(self, tiling: _Tiling, rows: Rows, top: int, bottom: int, rectify: bool) -> Tensor:
@@ -349,6 +355,6 @@ def _shared_tile_rows(shape: Sequence[int], count: int) -> int | None:
     batch, height, width, channels = shape
     in_all = -(-height // TILE)
     # With fewer than three strips per thread, the last strips would leave too many threads idle.
-    fitting = min(_tile_rows(height, width * channels * max(1, count // 2)), batch * in_all // (3 * count))
+    fitting = min(_tile_rows(height, width * channels * count), batch * in_all // (3 * count))
     large_enough = fitting * -(-width // TILE) >= _LEAST_TILES
     return -(-in_all // -(-in_all // fitting)) if count > 1 and large_enough else None
