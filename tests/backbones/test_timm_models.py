@@ -51,8 +51,13 @@ def test_threads_add_their_own_click_tokens() -> None:
     images, tokens = seeded((2, 3, 28, 28), 1), seeded((2, 12, 4, 4), 2)
     with torch.no_grad():
         expected = [backbone(images[i : i + 1], tokens[i : i + 1]) for i in range(2)]
-    # Both threads are inside the model, with their hooks, before either embeds its patches.
-    backbone.model.patch_embed.register_forward_pre_hook(lambda *_: entered.wait() and None)
+
+    def wait(*_: object) -> None:
+        """Until both threads are inside the model, with their hooks, before either embeds its patches."""
+        entered.wait()
+
+    embed: nn.Module = backbone.model.get_submodule("patch_embed")
+    embed.register_forward_pre_hook(wait)
 
     def run(index: int) -> Tensor:
         with torch.no_grad():
