@@ -5,6 +5,7 @@
 The slow way runs the whole network for every click, as the reference implementation does; the fast way is the default.
 Weights are random, which does not change the time. Each round evaluates a different object by both ways, including
 reading and new crops. Values are medians of the rounds, with minimum and maximum; ratios are ratios of medians.
+--busy-neighbours 1 measures beside another process that keeps a core busy, as on a laptop or a shared machine.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ratio_evaluation import (
 from ratio_stop_at_iou import STOPS, early_stop_table, measure_early_stop
 from ratio_training import TARGETS as TRAINING_TARGETS
 from ratio_training import measure_training, training_table
+from timing import busy_neighbours
 
 PARTS = ("evaluation", "recorded", "training", "stop_at_iou")
 
@@ -54,12 +56,21 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument(
         "--stop-at", nargs="+", type=int, default=list(STOPS), metavar="IOU", help="in percent, for stop_at_iou"
     )
+    made.add_argument(
+        "--busy-neighbours",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure beside N processes that each keep a core busy (default: 0)",
+    )
     return made
 
 
 def markdown(results: dict[str, Any]) -> str:
     """All tables with their explanations."""
     parts = []
+    if neighbours := results["options"].get("busy_neighbours"):
+        parts.append(f"Measured beside other processes that each keep a core busy: {neighbours}.")
     if rows := results.get("evaluation"):
         clicks = rows[0]["clicks"]
         only = f"; the slow way placed only the first {clicks['slow']}" if clicks["slow"] < clicks["fast"] else ""
@@ -92,15 +103,16 @@ def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     options = arguments().parse_args(argv)
     device, results = started(options)
-    if "evaluation" in options.parts:
-        results["evaluation"] = measure_evaluation(options, device)
-    if "training" in options.parts:
-        results["training"] = measure_training(options, device)
-    for part, measure in (("recorded", measure_recorded), ("stop_at_iou", measure_early_stop)):
-        if part in options.parts and options.parity:
-            results[part] = measure(options, device)
-        elif part in options.parts:
-            print(f"{part} skipped: it needs --parity")
+    with busy_neighbours(options.busy_neighbours):
+        if "evaluation" in options.parts:
+            results["evaluation"] = measure_evaluation(options, device)
+        if "training" in options.parts:
+            results["training"] = measure_training(options, device)
+        for part, measure in (("recorded", measure_recorded), ("stop_at_iou", measure_early_stop)):
+            if part in options.parts and options.parity:
+                results[part] = measure(options, device)
+            elif part in options.parts:
+                print(f"{part} skipped: it needs --parity")
     print(f"\n{markdown(results)}")
     finish(results, options)
 

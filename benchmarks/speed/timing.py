@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
 from vfm_isbench.results.environment import describe_environment
+
+_BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))"
+"""Keeps a core busy for as long as the process that started it lives."""
+
+
+@contextmanager
+def busy_neighbours(count: int) -> Iterator[None]:
+    """Run a block beside this many processes that each keep a core busy."""
+    processes = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:

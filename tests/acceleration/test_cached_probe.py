@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import get_args
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from small import SMALL, CallCounter, evaluated, small_probe
 from vfm_isbench.acceleration.cached_probe import CachedProbe
 from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.heads import ConvHead
-from vfm_isbench.kernels import winograd
+from vfm_isbench.kernels import threads, winograd
 from vfm_isbench.kernels.winograd import LEAST_CHANNELS
 from vfm_isbench.protocol import Injection
 from vfm_isbench.protocol.validation import HeadName
@@ -72,6 +72,35 @@ def test_logits_are_those_of_the_probe(
     for seed in (1, 2):
         click_maps = seeded(2, 3, *size, seed=seed)
         torch.testing.assert_close(quick.logits(encoded, click_maps), probe(images, click_maps), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("upsampler", [Bilinear(), FakeUpsampler()], ids=repr)
+@pytest.mark.parametrize("injection", ["late", "early"])
+def test_strips_and_views_are_computed_by_threads_of_their_own(
+    injection: Injection, upsampler: Upsampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared: list[int] = []
+    share = threads.share
+
+    def count(items: Sequence[Any], works: Sequence[Callable[[Iterator[Any]], None]]) -> None:
+        shared.append(len(items))
+        share(items, works)
+
+    monkeypatch.setattr(threads, "available", lambda _: 2)
+    monkeypatch.setattr(threads, "share", count)
+    monkeypatch.setattr(threads, "_LEAST_VALUES", 1)
+    monkeypatch.setattr(winograd, "_LEAST_TILES", 1)
+    probe = small_probe(SMALL.replace(injection=injection, click_encoder="simple_vit"), upsampler).eval()
+    quick, images = CachedProbe(probe, winograd_channels=1), seeded(2, 3, 56, 56, seed=0)
+    with torch.no_grad():
+        encoded = quick.encode(images)
+        for seed in (1, 2):
+            click_maps = seeded(2, 3, 56, 56, seed=seed)
+            shared.clear()
+            found = quick.logits(encoded, click_maps)
+            assert shared[0] == 2, "views of the click encoder"
+            assert shared[-1] >= 6, "strips of the head"
+            torch.testing.assert_close(found, probe(images, click_maps), rtol=0, atol=1e-5)
 
 
 def test_the_first_convolution_is_done_once_per_crop() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import pytest
 import timm
@@ -42,6 +44,28 @@ def test_gives_normalised_patch_tokens_without_class_and_register_tokens(options
     for row in range(4):
         for col in range(4):
             torch.testing.assert_close(features[:, :, row, col], tokens[:, tokens.shape[1] - 16 + row * 4 + col])
+
+
+def test_threads_add_their_own_click_tokens() -> None:
+    backbone, entered = ViTBackbone("tiny", tiny_vit(), MEAN, STD), threading.Barrier(2, timeout=10)
+    images, tokens = seeded((2, 3, 28, 28), 1), seeded((2, 12, 4, 4), 2)
+    with torch.no_grad():
+        expected = [backbone(images[i : i + 1], tokens[i : i + 1]) for i in range(2)]
+
+    def wait(*_: object) -> None:
+        """Until both threads are inside the model, with their hooks, before either embeds its patches."""
+        entered.wait()
+
+    embed: nn.Module = backbone.model.get_submodule("patch_embed")
+    embed.register_forward_pre_hook(wait)
+
+    def run(index: int) -> Tensor:
+        with torch.no_grad():
+            return cast(Tensor, backbone(images[index : index + 1], tokens[index : index + 1]))
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(run, range(2)))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("options", [{"reg_tokens": 3}, {"dynamic_img_size": True}])

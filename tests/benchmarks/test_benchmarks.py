@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shlex
+import subprocess
 import sys
 import threading
 import time
@@ -104,6 +105,27 @@ def test_ratios_of_evaluations(folder: Path) -> None:
         assert all(0 < row["clicker"][turn] < row["outside_network"][turn] < 1 for turn in range(2))
         assert len({found["object"] for found in row["agreement"]}) == 2, "a round has an object of its own"
         assert all(found["same_clicks"] and found["iou_difference"] < 1e-3 for found in row["agreement"])
+
+
+def test_busy_neighbours_live_for_the_measurement_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    ratios, timing, start = load("ratios"), load("timing"), subprocess.Popen
+    started: list[subprocess.Popen[bytes]] = []
+
+    def busy(command: list[str]) -> subprocess.Popen[bytes]:
+        started.append(start(command))
+        return started[-1]
+
+    def measure(*_: object) -> list[dict[str, Any]]:
+        assert [process.poll() for process in started] == [None, None]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ratios, "measure_training", measure)
+    # Only there: describing the machine may start processes too.
+    monkeypatch.setattr(timing, "subprocess", SimpleNamespace(Popen=busy))
+    with pytest.raises(KeyboardInterrupt):
+        ratios.main([*TINY, "--parts", "training", "--busy-neighbours", "2"])
+    assert len(started) == 2
+    assert all(process.poll() is not None for process in started)
 
 
 def test_ratios_of_training_steps(folder: Path) -> None:

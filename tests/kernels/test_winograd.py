@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vfm_isbench.kernels import winograd
+from vfm_isbench.kernels.row_strips import item_rows_of, rows_of
 from vfm_isbench.kernels.winograd import Winograd, convolve, pays
 
 
@@ -65,6 +66,65 @@ def test_rows_are_made_strip_by_strip_and_rectified(strip: int, monkeypatch: pyt
     assert values.min() < 0, "rectifying must not change what was handed out"
     assert len(asked) == len(tops) == {1: 6, 200: 6, 10**9: 1}[strip]
     assert [max(top - 1, 0) for top in tops] == [top for top, _ in asked]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    batch=st.integers(1, 3),
+    height=st.integers(1, 40),
+    width=st.integers(1, 23),
+    strip=st.integers(1, 2000),
+    count=st.integers(2, 4),
+    rectify=st.booleans(),
+)
+def test_threads_make_the_same_strips(
+    batch: int, height: int, width: int, strip: int, count: int, rectify: bool
+) -> None:
+    conv, values = prepared(convolution(3, 4)), maps(batch, 3, height, width)
+    cells, whole = values.permute(0, 2, 3, 1), torch.full((batch, height, width, 4), torch.nan, dtype=torch.float64)
+    expected = torch.empty_like(whole)
+
+    def use(item: int, top: int, made: torch.Tensor) -> None:
+        assert whole[item, top : top + len(made)].isnan().all(), "made twice"
+        whole[item, top : top + len(made)] = made
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(winograd, "_STRIP_VALUES", strip)
+        patch.setattr(winograd, "_LEAST_TILES", 1)
+        patch.setattr(winograd.threads, "available", lambda _: count)
+        for top, made in conv.strips(rows_of(values), cells.shape, rectify=rectify):
+            expected[:, top : top + made.shape[1]] = made
+        for _ in range(2):  # the second time with the memory of the first
+            whole.fill_(torch.nan)
+            was_shared = conv.share_strips(item_rows_of(values), cells.shape, use, rectify=rectify)
+            assert was_shared == (batch * -(-height // winograd.TILE) >= 3 * count)
+            torch.testing.assert_close(whole, expected if was_shared else whole, rtol=0, atol=1e-13, equal_nan=True)
+
+
+def test_results_are_the_same_on_every_number_of_threads() -> None:
+    conv, values = convolution(128, 128).float(), maps(2, 128, 112, 60).float()
+    before, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            with torch.no_grad():
+                results.append(prepared(conv)(values))
+    finally:
+        torch.set_num_threads(before)
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], rtol=0, atol=1e-6)
+
+
+def test_inference_mode_may_change_between_two_calls() -> None:
+    conv, values = prepared(convolution(3, 3)), maps(2, 3, 40, 8)
+    results = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "_LEAST_TILES", 1)
+        patch.setattr(winograd.threads, "available", lambda _: 2)
+        for mode in (torch.inference_mode, torch.no_grad, torch.inference_mode):
+            with mode():
+                results.append(conv(values).clone())
+    assert torch.equal(results[0], results[1]) and torch.equal(results[1], results[2])
 
 
 def test_rounding_in_single_precision_stays_small() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -20,9 +21,12 @@ from torch import Tensor, nn
 
 from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.acceleration.strip_head import StripHead
+from vfm_isbench.backbones.timm_models import ViTBackbone
+from vfm_isbench.click_encoders import SimpleViT
 from vfm_isbench.heads import ConvHead
 from vfm_isbench.kernels.resized_conv import EnlargedConv, Enlargement, conv_of_enlarged, enlargement
-from vfm_isbench.kernels.row_strips import RowsOfStrips, rows_of
+from vfm_isbench.kernels.row_strips import RowsOfStrips, item_rows_of, rows_of
+from vfm_isbench.kernels.threads import in_parts
 from vfm_isbench.kernels.winograd import LEAST_CHANNELS, convolve
 from vfm_isbench.probe import Probe
 
@@ -115,7 +119,8 @@ class CachedProbe:
         winograd_channels: int = LEAST_CHANNELS,
     ) -> None:
         self.probe = probe
-        self._backbone = backbone or probe.backbone
+        self._tokens, self._features = _shared(probe.click_encoder), _shared(probe.backbone)
+        self._backbone = backbone or self._features
         self._winograd_channels = winograd_channels
         head = probe.head
         # Only of a conv head is it known that it starts with a linear operation.
@@ -174,7 +179,7 @@ class CachedProbe:
         probe = self.probe
         if probe.injection == "late":
             return None
-        tokens = probe.click_encoder(click_map)
+        tokens = self._tokens(click_map)
         if probe.injection == "early":
             small = probe.backbone(torch.cat([image.image for image in images]), tokens)
         else:
@@ -195,13 +200,13 @@ class CachedProbe:
         probe, size = self.probe, click_map.shape[-2:]
         if small is not None:
             return self._enlarged_logits(small, image.guidance, size)
-        tokens = probe.click_encoder(click_map)
+        tokens = self._tokens(click_map)
         if image.convolved is not None:
             large = image.convolved.shape[-2:]
             first = self._convolve_enlarged(tokens, large, "bilinear", probe.align_corners, plus=image.convolved)
             return probe.resize(self._after_first(first), size)
         if probe.injection == "early":
-            small = probe.backbone(image.image, tokens)
+            small = self._features(image.image, tokens)
         elif probe.injection == "late" and not self._sums_on_grid:
             features = cast(Tensor, image.features)
             return probe.resize(probe.head(features + probe.resize(tokens, features.shape[-2:])), size)
@@ -260,8 +265,9 @@ class CachedProbe:
             whole = first if isinstance(first, Tensor) else first.whole()
             return cast(ConvHead, self._head).after_first(whole, self._winograd_channels)
         if isinstance(first, Tensor):
-            return strip_head.after_first(rows_of(first), first.permute(0, 2, 3, 1).shape)
-        return strip_head.after_first(first.rows, first.shape)
+            shape = first.permute(0, 2, 3, 1).shape
+            return strip_head.after_first(rows_of(first), shape, item_rows_of(first))
+        return strip_head.after_first(first.rows, first.shape, first.item_rows)
 
     def _fast_head(self) -> StripHead | None:
         """The head strip by strip, if that currently pays."""
@@ -270,6 +276,11 @@ class CachedProbe:
         if self._strip_head is None:
             self._strip_head = StripHead(self._head)
         return self._strip_head
+
+
+def _shared(network: nn.Module) -> Callable[..., Tensor]:
+    """The network, with its batch shared by threads if it is known that several may run it at once."""
+    return partial(in_parts, network) if type(network) in (SimpleViT, ViTBackbone) else network
 
 
 def network_for(probe: Probe, speed: Speed, backbone: Callable[[Tensor], Tensor] | None = None) -> Network:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vfm_isbench.heads.conv import ConvBlock, ConvHead
-from vfm_isbench.kernels.row_strips import Rows, RowsOfStrips
+from vfm_isbench.kernels.row_strips import ItemRows, Rows, RowsOfStrips
 from vfm_isbench.kernels.winograd import Winograd, pays
 
 _ROWS = 16
@@ -46,25 +46,31 @@ class StripHead:
         """
         return self.after_first(RowsOfStrips(self._convs[0].strips(rows, shape)), shape)
 
-    def after_first(self, rows: Rows, shape: Sequence[int]) -> Tensor:
+    def after_first(self, rows: Rows, shape: Sequence[int], item_rows: ItemRows | None = None) -> Tensor:
         """Continue after the first convolution, before its ReLU.
 
         Args:
             rows: Returns the rows of its result; called from the top down.
             shape: B, H, W, C of its result.
+            item_rows: The same for one item of the batch, but for several threads at once and in any order; None if
+                that is impossible. With it, each thread computes whole strips, which a busy core delays much less.
 
         Returns:
             Logits B×1×H×W.
         """
-        for conv in self._convs[1:-1]:
-            rows = RowsOfStrips(conv.strips(rows, shape, rectify=True))
         logits = self._head.classifier.weight.new_empty(*shape[:3])
         weight, bias = self._head.classifier.weight.view(-1), cast(Tensor, self._head.classifier.bias)
-        if self._convs[1:]:
-            for top, strip in self._convs[-1].strips(rows, shape, rectify=True):
-                logits[:, top : top + strip.shape[1]] = strip.relu_() @ weight
-        else:
+
+        def classify(item: int, top: int, strip: Tensor) -> None:
+            logits[item, top : top + len(strip)] = strip.relu_() @ weight
+
+        for conv in self._convs[1:-1]:
+            rows, item_rows = RowsOfStrips(conv.strips(rows, shape, rectify=True)), None
+        if not self._convs[1:]:
             for top in range(0, shape[1], _ROWS):
                 strip = rows(top, min(top + _ROWS, shape[1]))
                 logits[:, top : top + strip.shape[1]] = strip.relu() @ weight
+        elif item_rows is None or not self._convs[-1].share_strips(item_rows, shape, classify, rectify=True):
+            for top, strip in self._convs[-1].strips(rows, shape, rectify=True):
+                logits[:, top : top + strip.shape[1]] = strip.relu_() @ weight
         return logits.add_(bias)[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, cast
 
 import torch
@@ -10,6 +11,9 @@ from torch.nn import functional
 
 from vfm_isbench.backbones.base import Backbone
 from vfm_isbench.errors import ProtocolError
+
+_REGISTERING = threading.Lock()
+"""PyTorch could give the hooks of two threads the same number; one would then replace the other."""
 
 
 class ViTBackbone(Backbone):
@@ -42,14 +46,17 @@ class ViTBackbone(Backbone):
             tokens = model.forward_features(image)
         else:
             # A hook, because timm's transformers differ in what follows the patch embedding.
-            added = click_tokens
+            added, thread = click_tokens, threading.get_ident()
 
             def add_clicks(_module: nn.Module, _inputs: Any, patches: Tensor) -> Tensor:
+                if threading.get_ident() != thread:  # which has a hook of its own
+                    return patches
                 if patches.dim() == 4:  # B×h×w×C, from models that accept any image size
                     return patches + added.permute(0, 2, 3, 1)
                 return patches + added.flatten(2).transpose(1, 2)
 
-            handle = model.patch_embed.register_forward_hook(add_clicks)
+            with _REGISTERING:
+                handle = model.patch_embed.register_forward_hook(add_clicks)
             try:
                 tokens = model.forward_features(image)
             finally:

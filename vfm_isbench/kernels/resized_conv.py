@@ -79,6 +79,11 @@ class EnlargedConv:
         plus = self.plus[:, top:bottom].reshape(batch, bottom - top, -1)
         return torch.baddbmm(plus, matrix, self.wide).view(shape)
 
+    def item_rows(self, item: int, top: int, bottom: int) -> Tensor:
+        """The same for one item of the batch: 1×(bottom-top)×W×O."""
+        plus = self.plus if self.plus.shape[1] == 1 else self.plus[item : item + 1]
+        return EnlargedConv(self.matrix, self.wide[item : item + 1], self.width, plus).rows(top, bottom)
+
     def whole(self) -> Tensor:
         """The complete result: B×O×H×W, channels last in memory."""
         return self.rows(0, len(self.matrix)).permute(0, 3, 1, 2)

@@ -11,6 +11,9 @@ from torch import Tensor
 Rows: TypeAlias = Callable[[int, int], Tensor]
 """Returns rows ``top`` to ``bottom`` of a map, channels last: B×(bottom-top)×W×C."""
 
+ItemRows: TypeAlias = Callable[[int, int, int], Tensor]
+"""Returns rows ``top`` to ``bottom`` of one map of a batch, from its index: 1×(bottom-top)×W×C."""
+
 Strips: TypeAlias = Iterator[tuple[int, Tensor]]
 """The strips of a map from top to bottom: the index of the first row, and the values B×rows×W×C."""
 
@@ -48,6 +51,12 @@ def rows_of(maps: Tensor) -> Rows:
     """Rows of a map B×C×H×W in memory, as views."""
     cells = maps.permute(0, 2, 3, 1)
     return lambda top, bottom: cells[:, top:bottom]
+
+
+def item_rows_of(maps: Tensor) -> ItemRows:
+    """The same for each map of the batch."""
+    cells = maps.permute(0, 2, 3, 1)
+    return lambda item, top, bottom: cells[item : item + 1, top:bottom]
 
 
 def _end(first: int, strip: Tensor) -> int:

@@ -13,16 +13,22 @@ Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (201
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import product
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from vfm_isbench.kernels.row_strips import Rows, Strips, rows_of
+from vfm_isbench.kernels import threads
+from vfm_isbench.kernels.row_strips import ItemRows, Rows, Strips, item_rows_of, rows_of
 from vfm_isbench.types import Array
+
+UseStrip: TypeAlias = Callable[[int, int, Tensor], None]
+"""Takes the rows of one map of a batch: its index, the index of the first row, and the values rows×W×C."""
 
 TILE = 4
 """Output pixels per tile and side."""
@@ -38,6 +44,9 @@ LEAST_CHANNELS = 128
 _STRIP_VALUES = 3_000_000
 """Size of an input strip in numbers. Larger strips and their transforms do not fit into the processor's caches; smaller
 strips make the matrix products too small."""
+
+_LEAST_TILES = 48
+"""Tiles per strip below which the matrix products are too small for strips on threads of their own."""
 
 
 def pays(conv: nn.Conv2d, least_channels: int = LEAST_CHANNELS) -> bool:
@@ -80,6 +89,7 @@ class Winograd:
         # Columns of the window first: the order of transformed inputs.
         transformed = _along_both(self._to_weight, taps)
         self._weight = transformed.view(_WINDOW**2, self.in_channels, self.out_channels)
+        self._kept: dict[tuple[int, ...], list[_Tiling]] = {}
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Convolve B×C×H×W to B×O×H×W, including the bias; the result is channels last in memory."""
@@ -92,8 +102,14 @@ class Winograd:
             memory_format=torch.channels_last,
         )
         cells = result.permute(0, 2, 3, 1)
-        for top, strip in self.strips(rows_of(maps), (batch, height, width, channels)):
-            cells[:, top : top + strip.shape[1]] = strip
+        shape = (batch, height, width, channels)
+
+        def keep(item: int, top: int, strip: Tensor) -> None:
+            cells[item, top : top + len(strip)] = strip
+
+        if not self.share_strips(item_rows_of(maps), shape, keep):
+            for top, strip in self.strips(rows_of(maps), shape):
+                cells[:, top : top + strip.shape[1]] = strip
         return result
 
     def strips(self, rows: Rows, shape: Sequence[int], *, rectify: bool = False) -> Strips:
@@ -107,19 +123,52 @@ class Winograd:
         Yields:
             The index of each strip's first row, and the strip: B×rows×W×O, including the bias.
         """
-        tiling = _Tiling(shape, self._weight)
-        batch, _, width, channels = shape
-        transformed = tiling.buffer(_WINDOW, channels)
-        products = tiling.buffer(_WINDOW, self.out_channels)
-        tiles = tiling.buffer(TILE, self.out_channels)
+        tiling = _Tiling(shape, self.out_channels, self._weight)
         for top, bottom in tiling.spans():
-            windows = tiling.windows(rows, top, bottom, rectify)
-            tiling.transform(self._to_input, windows, to=transformed)
-            torch.bmm(tiling.by_place(transformed), self._weight, out=tiling.by_place(products))
-            tiling.transform(self._to_output, products, to=tiles)
-            by_pixel = tiles.view(TILE, TILE, batch, tiling.down, tiling.across, -1).permute(2, 3, 0, 4, 1, 5)
-            strip = by_pixel.reshape(batch, tiling.down * TILE, tiling.across * TILE, -1)[:, : bottom - top, :width]
-            yield top, strip if self.bias is None else strip.add_(self.bias)
+            yield top, self._strip(tiling, rows, top, bottom, rectify)
+
+    def share_strips(self, rows: ItemRows, shape: Sequence[int], use: UseStrip, *, rectify: bool = False) -> bool:
+        """Convolve strip by strip, each strip on one thread, if there are enough strips for several threads.
+
+        The strips have the same values as those of :meth:`strips`, on any number of threads.
+
+        Args:
+            rows: Returns rows of the input, for several threads at once and in any order.
+            shape: B, H, W, C of the input.
+            use: Called with the item, the index of the first row, and the strip rows×W×O, by the thread that made it.
+            rectify: Apply a ReLU to the input first.
+
+        Returns:
+            Whether it was done; if not, nothing was.
+        """
+        count = threads.available(self._weight.device)
+        down = _shared_tile_rows(shape, count)
+        if down is None:
+            return False
+        # Kept for the next call: a tenth of the time would pass until the system provides new memory. Taken away
+        # meanwhile, because calls from several threads must not share it.
+        key = (*shape[1:], down, count, torch.is_inference_mode_enabled())
+        tilings = self._kept.pop(key, None)
+        if tilings is None:
+            tilings = [_Tiling((1, *shape[1:]), self.out_channels, self._weight, down) for _ in range(count)]
+
+        def work(tiling: _Tiling, spans: Iterator[tuple[int, tuple[int, int]]]) -> None:
+            for item, (top, bottom) in spans:
+                use(item, top, self._strip(tiling, partial(rows, item), top, bottom, rectify)[0])
+
+        spans = list(product(range(shape[0]), tilings[0].spans()))
+        threads.share(spans, [partial(work, tiling) for tiling in tilings])
+        self._kept = {key: tilings}
+        return True
+
+    def _strip(self, tiling: _Tiling, rows: Rows, top: int, bottom: int, rectify: bool) -> Tensor:
+        """Convolve rows ``top`` to ``bottom``: B×rows×W×O."""
+        windows = tiling.windows(rows, top, bottom, rectify)
+        tiling.transform(self._to_input, windows, to=tiling.inputs)
+        torch.bmm(tiling.by_place(tiling.inputs), self._weight, out=tiling.by_place(tiling.outputs))
+        tiling.transform(self._to_output, tiling.outputs, to=tiling.tiles)
+        strip = tiling.pixels()[:, : bottom - top]
+        return strip if self.bias is None else strip.add_(self.bias)
 
     def gradients(self, maps: Tensor, gradient: Tensor, *, of_maps: bool) -> tuple[Tensor | None, Tensor]:
         """Gradients of the input, if needed, and of the weights, with as few products as the forward pass.
@@ -133,20 +182,18 @@ class Winograd:
             B×C×H×W or None, and O×C×3×3.
         """
         cells, gradients = maps.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
-        tiling = _Tiling(cells.shape, self._weight)
-        transformed = tiling.buffer(_WINDOW, self.in_channels)
-        products = tiling.buffer(_WINDOW, self.out_channels)
-        tiles = tiling.buffer(TILE, self.out_channels)
+        tiling = _Tiling(cells.shape, self.out_channels, self._weight)
         of_weight, of_cells = torch.zeros_like(self._weight), torch.zeros_like(cells) if of_maps else None
         for top, bottom in tiling.spans():
-            tiling.into_tiles(gradients[:, top:bottom], tiles)
-            tiling.transform(self._to_output.T, tiles, to=products)
+            tiling.into_tiles(gradients[:, top:bottom])
+            tiling.transform(self._to_output.T, tiling.tiles, to=tiling.outputs)
             windows = tiling.windows(rows_of(maps), top, bottom, rectify=False)
-            tiling.transform(self._to_input, windows, to=transformed)
-            of_weight.baddbmm_(tiling.by_place(transformed).transpose(1, 2), tiling.by_place(products))
+            tiling.transform(self._to_input, windows, to=tiling.inputs)
+            inputs, outputs = tiling.by_place(tiling.inputs), tiling.by_place(tiling.outputs)
+            of_weight.baddbmm_(inputs.transpose(1, 2), outputs)
             if of_cells is not None:
-                torch.bmm(tiling.by_place(products), self._weight.transpose(1, 2), out=tiling.by_place(transformed))
-                tiling.transform(self._to_input.T, transformed, to=windows)
+                torch.bmm(outputs, self._weight.transpose(1, 2), out=inputs)
+                tiling.transform(self._to_input.T, tiling.inputs, to=windows)
                 tiling.add_windows(windows, top, bottom, of_cells)
         taps = _along_both(self._to_weight.T, of_weight.view(_WINDOW, _WINDOW, -1))
         taps = taps.view(3, 3, self.in_channels, self.out_channels)
@@ -175,39 +222,40 @@ class _Tiling:
     """Strips of a map, cut into tiles, with the memory that all strips share.
 
     Args:
-        shape: B, H, W, C of the map.
+        shape: B, H, W, C of the input.
+        out_channels: O of the output.
         like: A tensor with the device and dtype of the buffers.
+        down: Rows of tiles per strip; by default as many as are fast.
 
     Attributes:
         down: Rows of tiles per strip.
         across: Tiles per row.
+        inputs: 6×6×(tiles·C), the transformed input.
+        outputs: 6×6×(tiles·O), the products, before they are transformed back.
+        tiles: 4×4×(tiles·O), the output.
     """
 
-    def __init__(self, shape: Sequence[int], like: Tensor) -> None:
+    def __init__(self, shape: Sequence[int], out_channels: int, like: Tensor, down: int | None = None) -> None:
         self._batch, self._height, self._width, channels = shape
-        self._like = like
         self.across = -(-self._width // TILE)
-        self.down = _tile_rows(self._height, self._batch * self._width * channels)
+        self.down = down or _tile_rows(self._height, self._batch * self._width * channels)
+        tiles = self._batch * self.down * self.across
         self._padded = like.new_zeros(self._batch, self.down * TILE + 2, self.across * TILE + 2, channels)
         self._windows = like.new_empty(_WINDOW, _WINDOW, self._batch, self.down, self.across, channels)
-        self._between = like.new_empty(0)
+        self.inputs = like.new_empty(_WINDOW, _WINDOW, tiles * channels)
+        self.outputs = like.new_empty(_WINDOW, _WINDOW, tiles * out_channels)
+        self.tiles = like.new_empty(TILE, TILE, tiles * out_channels)
+        self._between = like.new_empty(_WINDOW**2 * tiles * max(channels, out_channels))
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """First row of each strip, and the row after its last."""
         for top in range(0, self._height, self.down * TILE):
             yield top, min(top + self.down * TILE, self._height)
 
-    def buffer(self, side: int, channels: int) -> Tensor:
-        """Memory for side² values per tile and channel: side×side×(tiles·channels)."""
-        return self._like.new_empty(side, side, self._batch * self.down * self.across * channels)
-
     def transform(self, matrix: Tensor, values: Tensor, *, to: Tensor) -> None:
         """Apply a matrix along both axes of the values of each tile, from buffer to buffer; see :func:`_along_both`."""
         between = len(values), len(matrix), values.shape[-1]
-        size = math.prod(between)
-        if self._between.numel() < size:
-            self._between = self._like.new_empty(size)
-        _along_both(matrix, values, between=self._between[:size].view(between), out=to)
+        _along_both(matrix, values, between=self._between[: math.prod(between)].view(between), out=to)
 
     def by_place(self, values: Tensor) -> Tensor:
         """A view of a buffer by tile: side²×tiles×channels."""
@@ -239,8 +287,13 @@ class _Tiling:
         to[:, first:last] += self._padded[:, start : start + last - first, 1 : self._width + 1]
         self._padded.zero_()  # the next windows need a border of zeros
 
-    def into_tiles(self, strip: Tensor, tiles: Tensor) -> None:
-        """Copy the pixels of a strip B×rows×W×O into the buffer ``tiles`` 4×4×(tiles·O), zero beyond the strip."""
+    def pixels(self) -> Tensor:
+        """A copy of ``tiles`` by pixel: B×(rows of the strip)×W×O."""
+        tiles = self.tiles.view(TILE, TILE, self._batch, self.down, self.across, -1).permute(2, 3, 0, 4, 1, 5)
+        return tiles.reshape(self._batch, self.down * TILE, self.across * TILE, -1)[:, :, : self._width]
+
+    def into_tiles(self, strip: Tensor) -> None:
+        """The opposite of :meth:`pixels`, for a strip B×rows×W×O that may have fewer rows: the others are zero."""
         full = strip.shape[1] == self.down * TILE and self._width == self.across * TILE
         if not full:
             whole = strip.new_zeros(self._batch, self.down * TILE, self.across * TILE, strip.shape[-1])
@@ -248,7 +301,7 @@ class _Tiling:
             strip = whole
         by_pixel = strip.unflatten(1, (self.down, TILE)).unflatten(3, (self.across, TILE))  # type: ignore[no-untyped-call]
         in_order = by_pixel.permute(2, 4, 0, 1, 3, 5)
-        tiles.view(in_order.shape).copy_(in_order)
+        self.tiles.view(in_order.shape).copy_(in_order)
 
     def _places(self) -> Iterator[tuple[int, int, Tensor]]:
         """Each row and column of the window, with the pixels of all tiles there as a view of the padded strip."""
@@ -295,3 +348,13 @@ def _tile_rows(height: int, row_values: int) -> int:
     in_all = -(-height // TILE)
     fitting = max(1, min(in_all, _STRIP_VALUES // (row_values * TILE)))
     return -(-in_all // -(-in_all // fitting))
+
+
+def _shared_tile_rows(shape: Sequence[int], count: int) -> int | None:
+    """Rows of tiles per strip of one map, if several threads share the strips of a batch; None if they should not."""
+    batch, height, width, channels = shape
+    in_all = -(-height // TILE)
+    # With fewer than three strips per thread, the last strips would leave too many threads idle.
+    fitting = min(_tile_rows(height, width * channels * count), batch * in_all // (3 * count))
+    large_enough = fitting * -(-width // TILE) >= _LEAST_TILES
+    return -(-in_all // -(-in_all // fitting)) if count > 1 and large_enough else None
