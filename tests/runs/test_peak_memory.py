@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from small import SMALL, small_probe
 
 from vfm_isbench.results import Result
-from vfm_isbench.runs import TrainedProbe, measure, peak_memory
+from vfm_isbench.runs import TrainedProbe, measure
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.testing.fakes import FakeDataset
 from vfm_isbench.upsamplers import check_upsampler, identity_of
@@ -39,7 +40,7 @@ def test_the_peak_of_a_process_is_what_the_system_says() -> None:
 
 
 def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peak_memory, "resource", None)
+    monkeypatch.setitem(sys.modules, "resource", None)
     assert peak_bytes(CPU) is None
     assert measured(training=None).peak_memory == {}
 

@@ -6,11 +6,6 @@ import sys
 
 import torch
 
-try:
-    import resource
-except ImportError:  # on Windows
-    resource = None  # type: ignore[assignment]
-
 
 def start_counting(device: torch.device) -> None:
     """Forget the peak so far of a CUDA device; nobody can make a process forget its own."""
@@ -27,7 +22,9 @@ def peak_bytes(device: torch.device) -> int | None:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if resource is None:
+    try:
+        import resource
+    except ImportError:  # on Windows
         return None
     # Linux counts in KiB, macOS in bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
