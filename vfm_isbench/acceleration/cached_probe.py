@@ -143,7 +143,7 @@ class CachedProbe:
             return None
         with torch.no_grad():
             normalised, _ = self.probe.normalise(torch.cat(list(images)))
-            return list(self._backbone(normalised).split([len(image) for image in images]))
+            return list(torch.split(self._backbone(normalised), [len(image) for image in images]))
 
     def encode(self, image: Tensor, features: Tensor | None = None) -> CachedImage:
         """Compute everything that does not depend on clicks.
@@ -184,7 +184,7 @@ class CachedProbe:
             small = probe.backbone(torch.cat([image.image for image in images]), tokens)
         else:
             small = torch.cat([cast(Tensor, image.features) for image in images]) + tokens
-        return list(small.split([len(image.image) for image in images]))
+        return list(torch.split(small, [len(image.image) for image in images]))
 
     def logits(self, image: CachedImage, click_map: Tensor, small: Tensor | None = None) -> Tensor:
         """Segment encoded crops under click maps.

@@ -23,7 +23,13 @@ def peak_bytes(device: torch.device) -> int | None:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+<<<<<<< HEAD
     if importlib.util.find_spec("resource") is None:  # on Windows
+=======
+    try:
+        import resource
+    except ImportError:  # on Windows
+>>>>>>> c2g
         return None
     import resource
 
