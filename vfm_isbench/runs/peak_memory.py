@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
 import torch
@@ -23,15 +22,9 @@ def peak_bytes(device: torch.device) -> int | None:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-<<<<<<< HEAD
-    if importlib.util.find_spec("resource") is None:  # on Windows
-=======
     try:
         import resource
     except ImportError:  # on Windows
->>>>>>> c2g
         return None
-    import resource
-
     # Linux counts in KiB, macOS in bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
