@@ -54,7 +54,7 @@ def folder(importable: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "ratios": "--parts evaluation training --clicks 3 --slow-clicks 2",
         "growth": f"--objects 1 2 --clicks 1 2 --size 28 42 --width 8 16 --batch 1 2 --picture {made}/growth.svg",
         "distances": "--objects 1",
-        "waiting": "--objects 4 --clicks 3 --cases jbu:early",
+        "waiting": "--objects 4 --clicks 3 --cases bilinear:late",
         "parts": f"--clicks 3 --slow-clicks 2 --training --picture {made}/parts.svg",
     }
     for name, further in arguments.items():

@@ -94,6 +94,15 @@ def test_an_error_surfaces_and_stops_the_others() -> None:
     assert torch.get_num_threads() == threads_of_a_new_thread() == 2
 
 
+@pytest.fixture
+def ctrl_c_raises() -> Iterator[None]:
+    """Programs that a shell starts in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_raises")
 def test_ctrl_c_stops_after_the_current_item() -> None:
     done = []
 
