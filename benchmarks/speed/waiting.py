@@ -40,6 +40,9 @@ WAITING_CALLS = ("cpu", "item", "__bool__")
 WAYS = {"one object, clicks on the CPU": False, "in lockstep, clicks on the device": True}
 
 
+_NEVER = 10**9
+
+
 class Calls(TorchFunctionMode):
     """Counts the calls for which a GPU would be waited for."""
 
@@ -86,7 +89,10 @@ def measure(options: argparse.Namespace, device: torch.device) -> list[dict[str,
         dataset = SomeObjects(evaluation_datasets(options, protocol)[0], 0, options.objects)
         for way, on_device in WAYS.items():
             at_once = options.objects if on_device else 1
-            speed = Speed(objects_at_once=at_once, clicks_on_device=on_device, read_ahead=False)
+            # Winograd's filtering runs on CPUs only.
+            speed = Speed(
+                objects_at_once=at_once, clicks_on_device=on_device, read_ahead=False, winograd_channels=_NEVER
+            )
             with Calls() as calls, Operations() as operations:
                 found = evaluated(probe, dataset, protocol, speed)
             clicks = found.times.clicks
@@ -115,7 +121,12 @@ def main(argv: list[str] | None = None) -> None:
     """Run from the command line."""
     options = arguments().parse_args(argv)
     device, results = started(options)
-    results["waiting"] = measure(options, device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # operations on further threads would not be counted
+    try:
+        results["waiting"] = measure(options, device)
+    finally:
+        torch.set_num_threads(threads)
     print(markdown(results["waiting"]))
     finish(results, options)
 

@@ -84,6 +84,10 @@ def test_values_tell_machine_and_options(folder: Path) -> None:
         assert found["options"]["rounds"] == 2
 
 
+def test_counting_leaves_the_threads_alone(folder: Path) -> None:
+    assert results(folder, "ratios")["machine"]["threads"] == torch.get_num_threads()
+
+
 def test_lockstep_saves_waits_and_operations(folder: Path) -> None:
     alone, together = results(folder, "waiting")["waiting"]
     assert alone["clicks"] == together["clicks"] == 12
