@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from parity_models import TrainingPhotographs, recorded_probe
 
 from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.probe import build_probe
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.training import TrainingSamples, train
+from vfm_isbench.training import TrainingSamples, normalized_focal_loss, train
+from vfm_isbench.training.loop import click_generator, predict_batch
+from vfm_isbench.training.samples import collate
 from vfm_isbench.types import Array
 
 OURS = Path(__file__).resolve().parents[2] / "benchmarks" / "parity" / "courses"
@@ -31,6 +34,12 @@ SHARED_SEEDS = (0, 1, 2)
 
 TRUE_SEEDS = (10, 11, 12, 13, 14, 15)
 """Recorded seeds with initial weights of their own."""
+
+OUR_SEEDS = (0, 1, 2, 3, 4, 5)
+"""Seeds of this library, each with initial weights of its own."""
+
+OUR_SHARED_SEEDS = (0, 1, 2)
+"""Seeds of the draws in courses of this library that all start from the initial weights of seed 0."""
 
 RECIPE = Protocol.preset("reference").replace(
     simple_vit_depth=2,
@@ -100,6 +109,36 @@ def read_course(path: Path) -> Course:
     return Course(np.array(fields["loss"]), np.array(fields["iou"]))
 
 
+def our_courses() -> list[Course]:
+    """Courses of this library, each with initial weights of its own."""
+    return [read_course(our_course_path(seed, seed)) for seed in OUR_SEEDS]
+
+
+def our_sharing_courses() -> list[Course]:
+    """Courses of this library that share their initial weights."""
+    return [read_course(our_course_path(0, draws)) for draws in OUR_SHARED_SEEDS]
+
+
 def recorded_courses(parity_root: Path, seeds: Iterable[int]) -> list[Course]:
     """Courses of the reference implementation."""
     return [read_course(parity_root / "training" / f"seed_{seed}.json") for seed in seeds]
+
+
+def first_losses(parity_root: Path, real_root: Path, initial: int, draws: int) -> Array:
+    """Losses of the first step, before anything is learnt: sets of initial weights × first batches."""
+    frozen = recorded_probe(parity_root / "end_to_end" / "identity_pre-upsampler_simple-vit.safetensors")
+    probes = [build_probe(RECIPE.replace(seed=seed), frozen.backbone, frozen.upsampler) for seed in range(initial)]
+    photographs = TrainingPhotographs(real_root)
+    losses = np.empty((initial, draws))
+    for column in range(draws):
+        protocol = RECIPE.replace(seed=1000 + column)
+        samples = TrainingSamples(photographs, protocol)
+        batch = collate([samples[0, item] for item in range(protocol.batch_size)])
+        for row, probe in enumerate(probes):
+            rng = click_generator(protocol, 0, 0, 0)
+            with torch.no_grad():
+                logits, targets = predict_batch(probe, batch, protocol, rng)
+                losses[row, column] = normalized_focal_loss(
+                    logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma
+                ).mean()
+    return losses
