@@ -76,8 +76,8 @@ def groups(shared: Path) -> list[Group]:
     return [
         Group("reference", "reference", recorded_courses(parity, TRUE_SEEDS)),
         Group("this library", "this\nlibrary", our_courses()),
-        Group("reference, same initial weights", "reference,\nsame start", recorded_courses(parity, SHARED_SEEDS)),
-        Group("this library, same initial weights", "this library,\nsame start", our_sharing_courses()),
+        Group("reference, same initial weights", "reference,\nsame\nstart", recorded_courses(parity, SHARED_SEEDS)),
+        Group("this library, same initial weights", "this\nlibrary,\nsame\nstart", our_sharing_courses()),
     ]
 
 
@@ -102,38 +102,43 @@ def record(shared: Path, pairs: Sequence[tuple[int, int]]) -> None:
 
 
 def print_comparison(shared: Path) -> None:
-    """Print the tables of the documentation."""
-    theirs, ours, sharing, ours_sharing = (group.courses for group in groups(shared))
-    print("| Mean of steps 200 to 400 | Reference | This library | Difference | Allowed | Spread | Allowed |")
+    """Print the tables of the documentation, and the means of every seed."""
+    found = groups(shared)
+    theirs, ours = (group.courses for group in found[:2])
+    print("| Mean of steps 200 to 400 | Reference | This library | Difference | Allowed | Ratio of spreads | Allowed |")
     print("|---|---|---|---|---|---|---|")
     for score in SCORES:
         our, their = late_means(ours, score), late_means(theirs, score)
-        found = compare(our, their)
-        low, high = found.spread_bounds(0.99)
+        comparison = compare(our, their)
+        low, high = comparison.spread_bounds(0.99)
         print(
             f"| {score} | {their.mean():.4f} ± {their.std(ddof=1):.4f} | {our.mean():.4f} ± {our.std(ddof=1):.4f} "
-            f"| {found.difference:+.4f} (95 %: ± {found.reach(0.95):.4f}) | ± {found.reach(0.99):.4f} "
-            f"| {found.spread_ratio:.2f} | {low:.2f} to {high:.2f} |"
+            f"| {comparison.difference:+.4f} | ± {comparison.reach(0.99):.4f} "
+            f"| {comparison.spread_ratio:.2f} | {low:.2f} to {high:.2f} |"
         )
-    print("\n| Whole curves: p-value | Means | Spreads |\n|---|---|---|")
+    print("\n| Whole curves, p-values | Means | Spreads |\n|---|---|---|")
     for score in SCORES:
         curves = window_means(ours, score), window_means(theirs, score)
         p_values = (permutation_p_value(*curves, statistic) for statistic in (apart, unequally_spread))
         print(f"| {score} | " + " | ".join(f"{p_value:.2f}" for p_value in p_values) + " |")
-    print("\n| Spread of IoU | Mean of steps 200 to 400 | Typical window | Any three of six | First losses |")
+    print("\n| Group | First losses | IoU of steps 200 to 400 | Spread of IoU, 50 steps | Of any three |")
     print("|---|---|---|---|---|")
-    for group, courses in zip(groups(shared), (theirs, ours, sharing, ours_sharing), strict=True):
-        curves = window_means(courses, "iou")
-        triples = [typical_spread(curves[list(chosen)]) for chosen in combinations(range(len(curves)), 3)]
-        firsts = ", ".join(f"{course.loss[0]:.2f}" for course in courses)
+    for group in found:
+        curves = window_means(group.courses, "iou")
+        threes = [typical_spread(curves[list(three)]) for three in combinations(range(len(curves)), 3)]
+        range_of_threes = f"{min(threes):.3f} to {max(threes):.3f}" if len(threes) > 1 else ""
         print(
-            f"| {group.label} | {late_means(courses, 'iou').std(ddof=1):.4f} | {typical_spread(curves):.3f} "
-            f"| {min(triples):.3f} to {max(triples):.3f} | {firsts} |"
+            f"| {group.label} | {', '.join(f'{course.loss[0]:.2f}' for course in group.courses)} "
+            f"| {', '.join(f'{mean:.3f}' for mean in late_means(group.courses, 'iou'))} "
+            f"| {typical_spread(curves):.3f} | {range_of_threes} |"
         )
-    for group in groups(shared):
-        print(f"\n{group.label}: IoU", *(f"{mean:.4f}" for mean in late_means(group.courses, "iou")), end="")
-        print("; loss", *(f"{mean:.4f}" for mean in late_means(group.courses, "loss")), end="")
-    print()
+    for score in SCORES:
+        comparison = compare(late_means(ours, score), late_means(theirs, score))
+        low, high = comparison.spread_bounds(0.95)
+        print(f"\n{score}: the difference of means is known to ± {comparison.reach(0.95):.4f} (95 %),", end=" ")
+        print(
+            f"the ratio of spreads lies in {comparison.spread_ratio / high:.2f} to {comparison.spread_ratio / low:.2f}"
+        )
 
 
 def print_first_losses(shared: Path, initial: int = 16, draws: int = 24) -> None:
@@ -180,10 +185,11 @@ def draw(shared: Path, path: Path) -> None:
             panel.set(xlabel=f"training step (means of {WINDOW})", title=label, xlim=(0, STEPS))
         for number, (group, (color, _)) in enumerate(zip(found, styles, strict=True)):
             means = 100 * late_means(group.courses, "iou")
-            panels[2].plot([number] * len(means), means, canvas.MARKERS[number], color=color, alpha=0.8, markersize=4.5)
+            places = number + np.linspace(-0.2, 0.2, len(means))  # so that equal means do not hide each other
+            panels[2].plot(places, means, canvas.MARKERS[number], color=color, alpha=0.8, markersize=4.5)
             panels[2].plot([number - 0.3, number + 0.3], [means.mean()] * 2, color=color, linewidth=2.2)
         panels[2].set(title=f"IoU (%), mean of steps {LATE} to {STEPS}", xlim=(-0.6, len(found) - 0.4))
-        panels[2].set_xticks(range(len(found)), [group.short for group in found], rotation=35, ha="right", fontsize=7)
+        panels[2].set_xticks(range(len(found)), [group.short for group in found], fontsize=7)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     canvas.save_figure(figure, path)
 
