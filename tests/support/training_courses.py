@@ -35,10 +35,10 @@ SHARED_SEEDS = (0, 1, 2)
 TRUE_SEEDS = (10, 11, 12, 13, 14, 15)
 """Recorded seeds with initial weights of their own."""
 
-OUR_SEEDS = (0, 1)
+OUR_SEEDS = (0, 1, 2, 3, 4)
 """Seeds of this library, each with initial weights of its own."""
 
-OUR_SHARED_SEEDS = (0,)
+OUR_SHARED_SEEDS = (0, 1, 2)
 """Seeds of the draws in courses of this library that all start from the initial weights of seed 0."""
 
 RECIPE = Protocol.preset("reference").replace(
