@@ -1,107 +1,172 @@
-"""Training takes the course recorded from the reference implementation: same backbone, recipe and length, own seeds."""
+"""Training takes the courses recorded from the reference implementation: same backbone and recipe, seeds of its own.
+
+Training takes minutes per seed, so the courses of this library are recorded too (``benchmarks/parity/courses.py``).
+The tests compare the two groups as equals, and make sure that the code still takes the recorded course.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from parity_models import Deviation, TrainingPhotographs, recorded_probe
+from course_statistics import (
+    apart,
+    compare,
+    late_means,
+    permutation_p_value,
+    typical_spread,
+    unequally_spread,
+    window_means,
+)
+from parity_models import Deviation
 from scipy import stats
+from training_courses import (
+    SHARED_SEEDS,
+    STEPS,
+    TRUE_SEEDS,
+    WINDOW,
+    Course,
+    our_course_path,
+    our_courses,
+    our_sharing_courses,
+    read_course,
+    recorded_courses,
+    train_course,
+)
 
-from vfm_isbench.acceleration.speed import RunOptions
-from vfm_isbench.probe import build_probe
-from vfm_isbench.protocol import Protocol
-from vfm_isbench.training import TrainingSamples, train
 from vfm_isbench.types import Array
 
-STEPS = 400
-LATE = 200
-"""From here on the curves are flat; before, seeds differ in when the object is first found."""
+LEVEL = 0.01
+"""Probability with which one of these comparisons fails although nothing differs."""
 
-RECIPE = Protocol.preset("reference").replace(
-    simple_vit_depth=2,
-    simple_vit_heads=4,
-    simple_vit_head_width=16,
-    simple_vit_hidden=128,
-    batch_size=8,
-    samples_per_epoch=8,
-    epochs=STEPS,
-    milestones=(),
-    learning_rate=1e-3,
-    validation_samples=0,
-    sample_weights="uniform",
-    resize_to_fit=True,
-    flip="horizontal",
-    rotate90_probability=0.0,
-    affine_probability=0.0,
-    brightness_contrast_probability=0.0,
-    rgb_shift_probability=0.0,
-)
-"""What the recorded runs were trained with; an epoch is one step, so that the history has every step."""
+SCORES = ["loss", "iou"]
 
-Curves = Callable[[int], dict[str, Array]]
+OURS = our_courses()
+
+EXACT, ROUNDING = 5, 1e-3
+"""In the first steps, another number of threads or another processor changes only the rounding."""
+
+DRIFT = {"loss": 0.02, "iou": 0.05}
+"""Later the differences grow, because a click falls elsewhere; so far do means of 50 steps drift apart at most."""
 
 
 @pytest.fixture(scope="module")
-def recorded(parity_root: Path) -> dict[str, Array]:
-    """Loss and IoU of the recorded runs, seeds × steps."""
-    runs = [json.loads((parity_root / "training" / f"seed_{seed}.json").read_text()) for seed in range(3)]
-    return {score: np.array([run[score] for run in runs]) for score in ("loss", "iou")}
+def theirs(parity_root: Path) -> list[Course]:
+    """The reference's courses with initial weights of their own."""
+    return recorded_courses(parity_root, TRUE_SEEDS)
 
 
 @pytest.fixture(scope="module")
-def trained(parity_root: Path, real_root: Path) -> Curves:
-    """Trains with a seed and returns loss and IoU of every step."""
-    kept: dict[int, dict[str, Array]] = {}
-
-    def train_with(seed: int) -> dict[str, Array]:
-        if seed not in kept:
-            frozen = recorded_probe(parity_root / "end_to_end" / "identity_pre-upsampler_simple-vit.safetensors")
-            protocol = RECIPE.replace(seed=seed)
-            probe = build_probe(protocol, frozen.backbone, frozen.upsampler)
-            samples = TrainingSamples(TrainingPhotographs(real_root), protocol)
-            history = train(probe, samples, None, options=RunOptions(progress=False))
-            kept[seed] = {
-                "loss": np.array([record.loss for record in history]),
-                "iou": np.array([record.iou for record in history]),
-            }
-        return kept[seed]
-
-    return train_with
+def sharing(parity_root: Path) -> list[Course]:
+    """The reference's courses that share their initial weights."""
+    return recorded_courses(parity_root, SHARED_SEEDS)
 
 
-def block_means(curves: Array, start: int) -> Array:
-    """Means of 50 steps, of one or several seeds, from a step on: seeds × blocks."""
-    means: Array = np.atleast_2d(curves)[:, start:].reshape(-1, (STEPS - start) // 50, 50).mean(axis=2)
-    return means
+@pytest.mark.parametrize("score", SCORES)
+def test_late_means_agree(score: str, theirs: list[Course], deviation: Deviation) -> None:
+    """The means of steps 200 to 400 differ by no more than those of two such groups do (99 %, Welch)."""
+    found = compare(late_means(OURS, score), late_means(theirs, score))
+    deviation(f"training: mean {score} of steps 200 to 400", abs(found.difference), found.reach(1 - LEVEL))
 
 
-def test_one_seed_ends_at_the_recorded_loss(recorded: dict[str, Array], trained: Curves, deviation: Deviation) -> None:
-    """Means of 50 steps of the later half differ by no more than those of the recorded seeds do (99 %, Student's t).
+@pytest.mark.parametrize("score", SCORES)
+def test_late_means_spread_alike(score: str, theirs: list[Course], deviation: Deviation) -> None:
+    """So do the standard deviations between seeds: their ratio stays between the bounds of an F test (99 %)."""
+    found = compare(late_means(OURS, score), late_means(theirs, score))
+    low, high = found.spread_bounds(1 - LEVEL)
+    assert low < found.spread_ratio < high
+    # As factors, because the bounds of a ratio are not symmetric about 1.
+    ratio, limit = (found.spread_ratio, high) if found.spread_ratio > 1 else (1 / found.spread_ratio, 1 / low)
+    deviation(f"training: spread of the seeds' {score}, as a factor", ratio, limit)
 
-    Of one seed the loss alone: IoU varies between seeds so much that it takes several, as below.
-    """
-    ours, theirs = block_means(trained(0)["loss"], LATE).ravel(), block_means(recorded["loss"], LATE).ravel()
-    standard_error = theirs.std(ddof=1) * np.sqrt(1 / len(ours) + 1 / len(theirs))
-    reach = stats.t.ppf(0.995, len(theirs) - 1) * standard_error
-    deviation("training: mean loss of steps 200 to 400, one seed", abs(ours.mean() - theirs.mean()), reach)
+
+@pytest.mark.parametrize("statistic", [apart, unequally_spread])
+@pytest.mark.parametrize("score", SCORES)
+def test_curves_agree(score: str, statistic: Callable[[Array, Array], float], theirs: list[Course]) -> None:
+    """Over all windows of 50 steps, no mean differs, nor does the spread (exact permutation test)."""
+    p_value = permutation_p_value(window_means(OURS, score), window_means(theirs, score), statistic)
+    assert p_value > LEVEL
+
+
+def test_courses_are_complete() -> None:
+    for course in [*OURS, *our_sharing_courses()]:
+        assert len(course.loss) == len(course.iou) == STEPS
+    assert len({course.loss.tobytes() for course in OURS}) == len(OURS)
+
+
+def scaled(courses: list[Course], factor: float, spread: float = 1.0) -> list[Course]:
+    """Courses whose IoU is multiplied by a factor, and whose distance from their mean curve by another."""
+    curves = np.array([course.iou for course in courses])
+    middle = curves.mean(axis=0)
+    return [Course(course.loss, factor * (middle + spread * (course.iou - middle))) for course in courses]
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.15])
+def test_a_wrong_mean_would_be_noticed(factor: float, theirs: list[Course]) -> None:
+    wrong = scaled(theirs, factor)
+    found = compare(late_means(wrong, "iou"), late_means(theirs, "iou"))
+    assert abs(found.difference) > found.reach(1 - LEVEL)
+    assert permutation_p_value(window_means(wrong, "iou"), window_means(theirs, "iou"), apart) < LEVEL
+
+
+@pytest.mark.parametrize("spread", [0.2, 5.0])
+def test_a_wrong_spread_would_be_noticed(spread: float, theirs: list[Course]) -> None:
+    wrong = scaled(theirs, 1.0, spread)
+    found = compare(late_means(wrong, "iou"), late_means(theirs, "iou"))
+    low, high = found.spread_bounds(1 - LEVEL)
+    assert not low < found.spread_ratio < high
+    assert permutation_p_value(window_means(wrong, "iou"), window_means(theirs, "iou"), unequally_spread) < LEVEL
+
+
+@pytest.mark.parametrize("statistic", [apart, unequally_spread])
+def test_the_permutation_test_is_exact(statistic: Callable[[Array, Array], float]) -> None:
+    """With nothing to find, p-values of at most 3/35 come in 3 of 35 cases; three standard errors are 0.06."""
+    rng = np.random.default_rng(0)
+    groups = [rng.normal(size=(7, 3)) * rng.gamma(4, size=3) for _ in range(200)]
+    found = [permutation_p_value(group[:4], group[4:], statistic) for group in groups]
+    assert 3 / 35 - 0.06 < np.mean(np.array(found) < 0.1) < 3 / 35 + 0.06
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_recorded_seeds_that_share_initial_weights_are_no_replicates(
+    score: str, sharing: list[Course], theirs: list[Course]
+) -> None:
+    """They stay closer together than any three of the six seeds with initial weights of their own."""
+    curves = window_means(theirs, score)
+    triples = [typical_spread(curves[list(three)]) for three in combinations(range(len(curves)), len(sharing))]
+    assert typical_spread(window_means(sharing, score)) < min(triples)
+    if score == "iou":
+        found = compare(late_means(sharing, score), late_means(theirs, score))
+        assert found.spread_ratio < found.spread_bounds(1 - LEVEL)[0], "the test of spreads would reject them"
+
+
+def check_against_record(seed: int, steps: int, parity_root: Path, real_root: Path, deviation: Deviation) -> Course:
+    """Train again, and compare with the record of this library."""
+    course, kept = train_course(parity_root, real_root, seed, seed, steps), read_course(our_course_path(seed, seed))
+    for score in SCORES:
+        differences = course.score(score) - kept.score(score)[:steps]
+        first = np.abs(differences[:EXACT]).max()
+        deviation(f"training: {score} of the first {EXACT} steps, as in our record", first, ROUNDING)
+        drift = np.abs(differences.reshape(-1, WINDOW).mean(axis=1)).max()
+        deviation(f"training: {score} of {WINDOW} steps, as in our record", drift, DRIFT[score])
+    return course
+
+
+def test_training_follows_the_record(parity_root: Path, real_root: Path, deviation: Deviation) -> None:
+    check_against_record(0, 2 * WINDOW, parity_root, real_root, deviation)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("score", ["loss", "iou"])
-def test_three_seeds_take_the_recorded_course(
-    score: str, recorded: dict[str, Array], trained: Curves, deviation: Deviation
+def test_a_whole_training_follows_the_record_and_is_one_of_theirs(
+    parity_root: Path, real_root: Path, theirs: list[Course], deviation: Deviation
 ) -> None:
-    """Block by block of 50 steps, and step by step in the later half, three seeds are as three others (Welch, KS)."""
-    ours = np.array([trained(seed)[score] for seed in range(3)])
-    theirs = recorded[score]
-    p_values = stats.ttest_ind(block_means(ours, 0), block_means(theirs, 0), equal_var=False).pvalue
-    assert p_values.min() > 0.05 / len(p_values)
-    assert stats.ks_2samp(ours[:, LATE:].ravel(), theirs[:, LATE:].ravel()).pvalue > 1e-3
-    means, recorded_means = block_means(ours, LATE).ravel(), block_means(theirs, LATE).ravel()
-    reach = stats.t.ppf(0.995, len(recorded_means) - 1) * recorded_means.std(ddof=1) * np.sqrt(2 / len(recorded_means))
-    difference = abs(means.mean() - recorded_means.mean())
-    deviation(f"training: mean {score} of steps 200 to 400, three seeds", difference, reach)
+    """The seed's late means lie where a seventh recording would (99 % prediction interval)."""
+    course = check_against_record(1, STEPS, parity_root, real_root, deviation)
+    for score in SCORES:
+        means = late_means(theirs, score)
+        reach = stats.t.ppf(1 - LEVEL / 2, len(means) - 1) * means.std(ddof=1) * np.sqrt(1 + 1 / len(means))
+        difference = abs(late_means([course], score).item() - means.mean())
+        deviation(f"training: mean {score} of steps 200 to 400, one seed", difference, reach)

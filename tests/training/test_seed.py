@@ -1,0 +1,93 @@
+"""A seed decides the initial weights and everything drawn in training, so results of several seeds are replicates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from small import SMALL
+from torch import Tensor
+
+from vfm_isbench.acceleration.speed import RunOptions
+from vfm_isbench.probe import build_probe
+from vfm_isbench.probe.probe import Probe
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.testing.fakes import FakeBackbone, FakeDataset
+from vfm_isbench.training import TrainingSamples, train
+from vfm_isbench.training.loop import click_generator
+from vfm_isbench.upsamplers import Bilinear
+
+ONE_STEP = SMALL.replace(epochs=1, samples_per_epoch=4, milestones=(), validation_samples=0)
+"""One step, whose loss depends on the initial weights and the batch but not yet on what was learnt."""
+
+
+class ResettingBackbone(FakeBackbone):
+    """Resets the global generator when built, as the reference's backbone does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+
+
+def probe_of(protocol: Protocol) -> Probe:
+    return build_probe(protocol, ResettingBackbone(), Bilinear())
+
+
+def random_weights(probe: Probe) -> dict[str, Tensor]:
+    """The weights that are drawn: matrices and kernels, not biases and norms, which start at 0 and 1."""
+    return {name: weight for name, weight in probe.trainable().named_parameters() if weight.ndim > 1}
+
+
+def first_loss(initial: int, draws: int) -> float:
+    samples = TrainingSamples(FakeDataset(), ONE_STEP.replace(seed=draws))
+    (record,) = train(probe_of(ONE_STEP.replace(seed=initial)), samples, None, options=RunOptions(progress=False))
+    return record.loss
+
+
+def test_every_initial_weight_follows_the_seed_even_if_the_backbone_resets_the_generator() -> None:
+    one, other, again = (random_weights(probe_of(SMALL.replace(seed=seed))) for seed in (1, 2, 1))
+    assert len(one) >= 6
+    for name, weight in one.items():
+        assert torch.equal(weight, again[name]), name
+        assert (weight != other[name]).float().mean() > 0.99, name
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        pytest.param(lambda sample: sample.image.numpy().tobytes(), id="images"),
+        pytest.param(lambda sample: sample.target.tobytes(), id="targets"),
+        pytest.param(lambda sample: tuple(sample.clicks), id="clicks"),
+    ],
+)
+@pytest.mark.parametrize("is_shuffled", [False, True])
+def test_samples_follow_the_seed(draw: Callable[..., object], is_shuffled: bool) -> None:
+    protocol = SMALL.replace(shuffled=is_shuffled)
+    drawn = []
+    for seed in (1, 2, 1):
+        samples = TrainingSamples(FakeDataset(), protocol.replace(seed=seed))
+        drawn.append([draw(samples[epoch, item]) for epoch in range(2) for item in range(8)])
+    one, other, again = drawn
+    assert one == again
+    assert sum(a != b for a, b in zip(one, other, strict=True)) > 8
+
+
+def test_the_order_of_shuffled_images_follows_the_seed() -> None:
+    orders = []
+    for seed in (1, 2):
+        samples = TrainingSamples(FakeDataset(), SMALL.replace(shuffled=True, seed=seed))
+        orders.append([samples._draw_image(0, item, np.random.default_rng(0)) for item in range(8)])
+    assert orders[0] != orders[1]
+
+
+def test_iterative_clicks_follow_the_seed() -> None:
+    one, other = (click_generator(SMALL.replace(seed=seed), 0, 0, 0).random(8) for seed in (1, 2))
+    assert not np.isclose(one, other).any()
+
+
+def test_initial_weights_and_draws_each_change_the_first_loss() -> None:
+    losses = {(initial, draws): first_loss(initial, draws) for initial in (1, 2) for draws in (1, 2)}
+    assert len(set(losses.values())) == 4, losses
+    assert first_loss(1, 1) == losses[1, 1]
