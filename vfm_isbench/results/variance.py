@@ -24,6 +24,7 @@ All functions accept leading axes, for simulations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -95,7 +96,7 @@ class Images:
         fallback = float(objects) ** 2 / float(np.square(counts).sum())
         with np.errstate(invalid="ignore", divide="ignore"):
             effective = np.where(squares > 0, np.square(variances.sum(axis=-1)) / squares, fallback)
-        freedom: Array = np.maximum(effective - 1, 1.0)
+        freedom: Array = np.maximum(effective * (images - 1) / images, 1.0)
         return freedom
 
 
@@ -149,7 +150,7 @@ class MeanSquares:
         alone = student(quantile, self.images_freedom) * np.sqrt(self.objects)
         if self.seeds is None or self.both is None:
             return alone
-        caution = 1 + 4 / self.seeds_freedom**2
+        caution = 1 + 8 / self.seeds_freedom**3
         remainder = np.maximum(self.objects - self.both, 0)
         least = np.minimum(self.images_freedom, self.seeds_freedom)
 
@@ -235,13 +236,16 @@ def _of_objects(
     """Complete the mean squares from each object's mean over seeds, (…, N)."""
     centred = means - means.mean(axis=-1, keepdims=True)
     sums = images.unbiased_sums(centred)
+    # The skewness of few draws is too small; this factor corrects the third moment for M equal images.
+    n_images = len(images.counts)
+    correction = math.sqrt(n_images * (n_images - 1)) / (n_images - 2) if n_images > 2 else 0.0
     return MeanSquares(
         objects=np.square(sums).sum(axis=-1) / images.n_objects**2,
         seeds=seeds,
         both=both,
         images_freedom=images.freedom(centred),
         seeds_freedom=seeds_freedom,
-        third=(sums**3).sum(axis=-1) / images.n_objects**3,
+        third=correction * (sums**3).sum(axis=-1) / images.n_objects**3,
     )
 
 

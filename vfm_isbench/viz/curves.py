@@ -94,7 +94,8 @@ def _draw_line(panel: Axes, member: Series, dataset: str, number: int, confidenc
     ious, images = member.ious(dataset), member.images(dataset)
     cap, known = ious.shape[2], clicks_without_gap(ious)
     clicks = np.arange(1, known + 1)
-    estimates = [estimate_mean(ious[:, :, click - 1], images, Resampling(confidence, resamples)) for click in clicks]
+    resampling = Resampling(confidence, resamples)
+    estimates = [estimate_mean(ious[:, :, click - 1], images, resampling, limits=(0, 1)) for click in clicks]
     means, lows, highs = (
         100 * np.array([getattr(estimate, part) for estimate in estimates]) for part in ("value", "low", "high")
     )
