@@ -50,7 +50,7 @@ def test_every_draw_of_training_follows_the_seed() -> None:
     dataset = FakeDataset()
     runs = [TrainingSamples(dataset, SMALL.replace(seed=seed)) for seed in SEEDS]
     for epoch in range(2):
-        samples = [[run.sample(epoch, item) for item in range(6)] for run in runs]
+        samples = [[run[epoch, item] for item in range(6)] for run in runs]
         for first in SEEDS:
             for second in range(first):
                 same = [

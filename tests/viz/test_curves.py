@@ -38,7 +38,7 @@ def test_lines_are_the_means_and_bands_their_intervals() -> None:
     assert panel.get_xlabel() == "clicks per object" and panel.get_ylabel() == "mean IoU (%)"
     assert panel.get_title(loc="left") == "scenes (3 objects)"
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["a", "b"]
-    assert "95 % bootstrap intervals" in caption_of(figure) and "missing" not in caption_of(figure)
+    assert "95 % intervals of the mean" in caption_of(figure) and "missing" not in caption_of(figure)
     styles = {(one.get_linestyle(), one.get_marker()) for one in lines(panel).values()}
     assert len(styles) == 2, "distinct without colour"
 
@@ -49,7 +49,7 @@ def test_seeds_are_averaged_and_widen_the_band() -> None:
     np.testing.assert_allclose(line(two.axes[0], "a")[:, 1], 50 * (np.mean(A, axis=0) + np.mean(B, axis=0)))
     heights = [np.ptp(figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]) for figure in (one, two)]
     assert heights[1] > heights[0]
-    assert "2 training seeds" in caption_of(two) and "the spread of training seeds added" in caption_of(two)
+    assert "2 training seeds" in caption_of(two) and "with the spread of training seeds" in caption_of(two)
 
 
 def test_a_curve_ends_where_objects_were_stopped() -> None:

@@ -266,6 +266,8 @@ def resolution_of(
     remarks: tuple[str, ...] = (),
 ) -> Resolution:
     """The same from components that are known already; see :func:`resolution`."""
+    if not measured:
+        raise ComparisonError("there is no data set to plan for")
     if not (0 < power < 1 and 0.5 < confidence < 1):
         raise ComparisonError(f"expected power in (0, 1) and confidence in (0.5, 1); got {power} and {confidence}")
     if seeds is not None and seeds < 2:
@@ -278,7 +280,7 @@ def resolution_of(
         tuple(measured),
         Metric.named(metric).name,
         Aim(power, confidence),
-        seeds or max(2, *(found.seeds for found in measured)) if measured else 2,
+        seeds or max(2, *(found.seeds for found in measured)),
         objects,
         margin,
         remarks,
