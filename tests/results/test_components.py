@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from simulated_scores import layout, names_of
+from simulated_scores import names_of
 
 from vfm_isbench.results.components import Aim, Components, power_of, smallest_difference
 from vfm_isbench.results.variance import Images, mean_squares

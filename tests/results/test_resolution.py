@@ -25,9 +25,7 @@ def runs_of(name: str, seeds: Sequence[int], noise: float = 0.08, offset: float 
     for seed in seeds:
         rng = np.random.default_rng([seed, sum(map(ord, name))])
         ious = random_ious(base) + offset * rng.normal() + noise * rng.normal(size=(40, 1))
-        run = made_result(
-            made_dataset(ious.clip(0, 1)), name=name, sha256=f"{sum(map(ord, name)):064x}", seed=seed
-        )
+        run = made_result(made_dataset(ious.clip(0, 1)), name=name, sha256=f"{sum(map(ord, name)):064x}", seed=seed)
         results.append(replace(run, timings={"training": 60.0, "predicting.davis": 30.0, "clicking.davis": 10.0}))
     return results
 
@@ -51,7 +49,9 @@ def test_components_are_those_of_paired_differences() -> None:
 def test_the_order_and_the_grouping_of_results_do_not_matter() -> None:
     together = vfm_isbench.resolution(MINE, OTHER).to_dict()
     assert vfm_isbench.resolution(*MINE, *OTHER).to_dict() == together
-    assert vfm_isbench.resolution(*(run for pair in zip(MINE, OTHER, strict=True) for run in pair)).to_dict() == together
+    assert (
+        vfm_isbench.resolution(*(run for pair in zip(MINE, OTHER, strict=True) for run in pair)).to_dict() == together
+    )
 
 
 def test_components_are_averaged_over_pairs() -> None:

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from simulated_scores import Population, clicks, iou, layout, long_tail, many_at_the_cap, names_of, plain
 from scipy import stats
+from simulated_scores import Population, clicks, iou, layout, long_tail, many_at_the_cap, names_of, plain
 
 from vfm_isbench.results.variance import Images, MeanSquares, mean_squares, mean_squares_of_difference
 from vfm_isbench.types import Array
@@ -84,7 +84,9 @@ def test_intervals_of_a_mean_hold_the_truth_in_93_to_97_percent() -> None:
         scores, grouped = drawn(population, seeds, images, how, TRIALS if images < 300 else 600)
         found = mean_squares(scores, grouped)
         held[seeds, images, how, kind.__name__] = coverage(found, scores.mean(axis=(-1, -2)), population.mean)
-        shorter[seeds, images, how, kind.__name__] = float(found.reach(0.975).mean() / adding_both_spreads(found).mean())
+        shorter[seeds, images, how, kind.__name__] = float(
+            found.reach(0.975).mean() / adding_both_spreads(found).mean()
+        )
     assert {case: share for case, share in held.items() if not (91 if case[0] == 2 else 92) <= share <= 99} == {}
     inside = [share for share in held.values() if 93 <= share <= 97]
     assert len(inside) / len(held) > 0.85, held
@@ -106,7 +108,15 @@ def test_coverage_holds_whatever_the_shares_of_objects_and_seeds(seeds: int, ima
     """Drawn as mean squares of normal scores, so that thousands of images cost nothing."""
     rng = np.random.default_rng(7)
     held = {}
-    for objects, seed, both in [(1, 0, 1), (1, 1, 0.3), (1, 3, 0.3), (1, 10, 1), (1, 100, 1), (0.1, 0.3, 1), (0.1, 3, 1)]:
+    for objects, seed, both in [
+        (1, 0, 1),
+        (1, 1, 0.3),
+        (1, 3, 0.3),
+        (1, 10, 1),
+        (1, 100, 1),
+        (0.1, 0.3, 1),
+        (0.1, 3, 1),
+    ]:
         parts = objects + both / seeds, (seed + both) / seeds, both / seeds
         freedoms = images - 1, seeds - 1, (seeds - 1) * (images - 1)
         drawn_squares = [

@@ -1,4 +1,4 @@
-"""Seeds are honest replicates: another seed means other initial weights and other draws, and the same everything else."""
+"""Seeds are honest replicates: another seed means other initial weights and other draws, and nothing else."""
 
 from __future__ import annotations
 

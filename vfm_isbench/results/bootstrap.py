@@ -33,6 +33,7 @@ from vfm_isbench.types import Array
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 
+
 @dataclass(frozen=True, slots=True)
 class Resampling:
     """How to compute an interval.

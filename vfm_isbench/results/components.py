@@ -58,7 +58,9 @@ class Components:
     @classmethod
     def mean_of(cls, several: Sequence[Components]) -> Components:
         """Mean of several estimates of the same components."""
-        return cls(*(float(np.mean([getattr(one, field.name) for one in several])) for field in dataclasses.fields(cls)))
+        return cls(
+            *(float(np.mean([getattr(one, field.name) for one in several])) for field in dataclasses.fields(cls))
+        )
 
     def times(self, factor: float) -> Components:
         """All variances times a factor."""

@@ -16,7 +16,7 @@ import pandas as pd
 
 from vfm_isbench.errors import ComparisonError
 from vfm_isbench.results.budgets import Budget, cheapest, objects_for
-from vfm_isbench.results.components import Aim, Components, smallest_difference
+from vfm_isbench.results.components import Aim, smallest_difference
 from vfm_isbench.results.difference import json_ready
 from vfm_isbench.results.difference_text import MISSING, number
 from vfm_isbench.results.measured import Measured, measured_on
@@ -271,7 +271,9 @@ def resolution_of(
     if not (0 < power < 1 and 0.5 < confidence < 1):
         raise ComparisonError(f"expected power in (0, 1) and confidence in (0.5, 1); got {power} and {confidence}")
     if seeds is not None and seeds < 2:
-        raise ComparisonError(f"expected at least 2 seeds, because a single one does not show how seeds differ; got {seeds}")
+        raise ComparisonError(
+            f"expected at least 2 seeds, because a single one does not show how seeds differ; got {seeds}"
+        )
     if objects is not None and objects < 3:
         raise ComparisonError(f"expected at least 3 objects; got {objects}")
     if margin is not None and not (margin > 0 and math.isfinite(margin)):

@@ -220,7 +220,11 @@ def mean_squares_of_difference(first: Array, second: Array, images: Images) -> M
     )
     scale = (1 / counts[0] + 1 / counts[1]) / freedom
     return _of_objects(
-        difference, images, (first_squares + second_squares) * scale, (first_products + second_products) * scale, freedom
+        difference,
+        images,
+        (first_squares + second_squares) * scale,
+        (first_products + second_products) * scale,
+        freedom,
     )
 
 
