@@ -28,9 +28,7 @@ def images_of(entry: Entry, dataset: str) -> list[str]:
 
 # Cached: the table, the page and the ranks all need it.
 @lru_cache(maxsize=4096)
-def _estimate(
-    scores: bytes, shape: tuple[int, int], images: tuple[str, ...], limits: tuple[float, float]
-) -> Estimate:
+def _estimate(scores: bytes, shape: tuple[int, int], images: tuple[str, ...], limits: tuple[float, float]) -> Estimate:
     return estimate_mean(np.frombuffer(scores).reshape(shape), images, limits=limits)
 
 

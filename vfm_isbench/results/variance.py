@@ -125,7 +125,8 @@ class MeanSquares:
         """What the seeds add to ``objects``: never negative, and zero for a single seed."""
         if self.seeds is None or self.both is None:
             return np.zeros_like(self.objects)
-        return np.maximum(self.seeds - self.both, 0)
+        alone: Array = np.maximum(self.seeds - self.both, 0)
+        return alone
 
     @property
     def variance(self) -> Array:
