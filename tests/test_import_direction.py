@@ -229,6 +229,7 @@ def test_the_public_names_stay() -> None:
         "LoadOptions",
         "Protocol",
         "Regression",
+        "Resolution",
         "Result",
         "Speed",
         "TrainedProbe",
@@ -239,6 +240,7 @@ def test_the_public_names_stay() -> None:
         "evaluate",
         "evaluate_checkpoint",
         "regress",
+        "resolution",
     ]
     assert all(hasattr(vfm_isbench, name) for name in vfm_isbench.__all__)
 

@@ -12,7 +12,7 @@ from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.benchmark import Benchmark, evaluate
 from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.results import Comparison, Regression, Result, compare, regress
+from vfm_isbench.results import Comparison, Regression, Resolution, Result, compare, regress, resolution
 from vfm_isbench.runs import TrainedProbe, evaluate_checkpoint
 from vfm_isbench.upsamplers import LoadOptions
 
@@ -22,6 +22,7 @@ __all__ = [
     "LoadOptions",
     "Protocol",
     "Regression",
+    "Resolution",
     "Result",
     "Speed",
     "TrainedProbe",
@@ -32,4 +33,5 @@ __all__ = [
     "evaluate",
     "evaluate_checkpoint",
     "regress",
+    "resolution",
 ]

@@ -71,7 +71,7 @@ def test_both_components_are_reported(first: list[int], second: list[int]) -> No
     comparison = vfm_isbench.compare(seeds_of("bilinear", first), seeds_of("jbu", second))
     for found in comparison.differences:
         assert found.difference.objects_error > 0
-        assert found.difference.seeds_error is not None and found.difference.seeds_error > 0
+        assert found.difference.seeds_error is not None and found.difference.seeds_error >= 0
     assert "± objects" in str(comparison) and "± seeds" in str(comparison)
 
 
@@ -180,10 +180,10 @@ def test_missing_scores_stay_missing() -> None:
     assert json.loads(json.dumps(comparison.to_dict(), allow_nan=False))["differences"][-1]["difference"]["low"] is None
 
 
-def test_intervals_are_seeded() -> None:
+def test_intervals_draw_nothing() -> None:
     sides = seeds_of("bilinear", [0, 1]), seeds_of("jbu", [0, 1])
     assert vfm_isbench.compare(*sides).to_dict() == vfm_isbench.compare(*sides).to_dict()
-    assert vfm_isbench.compare(*sides, seed=1).to_dict() != vfm_isbench.compare(*sides).to_dict()
+    assert vfm_isbench.compare(*sides, seed=1).to_dict() == vfm_isbench.compare(*sides).to_dict()
 
 
 def test_metrics_and_data_sets_can_be_chosen() -> None:

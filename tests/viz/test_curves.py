@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from result_builder import NAN, result_of
 
-from vfm_isbench.results.bootstrap import Resampling, estimate_mean
+from vfm_isbench.results.bootstrap import estimate_mean
 from vfm_isbench.viz import iou_curves
 from vfm_isbench.viz.canvas import caption_of
 
@@ -32,24 +32,25 @@ def test_lines_are_the_means_and_bands_their_intervals() -> None:
     np.testing.assert_allclose(line(panel, "b")[:, 1], 100 * np.mean(B, axis=0))
     vertices = panel.collections[0].get_paths()[0].vertices
     for click in (1, 2, 3):
-        estimate = estimate_mean(np.array([A])[:, :, click - 1], IMAGES, Resampling(resamples=2_000))
+        estimate = estimate_mean(np.array([A])[:, :, click - 1], IMAGES, limits=(0, 1))
         drawn = vertices[vertices[:, 0] == click, 1]
         np.testing.assert_allclose([drawn.min(), drawn.max()], [100 * estimate.low, 100 * estimate.high])
     assert panel.get_xlabel() == "clicks per object" and panel.get_ylabel() == "mean IoU (%)"
     assert panel.get_title(loc="left") == "scenes (3 objects)"
     assert [text.get_text() for text in panel.get_legend().get_texts()] == ["a", "b"]
-    assert "95 % bootstrap intervals" in caption_of(figure) and "missing" not in caption_of(figure)
+    assert "95 % intervals of the mean" in caption_of(figure) and "missing" not in caption_of(figure)
     styles = {(one.get_linestyle(), one.get_marker()) for one in lines(panel).values()}
     assert len(styles) == 2, "distinct without colour"
 
 
 def test_seeds_are_averaged_and_widen_the_band() -> None:
-    one = iou_curves([result_of("a", {"scenes": A}, seed=0)])
-    two = iou_curves([result_of("a", {"scenes": A}, seed=0), result_of("a", {"scenes": B}, seed=1)])
+    # With little confidence, because two images and two seeds leave nearly everything open.
+    one = iou_curves([result_of("a", {"scenes": A}, seed=0)], confidence=0.3)
+    two = iou_curves([result_of("a", {"scenes": A}, seed=0), result_of("a", {"scenes": B}, seed=1)], confidence=0.3)
     np.testing.assert_allclose(line(two.axes[0], "a")[:, 1], 50 * (np.mean(A, axis=0) + np.mean(B, axis=0)))
     heights = [np.ptp(figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]) for figure in (one, two)]
     assert heights[1] > heights[0]
-    assert "2 training seeds" in caption_of(two) and "the spread of training seeds added" in caption_of(two)
+    assert "2 training seeds" in caption_of(two) and "with the spread of training seeds" in caption_of(two)
 
 
 def test_a_curve_ends_where_objects_were_stopped() -> None:

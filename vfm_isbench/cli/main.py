@@ -23,6 +23,7 @@ from vfm_isbench.cli.leaderboard import add_leaderboard
 from vfm_isbench.cli.listing import add_list
 from vfm_isbench.cli.options import BAD_INPUT, INCOMPARABLE, INTERRUPTED, OK
 from vfm_isbench.cli.plot import add_plot
+from vfm_isbench.cli.power import add_power
 from vfm_isbench.cli.regress import add_regress
 from vfm_isbench.cli.run import add_run
 from vfm_isbench.cli.show import add_show
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_eval(commands)
     add_compare(commands)
     add_regress(commands)
+    add_power(commands)
     add_data(commands)
     add_export_reference(commands)
     add_list(commands)

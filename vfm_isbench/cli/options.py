@@ -53,7 +53,7 @@ def add_statistics_options(parser: argparse.ArgumentParser, of: str) -> None:
         "--confidence", type=float, default=CONFIDENCE, metavar="C", help=f"confidence {of} (default: {CONFIDENCE})"
     )
     parser.add_argument(
-        "--resamples", type=int, default=RESAMPLES, metavar="N", help=f"bootstrap resamples (default: {RESAMPLES})"
+        "--resamples", type=int, default=RESAMPLES, metavar="N", help="draws of what is drawn; intervals are not"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
 

@@ -26,16 +26,18 @@ def images_of(entry: Entry, dataset: str) -> list[str]:
     return [object_id.image for object_id in entry.datasets[dataset].object_ids]
 
 
-# Cached: the table, the page and the ranks all need it, and each computation draws thousands of resamples.
+# Cached: the table, the page and the ranks all need it.
 @lru_cache(maxsize=4096)
-def _estimate(scores: bytes, shape: tuple[int, int], images: tuple[str, ...]) -> Estimate:
-    return estimate_mean(np.frombuffer(scores).reshape(shape), images)
+def _estimate(scores: bytes, shape: tuple[int, int], images: tuple[str, ...], limits: tuple[float, float]) -> Estimate:
+    return estimate_mean(np.frombuffer(scores).reshape(shape), images, limits=limits)
 
 
 def score(entry: Entry, dataset: str, metric: str) -> Estimate | None:
     """A score over objects and seeds with its interval; None if it is missing."""
     scores = np.ascontiguousarray(per_object(entry, dataset, metric), dtype=np.float64)
-    estimate = _estimate(scores.tobytes(), (scores.shape[0], scores.shape[1]), tuple(images_of(entry, dataset)))
+    limits = Metric.named(metric).limits(entry.protocol.max_clicks)
+    images = tuple(images_of(entry, dataset))
+    estimate = _estimate(scores.tobytes(), (scores.shape[0], scores.shape[1]), images, limits)
     return None if math.isnan(estimate.value) else estimate
 
 

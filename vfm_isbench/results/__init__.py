@@ -9,6 +9,7 @@ from vfm_isbench.results.environment import describe_environment
 from vfm_isbench.results.judgement import Judgement
 from vfm_isbench.results.record import Result
 from vfm_isbench.results.regression import Regression, regress
+from vfm_isbench.results.resolution import Resolution, resolution
 from vfm_isbench.results.sides import Side, group_sides, load_result
 from vfm_isbench.results.signature import score_signature
 
@@ -19,6 +20,7 @@ __all__ = [
     "Estimate",
     "Judgement",
     "Regression",
+    "Resolution",
     "Result",
     "Side",
     "compare",
@@ -28,6 +30,7 @@ __all__ = [
     "group_sides",
     "load_result",
     "regress",
+    "resolution",
     "score_signature",
     "why_incomparable",
 ]

@@ -1,26 +1,22 @@
-"""How certain a mean over objects is: a bootstrap clustered by image, plus the spread between training seeds.
+"""How certain a mean over objects is: intervals from variance components.
 
 A score varies for two reasons, and an interval that ignores either one is too narrow.
 
-*Objects.* Other photographs would have given other scores. Objects in one image share its difficulty, so whole images
-are resampled, with all their objects (Field and Welsh 2007, "Bootstrapping clustered data"). The bootstrap resamples
-each object's mean over seeds. With few images, percentiles of the resampled means are too narrow, so deviations are
-widened by sqrt(m / (m − 1)) and by the ratio of the quantiles of Student's t with m − 1 degrees of freedom and of the
-normal distribution, for m images (Hesterberg 2015, "What teachers should know about the bootstrap").
+*Objects.* Other photographs would have given other scores. Objects in one image share its difficulty, so their errors
+are summed per image before they are squared. If images hold different numbers of objects, there are fewer degrees of
+freedom than images.
 
-*Training seeds.* Another seed would have given another probe. Three or five seeds are too few to resample: every ninth
-resample of three is one seed three times, and the resampled variance is on average 2/3 of the true one. Instead, the
-seeds' error is the standard deviation of the seeds' means (divided by S − 1) over sqrt(S). It enters the interval with
-Student's t of S − 1 degrees of freedom, whose 97.5 % quantile is 12.7 for two seeds, 4.3 for three and 2.8 for five,
-instead of 1.96. A single seed cannot show this spread: the error is then missing, and the interval covers only the
+*Training seeds.* Another seed would have given another probe. Three or five seeds say little about their spread, so
+they enter with Student's t. A single seed cannot show it: the error is then missing, and the interval covers only the
 choice of objects, for the probe that was trained.
 
-*Together.* Every resampled mean is shifted by a draw of the seeds' part, and the interval is cut from the sums. The two
-variances add up to slightly too much: both contain what differs from seed to seed *and* from object to object
-(σ² / (S·N)). So the interval is slightly too wide, less so the more objects there are.
+*Together.* What differs from seed to seed *and* from object to object shows in the spread of objects and in the spread
+of seeds. It is estimated separately, so that it counts once. :mod:`vfm_isbench.results.variance` has the formulas and
+their sources. Nothing is drawn at random: the same data give the same interval, whatever the order of objects and seeds
+(up to rounding).
 
-The same ``seed`` and data give the same interval. Images are resampled in the order of their ids, so the order of
-objects and seeds matters only by rounding.
+*Limits.* If the limits of the score are given, an interval ends there: no mean lies outside, so cutting costs no
+coverage.
 """
 
 from __future__ import annotations
@@ -30,14 +26,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from vfm_isbench.results.variance import Images, MeanSquares, mean_squares, mean_squares_of_difference
 from vfm_isbench.types import Array
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
-_CHUNK = 2_000_000
-"""Images drawn at a time: keeps memory to some tens of megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +41,9 @@ class Resampling:
     Attributes:
         confidence: Confidence of the two-sided interval, in (0, 1). Each end alone is a one-sided bound with confidence
             (1 + confidence) / 2.
-        resamples: Number of resamples of the images.
-        seed: Seed of the resampling.
+        resamples: Number of draws where something is drawn: simultaneous comparisons of many sides. The interval of a
+            mean or of one difference needs none.
+        seed: Seed of these draws.
 
     Raises:
         ValueError: if a number is out of range.
@@ -66,6 +61,7 @@ class Resampling:
 
 
 DEFAULT_RESAMPLING = Resampling()
+UNLIMITED = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +72,9 @@ class Estimate:
         value: Mean over seeds and objects, or the difference of two such means.
         low: Lower end of the confidence interval; NaN if all objects lie in one image, which gives no interval.
         high: Upper end, likewise.
-        objects_error: Standard error from the choice of objects, clustered by image; NaN for a single image.
-        seeds_error: Standard error from the training seeds; None if every side has a single seed.
+        objects_error: Standard error from the choice of objects, clustered by image, with what differs from object to
+            object and seed to seed; NaN for a single image.
+        seeds_error: Standard error that the training seeds add to it; None if every side has a single seed.
     """
 
     value: float
@@ -97,13 +94,20 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
 
-def estimate_mean(scores: Array, images: Sequence[str], resampling: Resampling = DEFAULT_RESAMPLING) -> Estimate:
+def estimate_mean(
+    scores: Array,
+    images: Sequence[str],
+    resampling: Resampling = DEFAULT_RESAMPLING,
+    *,
+    limits: tuple[float, float] = UNLIMITED,
+) -> Estimate:
     """Mean over objects and training seeds, with a confidence interval.
 
     Args:
         scores: S×N: one row per training seed, one column per object. NaN: a missing score.
         images: Image of each of the N objects.
         resampling: How to compute the interval.
+        limits: Lowest and highest value of a score, where the interval ends.
 
     Raises:
         ValueError: if the shapes do not match or there are no objects.
@@ -114,9 +118,12 @@ def estimate_mean(scores: Array, images: Sequence[str], resampling: Resampling =
     (5.0, None)
     """
     scores = _checked(scores, images)
-    spread = float(scores.mean(axis=1).std(ddof=1)) if len(scores) > 1 else None
-    error = None if spread is None else spread / math.sqrt(len(scores))
-    return _estimate(scores.mean(axis=0), images, error, len(scores) - 1, resampling)
+    grouped = Images.of(images)
+    spread = None
+    if len(grouped.counts) == 1 and len(scores) > 1:
+        spread = float(scores.mean(axis=1).std(ddof=1)) / math.sqrt(len(scores))
+    found = mean_squares(scores, grouped) if len(grouped.counts) > 1 else None
+    return _estimate(float(scores.mean()), found, spread, resampling, limits)
 
 
 def estimate_difference(
@@ -126,14 +133,14 @@ def estimate_difference(
     *,
     paired_seeds: bool = False,
     resampling: Resampling = DEFAULT_RESAMPLING,
+    limits: tuple[float, float] = UNLIMITED,
 ) -> Estimate:
     """Difference of two means, second − first, paired by object.
 
-    With ``paired_seeds``, row s of both belongs to the same training seed, and the seeds' error is that of the
-    differences, seed by seed: a seed's effect on both sides cancels, and equal sides differ by exactly zero. Otherwise
-    the seeds of the two sides are independent draws. Their standard deviation is then pooled over both sides
-    (S₁ + S₂ − 2 degrees of freedom), which assumes that training varies equally on both; a side with a single seed
-    therefore borrows the spread of the other.
+    With ``paired_seeds``, row s of both belongs to the same training seed, and differences are taken seed by seed: a
+    seed's effect on both sides cancels, and equal sides differ by exactly zero. Otherwise the seeds of the two sides
+    are independent draws. Their variance is then pooled over both sides (S₁ + S₂ − 2 degrees of freedom), which assumes
+    that training varies equally on both; a side with a single seed therefore borrows the spread of the other.
 
     Args:
         first: S₁×N scores.
@@ -141,21 +148,25 @@ def estimate_difference(
         images: Image of each of the N objects.
         paired_seeds: Whether rows are paired; requires S₁ = S₂.
         resampling: How to compute the interval.
+        limits: Lowest and highest value of a score of one side; the interval ends where differences end.
 
     Raises:
         ValueError: if the shapes do not match or there are no objects.
     """
     first, second = _checked(first, images), _checked(second, images)
+    widest = limits[1] - limits[0]
     if paired_seeds:
         if len(first) != len(second):
             raise ValueError(f"seeds cannot be paired: {len(first)} and {len(second)} rows")
-        return estimate_mean(second - first, images, resampling)
-    freedom = len(first) + len(second) - 2
-    error = None
-    if freedom:
+        return estimate_mean(second - first, images, resampling, limits=(-widest, widest))
+    grouped = Images.of(images)
+    spread = None
+    if len(grouped.counts) == 1 and (freedom := len(first) + len(second) - 2):
         squares = sum(float(np.square(side - side.mean()).sum()) for side in (first.mean(axis=1), second.mean(axis=1)))
-        error = math.sqrt(squares / freedom * (1 / len(first) + 1 / len(second)))
-    return _estimate(second.mean(axis=0) - first.mean(axis=0), images, error, freedom, resampling)
+        spread = math.sqrt(squares / freedom * (1 / len(first) + 1 / len(second)))
+    found = mean_squares_of_difference(first, second, grouped) if len(grouped.counts) > 1 else None
+    value = float((second.mean(axis=0) - first.mean(axis=0)).mean())
+    return _estimate(value, found, spread, resampling, (-widest, widest))
 
 
 def _checked(scores: Array, images: Sequence[str]) -> Array:
@@ -168,38 +179,19 @@ def _checked(scores: Array, images: Sequence[str]) -> Array:
 
 
 def _estimate(
-    scores: Array, images: Sequence[str], seeds_error: float | None, freedom: int, resampling: Resampling
+    value: float,
+    found: MeanSquares | None,
+    spread: float | None,
+    resampling: Resampling,
+    limits: tuple[float, float],
 ) -> Estimate:
-    """Interval of the mean of N scores, whose seeds' error has the given degrees of freedom."""
-    value = float(scores.mean())
+    """The estimate from its mean squares; without them (a single image), from the spread of the seeds."""
+    if found is None:
+        return Estimate(value, math.nan, math.nan, math.nan, spread)
+    seeds_error = None if found.seeds is None else math.sqrt(found.seeds_alone)
     if math.isnan(value):
         return Estimate(math.nan, math.nan, math.nan, math.nan, None if seeds_error is None else math.nan)
-    _, groups, counts = np.unique(np.asarray(images, dtype=str), return_inverse=True, return_counts=True)
-    n_images = len(counts)
-    if n_images == 1:
-        return Estimate(value, math.nan, math.nan, math.nan, seeds_error)
-    resamples = resampling.resamples
-    objects_rng, seeds_rng = (np.random.default_rng(part) for part in np.random.SeedSequence(resampling.seed).spawn(2))
-    sums = np.bincount(groups.ravel(), weights=scores - value)
-    # Widened as the module's docstring says.
-    deviations = _resampled(sums, counts, resamples, objects_rng) * math.sqrt(n_images / (n_images - 1))
-    objects_error = float(np.sqrt(np.square(deviations).mean()))
     quantile = (1 + resampling.confidence) / 2
-    deviations *= stats.t.ppf(quantile, n_images - 1) / stats.norm.ppf(quantile)
-    if seeds_error:
-        # One draw from each of ``resamples`` equally probable slices of t: less noise than free draws, the same law.
-        slices = (np.arange(resamples) + 0.5) / resamples
-        deviations += seeds_error * seeds_rng.permutation(stats.t.ppf(slices, freedom))
-    low, high = np.quantile(deviations, [1 - quantile, quantile])
-    return Estimate(value, value + float(low), value + float(high), objects_error, seeds_error)
-
-
-def _resampled(sums: Array, counts: Array, resamples: int, rng: np.random.Generator) -> Array:
-    """Means over the objects of resampled images, from the sum of scores and the count of objects of each image."""
-    n_images = len(sums)
-    means = np.empty(resamples)
-    step = max(1, _CHUNK // n_images)
-    for start in range(0, resamples, step):
-        drawn = rng.integers(n_images, size=(min(step, resamples - start), n_images))
-        means[start : start + len(drawn)] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return means
+    reach, shift = float(found.reach(quantile)), float(found.shift(quantile))
+    low, high = max(value + shift - reach, min(limits[0], value)), min(value + shift + reach, max(limits[1], value))
+    return Estimate(value, low, high, math.sqrt(found.objects), seeds_error)

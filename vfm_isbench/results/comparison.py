@@ -30,7 +30,7 @@ class Comparison:
 
     Attributes:
         confidence: Confidence of the two-sided intervals.
-        resamples: Resamples of the bootstrap.
+        resamples: Draws of what is drawn; intervals are not.
         cap: Clicks per object.
         sides: Labels of all sides, in the order given.
         differences: By second side, data set and score.
@@ -122,8 +122,8 @@ def compare(
         datasets: Data sets to compare; None for all that two sides have in common.
         metrics: Scores to compare; None for :data:`METRICS`, without IoUs beyond the click cap.
         confidence: Confidence of the two-sided intervals, in (0, 1).
-        resamples: Resamples of the bootstrap.
-        seed: Seed of the resampling.
+        resamples: Draws of what is drawn; intervals are not.
+        seed: Seed of these draws.
 
     Raises:
         IncomparableError: if nothing may be compared; the message gives every reason.

@@ -62,6 +62,14 @@ class Metric:
             return f"NoC{self.threshold}"
         return "mean IoU" if self.clicks is None else f"IoU@{self.clicks}"
 
+    def limits(self, cap: int) -> tuple[float, float]:
+        """Lowest and highest possible value with this many clicks per object.
+
+        >>> Metric.named("noc90").limits(20), Metric.named("mean_iou").limits(20)
+        ((1.0, 20.0), (0.0, 1.0))
+        """
+        return (1.0, float(cap)) if self.is_noc else (0.0, 1.0)
+
     @property
     def unit(self) -> str:
         """Unit of the values: clicks, or IoU in [0, 1]."""

@@ -161,8 +161,8 @@ def regress(
         margin: At least 0: clicks for NoC, otherwise IoU of [0, 1] (0.01 is one IoU point).
         confidence: Confidence of each one-sided bound, in (0.5, 1).
         dataset: Data set to judge by; None for all of the baseline's.
-        resamples: Resamples of the bootstrap.
-        seed: Seed of the resampling.
+        resamples: Draws of what is drawn; intervals are not.
+        seed: Seed of these draws.
 
     Raises:
         ComparisonError: if an argument is out of range, the baseline has no data set, or the results lack the score.

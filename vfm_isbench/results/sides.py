@@ -236,6 +236,11 @@ class Pair:
     def _order(self) -> list[ObjectId]:
         return self.first.results[0].datasets[self.dataset].object_ids
 
+    @property
+    def cap(self) -> int:
+        """Clicks per object."""
+        return self.first.results[0].datasets[self.dataset].max_clicks
+
     def scores(self, metric: Metric) -> tuple[Array, Array]:
         """S₁×N and S₂×N scores of both sides, with the objects in the same order."""
         first, second = (
@@ -247,7 +252,14 @@ class Pair:
     def difference(self, metric: Metric, resampling: Resampling = DEFAULT_RESAMPLING) -> Estimate:
         """Second minus first, with its interval; see :func:`vfm_isbench.results.bootstrap.estimate_difference`."""
         first, second = self.scores(metric)
-        return estimate_difference(first, second, self.images, paired_seeds=self.paired_seeds, resampling=resampling)
+        return estimate_difference(
+            first,
+            second,
+            self.images,
+            paired_seeds=self.paired_seeds,
+            resampling=resampling,
+            limits=metric.limits(self.cap),
+        )
 
     def at_cap(self, metric: Metric) -> tuple[float, float]:
         """Number of objects of both sides whose clicks equal the cap, mean over seeds; NaN for metrics other than NoC.
@@ -256,8 +268,7 @@ class Pair:
         """
         if not metric.is_noc:
             return float("nan"), float("nan")
-        cap = self.first.results[0].datasets[self.dataset].max_clicks
-        first, second = ((scores == cap).sum(axis=1).mean() for scores in self.scores(metric))
+        first, second = ((scores == self.cap).sum(axis=1).mean() for scores in self.scores(metric))
         return float(first), float(second)
 
 

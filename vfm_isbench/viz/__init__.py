@@ -10,6 +10,7 @@ from vfm_isbench.viz.curves import iou_curves
 from vfm_isbench.viz.feature_pca import joint_colours
 from vfm_isbench.viz.feature_table import FeatureRow, feature_table
 from vfm_isbench.viz.histogram import noc_histogram
+from vfm_isbench.viz.resolution import resolution_over_time
 from vfm_isbench.viz.scatter import object_scatter
 from vfm_isbench.viz.selection import best_objects, find_objects, worst_objects
 from vfm_isbench.viz.series import Series, group_by_seed
@@ -28,6 +29,7 @@ __all__ = [
     "joint_colours",
     "noc_histogram",
     "object_scatter",
+    "resolution_over_time",
     "save_figure",
     "worst_objects",
 ]

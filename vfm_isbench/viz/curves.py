@@ -25,7 +25,7 @@ from vfm_isbench.viz.canvas import (
 from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, seeds_in_words, why_not_comparable
 
 BAND_RESAMPLES = 2_000
-"""Enough for a band: its ends move by less than a line width, and SBD's 6671 objects take only seconds."""
+"""The default of earlier versions, which drew the bands."""
 
 _MOST_COLUMNS = 3
 
@@ -40,8 +40,8 @@ def iou_curves(
 ) -> Figure:
     """Mean IoU over the number of clicks: a panel per data set, a line per upsampler.
 
-    Bands are the confidence intervals of :func:`vfm_isbench.results.bootstrap.estimate_mean` at each click: images are
-    resampled with all their objects, and the spread of training seeds is added if there are several.
+    Bands are the confidence intervals of :func:`vfm_isbench.results.bootstrap.estimate_mean` at each click: objects
+    are clustered by image, and the spread of training seeds is included if there are several.
 
     Early stopping leaves later IoUs missing. A line ends before the first click with a missing IoU, and the caption
     says so.
@@ -50,7 +50,7 @@ def iou_curves(
         results: Results that differ only in the training seed form one line.
         datasets: Data sets to draw; None for all.
         confidence: Confidence of the bands, in (0, 1).
-        resamples: Resamples of the bootstrap.
+        resamples: Without effect; accepted because earlier versions drew the bands.
 
     Raises:
         ResultError: if there is no result, or no result has a data set in ``datasets``.
@@ -72,8 +72,8 @@ def iou_curves(
     for first_of_row in panels[::columns]:
         first_of_row.set_ylabel("mean IoU (%)")
     _add_legend(panels, series)
-    band = f"Bands: {100 * confidence:g} % bootstrap intervals of the mean, objects resampled by image"
-    band += ", the spread of training seeds added" if any(len(member.results) > 1 for member in series) else ""
+    band = f"Bands: {100 * confidence:g} % intervals of the mean, objects clustered by image"
+    band += ", with the spread of training seeds" if any(len(member.results) > 1 for member in series) else ""
     write_caption(figure, [f"{band}; {seeds_in_words(series)}.", *remarks, *why_not_comparable(series)])
     return figure
 
@@ -94,7 +94,8 @@ def _draw_line(panel: Axes, member: Series, dataset: str, number: int, confidenc
     ious, images = member.ious(dataset), member.images(dataset)
     cap, known = ious.shape[2], clicks_without_gap(ious)
     clicks = np.arange(1, known + 1)
-    estimates = [estimate_mean(ious[:, :, click - 1], images, Resampling(confidence, resamples)) for click in clicks]
+    resampling = Resampling(confidence, resamples)
+    estimates = [estimate_mean(ious[:, :, click - 1], images, resampling, limits=(0, 1)) for click in clicks]
     means, lows, highs = (
         100 * np.array([getattr(estimate, part) for estimate in estimates]) for part in ("value", "low", "high")
     )
