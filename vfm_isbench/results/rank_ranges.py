@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from vfm_isbench.results.bootstrap import DEFAULT_RESAMPLING, Resampling
 from vfm_isbench.types import Array
@@ -39,6 +39,7 @@ _CHUNK = 1000
 """Draws at a time: the largest of some thousand pairs of them stays in the processor's cache."""
 _DIGITS = 9
 """Scores that agree to this many digits are equal: NoC and IoU are means of few numbers."""
+_MOST_FREEDOM = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,111 +131,149 @@ class _Errors:
 
     Attributes:
         values: N scores.
-        covariance: N×N, of the scores: objects' and seeds' part.
-        freedom: N×N degrees of freedom of the differences.
+        variances: N×N, of the differences.
+        freedom: N×N, their degrees of freedom.
+        covariance: N×N, of the scores, regularised; for the correction.
     """
 
     values: Array
-    covariance: Array
+    variances: Array
     freedom: Array
-
-    @property
-    def variances(self) -> Array:
-        """N×N variances of the differences."""
-        own = np.diag(self.covariance)
-        return np.maximum(own[:, None] + own[None, :] - 2 * self.covariance, 0.0)
+    covariance: Array
 
 
 def _errors(sets: Sequence[BoardScores], seeds: Sequence[tuple[int, ...]]) -> _Errors:
     n_entries = len(seeds)
-    values, covariance = np.zeros(n_entries), np.zeros((n_entries, n_entries))
-    squares = np.zeros((n_entries, n_entries))
+    values = np.zeros(n_entries)
+    covariance, variances, squares = (np.zeros((n_entries, n_entries)) for _ in range(3))
     for found in sets:
         means = np.stack([scores.mean(axis=0) for scores in found.scores])
         values += means.mean(axis=1) / len(sets)
-        part = _clustered(means, found.images) / len(sets) ** 2
-        covariance += part
-        own = np.diag(part)
-        if (n_images := len(set(found.images))) > 1:
-            squares += (own[:, None] + own[None, :] - 2 * part) ** 2 / (n_images - 1)
+        deviations = _deviations(means, found.images) / len(sets)
+        covariance += _regularised(deviations)
+        own = _of_differences(deviations @ deviations.T)
+        variances += own
+        squares += own**2 / max(deviations.shape[1] - 1, 1)
     pool = _seeds_part(sets, seeds)
     counts = np.array([len(own) for own in seeds], dtype=float)
     covariance += np.diag(pool.net / counts)
-    seeds_total = pool.total * (1 / counts[:, None] + 1 / counts[None, :])
-    if pool.freedom:
-        squares += seeds_total**2 / pool.freedom
-    errors = _Errors(values, covariance, np.ones((n_entries, n_entries)))
+    variances += _sums(pool.net / counts)
+    squares += _sums(pool.total / counts) ** 2 / pool.freedom
     with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = np.where(squares > 0, errors.variances**2 / squares, 1e6)
-    return _Errors(values, covariance, np.clip(freedom, 1.0, 1e6))
+        freedom = np.where(squares > 0, variances**2 / squares, _MOST_FREEDOM)
+    return _Errors(values, variances, np.clip(freedom, 1.0, _MOST_FREEDOM), covariance)
 
 
-def _clustered(scores: Array, images: Sequence[str]) -> Array:
-    """Covariance of the means of the rows over N objects, by image; NaN for a single image."""
-    sums = _by_image(scores - scores.mean(axis=-1, keepdims=True), images)
-    n_images = sums.shape[-1]
-    if n_images == 1:
-        return np.full((len(scores), len(scores)), np.nan)
-    covariance: Array = sums @ sums.T * (n_images / (n_images - 1) / scores.shape[-1] ** 2)
-    return covariance
-
-
-def _by_image(scores: Array, images: Sequence[str]) -> Array:
-    """Sums over the objects of each image: …×N to …×M."""
-    order = np.argsort(np.asarray(images, dtype=str), kind="stable")
-    _, starts = np.unique(np.asarray(images, dtype=str)[order], return_index=True)
-    sums: Array = np.add.reduceat(scores[..., order], starts, axis=-1)
+def _sums(parts: Array) -> Array:
+    sums: Array = parts[:, None] + parts[None, :]
     return sums
 
 
-@dataclass(frozen=True, slots=True)
+def _of_differences(covariance: Array) -> Array:
+    """N×N variances of the differences of N correlated scores."""
+    variances: Array = np.maximum(_sums(np.diag(covariance)) - 2 * covariance, 0.0)
+    return variances
+
+
+def _deviations(scores: Array, images: Sequence[str]) -> Array:
+    """…×M: what each image adds to the mean of …×N scores, scaled so that the squares add up to its variance."""
+    deviations = scores - scores.mean(axis=-1, keepdims=True)
+    order = np.argsort(np.asarray(images, dtype=str), kind="stable")
+    _, starts = np.unique(np.asarray(images, dtype=str)[order], return_index=True)
+    if len(starts) == 1:
+        return np.full((*scores.shape[:-1], 1), np.nan)
+    sums: Array = np.add.reduceat(deviations[..., order], starts, axis=-1)
+    return sums * (np.sqrt(len(starts) / (len(starts) - 1)) / scores.shape[-1])
+
+
+def _regularised(deviations: Array) -> Array:
+    """Covariance of N scores, less what all have in common, shrunk towards independent scores.
+
+    With fewer images than entries, the plain estimate has fewer dimensions than there are entries, and the correction
+    would count too few comparisons. The amount is that of Schäfer and Strimmer 2005, "A shrinkage approach to
+    large-scale covariance matrix estimation", for variances as they are (target D).
+    """
+    own = deviations - deviations.mean(axis=0)
+    covariance = own @ own.T
+    n_images = own.shape[1]
+    noise = (np.square(own) @ np.square(own).T - np.square(covariance) / n_images) * n_images / (n_images - 1)
+    off = ~np.eye(len(own), dtype=bool)
+    signal = np.square(covariance[off]).sum()
+    amount = 1.0 if signal == 0 else min(1.0, float(noise[off].sum() / signal))
+    covariance[off] *= 1 - amount
+    return covariance
+
+
+@dataclass(frozen=True, eq=False)
 class _SeedsPart:
-    """Variance of the mean of one training seed, pooled over entries.
+    """Variance of the mean of one training seed, for each of N entries.
 
     Attributes:
-        total: As observed, with the part that comes from the choice of objects.
+        total: As estimated, with the part that comes from the choice of objects.
         net: Without that part.
-        freedom: Degrees of freedom of ``total``; 0 if every entry has a single seed.
+        freedom: Degrees of freedom of ``total``.
     """
 
-    total: float
-    net: float
-    freedom: int
+    total: Array
+    net: Array
+    freedom: float
 
 
 def _seeds_part(sets: Sequence[BoardScores], seeds: Sequence[tuple[int, ...]]) -> _SeedsPart:
     n_entries = len(seeds)
     is_common = n_entries > 1 and len(set(seeds)) == 1
-    freedom = (n_entries - 1) * (len(seeds[0]) - 1) if is_common else sum(len(own) - 1 for own in seeds)
-    if not freedom:
-        return _SeedsPart(0.0, 0.0, 0)
-    means: Any = 0.0  # of each seed of each entry, over all sets
-    inner = 0.0
+    freedom = np.array([len(own) - 1.0 for own in seeds])
+    if is_common:
+        freedom *= (n_entries - 1) / n_entries
+    means: list[Any] = [0.0] * n_entries
+    inner = np.zeros(n_entries)
     for found in sets:
-        rest = [scores - scores.mean(axis=0) for scores in found.scores if len(scores) > 1]
-        if is_common:
-            shared = np.mean(rest, axis=0)
-            rest = [own - shared for own in rest]
-        stacked = np.concatenate(rest)
-        means = means + stacked.mean(axis=1) / len(sets)
-        sums = _by_image(stacked - stacked.mean(axis=1, keepdims=True), found.images)
-        n_images = sums.shape[1]
-        if n_images > 1:
-            inner += float(np.square(sums).sum()) * n_images / (n_images - 1) / (stacked.shape[1] * len(sets)) ** 2
-    total = float(np.square(means).sum()) / freedom
-    return _SeedsPart(total, max(0.0, total - inner / freedom), freedom)
+        rest = [scores - scores.mean(axis=0) for scores in found.scores]
+        shared = np.mean(rest, axis=0) if is_common else 0.0
+        for entry, own in enumerate(rest):
+            left = own - shared
+            means[entry] = means[entry] + left.mean(axis=1) / len(sets)
+            inner[entry] += float(np.square(_deviations(left, found.images)).sum()) / len(sets) ** 2
+    outer = np.array([float(np.square(mean).sum()) for mean in means])
+    usable = (freedom > 0) & (inner > 0)
+    if not usable.any():
+        return _SeedsPart(np.zeros(n_entries), np.zeros(n_entries), 1.0)
+    ratios = outer[usable] / inner[usable]
+    ratio = _at_least_one(float(np.average(ratios, weights=freedom[usable])), float(freedom[usable].sum()))
+    typical = float(np.average(inner[usable] / freedom[usable]))
+    inner = np.where(freedom > 0, inner / np.maximum(freedom, 1e-9), typical)
+    return _SeedsPart(ratio * inner, (ratio - 1) * inner, float(freedom[usable].sum()))
+
+
+def _at_least_one(ratio: float, freedom: float) -> float:
+    """Estimate of a ratio of variances, observed with these degrees of freedom, that is known to be at least 1.
+
+    With few degrees of freedom a ratio near or below 1 is often chance, and to conclude that seeds add nothing would be
+    rash. 1 / ratio has a gamma distribution (posterior of a variance under the prior 1 / variance), cut off at 1; this
+    is the inverse of its mean.
+
+    >>> [round(_at_least_one(ratio, freedom), 2) for ratio, freedom in ((0.5, 4), (1.0, 400), (9.0, 4))]
+    [1.74, 1.06, 9.0]
+    """
+    half = freedom / 2
+    bound = half * ratio
+    if bound == 0:
+        return 1 + 1 / half
+    return float(ratio * special.gammainc(half, bound) / special.gammainc(half + 1, bound))
 
 
 def _told_apart(errors: _Errors, resampling: Resampling) -> Array:
     """N×N booleans: whether two entries differ significantly, corrected for all pairs."""
-    variances = errors.variances
-    if not np.isfinite(variances).all():
-        return np.zeros(variances.shape, dtype=bool)
+    if not np.isfinite(errors.variances).all():  # all objects lie in one image
+        return np.zeros(errors.variances.shape, dtype=bool)
     differences = errors.values[None, :] - errors.values[:, None]
     # What rounding leaves of equal terms is no variance.
-    exact = variances <= 1e-12 * np.diag(errors.covariance).max()
-    scale = 1 / np.sqrt(np.where(exact, np.inf, variances))
-    largest = _largest_of_all_pairs(errors.covariance, scale, resampling)
+    exact = errors.variances <= 1e-12 * max(errors.variances.max(), 1e-12)
+    scale = 1 / np.sqrt(np.where(exact, np.inf, errors.variances))
+    drawn = _of_differences(errors.covariance)
+    largest = _largest_of_all_pairs(
+        errors.covariance, 1 / np.sqrt(np.where(exact | (drawn <= 0), np.inf, drawn)), resampling
+    )
     alone = 2 * stats.norm.sf(np.quantile(largest, resampling.confidence))
     p_values = 2 * stats.t.sf(np.abs(differences) * scale, errors.freedom)
     told_apart: Array = np.where(exact, differences != 0, p_values <= alone)
