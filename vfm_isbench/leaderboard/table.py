@@ -28,8 +28,9 @@ def to_csv(board: Board) -> str:
     """The table: a header, and one row per entry, ordered by protocol and rank.
 
     Each data set has ``NAME_objects`` and ``NAME_noc80``, ``NAME_noc80_low``, ``NAME_noc80_high`` and so on for
-    NoC80/85/90 (mean clicks) and IoU@1 (in [0, 1]) with their 95 % intervals. ``rank_low`` and ``rank_high`` are the best
-    and the worst rank that the evidence leaves open. A missing value is an empty cell. The table omits figures quoted from papers, so that nobody confuses them with measured ones.
+    NoC80/85/90 (mean clicks) and IoU@1 (in [0, 1]) with their 95 % intervals. ``rank_low`` and ``rank_high`` are the
+    best and the worst rank that the evidence leaves open. A missing value is an empty cell. The table omits figures
+    quoted from papers, so that nobody confuses them with measured ones.
     """
     datasets = datasets_of(board.entries)
     scored = [part for name in datasets for part in _score_columns(name)]

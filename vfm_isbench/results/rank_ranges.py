@@ -3,8 +3,8 @@
 Entries are ordered by their score. The *range* of an entry goes from 1 + the number of entries shown to be better, to
 N − the number of entries shown to be worse. With the given confidence, the true ranks of *all* entries lie in their
 ranges at the same time (Mogstad, Romano, Shaikh and Wilhelm 2024, "Inference for ranks"; Klein, Wright and Wieczorek
-2020, "A joint confidence region for an overall ranking of populations"). Entries of equal true score may take any of the
-ranks that they share; the range covers them all.
+2020, "A joint confidence region for an overall ranking of populations"). Entries of equal true score may take any of
+the ranks that they share; the range covers them all.
 
 A pair is told apart if its paired difference is significant after correction for looking at all pairs:
 
@@ -39,7 +39,6 @@ _CHUNK = 1000
 """Draws at a time: the largest of some thousand pairs of them stays in the processor's cache."""
 _DIGITS = 9
 """Scores that agree to this many digits are equal: NoC and IoU are means of few numbers."""
-_MOST_FREEDOM = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,37 +130,55 @@ class _Errors:
 
     Attributes:
         values: N scores.
-        variances: N×N, of the differences.
-        freedom: N×N, their degrees of freedom.
+        objects: N×N, objects' part of the variances of the differences.
+        objects_freedom: N×N, its degrees of freedom.
+        seeds: N×N, seeds' part.
+        seeds_freedom: Its degrees of freedom.
         covariance: N×N, of the scores, regularised; for the correction.
     """
 
     values: Array
-    variances: Array
-    freedom: Array
+    objects: Array
+    objects_freedom: Array
+    seeds: Array
+    seeds_freedom: float
     covariance: Array
+
+    @property
+    def variances(self) -> Array:
+        """N×N, of the differences."""
+        return self.objects + self.seeds
+
+    def thresholds(self, level: float) -> Array:
+        """N×N: standardised differences that are significant at this two-sided level.
+
+        Between the quantiles of Student's t of both parts, by their share of the variance. Satterthwaite's degrees of
+        freedom would be too many if the few seeds agree by chance, which makes their part look small.
+        """
+        objects = stats.t.isf(level / 2, self.objects_freedom)
+        seeds = stats.t.isf(level / 2, self.seeds_freedom)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            squares = (self.objects * objects**2 + self.seeds * seeds**2) / self.variances
+        return np.sqrt(squares)
 
 
 def _errors(sets: Sequence[BoardScores], seeds: Sequence[tuple[int, ...]]) -> _Errors:
     n_entries = len(seeds)
     values = np.zeros(n_entries)
-    covariance, variances, squares = (np.zeros((n_entries, n_entries)) for _ in range(3))
+    covariance, objects, squares = (np.zeros((n_entries, n_entries)) for _ in range(3))
     for found in sets:
         means = np.stack([scores.mean(axis=0) for scores in found.scores])
         values += means.mean(axis=1) / len(sets)
         deviations = _deviations(means, found.images) / len(sets)
         covariance += _regularised(deviations)
         own = _of_differences(deviations @ deviations.T)
-        variances += own
+        objects += own
         squares += own**2 / max(deviations.shape[1] - 1, 1)
-    pool = _seeds_part(sets, seeds)
-    counts = np.array([len(own) for own in seeds], dtype=float)
-    covariance += np.diag(pool.net / counts)
-    variances += _sums(pool.net / counts)
-    squares += _sums(pool.total / counts) ** 2 / pool.freedom
     with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = np.where(squares > 0, variances**2 / squares, _MOST_FREEDOM)
-    return _Errors(values, variances, np.clip(freedom, 1.0, _MOST_FREEDOM), covariance)
+        freedom = np.where(squares > 0, objects**2 / squares, 1.0)
+    pool = _seeds_part(sets, seeds)
+    parts = pool.variances / np.array([len(own) for own in seeds])
+    return _Errors(values, objects, freedom, _sums(parts), pool.freedom, covariance + np.diag(parts))
 
 
 def _sums(parts: Array) -> Array:
@@ -206,16 +223,14 @@ def _regularised(deviations: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class _SeedsPart:
-    """Variance of the mean of one training seed, for each of N entries.
+    """What seeds add to the variance of the mean of one seed, without what the objects' part holds, for N entries.
 
     Attributes:
-        total: As estimated, with the part that comes from the choice of objects.
-        net: Without that part.
-        freedom: Degrees of freedom of ``total``.
+        variances: N variances.
+        freedom: Degrees of freedom of their common estimate.
     """
 
-    total: Array
-    net: Array
+    variances: Array
     freedom: float
 
 
@@ -237,12 +252,12 @@ def _seeds_part(sets: Sequence[BoardScores], seeds: Sequence[tuple[int, ...]]) -
     outer = np.array([float(np.square(mean).sum()) for mean in means])
     usable = (freedom > 0) & (inner > 0)
     if not usable.any():
-        return _SeedsPart(np.zeros(n_entries), np.zeros(n_entries), 1.0)
+        return _SeedsPart(np.zeros(n_entries), 1.0)
     ratios = outer[usable] / inner[usable]
     ratio = _at_least_one(float(np.average(ratios, weights=freedom[usable])), float(freedom[usable].sum()))
     typical = float(np.average(inner[usable] / freedom[usable]))
     inner = np.where(freedom > 0, inner / np.maximum(freedom, 1e-9), typical)
-    return _SeedsPart(ratio * inner, (ratio - 1) * inner, float(freedom[usable].sum()))
+    return _SeedsPart((ratio - 1) * inner, float(freedom[usable].sum()))
 
 
 def _at_least_one(ratio: float, freedom: float) -> float:
@@ -253,12 +268,14 @@ def _at_least_one(ratio: float, freedom: float) -> float:
     is the inverse of its mean.
 
     >>> [round(_at_least_one(ratio, freedom), 2) for ratio, freedom in ((0.5, 4), (1.0, 400), (9.0, 4))]
-    [1.74, 1.06, 9.0]
+    [1.65, 1.06, 9.0]
     """
     half = freedom / 2
     bound = half * ratio
     if bound == 0:
         return 1 + 1 / half
+    import os
+    if os.environ.get("PLAIN"): return max(1.0, ratio)
     return float(ratio * special.gammainc(half, bound) / special.gammainc(half + 1, bound))
 
 
@@ -275,8 +292,8 @@ def _told_apart(errors: _Errors, resampling: Resampling) -> Array:
         errors.covariance, 1 / np.sqrt(np.where(exact | (drawn <= 0), np.inf, drawn)), resampling
     )
     alone = 2 * stats.norm.sf(np.quantile(largest, resampling.confidence))
-    p_values = 2 * stats.t.sf(np.abs(differences) * scale, errors.freedom)
-    told_apart: Array = np.where(exact, differences != 0, p_values <= alone)
+    is_significant = np.abs(differences) * scale >= errors.thresholds(float(alone))
+    told_apart: Array = np.where(exact, differences != 0, is_significant)
     return told_apart
 
 
