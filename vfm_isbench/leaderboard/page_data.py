@@ -15,8 +15,8 @@ from vfm_isbench.leaderboard.table import head_label, milliseconds, protocol_lab
 from vfm_isbench.leaderboard.trust import evidence_gaps, trust_of, why_unranked
 from vfm_isbench.protocol import PRESETS
 from vfm_isbench.results.bootstrap import Estimate
-from vfm_isbench.results.rank_ranges import Place
 from vfm_isbench.results.quoted import QuotedTable, quoted_tables
+from vfm_isbench.results.rank_ranges import Place
 from vfm_isbench.upsamplers import is_own
 
 PLACE = ("rank", "rank_low", "rank_high")

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vfm_isbench.leaderboard.entry import Entry
-from vfm_isbench.leaderboard.scores import images_of, per_object
+from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.rank_ranges import BoardScores, Place, places
 
 RANKED_BY = "noc90"
@@ -53,7 +53,12 @@ def rank_entries(entries: Sequence[Entry], datasets: Sequence[str]) -> dict[str,
     """
     ordered = sorted(entries, key=lambda entry: entry.id)
     seeds = [entry.seeds for entry in ordered]
-    scored = {dataset: _board_scores(ordered, dataset) for dataset in datasets}
+    scored = {
+        dataset: BoardScores.of(
+            [[run.datasets[dataset] for run in entry.runs] for entry in ordered], Metric.named(RANKED_BY)
+        )
+        for dataset in datasets
+    }
     on_each = {dataset: places([found], seeds) for dataset, found in scored.items()}
     overall = places(list(scored.values()), seeds) if len(datasets) > 1 else on_each[datasets[0]]
 
@@ -73,8 +78,3 @@ def rank_entries(entries: Sequence[Entry], datasets: Sequence[str]) -> dict[str,
             places={dataset: on_each[dataset][index] for dataset in datasets},
         )
     return standings
-
-
-def _board_scores(entries: Sequence[Entry], dataset: str) -> BoardScores:
-    scores = tuple(per_object(entry, dataset, RANKED_BY) for entry in entries)
-    return BoardScores(scores, images_of(entries[0], dataset))

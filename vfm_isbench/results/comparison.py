@@ -16,8 +16,8 @@ from vfm_isbench.results.difference import Difference, check_statistics, differe
 from vfm_isbench.results.difference_text import difference_tables
 from vfm_isbench.results.markdown import code, escape, markdown_table
 from vfm_isbench.results.object_scores import Metric
-from vfm_isbench.results.sides import Given, Pair, Side, check_datasets, distinct, side_of, why_apart
 from vfm_isbench.results.side_ranks import SideRank, rank_sides, rank_tables
+from vfm_isbench.results.sides import Given, Pair, Side, check_datasets, distinct, side_of, why_apart
 from vfm_isbench.results.signature import score_signature
 from vfm_isbench.results.table import lay_out
 

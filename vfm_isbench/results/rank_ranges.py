@@ -9,15 +9,15 @@ the ranks that they share; the range covers them all.
 A pair is told apart if its paired difference is significant after correction for looking at all pairs:
 
 1. *Errors.* The objects' part of a difference is its variance over images, with all objects of an image together. The
-   seeds' part is pooled over all entries, because three seeds of one entry say little: it is the variance of a seed's
-   mean, less the part that the objects' part already holds (what differs from seed to seed *and* object to object). If
-   all entries have the same training seeds, what a seed does to all of them alike cancels in differences, and is left
-   out; otherwise all seeds are independent draws.
+   seeds' part is pooled over all entries, because three seeds of one entry say little: how much more the means of seeds
+   vary than what differs from seed to seed *and* object to object explains, as a factor that all entries share. (The
+   objects' part already holds the rest.) If all entries have the same training seeds, what a seed does to all of them
+   alike cancels in differences, and is left out; otherwise all seeds are independent draws.
 2. *Correction.* Normal draws with the estimated covariance of all scores give the distribution of the largest
    standardised difference over all pairs (max-T; the multiplier bootstrap of Chernozhukov, Chetverikov and Kato 2013,
-   in which all pairs share the resampled objects). Its quantile says how small a single p-value must be. Pairs that
-   hardly differ need little correction, because they move together.
-3. *Test.* The p-value of each pair is that of Student's t with Satterthwaite's degrees of freedom of both parts.
+   in which all pairs share the objects). Its quantile says how rare a single difference must be. Entries that move
+   together need less correction than independent ones.
+3. *Test.* A difference that is so rare under Student's t, with the degrees of freedom of both parts, tells a pair apart.
 
 Over several test sets the score is the mean of the scores on each, and its errors are those of the mean of the
 differences.
@@ -33,6 +33,8 @@ import numpy as np
 from scipy import special, stats
 
 from vfm_isbench.results.bootstrap import DEFAULT_RESAMPLING, Resampling
+from vfm_isbench.results.dataset_result import DatasetResult
+from vfm_isbench.results.object_scores import Metric, object_scores
 from vfm_isbench.types import Array
 
 _CHUNK = 1000
@@ -76,6 +78,22 @@ class BoardScores:
 
     scores: tuple[Array, ...]
     images: Sequence[str]
+
+    @classmethod
+    def of(cls, entries: Sequence[Sequence[DatasetResult]], metric: Metric) -> BoardScores:
+        """Scores of entries with the same objects, in any order; each entry has a result per training seed."""
+        order = entries[0][0].object_ids
+
+        def scores_of(found: DatasetResult) -> Array:
+            scores = object_scores(found, metric)
+            if found.object_ids == order:
+                return scores
+            rows = {object_id: row for row, object_id in enumerate(found.object_ids)}
+            in_order: Array = scores[[rows[object_id] for object_id in order]]
+            return in_order
+
+        scores = tuple(np.stack([scores_of(found) for found in entry]) for entry in entries)
+        return cls(scores, [object_id.image for object_id in order])
 
 
 def places(
@@ -274,8 +292,6 @@ def _at_least_one(ratio: float, freedom: float) -> float:
     bound = half * ratio
     if bound == 0:
         return 1 + 1 / half
-    import os
-    if os.environ.get("PLAIN"): return max(1.0, ratio)
     return float(ratio * special.gammainc(half, bound) / special.gammainc(half + 1, bound))
 
 

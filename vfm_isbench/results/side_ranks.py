@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import numpy as np
-
 from vfm_isbench.results.bootstrap import Resampling
 from vfm_isbench.results.difference import json_ready
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.rank_ranges import BoardScores, Place, places
-from vfm_isbench.results.sides import Side, ordered_scores, why_apart
+from vfm_isbench.results.sides import Side, why_apart
 
 OVERALL = "all"
 """Stands for the mean over all data sets."""
@@ -38,8 +35,11 @@ class SideRank:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: null for what is missing."""
-        rank = {"rank": self.place.rank or None, "rank_low": self.place.low or None, "rank_high": self.place.high or None}
-        content = {"dataset": self.dataset, "metric": self.metric, "side": self.side, "value": self.place.value, **rank}
+        place = self.place
+        content = {
+            "dataset": self.dataset, "metric": self.metric, "side": self.side, "value": place.value,
+            "rank": place.rank or None, "rank_low": place.low or None, "rank_high": place.high or None,
+        }  # fmt: skip
         ready: dict[str, Any] = json_ready(content)
         return ready
 
@@ -70,14 +70,10 @@ def _rank(
     if len(sides) < 2:
         return
     for metric in metrics:
-        boards = []
-        for dataset in datasets:
-            order = sides[0].results[0].datasets[dataset].object_ids
-            scores = tuple(
-                np.stack([ordered_scores(result.datasets[dataset], metric, order) for result in side.results])
-                for side in sides
-            )
-            boards.append(BoardScores(scores, [object_id.image for object_id in order]))
+        boards = [
+            BoardScores.of([[result.datasets[dataset] for result in side.results] for side in sides], metric)
+            for dataset in datasets
+        ]
         seeds = [side.seeds for side in sides]
         found = places(boards, seeds, fewer_is_better=metric.is_noc, resampling=resampling)
         yield from (SideRank(name, metric.name, side.label, place) for side, place in zip(sides, found, strict=True))

@@ -239,7 +239,7 @@ class Pair:
     def scores(self, metric: Metric) -> tuple[Array, Array]:
         """S₁×N and S₂×N scores of both sides, with the objects in the same order."""
         first, second = (
-            np.stack([ordered_scores(result.datasets[self.dataset], metric, self._order) for result in side.results])
+            np.stack([_in_order(result.datasets[self.dataset], metric, self._order) for result in side.results])
             for side in (self.first, self.second)
         )
         return first, second
@@ -261,8 +261,7 @@ class Pair:
         return float(first), float(second)
 
 
-def ordered_scores(found: DatasetResult, metric: Metric, order: Sequence[ObjectId]) -> Array:
-    """Scores of the objects in this order."""
+def _in_order(found: DatasetResult, metric: Metric, order: Sequence[ObjectId]) -> Array:
     places = {object_id: place for place, object_id in enumerate(found.object_ids)}
     in_order: Array = object_scores(found, metric)[[places[object_id] for object_id in order]]
     return in_order
