@@ -17,7 +17,8 @@ A pair is told apart if its paired difference is significant after correction fo
    standardised difference over all pairs (max-T; the multiplier bootstrap of Chernozhukov, Chetverikov and Kato 2013,
    in which all pairs share the objects). Its quantile says how rare a single difference must be. Entries that move
    together need less correction than independent ones.
-3. *Test.* A difference that is so rare under Student's t, with the degrees of freedom of both parts, tells a pair apart.
+3. *Test.* A difference that is so rare under Student's t, with the degrees of freedom of both parts, tells a pair
+   apart.
 
 Over several test sets the score is the mean of the scores on each, and its errors are those of the mean of the
 differences.
