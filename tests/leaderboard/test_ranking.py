@@ -17,7 +17,6 @@ from vfm_isbench.leaderboard.scores import at_the_cap, curve, images_of, per_obj
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results.bootstrap import Estimate, estimate_mean
 
-
 FAR = synthetic_entry("far", skill=1.2)
 GOOD = synthetic_entry("good", skill=0.5)
 ALIKE = synthetic_entry("alike", skill=0.5)
