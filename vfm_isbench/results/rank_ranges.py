@@ -232,6 +232,8 @@ def _regularised(deviations: Array) -> Array:
     own = deviations - deviations.mean(axis=0)
     covariance = own @ own.T
     n_images = own.shape[1]
+    if n_images == 1:
+        return covariance
     noise = (np.square(own) @ np.square(own).T - np.square(covariance) / n_images) * n_images / (n_images - 1)
     off = ~np.eye(len(own), dtype=bool)
     signal = np.square(covariance[off]).sum()
