@@ -87,7 +87,7 @@ function renderVerdict() {
   const place = document.getElementById("verdict");
   const ranked = currentGroup() ? rankedIn(currentGroup()).sort(byRank) : [];
   const front = ranked.filter(mayBeBest);
-  place.hidden = ranked.length < 2;
+  place.hidden = ranked.length < 2 || !front.length;
   if (place.hidden) return;
   const where = state.data ? ` on ${state.data}` : "";
   const [first, ...others] = front;
