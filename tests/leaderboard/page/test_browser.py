@@ -69,14 +69,14 @@ def test_at_first_the_largest_group_is_shown_in_the_order_of_ranks(browser):
 def test_the_reader_is_told_who_may_be_the_best(browser):
     browser.open(sample())
     assert browser.one("#verdict").text == (
-        "Summit-L has the best score. 1 other entry cannot be told apart from the best: Ridge. "
-        "The remaining 6 are shown to be worse."
+        "Summit-L has the best score. 1 other entry may be the best too: Ridge. "
+        "Each of the remaining 6 is shown to be worse than another entry."
     )
     assert [row.get_attribute("data-row") for row in browser.all("#table tr.front")] == ["summit", "ridge"]
     browser.choose("data", "sbd")
     assert browser.one("#verdict").text.startswith("Ridge has the best score on sbd. 1 other entry")
     browser.open(sample(), f"#group={DEMO}")
-    assert browser.one("#verdict").text == "demo-jbu is the best: every other entry is shown to be worse."
+    assert browser.one("#verdict").text == "demo-jbu is shown to be the best."
     # The bar shows the range on the way from the first to the last rank.
     browser.open(sample())
     line = browser.one("[data-row='scree'] td.rank .range")

@@ -82,7 +82,7 @@ function renderTable() {
   place.replaceChildren(table);
 }
 
-/** Who is good, in a sentence: the entries that may be the best, and how many pairs are told apart. */
+/** Who is good, in a sentence: the entries that may be the best, because none is shown to be better. */
 function renderVerdict() {
   const place = document.getElementById("verdict");
   const ranked = currentGroup() ? rankedIn(currentGroup()).sort(byRank) : [];
@@ -94,10 +94,10 @@ function renderVerdict() {
   const names = list(others.map((entry) => foreign(entry.name)), 8);
   const lead = element("strong", {}, foreign(first.name));
   const verdict = others.length
-    ? [lead, foreign(` has the best score${where}. `), `${plural(others.length, "other entry", "other entries")} cannot be told apart from the best: `, ...names, "."]
-    : [lead, foreign(` is the best${where}: every other entry is shown to be worse.`)];
+    ? [lead, foreign(` has the best score${where}. `), `${plural(others.length, "other entry", "other entries")} may be the best too: `, ...names, "."]
+    : [lead, foreign(` is shown to be the best${where}.`)];
   const rest = ranked.length - front.length;
-  if (rest && others.length) verdict.push(` The remaining ${rest} ${rest === 1 ? "is" : "are"} shown to be worse.`);
+  if (rest && others.length) verdict.push(rest === 1 ? " The remaining entry is shown to be worse than another." : ` Each of the remaining ${rest} is shown to be worse than another entry.`);
   place.replaceChildren(...verdict);
 }
 
