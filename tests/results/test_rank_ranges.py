@@ -53,7 +53,7 @@ def test_ranges_hold_all_true_ranks_of_equal_entries(entries: int, boards: int, 
     assert share >= 0.95 - 2 * np.sqrt(0.95 * 0.05 / boards)
 
 
-@pytest.mark.parametrize(("entries", "boards", "widest"), [(5, 60, 3.0), (30, 30, 12.0), (200, 4, 75.0)])
+@pytest.mark.parametrize(("entries", "boards", "widest"), [(5, 60, 2.0), (30, 30, 16.0), (200, 4, 125.0)])
 def test_ranges_of_different_entries_hold_all_true_ranks_and_are_narrow(
     entries: int, boards: int, widest: float
 ) -> None:
@@ -90,7 +90,7 @@ def test_a_chain_of_entries_that_cannot_be_told_apart_keeps_its_ends_apart() -> 
     """What tie groups could not say: neighbours are level, the first and the last are not."""
     found = places([board(*np.linspace(0, 1.2, 13), noise=1.0)], [(0, 1, 2)] * 13)
     first, last = min(found, key=lambda place: place.rank), max(found, key=lambda place: place.rank)
-    assert 1 < first.high < last.low < 13
+    assert 1 < first.high <= last.low < 13
 
 
 def test_for_iou_more_is_better() -> None:
