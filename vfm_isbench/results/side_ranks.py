@@ -56,7 +56,7 @@ def rank_sides(
         for dataset in datasets
     }
     everywhere = [side for side in sides if all(side in members for members in comparable.values())]
-    ranks = []
+    ranks: list[SideRank] = []
     for dataset, members in comparable.items():
         ranks += _rank(members, [dataset], metrics, resampling, dataset)
     if len(datasets) > 1:
