@@ -1,9 +1,8 @@
-"""Ranks: tie groups follow their rule, for made-up scores and for entries in any order."""
+"""Ranks of entries: with ranges, by the mean score over test sets, for entries in any order."""
 
 from __future__ import annotations
 
-import random
-from itertools import combinations
+import dataclasses
 
 import numpy as np
 import pytest
@@ -12,95 +11,35 @@ from hypothesis import strategies as st
 from result_builder import synthetic_entry
 
 from vfm_isbench.leaderboard.board import Board, group_id
-from vfm_isbench.leaderboard.ranking import paired_difference, rank_entries, ranks_with_ties
+from vfm_isbench.leaderboard.ranking import rank_entries
+from vfm_isbench.leaderboard.reproduction import paired_difference
 from vfm_isbench.leaderboard.scores import at_the_cap, curve, images_of, per_object, score
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results.bootstrap import Estimate, estimate_mean
 
-
-@st.composite
-def standings(draw: st.DrawFn) -> tuple[list[float], set[frozenset[int]]]:
-    """Mean scores, and any set of inseparable pairs: inseparability is not transitive."""
-    means = draw(st.lists(st.integers(0, 20).map(float), min_size=1, max_size=8))
-    pairs = [frozenset(pair) for pair in combinations(range(len(means)), 2)]
-    tied = set(draw(st.lists(st.sampled_from(pairs), unique=True))) if pairs else set()
-    return means, tied | {pair for pair in pairs if len({means[index] for index in pair}) == 1}
-
-
-@given(standings())
-def test_what_cannot_be_told_apart_shares_a_rank(case: tuple[list[float], set[frozenset[int]]]) -> None:
-    means, tied = case
-    ranks = ranks_with_ties(means, lambda a, b: frozenset((a, b)) not in tied)
-    for pair in tied:
-        first, second = pair
-        assert ranks[first] == ranks[second]
-
-
-@given(standings())
-def test_ranks_follow_the_scores_and_count_those_above(case: tuple[list[float], set[frozenset[int]]]) -> None:
-    means, tied = case
-    ranks = ranks_with_ties(means, lambda a, b: frozenset((a, b)) not in tied)
-    for first, second in combinations(range(len(means)), 2):
-        if means[first] < means[second]:
-            assert ranks[first] <= ranks[second]
-    for rank in ranks:
-        assert rank == 1 + sum(other < rank for other in ranks)
-
-
-@given(standings())
-def test_groups_are_no_larger_than_they_must_be(case: tuple[list[float], set[frozenset[int]]]) -> None:
-    """Within a group, every cut of the order has an inseparable pair across it."""
-    means, tied = case
-    ranks = ranks_with_ties(means, lambda a, b: frozenset((a, b)) not in tied)
-    order = sorted(range(len(means)), key=lambda index: means[index])
-    for cut in range(1, len(order)):
-        above, below = order[cut - 1], order[cut]
-        if ranks[above] == ranks[below]:
-            assert any({a, b} in tied for a in order[:cut] for b in order[cut:])
-
-
-@given(standings(), st.randoms(use_true_random=False))
-def test_ranks_do_not_depend_on_the_order_of_entries(
-    case: tuple[list[float], set[frozenset[int]]], shuffler: random.Random
-) -> None:
-    means, tied = case
-    ranks = ranks_with_ties(means, lambda a, b: frozenset((a, b)) not in tied)
-    places = list(range(len(means)))
-    shuffler.shuffle(places)
-    shuffled = ranks_with_ties(
-        [means[place] for place in places], lambda a, b: frozenset((places[a], places[b])) not in tied
-    )
-    assert shuffled == [ranks[place] for place in places]
-
-
-def test_a_chain_of_ties_shares_a_rank() -> None:
-    """A and B are inseparable, and B and C; A and C are separable."""
-    tied = ({0, 1}, {1, 2})
-    assert ranks_with_ties([1.0, 2.0, 3.0, 9.0], lambda a, b: {a, b} not in tied) == [1, 1, 1, 4]
-
-
-def test_all_separable_and_none() -> None:
-    assert ranks_with_ties([3.0, 1.0, 2.0], lambda a, b: True) == [3, 1, 2]
-    assert ranks_with_ties([3.0, 1.0, 2.0], lambda a, b: False) == [1, 1, 1]
-
-
-SEEDS = (0, 1, 2)
 FAR = synthetic_entry("far", skill=1.2)
 GOOD = synthetic_entry("good", skill=0.5)
 ALIKE = synthetic_entry("alike", skill=0.5)
 BASELINE = synthetic_entry("bilinear")
 
 
-def test_entries_are_ranked_with_ties() -> None:
+def test_entries_are_ranked_with_ranges() -> None:
     found = rank_entries([BASELINE, ALIKE, FAR, GOOD], ["scenes"])
-    assert {one: standing.rank for one, standing in found.items()} == {
-        FAR.id: 1, GOOD.id: 2, ALIKE.id: 2, BASELINE.id: 4,
-    }  # fmt: skip
-    assert found[GOOD.id].tied_with == (ALIKE.id,)
-    assert found[ALIKE.id].tied_with == (GOOD.id,)
-    assert found[FAR.id].tied_with == ()
-    assert found[BASELINE.id].ranks == {"scenes": 4}
+    assert str(found[FAR.id].overall) == "1 (1–1)"
+    assert str(found[BASELINE.id].overall) == "4 (4–4)"
+    assert {str(found[entry.id].overall) for entry in (GOOD, ALIKE)} == {"2 (2–3)", "3 (2–3)"}
+    assert found[GOOD.id].better == (FAR.id,)
+    assert found[FAR.id].worse == (*sorted((GOOD.id, ALIKE.id), key=lambda one: found[one].overall.rank), BASELINE.id)
+    assert found[GOOD.id].tied_with == ()
+    assert found[BASELINE.id].places == {"scenes": found[BASELINE.id].overall}
     assert found[BASELINE.id].mean_rank == 4
+
+
+def test_entries_with_the_same_score_share_a_rank() -> None:
+    twin = dataclasses.replace(GOOD, name="twin")
+    found = rank_entries([GOOD, twin, BASELINE], ["scenes"])
+    assert found[twin.id].tied_with == (GOOD.id,)
+    assert [str(found[entry.id].overall) for entry in (GOOD, twin, BASELINE)] == ["1 (1–2)", "1 (1–2)", "3 (3–3)"]
 
 
 @settings(max_examples=6)
@@ -114,24 +53,26 @@ def test_separable_means_that_the_interval_leaves_out_zero() -> None:
     assert Estimate(-1.0, -2.0, -0.1, 0.5, None).excludes_zero
     assert not Estimate(1.0, -0.1, 2.0, 0.5, None).excludes_zero
     assert not Estimate(1.0, float("nan"), float("nan"), float("nan"), None).excludes_zero
-    assert paired_difference(BASELINE, FAR, "scenes").excludes_zero
-    assert not paired_difference(GOOD, ALIKE, "scenes").excludes_zero
-    assert paired_difference(BASELINE, FAR, "scenes").value < 0
+    assert paired_difference(BASELINE, FAR, "scenes", "noc90").excludes_zero
+    assert not paired_difference(GOOD, ALIKE, "scenes", "noc90").excludes_zero
+    assert paired_difference(BASELINE, FAR, "scenes", "noc90").value < 0
 
 
-def test_over_several_test_sets_entries_are_ranked_by_their_mean_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_over_several_test_sets_the_mean_score_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     two = Protocol.preset("demo").replace(name="two", test_datasets=("scenes", "grabcut"), disk_radius=7.0)
     monkeypatch.setitem(PRESETS, "two", two)
     best = synthetic_entry("best", protocol=two, skill=1.0)
     alike = synthetic_entry("alike", protocol=two, skill=1.0)
     worse = synthetic_entry("bilinear", protocol=two)
     found = Board((best, alike, worse)).standings
-    assert found[worse.id].ranks == {"scenes": 3, "grabcut": 3}
-    assert (found[best.id].rank, found[alike.id].rank, found[worse.id].rank) == (1, 1, 3)
-    assert found[best.id].tied_with == (alike.id,)
-    # Better on one, worse on the other.
-    mixed = rank_entries([best, worse], ["scenes", "grabcut"])
-    assert mixed[worse.id].mean_rank == 2
+    assert {name: str(place) for name, place in found[worse.id].places.items()} == {
+        "scenes": "3 (3–3)", "grabcut": "3 (3–3)",
+    }  # fmt: skip
+    assert str(found[worse.id].overall) == "3 (3–3)"
+    means = [per_object(worse, name, "noc90").mean() for name in ("scenes", "grabcut")]
+    assert found[worse.id].overall.value == pytest.approx(np.mean(means))
+    assert {found[best.id].overall.rank, found[alike.id].overall.rank} == {1, 2}
+    assert all((found[entry.id].overall.low, found[entry.id].overall.high) == (1, 2) for entry in (best, alike))
 
 
 def test_only_comparable_entries_are_ranked_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +80,7 @@ def test_only_comparable_entries_are_ranked_together(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(PRESETS, "other", other)
     apart = synthetic_entry("far", skill=1.2, protocol=other)
     board = Board((BASELINE, apart))
-    assert board.standings[BASELINE.id].rank == board.standings[apart.id].rank == 1
+    assert board.standings[BASELINE.id].overall.rank == board.standings[apart.id].overall.rank == 1
     assert group_id(BASELINE) != group_id(apart)
     assert group_id(BASELINE) == group_id(FAR)
 

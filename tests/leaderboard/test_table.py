@@ -54,9 +54,11 @@ def test_the_table_has_a_row_per_entry_with_every_column(board: Board) -> None:
         "scenes_objects": "38", "status": "ranked", "why_unranked": "", "mean_rank": "1.0000", "rank": "1",
         "tied_with": "", "parameters": "", "ms_per_image": "2.5000", "timed_on": "made-up processor, threads: 1",
         "code": CODE, "paper": "", "date": "2026-11-25", "submitter": "", "trust": "recomputed", "version": "0.2.0",
+        "rank_low": "1", "rank_high": "1",
     }  # fmt: skip
     assert {key: first[key] for key in expected} == expected
-    assert rows[1]["rank"] == "2"
+    assert [rows[1][key] for key in ("rank", "rank_low", "rank_high")] == ["2", "2", "2"]
+    assert list(rows[0])[-2:] == ["rank_low", "rank_high"]
 
 
 def test_what_is_not_ranked_stands_last_with_the_reason(board: Board) -> None:
@@ -111,15 +113,30 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
     entries = {entry["id"]: entry for entry in data["entries"]}
     mine = entries[MINE.id]
     assert set(mine) == {
-        "id", "group", "protocol", "name", "upsampler", "status", "why_unranked", "rank", "tied_with", "mean_rank",
+        "id", "group", "protocol", "name", "upsampler", "status", "why_unranked", "rank", "rank_low", "rank_high",
+        "mean_noc90", "better",
         "seeds", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter",
         "version", "signature", "reproduce", "notes", "scores",
     }  # fmt: skip
     assert all(set(entry) == set(mine) for entry in data["entries"])
     assert (mine["group"], mine["protocol"]) == (group["id"], group["protocol"])
+    assert (mine["rank_low"], mine["rank_high"], mine["better"]) == (1, 1, [])
+    assert entries[BASELINE.id]["better"] == [MINE.id]
+    assert mine["mean_noc90"] == mine["scores"]["scenes"]["noc90"]["value"]
     assert (mine["status"], mine["rank"], mine["trust"], mine["seeds"]) == ("ranked", 1, "recomputed", [0, 1, 2])
     scenes = mine["scores"]["scenes"]
-    assert set(scenes) == {"objects", "rank", "noc80", "noc85", "noc90", "iou_at_1", "not_reached90", "curve"}
+    assert set(scenes) == {
+        "objects",
+        "rank",
+        "rank_low",
+        "rank_high",
+        "noc80",
+        "noc85",
+        "noc90",
+        "iou_at_1",
+        "not_reached90",
+        "curve",
+    }
     assert scenes["noc90"]["low"] < scenes["noc90"]["value"] < scenes["noc90"]["high"]
     assert len(scenes["curve"]) == 20
     assert mine["reproduce"] is None  # nobody said how to load it
@@ -144,7 +161,7 @@ def test_quoted_figures_are_marked_cited_and_never_ranked(board: Board) -> None:
     assert len(quoted) == 15
     assert len({entry["id"] for entry in entries}) == len(entries)
     for entry in quoted:
-        assert (entry["group"], entry["rank"], entry["mean_rank"], entry["trust"]) == (None, None, None, None)
+        assert (entry["group"], entry["rank"], entry["mean_noc90"], entry["trust"]) == (None, None, None, None)
         assert "arXiv 250" in entry["citation"]
         for found in entry["scores"].values():
             given = [found[metric] for metric in ("noc80", "noc85", "noc90", "iou_at_1") if found[metric] is not None]

@@ -11,7 +11,7 @@ from result_builder import PROTOCOL, made_dataset, made_result, random_ious, see
 
 import vfm_isbench
 from vfm_isbench.errors import ComparisonError, IncomparableError, UnknownNameError
-from vfm_isbench.results import Comparison, Difference
+from vfm_isbench.results import Comparison, Difference, Result
 from vfm_isbench.results.comparison import METRICS
 
 FIRST = made_result(
@@ -145,6 +145,41 @@ def test_what_differs_is_left_out_and_said() -> None:
     for text in (str(comparison), comparison.to_markdown().replace("**", "")):
         assert "incomparable: bilinear and jbu: sbd: the same ids" in text
     assert comparison.is_complete
+
+
+def test_three_sides_are_ranked_with_ranges() -> None:
+    sides = [seeds_of("bilinear", [0, 1, 2]), seeds_of("jbu", [0, 1, 2], shift=0.06), seeds_of("alike", [0, 1, 2])]
+    comparison = vfm_isbench.compare(*sides, metrics=["noc90", "mean_iou"])
+    found = {(rank.metric, rank.side): str(rank.place) for rank in comparison.ranks}
+    assert set(rank.dataset for rank in comparison.ranks) == {"davis"}
+    assert found["noc90", "jbu"] == found["mean_iou", "jbu"] == "1 (1–1)"
+    assert {found["mean_iou", "bilinear"], found["mean_iou", "alike"]} == {"2 (2–3)", "3 (2–3)"}
+    assert "ranks · davis" in str(comparison)
+    assert "| jbu | 1 \\(1–1\\) | 1 \\(1–1\\) |" in comparison.to_markdown()
+    first = comparison.to_dict()["ranks"][0]
+    assert set(first) == {"dataset", "metric", "side", "value", "rank", "rank_low", "rank_high"}
+    assert (first["dataset"], first["metric"], first["side"]) == ("davis", "noc90", "bilinear")
+
+
+def test_two_sides_need_no_ranks() -> None:
+    assert vfm_isbench.compare(FIRST, SECOND).ranks == ()
+
+
+def test_over_several_data_sets_the_mean_is_ranked_too() -> None:
+    def side(name: str, davis: float, sbd: float) -> list[Result]:
+        return [
+            made_result(
+                made_dataset(np.clip(random_ious(7) + davis, 0, 1)),
+                made_dataset(np.clip(random_ious(8) + sbd, 0, 1), name="sbd"),
+                name=name, sha256=f"{sum(map(ord, name)):064x}", seed=seed,
+            )
+            for seed in (0, 1)
+        ]  # fmt: skip
+
+    sides = [side("even", 0.05, 0.05), side("mixed", 0.06, -0.2), side("low", 0.0, 0.0)]
+    ranks = vfm_isbench.compare(*sides, metrics=["mean_iou"]).ranks
+    assert [rank.dataset for rank in ranks] == ["davis"] * 3 + ["sbd"] * 3 + ["all"] * 3
+    assert [rank.place.rank for rank in ranks] == [2, 1, 3, 1, 3, 2, 1, 3, 2]
 
 
 def test_a_side_that_cannot_be_compared_makes_it_incomplete() -> None:

@@ -34,6 +34,10 @@ def interval(value: float, half: float) -> dict[str, float]:
     return {"value": round(value, 4), "low": round(value - half, 4), "high": round(value + 1.1 * half, 4)}
 
 
+def place(rank: int | None, low: int | None = None, high: int | None = None) -> dict[str, int | None]:
+    return {"rank": rank, "rank_low": low or rank, "rank_high": high or rank}
+
+
 def scores(noc90: float, objects: int, rank: int | None, cap: int = 20) -> dict[str, Any]:
     """Scores that fit together roughly like measured ones."""
     noc90 = min(noc90, cap - 0.2)
@@ -42,7 +46,7 @@ def scores(noc90: float, objects: int, rank: int | None, cap: int = 20) -> dict[
     limit = 0.975 - noc90 / 160
     return {
         "objects": objects,
-        "rank": rank,
+        **place(rank),
         "noc80": interval(0.45 * noc90, 0.7 * half),
         "noc85": interval(0.66 * noc90, 0.85 * half),
         "noc90": interval(noc90, half),
@@ -61,9 +65,9 @@ def entry(identity: str, name: str, noc90: float, rank: int | None, **changes: A
         "upsampler": name,
         "status": "ranked",
         "why_unranked": None,
-        "rank": rank,
-        "tied_with": [],
-        "mean_rank": None if rank is None else float(rank),
+        **place(rank),
+        "mean_noc90": None if rank is None else round(noc90 + sum(OFFSETS.values()) / len(OFFSETS), 3),
+        "better": [],
         "seeds": [0, 1, 2],
         "trust": "recomputed",
         "parameters": None,
@@ -86,7 +90,7 @@ def entry(identity: str, name: str, noc90: float, rank: int | None, **changes: A
 def quoted(identity: str, name: str, noc90: dict[str, float], **changes: Any) -> dict[str, Any]:
     """A row quoted from a paper: one score, no interval."""
     only = {"low": None, "high": None}
-    bare = {"objects": None, "rank": None, "noc80": None, "noc85": None, "iou_at_1": None, "not_reached90": None}
+    bare = {"objects": None, **place(None), "noc80": None, "noc85": None, "iou_at_1": None, "not_reached90": None}
     return (
         entry(
             identity,
@@ -119,22 +123,22 @@ def sample() -> dict[str, Any]:
     """Two groups with four data sets and one, twelve entries, missing values, quoted and removed entries."""
     ranked = [
         entry("summit", "Summit-L", 5.1, 1, parameters=18_400_000, ms_per_image=14.2, trust="reproduced"),
-        entry("ridge", "Ridge", 5.5, 1, parameters=4_300_000, ms_per_image=6.61, tied_with=["summit"]),
-        entry("glacier", "Glacier-JBU", 6.9, 3, parameters=112_000, ms_per_image=21.7, tied_with=["moraine", "scree"]),
-        entry("moraine", "Moraine", 7.1, 3, parameters=1_250_000, ms_per_image=3.94, tied_with=["glacier", "scree"]),
-        entry("scree", "Scree (guided filter)", 7.3, 3, parameters=0, ms_per_image=9.1, timed_on="2 x86 cores"),
+        entry("ridge", "Ridge", 5.5, 2, parameters=4_300_000, ms_per_image=6.61),
+        entry("glacier", "Glacier-JBU", 6.9, 3, parameters=112_000, ms_per_image=21.7),
+        entry("moraine", "Moraine", 7.1, 4, parameters=1_250_000, ms_per_image=3.94),
+        entry("scree", "Scree (guided filter)", 7.3, 5, parameters=0, ms_per_image=9.1, timed_on="2 x86 cores"),
         entry("bilinear", "bilinear", 8.8, 6, parameters=0, ms_per_image=0.08, trust="reproduced"),
         entry("nearest", "nearest", 9.6, 7, parameters=0, ms_per_image=0.05, seeds=[0, 1], trust="self-reported"),
         entry("tarn", "Tarn-Tiny-with-a-rather-long-name", 10.4, 8, parameters=96_000, ms_per_image=None),
     ]
+    open_ranks = [(1, 2), (1, 4), (2, 5), (2, 5), (3, 6), (5, 6), (7, 7), (8, 8)]
+    names = [row["id"] for row in ranked]
+    for row, (low, high) in zip(ranked, open_ranks, strict=True):
+        row |= place(row["rank"], low, high) | {"better": names[: low - 1]}
     for row, places in zip(ranked, ([1, 1, 2, 2], [2, 2, 1, 1]), strict=False):
-        row["mean_rank"] = 1.5
-        for found, place in zip(row["scores"].values(), places, strict=True):
-            found["rank"] = place
+        for found, rank in zip(row["scores"].values(), places, strict=True):
+            found |= place(rank, 1, 2)
     ranked[7]["reproduce"] = None
-    ranked[0]["tied_with"] = ["ridge"]
-    ranked[3]["tied_with"] = ["glacier", "scree"]
-    ranked[4]["tied_with"] = ["glacier", "moraine"]
     # Stopped early: scores that need missing values are missing, and so is the end of the curve.
     stopped = ranked[7]["scores"]["sbd"]
     stopped["noc85"] = None

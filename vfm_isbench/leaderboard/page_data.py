@@ -16,8 +16,10 @@ from vfm_isbench.leaderboard.trust import evidence_gaps, trust_of, why_unranked
 from vfm_isbench.protocol import PRESETS
 from vfm_isbench.results.bootstrap import Estimate
 from vfm_isbench.results.quoted import QuotedTable, quoted_tables
+from vfm_isbench.results.rank_ranges import Place
 from vfm_isbench.upsamplers import is_own
 
+PLACE = ("rank", "rank_low", "rank_high")
 DEMO_NOTE = "demo numbers: they compare upsamplers on generated scenes and do not follow the paper's protocol"
 
 
@@ -75,9 +77,9 @@ def _entry(board: Board, entry: Entry) -> dict[str, Any]:
         "upsampler": entry.upsampler["name"],
         "status": "unranked" if standing is None else "ranked",
         "why_unranked": "; ".join(reasons) or None,
-        "rank": None if standing is None else standing.rank,
-        "tied_with": [] if standing is None else list(standing.tied_with),
-        "mean_rank": None if standing is None else standing.mean_rank,
+        **_place(None if standing is None else standing.overall),
+        "mean_noc90": None if standing is None else standing.overall.value,
+        "better": [] if standing is None else list(standing.better),
         "seeds": list(entry.seeds),
         "trust": trust_of(entry),
         "parameters": entry.upsampler["n_parameters"],
@@ -101,11 +103,17 @@ def _scores(board: Board, entry: Entry, dataset: str) -> dict[str, Any]:
     means = curve(entry, dataset)
     return {
         "objects": len(entry.datasets[dataset].objects),
-        "rank": None if standing is None else standing.ranks.get(dataset),
+        **_place(None if standing is None else standing.places.get(dataset)),
         **{metric: _estimate(score(entry, dataset, metric)) for metric in METRICS},
         "not_reached90": at_the_cap(entry, dataset),
         "curve": None if all(mean is None for mean in means) else means,
     }
+
+
+def _place(place: Place | None) -> dict[str, int | None]:
+    if place is None:
+        return dict.fromkeys(PLACE)
+    return dict(zip(PLACE, (place.rank, place.low, place.high), strict=True))
 
 
 def _estimate(estimate: Estimate | None) -> dict[str, float | None] | None:
@@ -147,7 +155,7 @@ def _quoted() -> list[dict[str, Any]]:
 def _quoted_row(table: QuotedTable, name: str, figures: Sequence[float]) -> dict[str, Any]:
     protocol = PRESETS[table.protocol]
     share = 100 if table.metric.startswith("iou") else 1
-    nothing: dict[str, Any] = dict.fromkeys((*METRICS, "rank", "not_reached90", "curve"))
+    nothing: dict[str, Any] = dict.fromkeys((*METRICS, *PLACE, "not_reached90", "curve"))
     scores = {
         dataset: {
             **nothing,
@@ -164,8 +172,8 @@ def _quoted_row(table: QuotedTable, name: str, figures: Sequence[float]) -> dict
         "upsampler": name,
         "status": "quoted",
         "why_unranked": "quoted from a paper, not measured here",
-        **dict.fromkeys(("rank", "mean_rank", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper")),
-        "tied_with": [],
+        **dict.fromkeys((*PLACE, "mean_noc90", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper")),
+        "better": [],
         "seeds": [],
         "citation": f"{table.citation} ({table.provenance})",
         "date": None,

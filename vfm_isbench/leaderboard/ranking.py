@@ -1,33 +1,21 @@
-"""Ranks with tie groups.
+"""Ranks with ranges, within a group of comparable entries.
 
-Within a group of comparable entries, on each test set:
+Entries are ordered by mean NoC90, fewest clicks first; over several test sets, by the mean of their scores on each. The
+range beside a rank says which ranks the evidence leaves open, see :mod:`vfm_isbench.results.rank_ranges`: with 95 %
+confidence, the true ranks of all entries of the group lie in their ranges.
 
-1. Entries are ordered by mean NoC90, fewest clicks first.
-2. Two entries are *separable* if the confidence interval of their paired difference, as in ``vfm-isbench compare``,
-   excludes zero.
-3. The order is cut between two neighbours only if every entry above is separable from every entry below. The entries
-   between two cuts form a tie group; its members share the rank 1 + the number of entries above them.
-
-So entries that are not separable always share a rank, and entries of different rank are always separable. The converse
-does not hold, because separability is not transitive: if A and B are not separable, nor B and C, all three share a rank
-even if A and C are separable.
-
-Over several test sets an entry's *mean rank* is the mean of its ranks, and entries are ranked by it; equal mean ranks
-share a rank. Entries that are separable on no test set have equal ranks on all, so they share a rank here too.
+Two entries are *told apart* if one of them is shown to be better, corrected for looking at all pairs. That is stricter
+than ``vfm-isbench compare``, whose intervals hold for one pair at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import combinations
 
 from vfm_isbench.leaderboard.entry import Entry
-from vfm_isbench.leaderboard.scores import per_object
-from vfm_isbench.results.bootstrap import Estimate
 from vfm_isbench.results.object_scores import Metric
-from vfm_isbench.results.sides import Pair, Side
+from vfm_isbench.results.rank_ranges import BoardScores, Place, places
 
 RANKED_BY = "noc90"
 
@@ -37,16 +25,20 @@ class Standing:
     """Position of an entry in its group.
 
     Attributes:
-        rank: Rank over all test sets.
-        tied_with: Ids of the entries that share the rank.
-        mean_rank: Mean of the ranks on the test sets.
-        ranks: Rank by test set.
+        overall: Score, rank and range over all test sets.
+        better: Ids of the entries shown to be better over all test sets, best first.
+        worse: Ids of the entries shown to be worse, best first.
+        tied_with: Ids of the entries with the same score and therefore the same rank.
+        mean_rank: Mean of the ranks on the test sets; for information, it decides nothing.
+        places: Score, rank and range by test set.
     """
 
-    rank: int
+    overall: Place
+    better: tuple[str, ...]
+    worse: tuple[str, ...]
     tied_with: tuple[str, ...]
     mean_rank: float
-    ranks: Mapping[str, int]
+    places: Mapping[str, Place]
 
 
 def rank_entries(entries: Sequence[Entry], datasets: Sequence[str]) -> dict[str, Standing]:
@@ -60,51 +52,29 @@ def rank_entries(entries: Sequence[Entry], datasets: Sequence[str]) -> dict[str,
         Standing by id.
     """
     ordered = sorted(entries, key=lambda entry: entry.id)
-    ids = [entry.id for entry in ordered]
-    ranks = {dataset: _ranks_on(ordered, dataset) for dataset in datasets}
-    means = [Fraction(sum(ranks[dataset][index] for dataset in datasets), len(datasets)) for index in range(len(ids))]
+    seeds = [entry.seeds for entry in ordered]
+    scored = {
+        dataset: BoardScores.of(
+            [[run.datasets[dataset] for run in entry.runs] for entry in ordered], Metric.named(RANKED_BY)
+        )
+        for dataset in datasets
+    }
+    on_each = {dataset: places([found], seeds) for dataset, found in scored.items()}
+    overall = places(list(scored.values()), seeds) if len(datasets) > 1 else on_each[datasets[0]]
+
+    def ids(found: Sequence[int]) -> tuple[str, ...]:
+        return tuple(ordered[other].id for other in sorted(found, key=lambda other: overall[other].rank))
+
     standings = {}
-    for index, own in enumerate(means):
-        standings[ids[index]] = Standing(
-            rank=1 + sum(other < own for other in means),
-            tied_with=tuple(ids[other] for other, mean in enumerate(means) if mean == own and other != index),
-            mean_rank=float(own),
-            ranks={dataset: ranks[dataset][index] for dataset in datasets},
+    for index, place in enumerate(overall):
+        ranks = [on_each[dataset][index].rank for dataset in datasets]
+        tied = [other for other, found in enumerate(overall) if found.rank == place.rank and other != index]
+        standings[ordered[index].id] = Standing(
+            overall=place,
+            better=ids(place.better),
+            worse=ids(place.worse),
+            tied_with=ids(tied),
+            mean_rank=sum(ranks) / len(ranks),
+            places={dataset: on_each[dataset][index] for dataset in datasets},
         )
     return standings
-
-
-def _ranks_on(entries: Sequence[Entry], dataset: str) -> list[int]:
-    means = [float(per_object(entry, dataset, RANKED_BY).mean()) for entry in entries]
-    apart = {
-        (first, second)
-        for first, second in combinations(range(len(entries)), 2)
-        if paired_difference(entries[first], entries[second], dataset).excludes_zero
-    }
-    return ranks_with_ties(means, lambda first, second: (min(first, second), max(first, second)) in apart)
-
-
-def paired_difference(first: Entry, second: Entry, dataset: str, metric: str = RANKED_BY) -> Estimate:
-    """Second − first, paired by object, and by training seed if both have the same seeds."""
-    pair = Pair.of(Side(first.id, first.runs), Side(second.id, second.runs), dataset)
-    return pair.difference(Metric.named(metric))
-
-
-def ranks_with_ties(means: Sequence[float], separable: Callable[[int, int], bool]) -> list[int]:
-    """Rank of each entry, 1 for the lowest mean, by the rule in the module's docstring.
-
-    Args:
-        means: Mean scores, fewer is better.
-        separable: Whether two entries, given by index, are separable; symmetric.
-
-    >>> ranks_with_ties([3.0, 1.0, 2.0], lambda first, second: 0 in (first, second))
-    [3, 1, 1]
-    """
-    order = sorted(range(len(means)), key=lambda index: means[index])
-    ranks = [1] * len(means)
-    start = 0
-    for cut in range(1, len(order)):
-        if all(separable(above, below) for above in order[:cut] for below in order[cut:]):
-            start = cut
-        ranks[order[cut]] = start + 1
-    return ranks

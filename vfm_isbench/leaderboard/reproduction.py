@@ -13,12 +13,13 @@ from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.entry import Entry, Reproduction
 from vfm_isbench.leaderboard.entry_schema import REPRODUCED
 from vfm_isbench.leaderboard.findings import Report, printable
-from vfm_isbench.leaderboard.ranking import paired_difference
 from vfm_isbench.leaderboard.scores import METRICS, score
 from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
 from vfm_isbench.results.bootstrap import Estimate
+from vfm_isbench.results.object_scores import Metric
+from vfm_isbench.results.sides import Pair, Side
 from vfm_isbench.upsamplers import is_own
 
 Rerun: TypeAlias = Callable[[Protocol, str], Result]
@@ -140,6 +141,12 @@ def compare_with(entry: Entry, results: Sequence[Result]) -> Verdict:
                 agreements.append(Agreement(name, metric, mine, theirs.value, difference))
     largest = {name: max(_largest(before, after, name) for before, after in pairs) for name in comparable}
     return Verdict(entry, rerun, tuple(agreements), tuple(differences), largest)
+
+
+def paired_difference(first: Entry, second: Entry, dataset: str, metric: str) -> Estimate:
+    """Second − first, paired by object, and by training seed if both have the same seeds."""
+    pair = Pair.of(Side(first.id, first.runs), Side(second.id, second.runs), dataset)
+    return pair.difference(Metric.named(metric))
 
 
 def _differences(before: Result, after: Result) -> Iterator[str]:

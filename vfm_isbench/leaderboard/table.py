@@ -19,7 +19,7 @@ BEFORE = (
 )  # fmt: skip
 AFTER = (
     "status", "why_unranked", "mean_rank", "rank", "tied_with", "parameters", "ms_per_image", "timed_on", "code",
-    "paper", "date", "submitter", "trust", "version",
+    "paper", "date", "submitter", "trust", "version", "rank_low", "rank_high",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -28,8 +28,9 @@ def to_csv(board: Board) -> str:
     """The table: a header, and one row per entry, ordered by protocol and rank.
 
     Each data set has ``NAME_objects`` and ``NAME_noc80``, ``NAME_noc80_low``, ``NAME_noc80_high`` and so on for
-    NoC80/85/90 (mean clicks) and IoU@1 (in [0, 1]) with their 95 % intervals. A missing value is an empty cell. The
-    table omits figures quoted from papers, so that nobody confuses them with measured ones.
+    NoC80/85/90 (mean clicks) and IoU@1 (in [0, 1]) with their 95 % intervals. ``rank_low`` and ``rank_high`` are the
+    best and the worst rank that the evidence leaves open. A missing value is an empty cell. The table omits figures
+    quoted from papers, so that nobody confuses them with measured ones.
     """
     datasets = datasets_of(board.entries)
     scored = [part for name in datasets for part in _score_columns(name)]
@@ -117,17 +118,18 @@ def _tail(board: Board, entry: Entry) -> dict[str, Any]:
         "unranked" if standing is None else "ranked",
         "; ".join(why_unranked(entry)),
         None if standing is None else standing.mean_rank,
-        None if standing is None else standing.rank,
+        None if standing is None else standing.overall.rank,
         "" if standing is None else " ".join(standing.tied_with),
         entry.upsampler["n_parameters"], milliseconds(entry), timed_on(entry), entry.code, entry.paper, entry.date,
         entry.submitter, trust_of(entry), versions(entry),
+        None if standing is None else standing.overall.low, None if standing is None else standing.overall.high,
     )  # fmt: skip
     return dict(zip(AFTER, values, strict=True))
 
 
 def _order(board: Board, entry: Entry) -> tuple[Any, ...]:
     standing = board.standings.get(entry.id)
-    place = (1, 0.0) if standing is None else (0, standing.mean_rank)
+    place = (1, 0.0) if standing is None else (0, standing.overall.rank)
     return protocol_label(entry), entry.fingerprint, place, entry.id
 
 

@@ -16,6 +16,7 @@ from vfm_isbench.results.difference import Difference, check_statistics, differe
 from vfm_isbench.results.difference_text import difference_tables
 from vfm_isbench.results.markdown import code, escape, markdown_table
 from vfm_isbench.results.object_scores import Metric
+from vfm_isbench.results.side_ranks import SideRank, rank_sides, rank_tables
 from vfm_isbench.results.sides import Given, Pair, Side, check_datasets, distinct, side_of, why_apart
 from vfm_isbench.results.signature import score_signature
 from vfm_isbench.results.table import lay_out
@@ -37,6 +38,7 @@ class Comparison:
         signatures: Label and signature of each side on each data set.
         incomparable: Why data sets or sides were left out.
         remarks: Remarks for readers.
+        ranks: With three or more sides: rank and range of each, by data set and score.
     """
 
     confidence: float
@@ -47,6 +49,7 @@ class Comparison:
     signatures: tuple[tuple[str, str], ...]
     incomparable: tuple[str, ...]
     remarks: tuple[str, ...]
+    ranks: tuple[SideRank, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -81,14 +84,19 @@ class Comparison:
         return "\n\n".join([*blocks, "\n".join(lines)])
 
     def _tables(self) -> Iterator[tuple[str, list[list[str]]]]:
-        return difference_tables(self.differences, self.confidence, self.cap)
+        yield from difference_tables(self.differences, self.confidence, self.cap)
+        yield from rank_tables(self.ranks)
 
     def _explanation(self) -> str:
+        ranks = (
+            " · ranks: rank (best and worst rank that the evidence leaves open, "
+            f"at {100 * self.confidence:g} % for all sides together)"
+        )
         return (
             f"NoC in clicks (fewer is better, censored at {self.cap}) · IoU in % · difference: second minus first, "
             "paired by object · ±: standard error from the choice of objects (clustered by image) and from training "
             "seeds · better, equal, worse: share of objects for which the second side is so · "
-            f"≥{self.cap}: objects that need all {self.cap} clicks, first → second side"
+            f"≥{self.cap}: objects that need all {self.cap} clicks, first → second side" + (ranks if self.ranks else "")
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +110,7 @@ class Comparison:
             "signatures": [{"side": label, "signature": line} for label, line in self.signatures],
             "incomparable": list(self.incomparable),
             "remarks": list(self.remarks),
+            "ranks": [rank.to_dict() for rank in self.ranks],
         }
 
 
@@ -156,6 +165,11 @@ def compare(
                 signatures[compared.label, score_signature(compared.results, dataset, names)] = None
     if not differences:
         raise IncomparableError(f"incomparable: {'; '.join(incomparable)}")
+    ranks: list[SideRank] = []
+    if len(rest) > 1:
+        compared_on = list(dict.fromkeys(found.dataset for found in differences))
+        named = [Metric.named(name) for name in dict.fromkeys(found.metric for found in differences)]
+        ranks = rank_sides([side, *rest], compared_on, named, resampling)
     return Comparison(
         confidence=confidence,
         resamples=resamples,
@@ -165,6 +179,7 @@ def compare(
         signatures=tuple(signatures),
         incomparable=tuple(incomparable),
         remarks=tuple(remarks),
+        ranks=tuple(ranks),
     )
 
 

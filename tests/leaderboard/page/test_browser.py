@@ -57,14 +57,32 @@ def address(browser):
 def test_at_first_the_largest_group_is_shown_in_the_order_of_ranks(browser):
     browser.open(sample())
     assert order(browser) == [*RANKED, "crag"]
-    assert browser.texts("#table .place") == ["1", "1", "3", "3", "3", "6", "7", "8"]
-    assert browser.texts("#table .tied") == ["tie of 2"] * 2 + ["tie of 3"] * 3
-    assert [browser.one(f"[data-row='{row}']").get_attribute("class") for row in RANKED[:6]] == [
-        *("tie-first", "tie-last", "tie-first", "tie-middle", "tie-last", "tie-alone")
+    assert browser.texts("#table .place") == ["1", "2", "3", "4", "5", "6", "7", "8"]
+    assert browser.texts("#table .places") == [
+        *("(1–2)", "(1–4)", "(2–5)", "(2–5)", "(3–6)", "(5–6)", "(7–7)", "(8–8)")
     ]
     assert browser.one("#count").text == "9 of 9 entries shown"
     assert not browser.one("#demo").is_displayed()
     assert address(browser) == ""
+
+
+def test_the_reader_is_told_who_may_be_the_best(browser):
+    browser.open(sample())
+    assert browser.one("#verdict").text == (
+        "Summit-L has the best score. 1 other entry may be the best too: Ridge. "
+        "Each of the remaining 6 is shown to be worse than another entry."
+    )
+    assert [row.get_attribute("data-row") for row in browser.all("#table tr.front")] == ["summit", "ridge"]
+    browser.choose("data", "sbd")
+    assert browser.one("#verdict").text.startswith("Ridge has the best score on sbd. 1 other entry")
+    browser.open(sample(), f"#group={DEMO}")
+    assert browser.one("#verdict").text == "demo-jbu is shown to be the best."
+    # The bar shows the range on the way from the first to the last rank.
+    browser.open(sample())
+    line = browser.one("[data-row='scree'] td.rank .range")
+    assert browser.run("return [arguments[0].style.insetInlineStart, arguments[0].style.width]", line) == [
+        f"{200 / 7:.4f}%", f"{300 / 7:.4f}%",
+    ]  # fmt: skip
 
 
 def test_an_unranked_entry_stands_below_with_its_reason_whatever_the_order(browser):
@@ -173,7 +191,10 @@ def test_a_detail_opens_by_mouse_closes_by_escape_and_gives_back_the_focus(brows
     detail = browser.one("#detail")
     assert detail.is_displayed()
     assert browser.run("return document.activeElement.textContent") == "Close"
-    assert "shares its rank with Moraine, Scree (guided filter)" in detail.text
+    assert "Rank 3 (2–5)" in detail.text
+    assert "Shown to be better (1): Summit-L\n" in detail.text
+    assert "Cannot be told apart (3): Ridge, Moraine, Scree (guided filter)\n" in detail.text
+    assert "Shown to be worse (3): bilinear, nearest, Tarn-Tiny-with-a-rather-long-name\n" in detail.text
     assert "hash:c0ffee123456|up:glacier" in detail.text
     assert "vfm-isbench run glacier --protocol paper --data-root DATA --seed 0" in detail.text
     assert address(browser) == "#entry=glacier"
@@ -235,9 +256,14 @@ def test_csv_has_the_rows_shown_in_full_precision(browser):
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert [row["id"] for row in rows] == ["bilinear", "summit", "q-fjord", "q-bilinear"]
     bilinear, summit, fjord, _ = rows
-    assert (summit["rank"], summit["mean_rank"], summit["seeds"], summit["parameters"]) == (
+    assert (summit["rank"], summit["rank_low"], summit["rank_high"], summit["davis_rank_high"]) == (
         "1",
-        "1.5",
+        "1",
+        "2",
+        "2",
+    )
+    assert (summit["mean_noc90"], summit["seeds"], summit["parameters"]) == (
+        "9.925",
         "0 1 2",
         "18400000",
     )
@@ -298,7 +324,7 @@ def test_latex_is_the_table_shown(browser):
     assert "\\begin{tabular}{rlrrrr}" in text
     assert "Rank & Upsampler & NoC80 & NoC85 & NoC90 & IoU@1 (\\%) \\\\" in text
     (ridge,) = [line for line in text.splitlines() if "Ridge" in line]
-    assert ridge.startswith("2 & Ridge & ")
+    assert ridge.startswith("2 (1--2) & Ridge & ")
     assert ridge.split(" & ")[4] == "5.50 {\\scriptsize [4.86, 6.20]}"
     assert "-- & bilinear$^{q}$ & -- & -- & 8.68 & -- \\\\" in text
     assert "% q: quoted, not measured, from Sample, Example and Nobody" in text

@@ -52,12 +52,14 @@ function nameCell(entry) {
 }
 
 function rankCell(entry) {
-  const rank = rankOf(entry);
-  if (rank === null) return [element("span", { class: "missing" }, MISSING, element("span", { class: "hidden" }, " not ranked"))];
-  const tied = measuredIn(currentGroup()).filter((other) => other !== entry && rankOf(other) === rank).length;
+  const place = placeOf(entry);
+  if (place === null) return [element("span", { class: "missing" }, MISSING, element("span", { class: "hidden" }, " not ranked"))];
+  const { rank, rank_low: low, rank_high: high } = place;
+  const scale = [1, rankedIn(currentGroup()).length];
   return [
     element("span", { class: "place" }, String(rank)),
-    tied ? element("span", { class: "tied" }, `tie of ${tied + 1}`) : null,
+    element("span", { class: "places" }, ` (${low}–${high})`),
+    bar({ value: rank, low, high }, scale),
   ];
 }
 
@@ -86,9 +88,9 @@ function columns() {
   };
   const name = { key: "name", label: "Upsampler", kind: "name", value: (entry) => entry.name, cell: nameCell };
   const mean = {
-    key: "mean_rank", label: "Mean rank", unit: "over data sets", kind: "number",
-    value: (entry) => entry.mean_rank ?? null,
-    cell: (entry) => [fixed(entry.mean_rank, 2)],
+    key: "mean_noc90", label: "Mean NoC90", unit: "over data sets", kind: "number",
+    value: (entry) => entry.mean_noc90 ?? null,
+    cell: (entry) => [fixed(entry.mean_noc90, 2)],
   };
   const size = {
     key: "parameters", label: "Parameters", unit: "of the upsampler", kind: "number",

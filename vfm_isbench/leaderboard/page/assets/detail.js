@@ -34,6 +34,7 @@ function detailContent(entry) {
       { class: "inner" },
       element("div", { class: "heading" }, heading, close),
       element("p", { class: "standing" }, ...standing(entry)),
+      neighbours(entry, group),
       ...(entry.notes || []).map((note) => element("p", { class: "notice" }, foreign(note))),
       facts(entry, group),
       scoreTable(entry, group),
@@ -45,22 +46,30 @@ function detailContent(entry) {
 
 function standing(entry) {
   const parts = [];
-  if (entry.status === "ranked" && entry.rank) parts.push(`Rank ${entry.rank}`);
+  if (entry.status === "ranked" && entry.rank) parts.push(`Rank ${placeText(entry)}`);
   if (entry.status === "quoted") parts.push("Quoted from a paper, not measured here");
   if (entry.status === "unranked") parts.push(element("span", {}, "Not ranked: ", foreign(entry.why_unranked || "no reason is recorded")));
-  const tied = (entry.tied_with || []).map((id) => entryById.get(id)).filter(Boolean);
-  if (tied.length) {
-    const names = tied.flatMap((other, index) => (index ? [", ", foreign(other.name)] : [foreign(other.name)]));
-    parts.push(element("span", {}, "shares its rank with ", ...names));
-  }
   if (entry.trust) parts.push(trustBadge(entry.trust));
   return parts.flatMap((part, index) => (index ? [" · ", part] : [part]));
+}
+
+/** Which entries are shown to be better or worse than this one, and which are neither. */
+function neighbours(entry, group) {
+  if (entry.status !== "ranked" || !group) return null;
+  const others = rankedIn(group).filter((other) => other !== entry).sort((one, other) => one.rank - other.rank);
+  const better = others.filter((other) => entry.better.includes(other.id));
+  const worse = others.filter((other) => other.better.includes(entry.id));
+  const open = others.filter((other) => !better.includes(other) && !worse.includes(other));
+  const line = (words, found) => element("li", {}, `${words}: `, ...list(found.map((other) => foreign(other.name)), 12));
+  const lines = [["Shown to be better", better], ["Cannot be told apart", open], ["Shown to be worse", worse]];
+  const kept = lines.filter(([, found]) => found.length);
+  return kept.length ? element("ul", { class: "plain-list" }, ...kept.map(([words, found]) => line(`${words} (${found.length})`, found))) : null;
 }
 
 function facts(entry, group) {
   const list = [
     ["Upsampler", entry.upsampler && foreign(entry.upsampler)],
-    ["Mean rank", typeof entry.mean_rank === "number" ? fixed(entry.mean_rank, 2) : null],
+    ["Mean NoC90", typeof entry.mean_noc90 === "number" && names(entry, group).length > 1 ? fixed(entry.mean_noc90, 2) : null],
     ["Parameters", typeof entry.parameters === "number" ? entry.parameters.toLocaleString("en") : null],
     ["Time", typeof entry.ms_per_image === "number" ? `${milliseconds(entry.ms_per_image)} ms per image` : null],
     ["Timed on", entry.timed_on && foreign(entry.timed_on)],
@@ -76,9 +85,10 @@ function facts(entry, group) {
   return element("dl", { class: "facts" }, ...list.flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, value)]));
 }
 
+const names = (entry, group) => (group ? group.datasets.map((dataset) => dataset.name) : Object.keys(entry.scores));
+
 function scoreTable(entry, group) {
-  const names = group ? group.datasets.map((dataset) => dataset.name) : Object.keys(entry.scores);
-  const rows = names.filter((name) => scoresOn(entry, name)).map((name) => {
+  const rows = names(entry, group).filter((name) => scoresOn(entry, name)).map((name) => {
     const scores = scoresOn(entry, name);
     const values = Object.entries(METRICS).map(([metric, { factor, digits }]) => {
       const found = estimate(entry, name, metric);
@@ -86,7 +96,7 @@ function scoreTable(entry, group) {
       const interval = typeof found.low === "number" ? element("span", { class: "interval" }, `${fixed(found.low * factor, digits)} – ${fixed(found.high * factor, digits)}`) : null;
       return element("span", { class: "stack" }, fixed(found.value * factor, digits), interval);
     });
-    return [foreign(name), scores.objects ?? MISSING, ...values, fixed(scores.not_reached90, Number.isInteger(scores.not_reached90) ? 0 : 1), scores.rank ?? MISSING].map((cell) => (typeof cell === "number" ? String(cell) : cell));
+    return [foreign(name), scores.objects ?? MISSING, ...values, fixed(scores.not_reached90, Number.isInteger(scores.not_reached90) ? 0 : 1), scores.rank ? placeText(scores) : MISSING].map((cell) => (typeof cell === "number" ? String(cell) : cell));
   });
   if (!rows.length) return null;
   const head = ["Data set", "Objects", ...Object.values(METRICS).map(({ label, unit }) => (unit === "%" ? `${label}, %` : label)), "At cap, 90 %", "Rank"];

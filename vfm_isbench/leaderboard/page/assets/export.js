@@ -1,6 +1,7 @@
 "use strict";
 // Exports the visible rows in the order of the table, followed by quoted ones.
 
+const PLACE = ["rank", "rank_low", "rank_high"];
 const DETAILS = ["status", "why_unranked", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter", "version", "signature", "notes"];
 
 function exported() {
@@ -23,8 +24,8 @@ function asCsv() {
   const names = shownDatasets().map((dataset) => dataset.name);
   const scores = names.flatMap((name) => Object.keys(METRICS).flatMap((metric) => ["value", "low", "high"].map((part) => [name, metric, part])));
   const head = [
-    "id", "name", "upsampler", "rank", "mean_rank", "seeds", "protocol", "fingerprint", "backbone",
-    ...names.map((name) => `${name}_rank`),
+    "id", "name", "upsampler", "rank", "rank_low", "rank_high", "mean_noc90", "seeds", "protocol", "fingerprint", "backbone",
+    ...names.flatMap((name) => PLACE.map((part) => `${name}_${part}`)),
     ...scores.map(([name, metric, part]) => (part === "value" ? `${name}_${metric}` : `${name}_${metric}_${part}`)),
     ...names.map((name) => `${name}_not_reached90`),
     ...DETAILS,
@@ -32,9 +33,9 @@ function asCsv() {
   const rows = exported().map((entry) => {
     const own = entry.group === group.id ? group : null;
     return [
-      entry.id, entry.name, entry.upsampler, entry.rank, entry.mean_rank, (entry.seeds || []).join(" "),
+      entry.id, entry.name, entry.upsampler, ...PLACE.map((part) => entry[part]), entry.mean_noc90, (entry.seeds || []).join(" "),
       entry.protocol, own && own.fingerprint, own && own.backbone,
-      ...names.map((name) => scoresOn(entry, name)?.rank),
+      ...names.flatMap((name) => PLACE.map((part) => scoresOn(entry, name)?.[part])),
       ...scores.map(([name, metric, part]) => estimate(entry, name, metric)?.[part]),
       ...names.map((name) => scoresOn(entry, name)?.not_reached90),
       ...DETAILS.map((key) => (Array.isArray(entry[key]) ? entry[key].join("; ") : entry[key])),
@@ -74,7 +75,8 @@ function asLatex() {
   };
   const row = (entry) => {
     const name = latexText(entry.name) + (entry.status === "quoted" ? "$^{q}$" : "");
-    return `${rankOf(entry) ?? "--"} & ${name} & ${scores.map((column) => cell(column.text(entry))).join(" & ")} \\\\`;
+    const place = placeOf(entry);
+    return `${place ? placeText(place).replace("–", "--") : "--"} & ${name} & ${scores.map((column) => cell(column.text(entry))).join(" & ")} \\\\`;
   };
   const quoted = quotedOnShown().filter((entry) => scores.some((column) => column.text(entry)));
   const source = (entry) => [entry.citation || entry.paper || "an unrecorded source", ...(entry.notes || [])].join("; ");
@@ -82,7 +84,7 @@ function asLatex() {
   const remarks = [
     `% vfm_isbench ${plain(page.version)}, ${plain(page.generated)}; needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}`,
     `% ${plain(group.signature || group.fingerprint)}`,
-    "% in brackets: 95 % intervals; ranks by NoC90, shared by entries that do not differ significantly",
+    "% in brackets: 95 % intervals; ranks by NoC90, and the ranks that the evidence leaves open, at 95 % for all entries together",
     ...(/^demo\b/.test(group.protocol) ? ["% demo protocol: not leaderboard numbers"] : []),
     ...sources.map((text) => `% q: quoted, not measured, from ${plain(text)}`),
   ];

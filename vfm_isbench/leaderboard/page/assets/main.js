@@ -60,6 +60,7 @@ function render() {
   settle();
   renderFilters();
   renderSetting();
+  renderVerdict();
   renderTable();
   renderCharts();
   renderQuoted();

@@ -21,9 +21,11 @@ const chartChoice = { data: "", shown: new Map() };
 
 const measuredIn = (group) => page.entries.filter((entry) => entry.group === group.id && entry.status !== "quoted");
 
+const rankedIn = (group) => measuredIn(group).filter((entry) => entry.status === "ranked");
+
 /** Groups with the chosen protocol and backbone, largest first. */
 function matchingGroups() {
-  const ranked = (group) => measuredIn(group).filter((entry) => entry.status === "ranked").length;
+  const ranked = (group) => rankedIn(group).length;
   return page.groups
     .filter((group) => !state.protocol || group.protocol === state.protocol)
     .filter((group) => !state.backbone || group.backbone === state.backbone)
@@ -85,10 +87,21 @@ function byRank(one, other) {
 
 /** The visible rank: over all data sets, or on the chosen one. */
 function rankOf(entry) {
-  if (entry.status !== "ranked") return null;
-  if (!state.data) return entry.rank ?? null;
-  return scoresOn(entry, state.data)?.rank ?? null;
+  return placeOf(entry)?.rank ?? null;
 }
+
+/** Rank and range (rank, rank_low, rank_high) as visible: over all data sets, or on the chosen one; or null. */
+function placeOf(entry) {
+  if (entry.status !== "ranked") return null;
+  const place = state.data ? scoresOn(entry, state.data) : entry;
+  return typeof place?.rank === "number" ? place : null;
+}
+
+/** A rank with its range, as text. */
+const placeText = ({ rank, rank_low: low, rank_high: high }) => `${rank} (${low}–${high})`;
+
+/** Whether the evidence leaves open that an entry is the best of its group. */
+const mayBeBest = (entry) => placeOf(entry)?.rank_low === 1;
 
 /** Entries of the group, best first; colours follow this order, independent of filters. */
 function inOrder() {

@@ -36,18 +36,7 @@ function headerCell(column) {
   );
 }
 
-/** Position of a row among neighbours of the same rank: alone, first, middle or last. */
-function tieClass(rows, index) {
-  const rank = rankOf(rows[index]);
-  if (state.sort !== "rank" || rank === null) return "";
-  const before = index > 0 && rankOf(rows[index - 1]) === rank;
-  const after = index + 1 < rows.length && rankOf(rows[index + 1]) === rank;
-  if (!before && !after) return "tie-alone";
-  return before ? (after ? "tie-middle" : "tie-last") : "tie-first";
-}
-
-function bodyRow(rows, index, all) {
-  const entry = rows[index];
+function bodyRow(entry, all) {
   const cells = all.map((column) =>
     element(
       column.kind === "name" ? "th" : "td",
@@ -60,7 +49,7 @@ function bodyRow(rows, index, all) {
       ...column.cell(entry),
     ),
   );
-  return element("tr", { role: "row", class: tieClass(rows, index), "data-row": entry.id }, ...cells);
+  return element("tr", { role: "row", class: mayBeBest(entry) ? "front" : null, "data-row": entry.id }, ...cells);
 }
 
 function renderTable() {
@@ -73,7 +62,7 @@ function renderTable() {
   for (const button of document.querySelectorAll(".exports button")) button.disabled = !shown && !quotedOnShown().length;
   if (!all) return place.replaceChildren();
   const list = columns();
-  const body = (rows) => element("tbody", { role: "rowgroup" }, ...rows.map((_, index) => bodyRow(rows, index, list)));
+  const body = (rows) => element("tbody", { role: "rowgroup" }, ...rows.map((entry) => bodyRow(entry, list)));
   const apart = element(
     "tbody",
     { role: "rowgroup" },
@@ -91,6 +80,32 @@ function renderTable() {
   );
   if (unranked.length) table.append(apart, body(unranked));
   place.replaceChildren(table);
+}
+
+/** Who is good, in a sentence: the entries that may be the best, because none is shown to be better. */
+function renderVerdict() {
+  const place = document.getElementById("verdict");
+  const ranked = currentGroup() ? rankedIn(currentGroup()).sort(byRank) : [];
+  const front = ranked.filter(mayBeBest);
+  place.hidden = ranked.length < 2 || !front.length;
+  if (place.hidden) return;
+  const where = state.data ? ` on ${state.data}` : "";
+  const [first, ...others] = front;
+  const names = list(others.map((entry) => foreign(entry.name)), 8);
+  const lead = element("strong", {}, foreign(first.name));
+  const verdict = others.length
+    ? [lead, foreign(` has the best score${where}. `), `${plural(others.length, "other entry", "other entries")} may be the best too: `, ...names, "."]
+    : [lead, foreign(` is shown to be the best${where}.`)];
+  const rest = ranked.length - front.length;
+  if (rest && others.length) verdict.push(rest === 1 ? " The remaining entry is shown to be worse than another." : ` Each of the remaining ${rest} is shown to be worse than another entry.`);
+  place.replaceChildren(...verdict);
+}
+
+/** Elements with commas between them; beyond ``most``, their number. */
+function list(parts, most) {
+  const shown = parts.length > most + 1 ? parts.slice(0, most) : parts;
+  const joined = shown.flatMap((part, index) => (index ? [", ", part] : [part]));
+  return shown.length < parts.length ? [...joined, ` and ${parts.length - shown.length} more`] : joined;
 }
 
 function renderSetting() {
