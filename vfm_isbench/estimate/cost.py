@@ -81,7 +81,7 @@ class CostEstimate:
         ]
         names = [*(part.name for part in self.parts), "total", "peak memory", "training sample"]
         width = max(map(len, names))
-        amounts = max(len(part.amount) for part in self.parts)
+        amounts = max((len(part.amount) for part in self.parts), default=0)
         fetched = [f"  {each.what}, {each.about_size}: {each.how}" for each in self.downloads]
         return "\n".join(
             [
