@@ -13,9 +13,11 @@ import argparse
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from vfm_isbench import Protocol, Speed
@@ -33,6 +35,17 @@ from vfm_isbench.training.loop import predict_batch
 from vfm_isbench.training.samples import collate
 from vfm_isbench.upsamplers import load_upsampler
 from vfm_isbench.upsamplers.published.pretrained import without_weights
+
+WITHOUT_EFFECT: dict[str, Any] = {
+    "epochs": 1,
+    "samples_per_epoch": 8,
+    "validation_samples": 0,
+    "learning_rate": 1.0,
+    "warmup_steps": 0,
+    "milestones": (),
+    "test_datasets": ("sbd",),
+}
+"""Fields that do not change what a single piece takes."""
 
 SPEED = Speed(winograd_channels=10**9, objects_at_once=1, clicks_on_device=False)
 
@@ -67,17 +80,16 @@ def _training_image(probe: Probe, photographs: StandInPhotographs, protocol: Pro
     batch = collate([TrainingSamples(photographs, protocol)[0, 0]])
     most = protocol.max_iterative_clicks
 
+    def backward(logits: Tensor, _targets: Tensor) -> None:
+        torch.autograd.backward(logits.square().mean())
+
     def step(clicks: int) -> float:
         rng = next(
             np.random.default_rng(seed)
             for seed in range(1000)
             if int(np.random.default_rng(seed).integers(most + 1)) == clicks
         )
-        return flops(
-            lambda: predict_batch(
-                probe, batch, protocol, rng, speed=SPEED, backward=lambda logits, _: logits.square().mean().backward()
-            )
-        )
+        return flops(lambda: predict_batch(probe, batch, protocol, rng, speed=SPEED, backward=backward))
 
     return (step(0) + step(most)) / 2
 
@@ -112,8 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         crops = sum(test.images for test in amounts.tests) + CROPS_PER_OBJECT * objects
         clicks = objects * protocol.max_clicks
         for upsampler in options.upsamplers:
-            key = (protocol.replace(name="any", epochs=1, samples_per_epoch=8, test_datasets=("sbd",),
-                                    learning_rate=1.0, warmup_steps=0, milestones=(), validation_samples=0), upsampler)  # fmt: skip
+            key = (protocol.replace(name="any", **WITHOUT_EFFECT), upsampler)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 work = pieces.setdefault(key, work_of(protocol, upsampler)) if key not in pieces else pieces[key]
