@@ -150,11 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 except VfmIsbenchError as error:
                     sys.exit(str(error))
                 spent = f"{hours(small):.2f} ({options.large}: {hours(large):.2f})"
-                print(
-                    f"| {protocol} | {spent} | {dataset} | {metric} | "
-                    f"{found.pairs} | {found.kendall:.2f} | {found.separated} | {found.confirmed} | {found.left_open} | "
-                    f"{found.contradicted} |"
-                )
+                counts = (found.separated, found.confirmed, found.left_open, found.contradicted)
+                cells = [protocol, spent, dataset, metric, found.pairs, f"{found.kendall:.2f}", *counts]
+                print(f"| {' | '.join(map(str, cells))} |")
 
 
 if __name__ == "__main__":

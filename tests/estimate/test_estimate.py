@@ -97,7 +97,7 @@ def test_an_estimate_adds_up(fixed: None) -> None:
     assert [download.how for download in found.downloads] == [
         f"vfm-isbench data download {name}" for name in ("sbd", "grabcut", "berkeley", "davis")
     ]
-    assert any("numbers as published" in note for note in found.notes)
+    assert any("counted as published" in note for note in found.notes)
     whole = Benchmark(PAPER_DATA.replace(zoom_in=False), device="cpu").estimate("bilinear")
     assert whole.parts[1].seconds == pytest.approx(50 * 20 * 0.01 + 50), "one crop per image"
 
@@ -111,7 +111,7 @@ def test_missing_weights_are_random_and_counted(
     found = Benchmark(small, device="cpu").estimate(name)
     assert [each.what for each in found.downloads][-2:] == [f"weights of {small.backbone}", f"weights of {name}"]
     assert found.downloads[-2].about_size == "about 22 MB"
-    assert "measured with random weights in the backbone and the upsampler, which take the same time" in found.notes
+    assert f"random weights of {small.backbone} and weights of {name}, which take the same time" in found.notes
     with pytest.raises(WeightsError):
         Benchmark(small, device="cpu", backbone_weights=tmp_path / "none.pth").estimate("bilinear")
 

@@ -189,6 +189,8 @@ def test_the_fingerprints_of_the_presets_stay() -> None:
         "paper": "ec8bb4a08f67",
         "paper-early": "fbe81e25cf6d",
         "reference": "681a6fc185da",
+        "quick": "@quick",
+        "lite": "@lite",
         "demo": "d995a32dccc5",
     }
 

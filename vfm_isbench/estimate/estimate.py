@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.backbones import Backbone, load_backbone
@@ -14,8 +15,8 @@ from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.errors import DataError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.estimate.amounts import Amounts, Holding, amounts_of
 from vfm_isbench.estimate.cost import CostEstimate, Download, Part, size
-from vfm_isbench.estimate.timing import ClickCost, time_clicks, time_training
-from vfm_isbench.probe import build_probe, check_combination
+from vfm_isbench.estimate.timing import ClickCost, TrainingCost, time_clicks, time_training
+from vfm_isbench.probe import Probe, build_probe, check_combination
 from vfm_isbench.probe.preparation import follow_protocol, freeze_hidden_modules
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.protocol import Protocol
@@ -72,49 +73,63 @@ def estimate_run(upsampler: Upsampler | str, plan: RunPlan) -> CostEstimate:
         UnknownNameError, ProtocolError, DataError, ContractError: as a run would.
         UpsamplerError, OutOfMemoryError: if the upsampler fails in a step, or a step does not fit into memory.
     """
-    protocol = plan.protocol
+    # A run gives the warnings.
     with no_downloads(), benchmark_settings(), current_device(plan.device), warnings.catch_warnings():
-        warnings.simplefilter("ignore", VfmIsbenchWarning)  # a run gives them
-        check_click_encoder(protocol.click_encoder)
-        amounts = amounts_of(protocol, plan.data_root)
-        backbone, has_weights = _backbone(plan)
-        check_combination(protocol, backbone)
-        loaded, is_complete = _upsampler(upsampler, plan, backbone.channels)
-        loaded, protocol, _ = follow_protocol(loaded, protocol)
-        shape = (backbone.channels, backbone.grid(protocol.image_size), protocol.image_size)
-        loaded, _ = freeze_hidden_modules(loaded, shape, plan.device)
-        probe = build_probe(protocol, backbone, loaded).to(plan.device)
-        validates = protocol.validation_samples > 0
-        training = time_training(probe, amounts.training, protocol, plan.options, validates=validates)
-        most_clicks = max(amounts.tests, key=lambda test: test.objects)
-        clicks = time_clicks(probe, most_clicks, protocol, plan.options)
-    downloads = _data_downloads(amounts)
-    if not has_weights:
-        downloads.append(_weights(protocol.backbone, count_parameters(backbone) or 0))
-    if not is_complete:
-        downloads.append(_weights(str(upsampler), count_parameters(find_module(loaded)) or 0))
-    seconds = training.seconds(
-        amounts.steps, amounts.validation_steps, protocol.batch_size, workers := plan.options.workers
-    )
-    validated = f", {amounts.validation_steps} batches of validation" if validates else ""
-    done = f"{amounts.steps} steps of {protocol.batch_size} images{validated}"
-    evaluated = sum(test.objects for test in amounts.tests) * protocol.max_clicks
+        warnings.simplefilter("ignore", VfmIsbenchWarning)
+        check_click_encoder(plan.protocol.click_encoder)
+        amounts = amounts_of(plan.protocol, plan.data_root)
+        built = _build(upsampler, plan)
+        protocol, validates = built.protocol, plan.protocol.validation_samples > 0
+        training = time_training(built.probe, amounts.training, protocol, plan.options, validates=validates)
+        most_objects = max(amounts.tests, key=lambda test: test.objects)
+        clicks = time_clicks(built.probe, most_objects, protocol, plan.options)
     peaks = [peak for peak in (training.peak_bytes, clicks.peak_bytes) if peak is not None]
-    checkpoint = _COPIES_OF_WEIGHTS * _BYTES_PER_WEIGHT * (count_parameters(probe.trainable()) or 0)
     is_cpu = plan.device.type == "cpu"
-    threads = f" ({torch.get_num_threads()} threads)" if is_cpu else f" ({torch.cuda.get_device_name(plan.device)})"
+    where = f"{torch.get_num_threads()} threads" if is_cpu else torch.cuda.get_device_name(plan.device)
+    workers = plan.options.workers
     return CostEstimate(
-        title=f"{loaded.name} under the protocol {protocol.name} on {plan.device}{threads}, {workers} workers",
-        downloads=tuple(downloads),
-        parts=(Part("training", done, seconds), *(_evaluation(test, protocol, clicks) for test in amounts.tests)),
+        title=f"{built.probe.upsampler.name} under the protocol {protocol.name} on {plan.device} ({where}), "
+        f"{workers} workers",
+        downloads=(*_data_downloads(amounts), *built.missing),
+        parts=(
+            _training(amounts, protocol, training, workers),
+            *(_evaluation(test, protocol, clicks) for test in amounts.tests),
+        ),
         training=training,
         clicks=clicks,
         batch_size=protocol.batch_size,
         peak_bytes=max(peaks, default=None),
         memory_of="of this process" if is_cpu else "of the device, as tensors",
-        run_folder_bytes=2 * checkpoint + _BYTES_PER_CLICK * evaluated,
-        notes=_notes(plan, amounts, has_weights, is_complete),
+        run_folder_bytes=_run_folder_bytes(built.probe, amounts, protocol),
+        notes=_notes(plan, amounts, built),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Built:
+    """The probe that a run would train.
+
+    Attributes:
+        probe: The probe on its device.
+        protocol: What it would be trained under.
+        missing: Weights that are not here, and are random in the probe.
+    """
+
+    probe: Probe
+    protocol: Protocol
+    missing: tuple[Download, ...]
+
+
+def _build(upsampler: Upsampler | str, plan: RunPlan) -> _Built:
+    backbone, has_weights = _backbone(plan)
+    check_combination(plan.protocol, backbone)
+    loaded, is_complete = _upsampler(upsampler, plan, backbone.channels)
+    loaded, protocol, _ = follow_protocol(loaded, plan.protocol)
+    shape = (backbone.channels, backbone.grid(protocol.image_size), protocol.image_size)
+    loaded, _ = freeze_hidden_modules(loaded, shape, plan.device)
+    missing = [] if has_weights else [_weights(protocol.backbone, backbone)]
+    missing += [] if is_complete else [_weights(str(upsampler), find_module(loaded))]
+    return _Built(build_probe(protocol, backbone, loaded).to(plan.device), protocol, tuple(missing))
 
 
 def _backbone(plan: RunPlan) -> tuple[Backbone, bool]:
@@ -159,8 +174,22 @@ def _data_downloads(amounts: Amounts) -> list[Download]:
     ]
 
 
-def _weights(name: str, parameters: int) -> Download:
-    return Download(f"weights of {name}", f"about {size(_BYTES_PER_WEIGHT * parameters)}", "the run fetches them")
+def _weights(name: str, module: nn.Module | None) -> Download:
+    n_bytes = _BYTES_PER_WEIGHT * (count_parameters(module) or 0)
+    return Download(f"weights of {name}", f"about {size(n_bytes)}", "the run fetches them")
+
+
+def _run_folder_bytes(probe: Probe, amounts: Amounts, protocol: Protocol) -> int:
+    checkpoint = _COPIES_OF_WEIGHTS * _BYTES_PER_WEIGHT * (count_parameters(probe.trainable()) or 0)
+    clicks = protocol.max_clicks * sum(test.objects for test in amounts.tests)
+    # A checkpoint is written beside the last one before it replaces it.
+    return 2 * checkpoint + _BYTES_PER_CLICK * clicks
+
+
+def _training(amounts: Amounts, protocol: Protocol, cost: TrainingCost, workers: int) -> Part:
+    validated = f", {amounts.validation_steps} batches of validation" if amounts.validation_steps else ""
+    seconds = cost.seconds(amounts.steps, amounts.validation_steps, protocol.batch_size, workers)
+    return Part("training", f"{amounts.steps} steps of {protocol.batch_size} images{validated}", seconds)
 
 
 def _evaluation(test: Holding, protocol: Protocol, cost: ClickCost) -> Part:
@@ -170,18 +199,20 @@ def _evaluation(test: Holding, protocol: Protocol, cost: ClickCost) -> Part:
     return Part(test.name, f"{test.objects} objects, {clicks} clicks", seconds)
 
 
-def _notes(plan: RunPlan, amounts: Amounts, has_weights: bool, is_complete: bool) -> tuple[str, ...]:
+def _notes(plan: RunPlan, amounts: Amounts, built: _Built) -> tuple[str, ...]:
     absent = dict.fromkeys(holding.name for holding in amounts.holdings() if holding.dataset is None)
     notes = []
     if absent:
-        notes.append(f"{', '.join(absent)} not here: numbers as published, measured on images of a typical size")
-    random = [part for part, has in (("backbone", has_weights), ("upsampler", is_complete)) if not has]
-    if random:
-        notes.append(f"measured with random weights in the {' and the '.join(random)}, which take the same time")
+        notes.append(
+            f"{', '.join(absent)} not here: counted as published, and measured on images of a typical size; unpacking "
+            "takes about twice the size of a download"
+        )
+    if built.missing:
+        notes.append(f"random {' and '.join(each.what for each in built.missing)}, which take the same time")
     if plan.protocol.zoom_in:
-        notes.append(f"counted with {CROPS_PER_OBJECT} crop per object besides the whole image, as measured elsewhere")
+        notes.append(f"counted with {CROPS_PER_OBJECT} crop per object besides the whole image")
     if plan.options.speed.stop_at_iou is not None:
         notes.append("objects are left early with stop_at_iou, so the evaluation takes less than this")
     if plan.options.speed.feature_cache is not None:
-        notes.append("the feature cache is not counted: it takes disk, and saves time only in further runs")
+        notes.append("the feature cache is not counted: it takes disk space, and saves time only in further runs")
     return tuple(notes)
