@@ -51,11 +51,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": BASE
     | COMPONENTS
     | {"acceleration", "datasets", "evaluation", "isegprobe", "metrics", "probe", "results", "training"},
+    "estimate": BASE | COMPONENTS | {"acceleration", "datasets", "evaluation", "probe", "runs", "training"},
     # The leaderboard runs nothing: whoever checks an entry hands in the function that reruns it.
     "leaderboard": BASE | {"datasets", "metrics", "results", "runs", "upsamplers"},
     "testing": BASE | {"backbones", "datasets"},
     # The top.
-    "benchmark": BASE | COMPONENTS | {"acceleration", "datasets", "probe", "results", "runs", "training"},
+    "benchmark": BASE | COMPONENTS | {"acceleration", "datasets", "estimate", "probe", "results", "runs", "training"},
     "inspection": BASE
     | COMPONENTS
     | {"acceleration", "benchmark", "datasets", "evaluation", "metrics", "probe", "viz"},

@@ -16,6 +16,7 @@ from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.datasets import ObjectDataset, open_dataset, open_training_data
+from vfm_isbench.estimate import CostEstimate, RunPlan, estimate_run
 from vfm_isbench.probe import build_probe, check_combination
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
@@ -85,6 +86,22 @@ class Benchmark:
         """
         self.test_datasets(self.protocol)  # so that a missing test set fails before hours of training
         return self.evaluate(self.train(upsampler, name, identity))
+
+    def estimate(self, upsampler: Upsampler | str) -> CostEstimate:
+        """What :meth:`run` would take: downloads, time, memory and disk. Nothing is downloaded or written.
+
+        A few training steps and clicks are measured on the device, at the protocol's sizes. Data sets and weights need
+        not be here: see :func:`vfm_isbench.estimate.estimate_run`.
+        """
+        plan = RunPlan(
+            protocol=self.protocol,
+            device=self.device,
+            data_root=self.data_root,
+            backbone_weights=self._backbone_weights,
+            load_options=self._load_options,
+            options=self.options,
+        )
+        return estimate_run(upsampler, plan)
 
     @benchmark_settings()
     def train(self, upsampler: Upsampler | str, name: str | None = None, identity: str | None = None) -> TrainedProbe:

@@ -69,10 +69,10 @@ def test_compare_shows_results_beside_quoted_figures(tiny_preset, tmp_path, caps
 def test_list_names_everything(kind, capsys):
     assert cli.main(["list", kind]) == 0
     expected = {
-        "protocols": ["paper", "paper-early", "reference", "demo"],
+        "protocols": ["paper", "paper-early", "reference", "quick", "lite", "demo"],
         "backbones": ["dinov2_vits14", "efficientnet_lite0", "timm:NAME"],
         "upsamplers": ["identity", "nearest", "bilinear", "bicubic", "jbu"],
-        "datasets": ["sbd", "grabcut", "berkeley", "davis", "scenes"],
+        "datasets": ["sbd", "sbd600", "grabcut", "berkeley", "davis", "scenes"],
         "click_encoders": ["patch_embedding", "simple_vit"],
     }[kind]
     lines = capsys.readouterr().out.splitlines()

@@ -189,6 +189,8 @@ def test_the_fingerprints_of_the_presets_stay() -> None:
         "paper": "ec8bb4a08f67",
         "paper-early": "fbe81e25cf6d",
         "reference": "681a6fc185da",
+        "quick": "28b7587619b7",
+        "lite": "4af941d9cd4f",
         "demo": "d995a32dccc5",
     }
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import timm
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 
 from vfm_isbench.backbones.base import Backbone
 from vfm_isbench.backbones.timm_models import FeatureMapBackbone, ViTBackbone
 from vfm_isbench.errors import ProtocolError, UnknownNameError, VfmIsbenchError, WeightsError
 from vfm_isbench.registry.registry import unknown_name
+from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 
 TIMM_PREFIX = "timm:"
 _TRANSFORMERS = ("vit", "deit", "eva", "beit")
@@ -27,6 +29,8 @@ def load_timm(name: str, stride: int | None, image_size: int, weights: Path | No
     if architecture not in timm.list_models():
         near = difflib.get_close_matches(architecture, timm.list_models(), n=5)  # timm has over a thousand
         raise unknown_name("timm model", timm_name, [*near, "…"], "See timm.list_models().")
+    if pretrained and weights is None and are_downloads_forbidden() and not _is_cached(timm_name):
+        raise WeightsError(f"the weights of {name!r} are not in the hub's cache, and downloads are forbidden here")
     options: dict[str, Any] = {}
     if weights is not None:
         if not weights.is_file():
@@ -54,6 +58,16 @@ def load_timm(name: str, stride: int | None, image_size: int, weights: Path | No
     if not hasattr(model, "patch_embed") or not hasattr(model, "num_prefix_tokens"):
         raise ProtocolError(f"{timm_name!r} has no patch tokens; {_other_way(name, timm_name)}")
     return ViTBackbone(name, model, *normalisation(model))
+
+
+def _is_cached(timm_name: str) -> bool:
+    """Whether the hub's cache holds the weights that timm would download."""
+    config = timm.models.get_pretrained_cfg(timm_name)
+    repository = None if config is None else config.hf_hub_id
+    if not repository:
+        return False
+    files = ("model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
 
 
 def features_only(timm_name: str, name: str, stride: int, image_size: int, **options: Any) -> nn.Module:

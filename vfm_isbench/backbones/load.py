@@ -56,7 +56,8 @@ def load_backbone(
         image_size: Side of the square input images, in pixels.
         position_embedding: How to resize DINOv2's position grid.
         weights: File or folder with the weights; None for the hub (or, for EfficientNet-Lite0, its package).
-        pretrained: False builds timm networks with random weights, for quick trials; plugins receive this flag too.
+        pretrained: False builds the network with random weights if ``weights`` is None, to measure time and memory;
+            plugins receive this flag too.
 
     Raises:
         UnknownNameError: if no backbone has this name.
@@ -70,9 +71,9 @@ def load_backbone(
     stride = int(stride_text) if stride_text else None
     backbone: Backbone
     if name in DINOV2:
-        backbone = _load_dinov2(name, image_size, position_embedding, weights)
+        backbone = _load_dinov2(name, image_size, position_embedding, weights, pretrained)
     elif base == EFFICIENTNET_LITE0:
-        backbone = _load_efficientnet_lite0(name, stride or _DEFAULT_STRIDE, image_size, weights)
+        backbone = _load_efficientnet_lite0(name, stride or _DEFAULT_STRIDE, image_size, weights, pretrained)
     elif base.startswith(TIMM_PREFIX):
         backbone = load_timm(name, stride, image_size, weights, pretrained)
     else:
@@ -107,32 +108,40 @@ def _load_plugin(plugin: Plugin, image_size: int, weights: Path | None, pretrain
     return backbone
 
 
-def _load_dinov2(name: str, image_size: int, position_embedding: PositionEmbedding, weights: Path | None) -> Backbone:
+def _load_dinov2(
+    name: str, image_size: int, position_embedding: PositionEmbedding, weights: Path | None, pretrained: bool
+) -> Backbone:
     registers = name.endswith("_reg")
     timm_name = f"vit_{_DINOV2_SIZES[name[10]]}_patch14_{'reg4_' if registers else ''}dinov2.lvd142m"
     official = f"{name.removesuffix('_reg')}{'_reg4' if registers else ''}_pretrain.pth"
     files = (official, f"{timm_name}.safetensors", f"{name}.safetensors", "model.safetensors")
-    path = find_weights(name, weights, files, [(f"timm/{timm_name}", "model.safetensors")])
-    backbone = build_dinov2(
-        name, read_state_dict(path), (image_size, image_size), position_embedding=position_embedding
-    )
+    if pretrained or weights is not None:
+        path = find_weights(name, weights, files, [(f"timm/{timm_name}", "model.safetensors")])
+        state = read_state_dict(path)
+    else:
+        path, state = Path(timm_name), timm.create_model(timm_name, pretrained=False).state_dict()
+    backbone = build_dinov2(name, state, (image_size, image_size), position_embedding=position_embedding)
     channels = {"s": 384, "b": 768, "l": 1024}[name[10]]
     if backbone.channels != channels:
         raise WeightsError(f"{path} holds weights with {backbone.channels} channels, but {name!r} has {channels}")
     return backbone
 
 
-def _load_efficientnet_lite0(name: str, stride: int, image_size: int, weights: Path | None) -> Backbone:
+def _load_efficientnet_lite0(
+    name: str, stride: int, image_size: int, weights: Path | None, pretrained: bool
+) -> Backbone:
     timm_name = "tf_efficientnet_lite0"
+    whole = timm.create_model(timm_name, pretrained=False)
+    model = features_only(timm_name, name, stride, image_size, pretrained=False)
+    if not pretrained and weights is None:
+        return FeatureMapBackbone(name, model, *normalisation(whole))
     path = weights or _packaged_efficientnet_lite0()
     state = read_state_dict(path)
-    whole = timm.create_model(timm_name, pretrained=False)
     own = whole.state_dict()
     if [tuple(value.shape) for value in state.values()] != [tuple(value.shape) for value in own.values()]:
         raise WeightsError(f"{path} does not hold the tensors of EfficientNet-Lite0 in the order of its layers")
     # The packaged file uses other layer names, but lists the layers in the same order.
     renamed = dict(zip(own, state.values(), strict=True))
-    model = features_only(timm_name, name, stride, image_size, pretrained=False)
     model.load_state_dict({key: renamed[key] for key in model.state_dict()})
     return FeatureMapBackbone(name, model, *normalisation(whole))
 

@@ -1,4 +1,4 @@
-"""``vfm-isbench data``: download, verify and list data sets."""
+"""``vfm-isbench data``: download, verify and list data sets, and print their objects."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import os
 from pathlib import Path
 
 from vfm_isbench.cli.options import Subparsers
-from vfm_isbench.cli.terminal import say
+from vfm_isbench.cli.terminal import complain, say
+from vfm_isbench.datasets import list_datasets, open_dataset
 from vfm_isbench.datasets.download.fetch import download_dataset
 from vfm_isbench.datasets.download.sources import SOURCES, DatasetSource, source_of
 from vfm_isbench.datasets.download.verify import verify_dataset
+from vfm_isbench.datasets.size_strata import list_sha256
 from vfm_isbench.errors import DataError
+from vfm_isbench.protocol import Protocol
 
 DATA_ROOT = Path("data")
 MIRROR_VARIABLE = "VFM_ISBENCH_DATA_MIRROR"
@@ -47,6 +50,11 @@ def add_data(commands: Subparsers) -> None:
     _add_data_root(verify)
     verify.add_argument("--deep", action="store_true", help="open every file, and count the instances of SBD")
     verify.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    objects = actions.add_parser("objects", help="print the objects of a test set in their order, one id per line")
+    objects.set_defaults(function=list_objects)
+    objects.add_argument("name", metavar="NAME", help=", ".join(list_datasets()))
+    _add_data_root(objects)
 
 
 def _add_data_root(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +98,18 @@ def download_data(arguments: argparse.Namespace) -> None:
         say(str(report))
     if failures:
         raise DataError("\n".join(failures))
+
+
+def list_objects(arguments: argparse.Namespace) -> None:
+    """``vfm-isbench data objects``."""
+    dataset = open_dataset(arguments.name, "test", arguments.data_root, Protocol())
+    objects = dataset.objects
+    say(
+        *map(str, objects),
+        f"# {dataset.name}: {len(objects)} objects, SHA-256 of the lines above: {list_sha256(objects)}",
+    )
+    for note in dataset.notes:
+        complain(f"note: {note}")
 
 
 def _terms(source: DatasetSource) -> list[str]:

@@ -44,6 +44,11 @@ def add_run(commands: Subparsers) -> None:
     run.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare training samples")
     run.add_argument("--output", type=Path, metavar="DIR", help="run folder (default: runs/UPSAMPLER-PROTOCOL-seedN)")
     run.add_argument("--overwrite", action="store_true", help="discard a different run found in the run folder")
+    run.add_argument(
+        "--estimate",
+        action="store_true",
+        help="measure a few steps and clicks, print what the run would download and take, and stop; writes nothing",
+    )
     add_speed_options(run)
     run.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -65,6 +70,9 @@ def run_command(arguments: argparse.Namespace) -> None:
         load_options=load_options(arguments),
         speed=speed,
     )
+    if arguments.estimate:
+        say(str(benchmark.estimate(arguments.upsampler)))
+        return
     result = benchmark.run(arguments.upsampler, arguments.name, arguments.identity)
     say(str(result), f"saved: {output / f'result{speed.label()}.json'}")
 

@@ -11,6 +11,7 @@ from typing import Literal
 from vfm_isbench.datasets.base import ObjectDataset
 from vfm_isbench.datasets.sample_checks import check_image_ids, check_objects
 from vfm_isbench.datasets.sbd import SbdDataset, is_published_sample_weights, read_sample_weights
+from vfm_isbench.datasets.sbd_sample import SAMPLE_SIZE, SbdSample
 from vfm_isbench.datasets.scenes.dataset import ScenesDataset
 from vfm_isbench.datasets.single_object import BerkeleyDataset, DavisDataset, GrabCutDataset
 from vfm_isbench.errors import DataError, VfmIsbenchWarning
@@ -30,10 +31,12 @@ class DatasetEntry:
     Attributes:
         description: One line for lists.
         open: Opens it for a role, from the data root (None if none was given), with the protocol's settings.
+        files_of: Name of the data set whose files it reads, if that is another one.
     """
 
     description: str
     open: Opener
+    files_of: str | None = None
 
 
 DATASETS: Registry[DatasetEntry] = Registry("data set")
@@ -100,6 +103,12 @@ def _open_sbd(role: Role, data_root: Path | None, protocol: Protocol) -> ObjectD
     return SbdDataset(_folder("sbd", SbdDataset.folder, data_root), split, protocol.min_fill_ratio)
 
 
+def _open_sbd_sample(role: Role, data_root: Path | None, _protocol: Protocol) -> ObjectDataset:
+    if role != "test":
+        raise DataError(f"data set {SbdSample.name!r} is a test set; train and validate on 'sbd' or 'scenes'")
+    return SbdSample(_folder(SbdSample.name, SbdSample.folder, data_root))
+
+
 def _open_scenes(role: Role, _data_root: Path | None, _protocol: Protocol) -> ObjectDataset:
     splits: dict[Role, Literal["train", "val", "test"]] = {"train": "train", "validation": "val", "test": "test"}
     return ScenesDataset(split=splits[role])
@@ -113,6 +122,10 @@ DATASETS.add(
     "berkeley", DatasetEntry("Berkeley: 100 objects in 96 images (Berkeley/)", _single_object(BerkeleyDataset))
 )
 DATASETS.add("davis", DatasetEntry("DAVIS: 345 video frames, one object each (DAVIS/)", _single_object(DavisDataset)))
+DATASETS.add(
+    SbdSample.name,
+    DatasetEntry(f"{SAMPLE_SIZE} of SBD's 6671 validation instances, of all sizes (SBD/)", _open_sbd_sample, "sbd"),
+)
 DATASETS.add("scenes", DatasetEntry(_SCENES, _open_scenes))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -93,19 +93,17 @@ class SbdDataset(ObjectDataset):
         The first use reads all instance files (a few seconds for val), with a progress bar. It writes nothing into the
         data set, and ignores lists that other programs have left there.
         """
-        bar = tqdm(
-            self._image_ids,
-            desc=f"listing the objects of SBD {self.split}",
-            unit="image",
-            leave=False,
-            disable=len(self._image_ids) <= SILENT_UP_TO,
-        )
         return [
             ObjectId(image_id, label)
-            for image_id in bar
-            for label in np.unique(self._read_labels(image_id)).tolist()
+            for image_id in self.listed(f"listing the objects of SBD {self.split}")
+            for label in np.unique(self.read_labels(image_id)).tolist()
             if label > 0
         ]
+
+    def listed(self, title: str) -> Iterable[str]:
+        """The ids of all images, with a progress bar if there are many."""
+        is_short = len(self._image_ids) <= SILENT_UP_TO
+        return tqdm(self._image_ids, desc=title, unit="image", leave=False, disable=is_short)
 
     def read(self, image_id: str) -> AnnotatedImage:
         """Read one image and its instances.
@@ -113,7 +111,7 @@ class SbdDataset(ObjectDataset):
         Raises:
             DataError: if the id is unknown, a file is broken, the two differ in size, or, in val, there is no instance.
         """
-        labels = self._read_labels(image_id)
+        labels = self.read_labels(image_id)
         image_path = self.root / "img" / f"{image_id}.jpg"
         image = read_rgb(image_path)
         check_same_size(image_path, image, self._instance_path(image_id), labels)
@@ -130,7 +128,8 @@ class SbdDataset(ObjectDataset):
     def _instance_path(self, image_id: str) -> Path:
         return self.root / "inst" / f"{image_id}.mat"
 
-    def _read_labels(self, image_id: str) -> Array:
+    def read_labels(self, image_id: str) -> Array:
+        """The instances of one image, H×W int32, without reading the image; raises errors like :meth:`read`."""
         if image_id not in self._known:
             raise DataError(
                 f"{self.root}: no image {image_id!r} in split {self.split}. Its ids are names without suffix: "

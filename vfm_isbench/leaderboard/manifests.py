@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from vfm_isbench.datasets.content import content_sha256
 from vfm_isbench.datasets.download.sources import SOURCES
+from vfm_isbench.datasets.sbd_sample import SAMPLE_SIZE, SbdSample
 from vfm_isbench.datasets.scenes.dataset import ScenesDataset
 from vfm_isbench.types import ObjectId
 
@@ -61,6 +62,8 @@ def manifest_of(dataset: str) -> ObjectManifest | None:
         scenes = _scenes()
         objects = tuple(scenes.objects)
         return ObjectManifest(dataset, len(objects), len(scenes), True, objects, scenes.image_size)
+    if dataset == SbdSample.name:
+        return ObjectManifest(dataset, SAMPLE_SIZE, SAMPLE_SIZE, True)
     if dataset not in SOURCES:
         return None
     counts = SOURCES[dataset].counts

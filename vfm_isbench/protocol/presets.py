@@ -11,6 +11,27 @@ PRESETS["paper-early"] = _PAPER.replace(name="paper-early", click_encoder="patch
 PRESETS["reference"] = _PAPER.replace(
     name="reference", injection="pre_upsampler", featup_channel_norm=False, shuffled=True
 )
+# The step between the demo and the paper; docs/decisions/0025 says how their budgets were chosen.
+PRESETS["quick"] = _PAPER.replace(
+    name="quick",
+    validation_samples=0,
+    epochs=8,
+    samples_per_epoch=1000,
+    learning_rate=2e-4,
+    warmup_steps=100,
+    milestones=(6,),
+    test_datasets=("grabcut", "berkeley"),
+)
+PRESETS["lite"] = _PAPER.replace(
+    name="lite",
+    validation_samples=0,
+    epochs=10,
+    samples_per_epoch=2400,
+    learning_rate=2e-4,
+    warmup_steps=100,
+    milestones=(8,),
+    test_datasets=("grabcut", "berkeley", "davis", "sbd600"),
+)
 # Sized for three minutes on two CPU cores; docs/decisions/0008 says how it was tuned.
 PRESETS["demo"] = _PAPER.replace(
     name="demo",

@@ -190,7 +190,7 @@ class Protocol:
 
     @classmethod
     def preset(cls, name: str) -> Protocol:
-        """A named protocol: "paper", "paper-early", "reference" or "demo".
+        """A named protocol: "paper", "paper-early", "reference", "lite", "quick" or "demo".
 
         Raises:
             UnknownNameError: for any other name.

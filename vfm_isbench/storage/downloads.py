@@ -21,6 +21,7 @@ from vfm_isbench.storage.connection import (
     version_and_start,
 )
 from vfm_isbench.storage.hashing import hash_file
+from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 from vfm_isbench.storage.partial_download import PartialDownload, Version, partial_files
 
 TIMEOUT = 30.0
@@ -77,7 +78,7 @@ def download(
 
     Raises:
         DataError: if no URL supplied the right bytes (the message says why for each URL), another file exists at
-            ``path``, or the disk is full or not writable.
+            ``path``, the disk is full or not writable, or downloads are forbidden.
     """
     path = Path(path)
     expected, options = _Expected(sha256, md5, size), _Options(progress, timeout, backoff)
@@ -88,6 +89,8 @@ def download(
             if mismatch:
                 raise DataError(f"{path} exists, but is not the expected file: {mismatch}. Move it away and try again.")
             return path
+        if are_downloads_forbidden():
+            raise DataError(f"{path.name} is not at {path}, and downloads are forbidden here")
         path.parent.mkdir(parents=True, exist_ok=True)
         if any(_download_from(url, path, expected, options, failures) for url in urls):
             return path

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vfm_isbench.errors import WeightsError
 from vfm_isbench.storage.inert_pickle import Placeholder, read_torch_file
+from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 
 _WRAPPERS = ("state_dict", "model", "teacher")
 
@@ -90,7 +91,8 @@ def find_weights(
             raise WeightsError(f"no weights for {name!r} at {weights}: no such file or folder")
         return weights
     failures = []
-    no_network = is_hub_out_of_reach()
+    is_forbidden = are_downloads_forbidden()
+    no_network = is_forbidden or is_hub_out_of_reach()
     for repository, file_name in hub:
         try:
             return Path(hf_hub_download(repository, file_name, local_files_only=no_network))
@@ -100,7 +102,8 @@ def find_weights(
         except Exception as error:  # the hub's client raises errors of its own and of its transport
             failures.append(f"{repository}/{file_name}: {type(error).__name__}: {str(error).splitlines()[0][:160]}")
     if no_network:
-        failures.insert(0, f"{constants.ENDPOINT} cannot be resolved, and the hub's cache does not hold them")
+        why = "downloads are forbidden here" if is_forbidden else f"{constants.ENDPOINT} cannot be resolved"
+        failures.insert(0, f"{why}, and the hub's cache does not hold them")
     pages = " or ".join(dict.fromkeys(f"{constants.ENDPOINT}/{repository}" for repository, _ in hub))
     raise WeightsError(
         f"the weights of {name!r} could not be fetched from the Hugging Face hub ({'; '.join(failures)}). "

@@ -10,8 +10,9 @@ from pathlib import Path, PurePath
 from torchvision.datasets import SBDataset
 
 from vfm_isbench.datasets.base import ObjectDataset
-from vfm_isbench.datasets.catalogue import SAMPLE_WEIGHTS_FILE
+from vfm_isbench.datasets.catalogue import DATASETS, SAMPLE_WEIGHTS_FILE, Role
 from vfm_isbench.datasets.sbd import SAMPLE_WEIGHTS_SHA256, SbdDataset
+from vfm_isbench.datasets.sbd_sample import SAMPLE_SIZE, SbdSample
 from vfm_isbench.datasets.single_object import BerkeleyDataset, DavisDataset, GrabCutDataset, SingleObjectDataset
 from vfm_isbench.registry.registry import unknown_name
 
@@ -89,6 +90,22 @@ def source_of(name: str) -> DatasetSource:
     if name not in SOURCES:
         raise unknown_name("data set to download", name, list(SOURCES))
     return SOURCES[name]
+
+
+def source_for(name: str) -> DatasetSource | None:
+    """Where the files of a data set come from; None if they cannot be downloaded, or it needs none."""
+    files_of = DATASETS.get(name).files_of if name in DATASETS else None
+    return SOURCES.get(files_of or name)
+
+
+def published_counts(name: str, role: Role) -> Counts | None:
+    """What a data set holds for a role according to its publication; None if nothing is known."""
+    if name == SbdSample.name:
+        return Counts(images=SAMPLE_SIZE, objects=SAMPLE_SIZE)  # nearly every object on an image of its own
+    if name not in SOURCES:
+        return None
+    counts = SOURCES[name].counts
+    return counts.get("train" if role == "train" else "val") or counts["test"]
 
 
 def berkeley_photograph(image_id: str) -> str:

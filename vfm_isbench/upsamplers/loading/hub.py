@@ -16,6 +16,7 @@ from torch import nn
 from vfm_isbench.errors import ContractError, UnknownNameError
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.hashing import code_sha256, hash_file
+from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 from vfm_isbench.storage.weights import read_state_dict
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.loading.foreign_code import (
@@ -122,6 +123,8 @@ def _fetch(owner: str, project: str, ref: str | None) -> tuple[Path, str | None]
         folder = hub / f"{owner}_{project}_{name.replace('/', '_')}"
         if folder.is_dir():
             return folder, _commit_of(folder, folder, ref)
+    if are_downloads_forbidden():
+        raise UnknownNameError(f"{owner}/{project} is not in {hub}, and downloads are forbidden here")
     wanted = ref or DEFAULT_REF
     folder = hub / f"{owner}_{project}_{wanted.replace('/', '_')}"
     url = f"{GITHUB}/{owner}/{project}/archive/{wanted}.zip"

@@ -24,6 +24,7 @@ from torch import nn
 from vfm_isbench.errors import ContractError, UnknownNameError, WeightsError
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.hashing import code_sha256, hash_file
+from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 from vfm_isbench.storage.weights import is_hub_out_of_reach, read_state_dict
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.loading.foreign_code import (
@@ -124,14 +125,16 @@ def _locate(spec: str, place: str, rest: str, options: LoadOptions, with_code: b
 
 def _fetch(spec: str, repository: str, revision: str | None, with_code: bool) -> Path:
     wanted = [CONFIG, SAFETENSORS, *(["*.py"] if with_code else [])]
-    no_network = is_hub_out_of_reach()
+    is_forbidden = are_downloads_forbidden()
+    no_network = is_forbidden or is_hub_out_of_reach()
     fetch = functools.partial(snapshot_download, repository, revision=revision, local_files_only=no_network)
     try:
         folder = Path(fetch(allow_patterns=wanted))
         if not (folder / SAFETENSORS).is_file():
             folder = Path(fetch(allow_patterns=[*wanted, PICKLE]))
     except Exception as error:  # the hub's client raises its own errors and those of its transport alike
-        why = "it has no address here, so only its cache was looked into; " if no_network else ""
+        reason = "downloads are forbidden here" if is_forbidden else "it has no address here"
+        why = f"{reason}, so only its cache was looked into; " if no_network else ""
         raise WeightsError(
             f"upsampler {spec!r}: {repository} could not be fetched from the Hugging Face hub ({why}"
             f"{type(error).__name__}: {str(error).splitlines()[0][:160]}). Check its name and revision. Without a "

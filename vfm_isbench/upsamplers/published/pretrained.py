@@ -17,6 +17,7 @@ from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.atomic import write_text
 from vfm_isbench.storage.downloads import download
 from vfm_isbench.storage.hashing import hash_file
+from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 from vfm_isbench.storage.weights import find_weights, read_state_dict
 from vfm_isbench.upsamplers.loading.hub import COMMIT
 from vfm_isbench.upsamplers.loading.specs import LOADERS, LoadOptions, split_query
@@ -102,6 +103,23 @@ def load_pretrained_lift(text: str, options: LoadOptions) -> LiFT:
     return upsampler
 
 
+def without_weights(spec: str, channels: int) -> LoftUp | FeatUpJBU | None:
+    """A published upsampler with random weights, which takes the same time and memory.
+
+    Args:
+        spec: Its name, such as ``loftup:dinov2s``; an option of the name is ignored.
+        channels: Number of feature channels.
+
+    Returns:
+        The upsampler in eval mode; None if the name is not that of published weights.
+    """
+    name = spec.partition("?")[0]
+    if name not in SOURCES:
+        return None
+    made = LoftUp(channels) if name.startswith("loftup:") else FeatUpJBU(channels, channel_norm=True)
+    return made.eval()
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """Weights on disk.
@@ -139,7 +157,7 @@ def _load(
     except WeightsError as error:
         advice = "" if found.record is None else _set_aside(found, found.record)
         raise WeightsError(f"{error}{advice}") from error
-    if found.record is not None and not found.record.is_file():
+    if found.record is not None and not found.record.is_file() and not are_downloads_forbidden():
         try:
             found.record.parent.mkdir(parents=True, exist_ok=True)
             line = f"{hash_file(found.path)}  {found.path.name}" + (f"  {found.commit}" if found.commit else "")

@@ -1,0 +1,6 @@
+"""What a run would take: downloads, time, memory and disk, known or measured before anything starts."""
+
+from vfm_isbench.estimate.cost import CostEstimate
+from vfm_isbench.estimate.estimate import RunPlan, estimate_run
+
+__all__ = ["CostEstimate", "RunPlan", "estimate_run"]

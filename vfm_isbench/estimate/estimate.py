@@ -1,0 +1,218 @@
+"""Estimates a run: builds what it would build, measures single steps, and multiplies."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vfm_isbench.acceleration.speed import RunOptions
+from vfm_isbench.backbones import Backbone, load_backbone
+from vfm_isbench.click_encoders import check_click_encoder
+from vfm_isbench.errors import DataError, VfmIsbenchWarning, WeightsError
+from vfm_isbench.estimate.amounts import Amounts, Holding, amounts_of
+from vfm_isbench.estimate.cost import CostEstimate, Download, Part, size
+from vfm_isbench.estimate.timing import ClickCost, TrainingCost, time_clicks, time_training
+from vfm_isbench.probe import Probe, build_probe, check_combination
+from vfm_isbench.probe.preparation import follow_protocol, freeze_hidden_modules
+from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.storage.no_downloads import no_downloads
+from vfm_isbench.upsamplers import (
+    LoadedUpsampler,
+    LoadOptions,
+    Upsampler,
+    count_parameters,
+    find_module,
+    load_upsampler,
+)
+from vfm_isbench.upsamplers.published.pretrained import without_weights
+
+CROPS_PER_OBJECT = 1
+"""Crops of a trained probe besides that of the whole image; measured, see docs/where-the-time-goes.md."""
+
+_BYTES_PER_WEIGHT = 4
+_COPIES_OF_WEIGHTS = 3
+"""In a checkpoint: the weights, and Adam's two moments."""
+
+_BYTES_PER_CLICK = 120
+"""In the evidence and in the result together."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """What would be run, and where.
+
+    Attributes:
+        protocol: The protocol.
+        device: The device.
+        data_root: Folder of the data sets; None if there is none.
+        backbone_weights: File or folder; None for the hub's cache.
+        load_options: How an upsampler given by name may be loaded.
+        options: Speed and worker processes.
+    """
+
+    protocol: Protocol
+    device: torch.device
+    data_root: Path | None = None
+    backbone_weights: Path | None = None
+    load_options: LoadOptions | None = None
+    options: RunOptions = field(default_factory=RunOptions)
+
+
+def estimate_run(upsampler: Upsampler | str, plan: RunPlan) -> CostEstimate:
+    """Estimate a run of :class:`vfm_isbench.Benchmark`; downloads, writes and keeps nothing.
+
+    Data sets that are not here are replaced by images of a typical size, weights by random ones: neither changes how
+    long a step takes.
+
+    Raises:
+        UnknownNameError, ProtocolError, DataError, ContractError: as a run would.
+        UpsamplerError, OutOfMemoryError: if the upsampler fails in a step, or a step does not fit into memory.
+    """
+    # A run gives the warnings.
+    with no_downloads(), benchmark_settings(), current_device(plan.device), warnings.catch_warnings():
+        warnings.simplefilter("ignore", VfmIsbenchWarning)
+        check_click_encoder(plan.protocol.click_encoder)
+        amounts = amounts_of(plan.protocol, plan.data_root)
+        built = _build(upsampler, plan)
+        protocol, validates = built.protocol, plan.protocol.validation_samples > 0
+        training = time_training(built.probe, amounts.training, protocol, plan.options, validates=validates)
+        most_objects = max(amounts.tests, key=lambda test: test.objects)
+        clicks = time_clicks(built.probe, most_objects, protocol, plan.options)
+    peaks = [peak for peak in (training.peak_bytes, clicks.peak_bytes) if peak is not None]
+    is_cpu = plan.device.type == "cpu"
+    where = f"{torch.get_num_threads()} threads" if is_cpu else torch.cuda.get_device_name(plan.device)
+    workers = plan.options.workers
+    return CostEstimate(
+        title=f"{built.probe.upsampler.name} under the protocol {protocol.name} on {plan.device} ({where}), "
+        f"{workers} workers",
+        downloads=(*_data_downloads(amounts), *built.missing),
+        parts=(
+            _training(amounts, protocol, training, workers),
+            *(_evaluation(test, protocol, clicks) for test in amounts.tests),
+        ),
+        training=training,
+        clicks=clicks,
+        batch_size=protocol.batch_size,
+        peak_bytes=max(peaks, default=None),
+        memory_of="of this process" if is_cpu else "of the device, as tensors",
+        run_folder_bytes=_run_folder_bytes(built.probe, amounts, protocol),
+        notes=_notes(plan, amounts, built),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Built:
+    """The probe that a run would train.
+
+    Attributes:
+        probe: The probe on its device.
+        protocol: What it would be trained under.
+        missing: Weights that are not here, and are random in the probe.
+    """
+
+    probe: Probe
+    protocol: Protocol
+    missing: tuple[Download, ...]
+
+
+def _build(upsampler: Upsampler | str, plan: RunPlan) -> _Built:
+    backbone, has_weights = _backbone(plan)
+    check_combination(plan.protocol, backbone)
+    loaded, is_complete = _upsampler(upsampler, plan, backbone.channels)
+    loaded, protocol, _ = follow_protocol(loaded, plan.protocol)
+    shape = (backbone.channels, backbone.grid(protocol.image_size), protocol.image_size)
+    loaded, _ = freeze_hidden_modules(loaded, shape, plan.device)
+    missing = [] if has_weights else [_weights(protocol.backbone, backbone)]
+    missing += [] if is_complete else [_weights(str(upsampler), find_module(loaded))]
+    return _Built(build_probe(protocol, backbone, loaded).to(plan.device), protocol, tuple(missing))
+
+
+def _backbone(plan: RunPlan) -> tuple[Backbone, bool]:
+    """The backbone on its device, and whether its weights are here."""
+    protocol, weights = plan.protocol, plan.backbone_weights
+
+    def load(pretrained: bool) -> Backbone:
+        return load_backbone(
+            protocol.backbone,
+            protocol.image_size,
+            position_embedding=protocol.position_embedding,
+            weights=weights,
+            pretrained=pretrained,
+        ).to(plan.device)
+
+    try:
+        return load(True), True
+    except WeightsError:
+        if weights is not None:
+            raise
+        return load(False), False
+
+
+def _upsampler(upsampler: Upsampler | str, plan: RunPlan, channels: int) -> tuple[LoadedUpsampler, bool]:
+    """The upsampler, and whether its weights are here."""
+    try:
+        with settings_restored():
+            return load_upsampler(upsampler, plan.load_options), True
+    except (WeightsError, DataError):
+        made = without_weights(upsampler, channels) if isinstance(upsampler, str) else None
+        if made is None or (plan.load_options is not None and plan.load_options.weights is not None):
+            raise
+        return load_upsampler(made), False
+
+
+def _data_downloads(amounts: Amounts) -> list[Download]:
+    absent = [holding.source for holding in amounts.holdings() if holding.dataset is None]
+    sources = {source.name: source for source in absent if source is not None}
+    return [
+        Download(f"data set {name}", f"about {source.archive.about_size}", f"vfm-isbench data download {name}")
+        for name, source in sources.items()
+    ]
+
+
+def _weights(name: str, module: nn.Module | None) -> Download:
+    n_bytes = _BYTES_PER_WEIGHT * (count_parameters(module) or 0)
+    return Download(f"weights of {name}", f"about {size(n_bytes)}", "the run fetches them")
+
+
+def _run_folder_bytes(probe: Probe, amounts: Amounts, protocol: Protocol) -> int:
+    checkpoint = _COPIES_OF_WEIGHTS * _BYTES_PER_WEIGHT * (count_parameters(probe.trainable()) or 0)
+    clicks = protocol.max_clicks * sum(test.objects for test in amounts.tests)
+    # A checkpoint is written beside the last one before it replaces it.
+    return 2 * checkpoint + _BYTES_PER_CLICK * clicks
+
+
+def _training(amounts: Amounts, protocol: Protocol, cost: TrainingCost, workers: int) -> Part:
+    validated = f", {amounts.validation_steps} batches of validation" if amounts.validation_steps else ""
+    seconds = cost.seconds(amounts.steps, amounts.validation_steps, protocol.batch_size, workers)
+    return Part("training", f"{amounts.steps} steps of {protocol.batch_size} images{validated}", seconds)
+
+
+def _evaluation(test: Holding, protocol: Protocol, cost: ClickCost) -> Part:
+    crops = test.images + (CROPS_PER_OBJECT * test.objects if protocol.zoom_in else 0)
+    clicks = test.objects * protocol.max_clicks
+    seconds = clicks * cost.per_click(test.image_size) + crops * cost.crop
+    return Part(test.name, f"{test.objects} objects, {clicks} clicks", seconds)
+
+
+def _notes(plan: RunPlan, amounts: Amounts, built: _Built) -> tuple[str, ...]:
+    absent = dict.fromkeys(holding.name for holding in amounts.holdings() if holding.dataset is None)
+    notes = []
+    if absent:
+        notes.append(
+            f"{', '.join(absent)} not here: counted as published, and measured on images of a typical size; unpacking "
+            "takes about twice the size of a download"
+        )
+    if built.missing:
+        notes.append(f"random {' and '.join(each.what for each in built.missing)}, which take the same time")
+    if plan.protocol.zoom_in:
+        notes.append(f"counted with {CROPS_PER_OBJECT} crop per object besides the whole image")
+    if plan.options.speed.stop_at_iou is not None:
+        notes.append("objects are left early with stop_at_iou, so the evaluation takes less than this")
+    if plan.options.speed.feature_cache is not None:
+        notes.append("the feature cache is not counted: it takes disk space, and saves time only in further runs")
+    return tuple(notes)
