@@ -46,11 +46,12 @@ SCORES = ["loss", "iou"]
 
 OURS = our_courses()
 
-EXACT, ROUNDING = 5, 1e-3
-"""In the first steps, another number of threads or another processor changes only the rounding."""
+FIRST, ROUNDING = 10, 0.02
+"""In the first steps, other arithmetic changes loss and IoU little: with SSE in place of AVX by up to 0.005."""
 
-DRIFT = {"loss": 0.02, "iou": 0.05}
-"""Later the differences grow, because a click falls elsewhere; so far do means of 50 steps drift apart at most."""
+DRIFT = {100: 0.01, 400: 0.05}
+"""Then the differences grow, because clicks fall elsewhere. So far may means of 50 steps drift apart, by the length of
+the training; in 100 steps, SSE in place of AVX changed them by 0.002."""
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +149,10 @@ def check_against_record(seed: int, steps: int, parity_root: Path, real_root: Pa
     course, kept = train_course(parity_root, real_root, seed, seed, steps), read_course(our_course_path(seed, seed))
     for score in SCORES:
         differences = course.score(score) - kept.score(score)[:steps]
-        first = np.abs(differences[:EXACT]).max()
-        deviation(f"training: {score} of the first {EXACT} steps, as in our record", first, ROUNDING)
+        first = np.abs(differences[:FIRST]).max()
+        deviation(f"training: {score} of the first {FIRST} steps, as in our record", first, ROUNDING)
         drift = np.abs(differences.reshape(-1, WINDOW).mean(axis=1)).max()
-        deviation(f"training: {score} of {WINDOW} steps, as in our record", drift, DRIFT[score])
+        deviation(f"training: {score} of {WINDOW} steps, as in our record", drift, DRIFT[steps])
     return course
 
 
