@@ -191,7 +191,7 @@ def draw(shared: Path, path: Path) -> None:
         panels[2].set(title=f"IoU (%), mean of steps {LATE} to {STEPS}", xlim=(-0.6, len(found) - 0.4))
         panels[2].set_xticks(range(len(found)), [group.short for group in found], fontsize=7)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    canvas.save_figure(figure, path)
+    canvas.save_figure(figure, path, dpi=130)  # lines of this many colours make large files
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
