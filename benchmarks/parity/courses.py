@@ -5,9 +5,9 @@
     python benchmarks/parity/courses.py first-losses
     python benchmarks/parity/courses.py draw --picture docs/images/training-courses.png
 
-``record`` trains the courses of this library that are missing in ``benchmarks/parity/courses/``, two to seven minutes
+``record`` trains the courses of this library that are missing in ``benchmarks/parity/courses/``, about 140 seconds
 each on one thread. The other commands make the tables and the picture of the page "Is it the same benchmark?".
-All but ``draw`` of our own courses need the recordings of the reference, in the folder that ``--shared`` names.
+They all need the recordings of the reference, in the folder that ``--shared`` names.
 """
 
 from __future__ import annotations
