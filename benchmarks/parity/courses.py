@@ -5,9 +5,9 @@
     python benchmarks/parity/courses.py first-losses
     python benchmarks/parity/courses.py draw --picture docs/images/training-courses.png
 
-``record`` trains the courses of this library that are missing in ``benchmarks/parity/courses/``, two to seven minutes
+``record`` trains the courses of this library that are missing in ``benchmarks/parity/courses/``, about 140 seconds
 each on one thread. The other commands make the tables and the picture of the page "Is it the same benchmark?".
-All but ``draw`` of our own courses need the recordings of the reference, in the folder that ``--shared`` names.
+They all need the recordings of the reference, in the folder that ``--shared`` names.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def draw(shared: Path, path: Path) -> None:
         panels[2].set(title=f"IoU (%), mean of steps {LATE} to {STEPS}", xlim=(-0.6, len(found) - 0.4))
         panels[2].set_xticks(range(len(found)), [group.short for group in found], fontsize=7)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    canvas.save_figure(figure, path)
+    canvas.save_figure(figure, path, dpi=130)  # lines of this many colours make large files
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

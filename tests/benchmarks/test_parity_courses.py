@@ -21,6 +21,7 @@ def program() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.path", [*sys.path])  # the program adds tests/support
+        patch.setitem(sys.modules, spec.name, module)  # dataclasses look up their module
         spec.loader.exec_module(module)
     return module
 
