@@ -124,7 +124,7 @@ def test_when_memory_runs_out_fewer_objects_are_clicked_at_once(
     assert len(failures) == halvings
 
 
-def test_an_upsampler_that_runs_out_of_memory_does_not_end_the_evaluation() -> None:
+def test_the_upsampler_sees_one_object_at_a_time() -> None:
     """With late injection it is called crop by crop; early, after the backbone has seen all objects."""
     failures: list[int] = []
     dataset = FakeDataset(images=2)
