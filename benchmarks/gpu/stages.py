@@ -28,6 +28,7 @@ sys.path[:0] = [str(ROOT), str(HERE.parent / "speed")]  # the package need not b
 import torch  # noqa: E402
 from photographs import write_photographs  # noqa: E402
 
+from vfm_isbench.probe.memory import first_line  # noqa: E402
 from vfm_isbench.probe.preparation import choose_device  # noqa: E402
 from vfm_isbench.storage.atomic import write_text  # noqa: E402
 
@@ -144,7 +145,7 @@ class Stage:
             work()
         except Exception as error:
             traceback.print_exc()
-            self.add("errors", f"{what}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+            self.add("errors", f"{what}: {type(error).__name__}: {first_line(error)}")
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

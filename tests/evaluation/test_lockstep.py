@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,11 @@ from small import SMALL, MemoryStore, evaluated, small_probe
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vfm_isbench.acceleration.cached_probe import CachedImage
 from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.acceleration.transfers import Download, upload
 from vfm_isbench.errors import OutOfMemoryError, UpsamplerError, VfmIsbenchWarning
-from vfm_isbench.evaluation import evaluate_dataset, predictor, simulated_user
+from vfm_isbench.evaluation import evaluate_dataset, lockstep, predictor, simulated_user
 from vfm_isbench.evaluation.simulated_user import UserOnDevice
 from vfm_isbench.protocol.validation import Injection
 from vfm_isbench.testing.fakes import FakeDataset, FakeUpsampler
@@ -124,7 +126,7 @@ def test_when_memory_runs_out_fewer_objects_are_clicked_at_once(
     assert len(failures) == halvings
 
 
-def test_an_upsampler_that_runs_out_of_memory_does_not_end_the_evaluation() -> None:
+def test_the_upsampler_sees_one_object_at_a_time() -> None:
     """With late injection it is called crop by crop; early, after the backbone has seen all objects."""
     failures: list[int] = []
     dataset = FakeDataset(images=2)
@@ -151,3 +153,17 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
 
     with pytest.raises(UpsamplerError, match="no kernel image"):
         evaluated(small_probe(SMALL, broken), FakeDataset(), SMALL, speed=Speed(objects_at_once=4))
+
+
+def test_encoded_crops_are_dropped_before_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise they would go on filling the memory that ran out."""
+    alive: list[int] = []
+    monkeypatch.setattr(
+        lockstep, "free_memory", lambda _: alive.append(sum(type(one) is CachedImage for one in gc.get_objects()))
+    )
+    probe = small_probe(SMALL.replace(injection="early"), FakeUpsampler())
+    monkeypatch.setattr(probe.backbone, "forward", hungry(probe.backbone.forward, 4, []))
+    gc.collect()
+    with pytest.warns(VfmIsbenchWarning, match="memory ran out"):
+        evaluated(probe, FakeDataset(images=2), SMALL, speed=Speed(objects_at_once=4))
+    assert alive == [0]

@@ -13,6 +13,22 @@ _VALUES_AT_ONCE = 2**25
 """Numbers that :func:`squared_inner_distance` compares at once: 128 MiB."""
 
 
+def bounding_box(mask: Array, margin: int = 0) -> tuple[slice, slice] | None:
+    """Rows and columns of the smallest box that holds the True pixels of a mask; None if there are none.
+
+    Args:
+        mask: H×W booleans.
+        margin: Further pixels on each side, as far as the mask goes.
+    """
+    rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if len(rows) == 0:
+        return None
+    return (
+        slice(max(int(rows[0]) - margin, 0), min(int(rows[-1]) + 1 + margin, mask.shape[0])),
+        slice(max(int(cols[0]) - margin, 0), min(int(cols[-1]) + 1 + margin, mask.shape[1])),
+    )
+
+
 def inner_distance(mask: Array) -> Array:
     """Euclidean distance of every pixel of ``mask`` to the nearest pixel outside it.
 
@@ -25,14 +41,11 @@ def inner_distance(mask: Array) -> Array:
         H×W float64 in pixels, 0 outside the mask. The transform is exact, with whole squared distances, so equal
         distances compare equal.
     """
-    if not mask.any():
-        return np.zeros(mask.shape)
-    # Outside the bounding box everything is zero, and error regions are usually small.
-    rows = np.flatnonzero(mask.any(axis=1))
-    cols = np.flatnonzero(mask.any(axis=0))
-    box = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
     distance = np.zeros(mask.shape)
-    distance[box] = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1]
+    # Outside the bounding box everything is zero, and error regions are usually small.
+    box = bounding_box(mask)
+    if box is not None:
+        distance[box] = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1]
     return distance
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from vfm_isbench.clicks.distance import inner_distance, squared_inner_distance
+from vfm_isbench.clicks.distance import bounding_box, inner_distance, squared_inner_distance
 from vfm_isbench.types import Array, Click
 
 SQUARE = np.ones((3, 3), dtype=bool)
@@ -59,32 +59,19 @@ def _away_from_border(mask: Array, rule: FirstClickRule, rng: np.random.Generato
         return mask
     # Pixels beyond the image count as object, so that the image's border does not erode an object that it cuts.
     # So the box has a margin of background, except where it ends at the image's border.
-    box = _box_around(mask, 1)
     eroded = np.zeros_like(mask)
-    eroded[box] = ndimage.binary_erosion(mask[box], SQUARE, iterations=rule.erode_iterations, border_value=1)
+    box = bounding_box(mask, margin=1)
+    if box is not None:
+        eroded[box] = ndimage.binary_erosion(mask[box], SQUARE, iterations=rule.erode_iterations, border_value=1)
     return eroded if np.count_nonzero(eroded) > 10 else mask
-
-
-def _box_around(mask: Array, margin: int) -> tuple[slice, slice]:
-    """The bounding box of a mask with some further pixels on each side, as far as the image goes.
-
-    Filters outside it would only take time.
-    """
-    rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if len(rows) == 0:
-        return slice(0, 0), slice(0, 0)
-    return (
-        slice(max(rows[0] - margin, 0), rows[-1] + 1 + margin),
-        slice(max(cols[0] - margin, 0), cols[-1] + 1 + margin),
-    )
 
 
 def _band_around(target: Array, ratio: float) -> Array:
     width = int(np.ceil(ratio * np.sqrt(np.count_nonzero(target))))
-    if width == 0:
-        return np.zeros_like(target)
-    box = _box_around(target, width)
     band = np.zeros_like(target)
+    box = bounding_box(target, margin=width)
+    if box is None:
+        return band
     # A square structuring element of side 2·width + 1 equals `width` dilations by 3×3.
     band[box] = ndimage.maximum_filter(target[box].view(np.uint8), size=2 * width + 1, mode="constant")
     band &= ~target

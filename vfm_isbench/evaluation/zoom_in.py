@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from vfm_isbench.clicks.distance import bounding_box
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Array, Click
 
@@ -31,9 +30,11 @@ class Box:
     @classmethod
     def around(cls, mask: Array) -> Box | None:
         """The smallest box that holds the True pixels of H×W booleans; None if there are none."""
-        rows = np.flatnonzero(mask.any(axis=1))
-        cols = np.flatnonzero(mask.any(axis=0))
-        return cls(int(rows[0]), int(rows[-1]), int(cols[0]), int(cols[-1])) if len(rows) else None
+        box = bounding_box(mask)
+        if box is None:
+            return None
+        rows, cols = box
+        return cls(rows.start, rows.stop - 1, cols.start, cols.stop - 1)
 
     @property
     def height(self) -> int:
