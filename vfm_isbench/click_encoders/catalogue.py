@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from torch import nn
 
+from vfm_isbench.click_encoders.distances import DistanceEncoder
 from vfm_isbench.click_encoders.patch_embedding import PatchEmbedding
 from vfm_isbench.click_encoders.simple_vit import SimpleViT
 from vfm_isbench.protocol import Protocol
@@ -45,6 +46,12 @@ def _simple_vit(channels: int, patch_size: int, protocol: Protocol) -> nn.Module
         head_width=protocol.simple_vit_head_width,
         hidden=protocol.simple_vit_hidden,
     )
+
+
+@CLICK_ENCODERS.register("distances")
+def _distances(channels: int, patch_size: int, _protocol: Protocol) -> nn.Module:
+    """Distances to the clicks through two small layers; used with late injection in the demo."""
+    return DistanceEncoder(channels, patch_size)
 
 
 def list_click_encoders() -> dict[str, str]:

@@ -12,7 +12,8 @@ from vfm_isbench.datasets.base import ObjectDataset
 from vfm_isbench.datasets.sample_checks import check_image_ids, check_objects
 from vfm_isbench.datasets.sbd import SbdDataset, is_published_sample_weights, read_sample_weights
 from vfm_isbench.datasets.sbd_sample import SAMPLE_SIZE, SbdSample
-from vfm_isbench.datasets.scenes.dataset import ScenesDataset
+from vfm_isbench.datasets.scenes.dataset import Split
+from vfm_isbench.datasets.scenes.embedded import EMBEDDED, EmbeddedScenes
 from vfm_isbench.datasets.single_object import BerkeleyDataset, DavisDataset, GrabCutDataset
 from vfm_isbench.errors import DataError, VfmIsbenchWarning
 from vfm_isbench.protocol import Protocol
@@ -109,13 +110,14 @@ def _open_sbd_sample(role: Role, data_root: Path | None, _protocol: Protocol) ->
     return SbdSample(_folder(SbdSample.name, SbdSample.folder, data_root))
 
 
-def _open_scenes(role: Role, _data_root: Path | None, _protocol: Protocol) -> ObjectDataset:
-    splits: dict[Role, Literal["train", "val", "test"]] = {"train": "train", "validation": "val", "test": "test"}
-    return ScenesDataset(split=splits[role])
+_SPLITS: dict[Role, Split] = {"train": "train", "validation": "val", "test": "test"}
+
+
+def _embedded(name: str, scenes: EmbeddedScenes) -> DatasetEntry:
+    return DatasetEntry(scenes.description, lambda role, _data_root, _protocol: scenes.open(name, _SPLITS[role]))
 
 
 _SBD = "SBD: for training; as a test set its 2857 validation images, 6671 instances (SBD/)"
-_SCENES = "embedded: generated scenes of textured objects, for the demo; needs no files"
 DATASETS.add("sbd", DatasetEntry(_SBD, _open_sbd))
 DATASETS.add("grabcut", DatasetEntry("GrabCut: 50 objects (GrabCut/)", _single_object(GrabCutDataset)))
 DATASETS.add(
@@ -126,7 +128,8 @@ DATASETS.add(
     SbdSample.name,
     DatasetEntry(f"{SAMPLE_SIZE} of SBD's 6671 validation instances, of all sizes (SBD/)", _open_sbd_sample, "sbd"),
 )
-DATASETS.add("scenes", DatasetEntry(_SCENES, _open_scenes))
+for _name, _scenes in EMBEDDED.items():
+    DATASETS.add(_name, _embedded(_name, _scenes))
 
 
 def training_weights(

@@ -13,6 +13,7 @@ from vfm_isbench.datasets.content import content_sha256
 from vfm_isbench.datasets.download.sources import SOURCES
 from vfm_isbench.datasets.sbd_sample import SAMPLE_SIZE, SbdSample
 from vfm_isbench.datasets.scenes.dataset import ScenesDataset
+from vfm_isbench.datasets.scenes.embedded import EMBEDDED
 from vfm_isbench.types import ObjectId
 
 
@@ -42,24 +43,24 @@ class ObjectManifest:
 
     def content_sha256(self, count: int) -> str | None:
         """Hash of the content of its first ``count`` objects; None if unknown."""
-        return _scenes_sha256(count) if self.objects is not None else None
+        return _scenes_sha256(self.name, count) if self.objects is not None else None
 
 
-@lru_cache(maxsize=1)
-def _scenes() -> ScenesDataset:
-    return ScenesDataset(split="test")
+@lru_cache(maxsize=len(EMBEDDED))
+def _scenes(name: str) -> ScenesDataset:
+    return EMBEDDED[name].open(name, "test")
 
 
 @lru_cache(maxsize=32)
-def _scenes_sha256(count: int) -> str:
-    return content_sha256(_scenes(), _scenes().objects[:count])
+def _scenes_sha256(name: str, count: int) -> str:
+    return content_sha256(_scenes(name), _scenes(name).objects[:count])
 
 
 @lru_cache(maxsize=32)
 def manifest_of(dataset: str) -> ObjectManifest | None:
     """The manifest of a test set; None if this library does not know it."""
-    if dataset == "scenes":
-        scenes = _scenes()
+    if dataset in EMBEDDED:
+        scenes = _scenes(dataset)
         objects = tuple(scenes.objects)
         return ObjectManifest(dataset, len(objects), len(scenes), True, objects, scenes.image_size)
     if dataset == SbdSample.name:
