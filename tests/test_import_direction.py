@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": BASE | {"backbones", "datasets"},
     # The top.
     "benchmark": BASE | COMPONENTS | {"acceleration", "datasets", "estimate", "probe", "results", "runs", "training"},
-    "baseline": BASE | COMPONENTS | {"benchmark", "datasets", "metrics", "probe", "results"},
+    "baseline": BASE | COMPONENTS | {"benchmark", "datasets", "metrics", "probe", "results", "training"},
     "inspection": BASE
     | COMPONENTS
     | {"acceleration", "benchmark", "datasets", "evaluation", "metrics", "probe", "viz"},

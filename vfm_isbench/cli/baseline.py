@@ -15,6 +15,7 @@ from vfm_isbench.baseline import (
     Recorded,
     UpsamplerChoice,
     check_baseline,
+    first_epoch,
     load_baseline,
     make_baseline,
     prospect_of,
@@ -58,9 +59,9 @@ def add_baseline(commands: Subparsers) -> None:
     subjects = parser.add_subparsers(dest="subject", required=True, metavar="SUBJECT")
     check = subjects.add_parser(
         "check",
-        help="compare recorded results with what a run would record today, without training",
+        help="say whether recorded results still hold under the installed version, without a whole run",
         description="Compares recorded results with what a run of the same options would record today: protocol, rules "
-        "of the library, data, backbone, versions. Trains nothing.",
+        "of the library, data, backbone, versions. Trains nothing without --first-epoch.",
         epilog=CODES,
     )
     check.set_defaults(function=check_command)
@@ -68,6 +69,11 @@ def add_baseline(commands: Subparsers) -> None:
         "baseline", nargs="+", type=Path, metavar="RESULT", help="result files, one per seed, or the folder with them"
     )
     check.add_argument("--upsampler", metavar="UPSAMPLER", help=f"default: as the baseline says; {UPSAMPLER_HELP}")
+    check.add_argument(
+        "--first-epoch",
+        action="store_true",
+        help="also train the first epoch of the first seed again, and compare its loss and IoU",
+    )
     check.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
     make = subjects.add_parser(
         "make",
@@ -183,8 +189,10 @@ def _protocol(arguments: argparse.Namespace, recorded: list[Recorded]) -> Protoc
 
 def _checked(recorded: list[Recorded], protocol: Protocol, arguments: argparse.Namespace) -> BaselineCheck:
     choice = UpsamplerChoice(arguments.upsampler or _spec(recorded), load_options(arguments), arguments.identity)
-    today = prospect_of(recorded[0].result, _benchmark(protocol, arguments), choice)
-    return check_baseline(recorded, today, _remake(recorded, arguments))
+    benchmark = _benchmark(protocol.replace(seed=recorded[0].seed), arguments)
+    today = prospect_of(recorded[0].result, benchmark, choice)
+    epoch = first_epoch(benchmark, choice) if getattr(arguments, "first_epoch", False) else None
+    return check_baseline(recorded, today, _remake(recorded, arguments), epoch=epoch)
 
 
 def _spec(recorded: list[Recorded]) -> str | None:
