@@ -26,8 +26,8 @@ _ROUNDING = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow", "cpu", 
 """Parts of the environment that decide the last digits."""
 
 _SAME_COURSE = 0.01
-"""Largest relative difference that rounding makes in loss and IoU of a first epoch. In the demo protocol, versions 0.3.0
-and 0.4.0 differ by 1e-6, and the seeds of an entry by 6 to 70 %."""
+"""Largest relative difference that rounding makes in loss and IoU of a first epoch. In the demo protocol, versions
+0.3.0 and 0.4.0 differ by 1e-6, and the seeds of an entry by 4 to 70 %."""
 
 _MARKS: Mapping[Effect, str] = {
     "other": "other numbers",
