@@ -57,13 +57,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": BASE | {"backbones", "datasets"},
     # The top.
     "benchmark": BASE | COMPONENTS | {"acceleration", "datasets", "estimate", "probe", "results", "runs", "training"},
+    "baseline": BASE | COMPONENTS | {"benchmark", "datasets", "metrics", "probe", "results", "training"},
     "inspection": BASE
     | COMPONENTS
     | {"acceleration", "benchmark", "datasets", "evaluation", "metrics", "probe", "viz"},
     "__init__": BASE | COMPONENTS | {"acceleration", "benchmark", "datasets", "probe", "results", "runs"},
     "cli": BASE
     | COMPONENTS
-    | {"__init__", "acceleration", "benchmark", "datasets", "inspection", "isegprobe", "leaderboard", "results"}
+    | {
+        "__init__",
+        "acceleration",
+        "baseline",
+        "benchmark",
+        "datasets",
+        "inspection",
+        "isegprobe",
+        "leaderboard",
+        "results",
+    }
     | {"probe", "runs", "viz"},
     "__main__": {"cli"},
 }

@@ -8,18 +8,26 @@ from pathlib import Path
 import pytest
 
 import vfm_isbench
+from vfm_isbench import cli
 from vfm_isbench.upsamplers import check_upsampler, load_upsampler
 
 UPSAMPLER = "my_upsampler.py:Upsampler"
 BASELINE = Path("baseline")
 PROTOCOL = vfm_isbench.Protocol.preset("demo")
 SEEDS = (0, 1, 2)
+# A score, and how much worse it may be: see "Which seeds, which margin" in docs/ci.md.
 METRIC = "mean_iou"
 MARGIN = 0.02  # IoU in [0, 1]: two points
 
 
 def test_it_keeps_the_contract():
     check_upsampler(load_upsampler(UPSAMPLER), channels=112, grid=(8, 8), image_size=(128, 128))
+
+
+def test_the_baseline_still_holds(capsys):
+    """Made by ``vfm-isbench baseline make my_upsampler.py:Upsampler --seeds 0 1 2``."""
+    code = cli.main(["baseline", "check", str(BASELINE), "--upsampler", UPSAMPLER, "--quiet"])
+    assert code == 0, "".join(capsys.readouterr())
 
 
 def test_it_is_not_worse_than_the_baseline():

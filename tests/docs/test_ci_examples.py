@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
+from doc_pages import fences
 from tiny import TINY, UPSAMPLER
 
 import vfm_isbench
 from vfm_isbench import Result
+from vfm_isbench.cli.main import build_parser
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
@@ -110,7 +112,8 @@ def test_the_workflow_passes_a_rerun_and_fails_what_got_worse(
 ) -> None:
     prepared(tmp_path, baseline["demo"])
     codes, output = run_steps(tmp_path, settings(tmp_path), python)
-    assert codes == [0, 0, 0], output
+    assert codes == [0, 0, 0, 0], output
+    assert "the baseline holds: nothing but the upsampler" in output
     verdict = json.loads((tmp_path / "verdict" / "regress.json").read_text(encoding="utf-8"))
     assert (verdict["verdict"], verdict["metric"], verdict["margin"]) == ("pass", "mean_iou", 0.02)
     # Another process gives the same numbers: seeds are paired, and nothing differs.
@@ -150,6 +153,31 @@ def test_the_step_that_is_not_run_here_installs_the_package_alone() -> None:
     assert workflow()["env"]["VFM_ISBENCH"].startswith("git+https://")
 
 
+def test_the_workflow_fails_before_training_if_the_baseline_does_not_hold(
+    baseline: dict[str, list[Result]], python: list[str], tmp_path: Path
+) -> None:
+    prepared(tmp_path, [dataclasses.replace(one, protocol=one.protocol.replace(decay=0.9)) for one in baseline["demo"]])
+    codes, output = run_steps(tmp_path, settings(tmp_path), python)
+    assert codes == [0, 1], output
+    assert (
+        "decay 0.9 and " in output and "vfm-isbench baseline make my_upsampler.py:Upsampler --again baseline" in output
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_steps_of_a_cached_baseline_are_commands() -> None:
+    page = (EXAMPLES.parent / "ci.md").read_text(encoding="utf-8")
+    (fence,) = [fence for fence in fences(page) if fence.language == "yaml"]
+    *_, make = yaml.safe_load(fence.text)
+    values = workflow()["env"]
+    line = make["run"].replace('"base/$UPSAMPLER"', "base/mine.py:Upsampler")
+    for name in ("PROTOCOL", "SEEDS"):
+        line = line.replace(f"${name}", str(values[name]))
+    program, *words = shlex.split(line)
+    parsed = build_parser().parse_args(words)
+    assert (program, parsed.seeds, parsed.protocol) == ("vfm-isbench", [0, 1, 2], "demo")
+
+
 def test_the_workflow_needs_no_rights_and_runs_on_pull_requests() -> None:
     content = workflow()
     assert content["permissions"] == {"contents": "read"}
@@ -185,7 +213,7 @@ def test_the_pytest_example_passes_a_rerun(
 ) -> None:
     prepared(tmp_path, baseline["tiny"])
     code, output = run_pytest(tmp_path, python)
-    assert (code, "2 passed" in output) == (0, True), output
+    assert (code, "3 passed" in output) == (0, True), output
 
 
 def test_the_pytest_example_fails_what_got_worse(
@@ -193,5 +221,5 @@ def test_the_pytest_example_fails_what_got_worse(
 ) -> None:
     prepared(tmp_path, [better(result) for result in baseline["tiny"]])
     code, output = run_pytest(tmp_path, python)
-    assert (code, "1 failed, 1 passed" in output) == (1, True), output
+    assert (code, "1 failed, 2 passed" in output) == (1, True), output
     assert "regression: mean IoU is worse than the baseline" in output

@@ -80,6 +80,22 @@ def test_promised_and_achieved_power_agree_within_five_points(
     assert np.mean(values + found.shift(0.95) - found.reach(0.95) > 0) < 0.07
 
 
+@pytest.mark.parametrize(
+    ("seeds", "images", "per_image", "power"), [(3, 60, 2, 0.8), (3, 60, 2, 0.95), (5, 200, 1, 0.8)]
+)
+def test_a_gate_with_this_margin_settles(seeds: int, images: int, per_image: int, power: float) -> None:
+    """What docs/ci.md promises of a margin equal to the smallest difference."""
+    counts = np.full(images, per_image)
+    parts = KNOWN if per_image > 1 else Components(KNOWN.objects, 0.0, KNOWN.seeds, KNOWN.both)
+    margin = smallest_difference(parts, images * per_image, seeds, Aim(power), images - 1)
+    scores = drawn(parts, np.random.default_rng(2), 2000, seeds, counts)
+    found, worse = mean_squares(scores, Images.of(names_of(counts))), scores.mean(axis=(-1, -2))
+    low, high = worse + found.shift(0.95) - found.reach(0.95), worse + found.shift(0.95) + found.reach(0.95)
+    assert np.mean(high <= margin) > power - 0.05, "as good as the baseline: pass"
+    assert np.mean(low + 2 * margin > margin) > power - 0.05, "worse by two margins: regression"
+    assert np.mean(high + margin <= margin) < 0.07, "worse by the margin: hardly ever a pass"
+
+
 def test_more_objects_seeds_and_patience_show_smaller_differences() -> None:
     def smallest(objects: int = 100, seeds: int = 3, power: float = 0.8, confidence: float = 0.95) -> float:
         return smallest_difference(KNOWN, objects, seeds, Aim(power, confidence))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vfm_isbench import __version__
+from vfm_isbench.cli.baseline import add_baseline
 from vfm_isbench.cli.check import add_check
 from vfm_isbench.cli.compare import add_compare
 from vfm_isbench.cli.data import add_data
@@ -48,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_eval(commands)
     add_compare(commands)
     add_regress(commands)
+    add_baseline(commands)
     add_power(commands)
     add_data(commands)
     add_export_reference(commands)

@@ -150,14 +150,26 @@ def speed_from(arguments: argparse.Namespace) -> Speed:
     )
 
 
-def add_protocol_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that :func:`protocol_from` reads."""
-    parser.add_argument("--protocol", default="demo", metavar="NAME", help=f"{', '.join(PRESETS)} (default: demo)")
+def add_protocol_options(parser: argparse.ArgumentParser, *, of_baseline: bool = False) -> None:
+    """Add the options that :func:`protocol_from` reads.
+
+    Args:
+        parser: Gets the options.
+        of_baseline: The command is about recorded results: it names seeds itself, and their protocol is the default.
+    """
+    otherwise = "that of the baseline, in its newest version" if of_baseline else "demo"
+    parser.add_argument(
+        "--protocol",
+        default=None if of_baseline else "demo",
+        metavar="NAME",
+        help=f"{', '.join(PRESETS)} (default: {otherwise})",
+    )
     parser.add_argument("--backbone", metavar="NAME", help="see: vfm-isbench list backbones")
     parser.add_argument("--click-encoder", metavar="NAME", help="see: vfm-isbench list click_encoders")
     parser.add_argument("--injection", metavar="NAME", help="early, late or pre_upsampler")
     parser.add_argument("--head", metavar="NAME", help="conv or linear")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of the initial weights and of training")
+    if not of_baseline:
+        parser.add_argument("--seed", type=int, metavar="N", help="seed of the initial weights and of training")
     parser.add_argument("--epochs", type=int, metavar="N", help="training epochs")
     parser.add_argument("--limit", type=int, metavar="N", help="evaluate only the first N objects of each test set")
     parser.add_argument(
@@ -169,21 +181,22 @@ def add_protocol_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def protocol_from(arguments: argparse.Namespace) -> Protocol:
-    """The chosen preset, with the fields set on the command line."""
+def protocol_from(arguments: argparse.Namespace, otherwise: Protocol | None = None) -> Protocol:
+    """The chosen preset (``otherwise`` if none was chosen), with the fields set on the command line."""
     changes = {
         "backbone": arguments.backbone,
         "click_encoder": arguments.click_encoder,
         "injection": arguments.injection,
         "head": arguments.head,
-        "seed": arguments.seed,
+        "seed": getattr(arguments, "seed", None),
         "epochs": arguments.epochs,
         "object_limit": arguments.limit,
         "test_datasets": tuple(arguments.datasets) if arguments.datasets else None,
     }
     given = {field: value for field, value in changes.items() if value is not None}
     given |= dict(_field_and_value(text) for text in arguments.set)
-    return Protocol.preset(arguments.protocol).replace(**given)
+    base = otherwise if arguments.protocol is None and otherwise is not None else None
+    return (base or Protocol.preset(arguments.protocol or "demo")).replace(**given)
 
 
 def _field_and_value(text: str) -> tuple[str, Any]:

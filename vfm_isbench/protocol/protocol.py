@@ -233,16 +233,21 @@ class Protocol:
             )
         return cls().replace(**fields)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, revision: int | None = None) -> str:
         """SHA-256 (hex) over every field that changes a score, and over the revision of the code's own rules.
 
         A field added in a later version counts only if it differs from what earlier versions did. The fingerprint
         leaves out ``name`` (a label), ``seed`` (seeds of one protocol belong together) and ``test_datasets`` (each
         score names its own data set).
+
+        Args:
+            revision: Revision of the rules, to recognise what another version of this library wrote; None for this
+                version's.
         """
+        revision = PROTOCOL_REVISION if revision is None else revision
         fields = {key: value for key, value in self.to_dict().items() if key not in _NOT_IN_FINGERPRINT}
         fields = {key: value for key, value in fields.items() if key not in _ADDED_LATER or value != _ADDED_LATER[key]}
-        text = json.dumps({"revision": PROTOCOL_REVISION, **fields}, sort_keys=True, separators=(",", ":"))
+        text = json.dumps({"revision": revision, **fields}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def changed_fields(self) -> list[str]:
