@@ -32,9 +32,7 @@ def add_power(commands: Subparsers) -> None:
         metavar="RESULT",
         help="result.json or a run folder, of one or better several upsamplers, with at least two seeds each",
     )
-    parser.add_argument(
-        "--protocol", metavar="NAME", help="without results: use what is stored for this protocol (demo)"
-    )
+    parser.add_argument("--protocol", metavar="NAME", help="without results: use what is stored for this protocol")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds per upsampler (default: those of the results)")
     parser.add_argument("--objects", type=int, metavar="N", help="test objects (default: those of the results)")
     parser.add_argument(
@@ -63,7 +61,7 @@ def power_command(arguments: argparse.Namespace) -> None:
     if bool(arguments.results) == bool(arguments.protocol):
         raise ComparisonError(
             "expected either results or --protocol NAME: vfm-isbench power runs/bilinear-seed* runs/nearest-seed*, or "
-            "vfm-isbench power --protocol demo"
+            "vfm-isbench power --protocol demo@1"
         )
     plan = {name: getattr(arguments, name) for name in ("seeds", "objects", "margin", "metric", "power", "confidence")}
     if arguments.protocol:

@@ -46,7 +46,7 @@ def add_run(commands: Subparsers) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="run folder (default: runs/UPSAMPLER-PROTOCOL-seedN, with the version of the protocol behind its name if above 1)",
+        help="run folder (default: runs/UPSAMPLER-PROTOCOL[@VERSION]-seedN)",
     )
     run.add_argument("--overwrite", action="store_true", help="discard a different run found in the run folder")
     run.add_argument(

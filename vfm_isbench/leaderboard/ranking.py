@@ -1,8 +1,9 @@
 """Ranks with ranges, within a group of comparable entries.
 
-Entries are ordered by their protocol's headline metric, best first (for NoC: fewest clicks first); over several test sets, by the mean of their scores on each. The
-range beside a rank says which ranks the evidence leaves open, see :mod:`vfm_isbench.results.rank_ranges`: with 95 %
-confidence, the true ranks of all entries of the group lie in their ranges.
+Entries are ordered by the headline metric of their protocol, best first; over several test sets, by the mean of their
+scores on each. The range beside a rank says which ranks the evidence leaves open, see
+:mod:`vfm_isbench.results.rank_ranges`: with 95 % confidence, the true ranks of all entries of the group lie in their
+ranges.
 
 Two entries are *told apart* if one of them is shown to be better, corrected for looking at all pairs. That is stricter
 than ``vfm-isbench compare``, whose intervals hold for one pair at a time.

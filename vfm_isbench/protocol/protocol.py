@@ -266,8 +266,8 @@ class Protocol:
         """SHA-256 (hex) over every field that changes a score, and over the revision of the code's own rules.
 
         A field added in a later version counts only if it differs from what earlier versions did. The fingerprint
-        leaves out ``name`` and ``version`` (labels), ``seed`` (seeds of one protocol belong together) and ``test_datasets`` (each
-        score names its own data set).
+        leaves out ``name`` and ``version`` (labels), ``seed`` (seeds of one protocol belong together) and
+        ``test_datasets`` (each score names its own data set).
         """
         fields = {key: value for key, value in self.to_dict().items() if key not in NOT_IN_FINGERPRINT}
         fields = {key: value for key, value in fields.items() if key not in _ADDED_LATER or value != _ADDED_LATER[key]}

@@ -29,8 +29,8 @@ def check_protocol(protocol: Any) -> None:
             raise ProtocolError(f"protocol field {field} is {value!r}; expected {rule.expected}")
     if protocol.schedule == "cosine" and protocol.milestones:
         raise ProtocolError(
-            f"protocol field milestones is {protocol.milestones!r}; expected none, because the schedule 'cosine' has no "
-            "milestones (command line: --set milestones=[])"
+            f"protocol field milestones is {protocol.milestones!r}; expected (), because the schedule 'cosine' has "
+            "none (command line: --set milestones=[])"
         )
 
 

@@ -124,8 +124,8 @@ def _protocol_notes(protocol: Protocol) -> list[str]:
         )
     if protocol.is_outdated:
         notes.append(
-            f"{protocol.label} is an older version of this protocol: compare its numbers with each other, not with those "
-            f"of {Protocol.preset(protocol.name).label}"
+            f"{protocol.label} is an older version of this protocol: compare its numbers with each other, not with "
+            f"those of {Protocol.preset(protocol.name).label}"
         )
     if protocol.name in ("quick", "lite"):
         notes.append(
