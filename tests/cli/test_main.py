@@ -1,6 +1,7 @@
 """The command line as users see it: output, exit codes, one-paragraph errors."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from tiny import TINY

@@ -68,7 +68,7 @@ def test_without_decay_nothing_is_kept_or_changed() -> None:
 
 
 def test_training_is_that_of_the_weights_themselves() -> None:
-    """Averaging follows the training and does not change it: losses are equal, and so are the weights it goes on from."""
+    """Averaging follows the training without changing it: losses are equal, and so are the weights it goes on from."""
     _, plain, without = trained(SMALL)
     probe, kept, history = trained(AVERAGED)
     assert [record.loss for record in history] == [record.loss for record in without]
