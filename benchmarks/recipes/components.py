@@ -30,7 +30,7 @@ def main() -> None:
         runs.setdefault(entry.fingerprint, []).extend(entry.runs)
     content = {
         fingerprint: {
-            "protocol": results[0].protocol.name,
+            "protocol": results[0].protocol.label,
             "measured": [found.to_dict() for found in vfm_isbench.resolution(*results).measured],
         }
         for fingerprint, results in sorted(runs.items())

@@ -1,6 +1,6 @@
 """Measure what less precise arithmetic changes in trained models: NoC, IoU and seconds per click, against float32.
 
-    python benchmarks/speed/precision.py --models runs/jbu-demo-seed0 recorded/bilinear.safetensors --data-root DATA
+    python benchmarks/speed/precision.py --models runs/jbu-demo@2-seed0 recorded/bilinear.safetensors --data-root DATA
 
 Models are run folders or checkpoints, as for ``vfm-isbench eval``. Every precision places its own clicks. A click
 depends on the prediction before it, so a tiny change can affect all later clicks.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from result_builder import synthetic_result
-from tiny import TINY
+from tiny import TINY_DEMO
 
 from vfm_isbench import Protocol, cli
 from vfm_isbench.protocol import PRESETS
@@ -34,7 +34,7 @@ def test_the_demo_goes_the_whole_way(
         # Only one command trains, with the small protocol.
         with monkeypatch.context() as patch:
             if arguments[0] == "run":
-                patch.setitem(PRESETS, "demo", TINY.replace(name="demo"))
+                patch.setitem(PRESETS, "demo", TINY_DEMO)
             return really(arguments)
 
     monkeypatch.setattr(cli, "main", main)

@@ -147,7 +147,7 @@ def test_validate_says_how_far_each_entry_goes(entries: Path, capsys: pytest.Cap
     assert run("vfm-isbench leaderboard validate") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "3 files, 0 findings"
-    assert "My upsampler, demo protocol, seeds 0, 1, 2: recomputed, ranked" in lines[2]
+    assert f"My upsampler, {Protocol.preset('demo').label} protocol, seeds 0, 1, 2: recomputed, ranked" in lines[2]
     assert "self-reported, not ranked: only the first 3 objects" in lines[1]
 
 

@@ -1,12 +1,14 @@
 """The command line as users see it: output, exit codes, one-paragraph errors."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from tiny import TINY
 
 from vfm_isbench import Result, cli
-from vfm_isbench.protocol import PRESETS
+from vfm_isbench.cli.run import default_output
+from vfm_isbench.protocol import PRESETS, Protocol
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_compare_shows_results_beside_quoted_figures(tiny_preset, tmp_path, caps
 def test_list_names_everything(kind, capsys):
     assert cli.main(["list", kind]) == 0
     expected = {
-        "protocols": ["paper", "paper-early", "reference", "quick", "lite", "demo"],
+        "protocols": ["paper", "paper-early", "reference", "quick", "lite", "demo", "demo@1"],
         "backbones": ["dinov2_vits14", "efficientnet_lite0", "timm:NAME"],
         "upsamplers": ["identity", "nearest", "bilinear", "bicubic", "jbu"],
         "datasets": ["sbd", "sbd600", "grabcut", "berkeley", "davis", "scenes"],
@@ -77,6 +79,17 @@ def test_list_names_everything(kind, capsys):
     }[kind]
     lines = capsys.readouterr().out.splitlines()
     assert [name for name in expected if not any(line.startswith(name + " ") for line in lines)] == []
+
+
+def test_versions_of_a_protocol_have_folders_of_their_own(capsys):
+    demo, old = Protocol.preset("demo"), Protocol.preset("demo@1")
+    assert default_output("bilinear", old) == Path("runs/bilinear-demo-seed0")  # as before there were versions
+    assert default_output("bilinear", demo) == Path(f"runs/bilinear-{demo.label}-seed0")
+    assert default_output("hub:a/b@c:d", demo.replace(name="my/own", version=1, seed=2)) == Path(
+        "runs/hub-a-b-c-d-my-own-seed2"
+    )
+    assert cli.main(["run", "bilinear", "--protocol", "demo@99"]) == 2
+    assert f"'demo' has no version '99'. Known: demo@1, {demo.label}" in capsys.readouterr().err
 
 
 def test_list_shows_plugins_with_their_packages_and_refused_ones(packages, capsys):

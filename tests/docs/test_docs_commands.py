@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from doc_pages import DOCS, fences
-from tiny import TINY, UPSAMPLER
+from tiny import TINY_DEMO, UPSAMPLER
 
 from vfm_isbench import cli
 from vfm_isbench.protocol import PRESETS
@@ -41,7 +41,7 @@ def test_they_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    monkeypatch.setitem(PRESETS, "demo", TINY.replace(name="demo", epochs=1))
+    monkeypatch.setitem(PRESETS, "demo", TINY_DEMO.replace(epochs=1))
     Path("my_upsampler.py").write_text(UPSAMPLER, encoding="utf-8")
     for program, *words in commands(page):
         if program == "vfm-isbench":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from doc_pages import DOCS, command_lines, fences
 from PIL import Image
-from tiny import TINY
+from tiny import TINY_DEMO
 
 from vfm_isbench import cli
 from vfm_isbench.protocol import PRESETS
@@ -21,7 +21,7 @@ def test_commands_and_snippets_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    small = TINY.replace(name="demo", epochs=1, samples_per_epoch=4, validation_samples=0, max_clicks=5)
+    small = TINY_DEMO.replace(epochs=1, samples_per_epoch=4, validation_samples=0, max_clicks=5)
     monkeypatch.setitem(PRESETS, "demo", small)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)).save("photo.jpg")
     lines = command_lines(PAGE)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from result_builder import synthetic_entry, synthetic_result
-from tiny import TINY
+from tiny import TINY_DEMO
 
 from vfm_isbench import Result, cli
+from vfm_isbench.cli.run import default_output
 from vfm_isbench.protocol import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,8 +45,8 @@ def test_comparing_and_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for seed in (0, 1, 2):
         for name, skill in (("bilinear", 0.0), ("jbu", 0.4), ("mine", 0.8)):
             result = synthetic_result(name, seed=seed, skill=skill)
-            for folder in (f"runs/{name}-demo-seed{seed}", f"runs/{name}-seed{seed}"):
-                result.save(Path(folder) / "result.json")
+            for folder in (default_output(name, result.protocol), Path(f"runs/{name}-seed{seed}")):
+                result.save(folder / "result.json")
         synthetic_result("mine", seed=seed, skill=0.8).save(Path(f"new/seed{seed}/result.json"))
         synthetic_result("mine", seed=seed, skill=0.7).save(Path(f"baseline/{seed}.json"))
     synthetic_entry("bilinear").save(Path("benchmarks/entries"))
@@ -57,11 +58,12 @@ def test_comparing_and_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_speed_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(PRESETS, "demo", TINY.replace(name="demo", epochs=1, validation_samples=0))
+    monkeypatch.setitem(PRESETS, "demo", TINY_DEMO.replace(epochs=1, validation_samples=0))
     assert cli.main(["run", "bilinear", "--quiet"]) == 0
     for line in commands(ROOT / "docs" / "speed.md", "Speed settings"):
         assert run(line, tmp_path) == 0, line
-    stopped = Result.load("runs/bilinear-demo-seed0/result-stop90.json")
+    folder = default_output("bilinear", TINY_DEMO)
+    stopped = Result.load(folder / "result-stop90.json")
     assert stopped.speed == {"early_stop": [80, 85, 90]}
     assert Result.load("rough.json").speed == {"precision": "bfloat16"}
-    assert Result.load("runs/bilinear-demo-seed0/result.json").datasets["scenes"].objects
+    assert Result.load(folder / "result.json").datasets["scenes"].objects

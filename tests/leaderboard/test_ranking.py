@@ -15,6 +15,7 @@ from vfm_isbench.leaderboard.ranking import rank_entries
 from vfm_isbench.leaderboard.reproduction import paired_difference
 from vfm_isbench.leaderboard.scores import at_the_cap, curve, images_of, per_object, score
 from vfm_isbench.protocol import PRESETS, Protocol
+from vfm_isbench.protocol.protocol import HEADLINES
 from vfm_isbench.results.bootstrap import Estimate, estimate_mean
 
 FAR = synthetic_entry("far", skill=1.2)
@@ -24,7 +25,7 @@ BASELINE = synthetic_entry("bilinear")
 
 
 def test_entries_are_ranked_with_ranges() -> None:
-    found = rank_entries([BASELINE, ALIKE, FAR, GOOD], ["scenes"])
+    found = rank_entries([BASELINE, ALIKE, FAR, GOOD], ["scenes"], "noc90")
     assert str(found[FAR.id].overall) == "1 (1–1)"
     assert str(found[BASELINE.id].overall) == "4 (4–4)"
     assert {str(found[entry.id].overall) for entry in (GOOD, ALIKE)} == {"2 (2–3)", "3 (2–3)"}
@@ -37,7 +38,7 @@ def test_entries_are_ranked_with_ranges() -> None:
 
 def test_entries_with_the_same_score_share_a_rank() -> None:
     twin = dataclasses.replace(GOOD, name="twin")
-    found = rank_entries([GOOD, twin, BASELINE], ["scenes"])
+    found = rank_entries([GOOD, twin, BASELINE], ["scenes"], "noc90")
     assert found[twin.id].tied_with == (GOOD.id,)
     assert [str(found[entry.id].overall) for entry in (GOOD, twin, BASELINE)] == ["1 (1–2)", "1 (1–2)", "3 (3–3)"]
 
@@ -45,7 +46,28 @@ def test_entries_with_the_same_score_share_a_rank() -> None:
 @settings(max_examples=6)
 @given(st.permutations([FAR, GOOD, ALIKE, BASELINE]))
 def test_standings_do_not_depend_on_the_order_of_entries(entries: list) -> None:
-    assert rank_entries(entries, ["scenes"]) == rank_entries([FAR, GOOD, ALIKE, BASELINE], ["scenes"])
+    found = rank_entries(entries, ["scenes"], "noc90")
+    assert found == rank_entries([FAR, GOOD, ALIKE, BASELINE], ["scenes"], "noc90")
+
+
+@pytest.mark.parametrize("metric", ["noc80", "iou_at_1"])
+def test_entries_are_ranked_by_any_metric_best_first(metric: str) -> None:
+    found = rank_entries([BASELINE, FAR, GOOD], ["scenes"], metric)
+    assert [found[entry.id].overall.rank for entry in (FAR, GOOD, BASELINE)] == [1, 2, 3]
+    assert {standing.metric for standing in found.values()} == {metric}
+    assert found[FAR.id].overall.value == pytest.approx(per_object(FAR, "scenes", metric).mean())
+
+
+def test_versions_of_a_preset_are_ranked_apart_by_their_own_headlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HEADLINES, ("demo", Protocol.preset("demo").version), "iou_at_1")
+    old = [synthetic_entry(name, protocol="demo@1", skill=skill) for name, skill in (("old", 0.5), ("bilinear", 0))]
+    board = Board((BASELINE, FAR, *old))
+    assert [len(members) for members in board.groups.values()] == [2, 2]
+    ranks = {entry.id: (found.overall.rank, found.metric) for entry in board.entries
+             if (found := board.standings[entry.id])}  # fmt: skip
+    assert ranks == {
+        BASELINE.id: (2, "iou_at_1"), FAR.id: (1, "iou_at_1"), old[0].id: (1, "noc90"), old[1].id: (2, "noc90"),
+    }  # fmt: skip
 
 
 def test_separable_means_that_the_interval_leaves_out_zero() -> None:

@@ -16,10 +16,11 @@ from vfm_isbench.leaderboard.removals import remove_entry
 from vfm_isbench.leaderboard.reproduction import compare_with, mark
 from vfm_isbench.leaderboard.scores import score
 from vfm_isbench.leaderboard.submission import make_entry
-from vfm_isbench.leaderboard.table import AFTER, BEFORE, to_csv
+from vfm_isbench.leaderboard.table import AFTER, BEFORE, head_label, to_csv
 from vfm_isbench.protocol import Protocol
 
 ROOT = Path(__file__).parents[2]
+DEMO = Protocol.preset("demo")
 BASELINE = synthetic_entry("bilinear")
 MINE = synthetic_entry("mine", name="Mine v1", skill=1.0)
 LIMITED = synthetic_entry("bilinear", name="A first look", protocol=Protocol.preset("demo").replace(object_limit=5))
@@ -50,22 +51,42 @@ def test_the_table_has_a_row_per_entry_with_every_column(board: Board) -> None:
     assert (first["scenes_noc90_low"], first["scenes_noc90_high"]) == (f"{estimate.low:.4f}", f"{estimate.high:.4f}")
     expected = {
         "upsampler": "mine", "backbone": "efficientnet_lite0@16", "click_encoder": "simple_vit", "injection": "late",
-        "head": "conv1", "protocol": "demo", "fingerprint": Protocol.preset("demo").fingerprint(), "seeds": "0 1 2",
+        "head": head_label(MINE), "protocol": DEMO.label, "fingerprint": DEMO.fingerprint(), "seeds": "0 1 2",
         "scenes_objects": "38", "status": "ranked", "why_unranked": "", "mean_rank": "1.0000", "rank": "1",
         "tied_with": "", "parameters": "", "ms_per_image": "2.5000", "timed_on": "made-up processor, threads: 1",
         "code": CODE, "paper": "", "date": "2026-11-25", "submitter": "", "trust": "recomputed", "version": "0.2.0",
-        "rank_low": "1", "rank_high": "1",
+        "rank_low": "1", "rank_high": "1", "ranked_by": DEMO.headline,
     }  # fmt: skip
     assert {key: first[key] for key in expected} == expected
     assert [rows[1][key] for key in ("rank", "rank_low", "rank_high")] == ["2", "2", "2"]
-    assert list(rows[0])[-2:] == ["rank_low", "rank_high"]
+    assert list(rows[0])[-3:] == ["rank_low", "rank_high", "ranked_by"]
 
 
 def test_what_is_not_ranked_stands_last_with_the_reason(board: Board) -> None:
     last = rows_of(board)[-1]
     assert (last["status"], last["rank"], last["mean_rank"], last["trust"]) == ("unranked", "", "", "self-reported")
     assert "only the first 5 objects" in last["why_unranked"]
-    assert last["protocol"] == "demo+changed"
+    assert last["protocol"] == f"{DEMO.label}+changed"
+
+
+def test_versions_of_a_protocol_are_told_apart_and_never_ranked_together() -> None:
+    old = synthetic_entry("mine", name="Mine v1", skill=1.0, protocol="demo@1")
+    board = Board((BASELINE, MINE, old))
+    rows = {row["protocol"]: row for row in rows_of(board) if row["name"] == "Mine v1"}
+    assert {label: (row["rank"], row["rank_high"], row["ranked_by"]) for label, row in rows.items()} == {
+        "demo@1": ("1", "1", "noc90"), DEMO.label: ("1", "1", DEMO.headline),
+    }  # fmt: skip
+    data = page_data(board, version="1")
+    assert {group["protocol"] for group in data["groups"]} == {"demo@1", DEMO.label}
+    assert {group["headline"] for group in data["groups"]} == {"noc90", DEMO.headline}
+    groups = {entry["protocol"]: entry["group"] for entry in data["entries"] if entry["status"] != "quoted"}
+    assert groups["demo@1"] != groups[DEMO.label]
+
+
+def test_the_command_that_reproduces_an_entry_names_its_version() -> None:
+    old = synthetic_entry("bilinear", protocol="demo@1")
+    commands = [page_data(Board((entry,)), version="1")["entries"][0]["reproduce"] for entry in (old, BASELINE)]
+    assert commands == [f"vfm-isbench run bilinear --protocol {label} --seed 0" for label in ("demo@1", DEMO.label)]
 
 
 def test_the_table_does_not_depend_on_the_order_of_entries(board: Board) -> None:
@@ -105,7 +126,8 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
     assert data["removed"] == [{"name": "A first look", "date": "2026-11-26", "why": "only a look"}]
     (group,) = data["groups"]
     assert group["fingerprint"] == MINE.fingerprint and group["id"].startswith(MINE.fingerprint[:12])
-    assert (group["protocol"], group["head"], group["image_size"], group["max_clicks"]) == ("demo", "conv1", 128, 20)
+    assert (group["protocol"], group["headline"], group["head"]) == (DEMO.label, DEMO.headline, head_label(MINE))
+    assert (group["image_size"], group["max_clicks"]) == (DEMO.image_size, DEMO.max_clicks)
     assert group["datasets"] == [
         {"name": "scenes", "objects": 38, "content_sha256": MINE.datasets["scenes"].content_sha256}
     ]
@@ -114,7 +136,7 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
     mine = entries[MINE.id]
     assert set(mine) == {
         "id", "group", "protocol", "name", "upsampler", "status", "why_unranked", "rank", "rank_low", "rank_high",
-        "mean_noc90", "better",
+        "mean_headline", "better",
         "seeds", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter",
         "version", "signature", "reproduce", "notes", "scores",
     }  # fmt: skip
@@ -122,7 +144,7 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
     assert (mine["group"], mine["protocol"]) == (group["id"], group["protocol"])
     assert (mine["rank_low"], mine["rank_high"], mine["better"]) == (1, 1, [])
     assert entries[BASELINE.id]["better"] == [MINE.id]
-    assert mine["mean_noc90"] == mine["scores"]["scenes"]["noc90"]["value"]
+    assert mine["mean_headline"] == mine["scores"]["scenes"][DEMO.headline]["value"]
     assert (mine["status"], mine["rank"], mine["trust"], mine["seeds"]) == ("ranked", 1, "recomputed", [0, 1, 2])
     scenes = mine["scores"]["scenes"]
     assert set(scenes) == {
@@ -141,7 +163,7 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
     assert len(scenes["curve"]) == 20
     assert mine["reproduce"] is None  # nobody said how to load it
     bilinear = entries[BASELINE.id]
-    assert bilinear["reproduce"] == "vfm-isbench run bilinear --protocol demo --seed 0"
+    assert bilinear["reproduce"] == f"vfm-isbench run bilinear --protocol {DEMO.label} --seed 0"
     assert any("demo numbers" in note for note in mine["notes"])
 
 
@@ -161,7 +183,7 @@ def test_quoted_figures_are_marked_cited_and_never_ranked(board: Board) -> None:
     assert len(quoted) == 15
     assert len({entry["id"] for entry in entries}) == len(entries)
     for entry in quoted:
-        assert (entry["group"], entry["rank"], entry["mean_noc90"], entry["trust"]) == (None, None, None, None)
+        assert (entry["group"], entry["rank"], entry["mean_headline"], entry["trust"]) == (None, None, None, None)
         assert "arXiv 250" in entry["citation"]
         for found in entry["scores"].values():
             given = [found[metric] for metric in ("noc80", "noc85", "noc90", "iou_at_1") if found[metric] is not None]

@@ -15,6 +15,7 @@ from vfm_isbench.leaderboard.trust import evidence_gaps, preset_of, trust_of, wh
 from vfm_isbench.protocol import Protocol
 
 demo = Protocol.preset("demo")
+MINE = demo.replace(name="mine", disk_radius=7)
 
 
 def with_runs(entry: Entry, **changes: object) -> Entry:
@@ -32,12 +33,12 @@ def test_complete_evidence_is_recomputed_and_ranked() -> None:
     ("entry", "reason", "tier"),
     [
         (synthetic_entry(protocol=demo.replace(object_limit=5)), "only the first 5 objects", "self-reported"),
-        (synthetic_entry(protocol=demo.replace(disk_radius=7)), "from the demo protocol in disk_radius", "recomputed"),
-        (synthetic_entry(protocol=demo.replace(name="mine", disk_radius=7)), "'mine', is not one of", "recomputed"),
+        (synthetic_entry(protocol=demo.replace(disk_radius=7)), f"{demo.label} protocol in disk_radius", "recomputed"),
+        (synthetic_entry(protocol=MINE), f"'{MINE.label}', is not one of", "recomputed"),
         (synthetic_entry(stop_at_iou=(90,)), "clicks were skipped on scenes", "self-reported"),
         (with_runs(synthetic_entry(), speed={"precision": "bfloat16"}), "computed in bfloat16", "recomputed"),
         (with_runs(synthetic_entry(), training=()), "seed 0 was not trained by this library", "recomputed"),
-        (with_runs(synthetic_entry(), training=({"epoch": 0},)), "was trained for 1 of 10 epochs", "recomputed"),
+        (with_runs(synthetic_entry(), training=({"epoch": 0},)), f"for 1 of {demo.epochs} epochs", "recomputed"),
         (synthetic_entry(seeds=(0,)), "a single training seed: the spread between seeds is unknown", "recomputed"),
         (
             synthetic_entry(protocol=Protocol.preset("paper").replace(test_datasets=("grabcut",)), seeds=(0,)),

@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfm_isbench.errors import ProtocolError, UnknownNameError
+from vfm_isbench.leaderboard.scores import METRICS
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.protocol.validation import RULES
 
 FIELDS = [field.name for field in dataclasses.fields(Protocol)]
-LABELS = {"name", "seed", "test_datasets"}
+LABELS = {"name", "version", "seed", "test_datasets"}
 """Fields that do not tell protocols apart."""
 
 OTHER_CHOICE: dict[str, Any] = {
@@ -32,7 +33,9 @@ OTHER_CHOICE: dict[str, Any] = {
     "samples_per_epoch": 100,
     "object_limit": 3,
     "adam_betas": (0.8, 0.999),
+    "schedule": "cosine",
     "milestones": (16,),
+    "average_decay": 0.9,
     "resize_range": (0.5, 1.25),
     "contrast_limit": (-0.15, 0.3),
     "negative_shares": (0.2, 0.3, 0.5),
@@ -52,19 +55,25 @@ def another_value(field: str) -> Any:
     return value * 0.9 if isinstance(value, float) else value + "2"
 
 
+def changes_of(field: str) -> dict[str, Any]:
+    """Another value of a field, with what it needs."""
+    needed = {"milestones": ()} if field == "schedule" else {}
+    return {field: another_value(field), **needed}
+
+
 paper = Protocol.preset("paper")
 
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_the_fingerprint_covers_every_field_but_the_labels(field: str) -> None:
-    changed = paper.replace(**{field: another_value(field)})
+    changed = paper.replace(**changes_of(field))
     assert changed != paper
     assert (changed.fingerprint() != paper.fingerprint()) == (field not in LABELS)
-    assert changed.changed_fields() == ([] if field in LABELS else [field])
+    assert changed.changed_fields() == ([] if field in LABELS else list(changes_of(field)))
 
 
 def test_all_these_fingerprints_differ_from_one_another() -> None:
-    changed = [paper.replace(**{field: another_value(field)}) for field in FIELDS if field not in LABELS]
+    changed = [paper.replace(**changes_of(field)) for field in FIELDS if field not in LABELS]
     assert len({protocol.fingerprint() for protocol in changed}) == len(changed)
 
 
@@ -72,23 +81,25 @@ def test_all_these_fingerprints_differ_from_one_another() -> None:
 def test_equal_protocols_have_equal_fingerprints(field: str) -> None:
     """A whole number given for a float, and a list for a tuple, mean the same."""
     value = another_value(field)
-    changed = paper.replace(**{field: list(value) if isinstance(value, tuple) else value})
-    assert changed == paper.replace(**{field: value})
-    assert hash(changed) == hash(paper.replace(**{field: value}))
+    changes = changes_of(field)
+    changed = paper.replace(**{**changes, field: list(value) if isinstance(value, tuple) else value})
+    assert changed == paper.replace(**changes)
+    assert hash(changed) == hash(paper.replace(**changes))
     for whole, same in ((1, 1.0), (0, 0.0)):
-        if isinstance(getattr(paper, field), float) and (whole == 1 or field not in POSITIVE):
+        if isinstance(getattr(paper, field), float) and field not in (POSITIVE, BELOW_ONE)[whole]:
             assert paper.replace(**{field: whole}).fingerprint() == paper.replace(**{field: same}).fingerprint()
     shifted = paper.replace(resize_range=[1, 2], adam_betas=(0, 0.5))
     assert shifted.fingerprint() == paper.replace(resize_range=(1.0, 2.0), adam_betas=(0.0, 0.5)).fingerprint()
 
 
 POSITIVE = {"disk_radius", "learning_rate", "adam_epsilon", "decay", "zoom_expansion"}
+BELOW_ONE = {"average_decay"}
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_every_field_survives_json(preset: str) -> None:
     for field in FIELDS:
-        protocol = Protocol.preset(preset).replace(**{field: another_value(field)})
+        protocol = Protocol.preset(preset).replace(**changes_of(field))
         again = Protocol.from_dict(json.loads(json.dumps(protocol.to_dict())))
         assert again == protocol
         assert again.fingerprint() == protocol.fingerprint()
@@ -122,6 +133,7 @@ def test_invalid_values_are_refused_by_the_name_of_their_field(field: str) -> No
     ("contrast_limit", (0.4, -0.1)), ("contrast_limit", ("a", "b")), ("negative_shares", (0.5, 0.5, 0.5)),
     ("negative_shares", (-0.5, 0.5, 1.0)), ("milestones", ("17",)), ("milestones", (1.5,)), ("milestones", (-1,)),
     ("test_datasets", ()), ("test_datasets", ("davis", "davis")), ("test_datasets", "davis"), ("test_datasets", ("",)),
+    ("version", 0), ("version", "1"), ("average_decay", 1), ("average_decay", -0.1), ("schedule", None),
     ("injection", "after_backbone"), ("rotate_limit", -1.0), ("loss_gamma", True),
 ])  # fmt: skip
 def test_values_just_outside_are_refused(field: str, value: Any) -> None:
@@ -166,7 +178,8 @@ def test_the_sections_named_in_the_docstring_exist() -> None:
 def test_presets_carry_their_own_name_and_are_unchanged() -> None:
     for name, protocol in PRESETS.items():
         assert Protocol.preset(name) is protocol
-        assert protocol.name == name
+        assert name in (protocol.name, protocol.label)
+        assert Protocol.preset(f"{protocol.name}@{protocol.version}") is protocol
         assert protocol.changed_fields() == []
     assert len({protocol.fingerprint() for protocol in PRESETS.values()}) == len(PRESETS)
 
@@ -191,8 +204,56 @@ def test_the_fingerprints_of_the_presets_stay() -> None:
         "reference": "681a6fc185da",
         "quick": "28b7587619b7",
         "lite": "4af941d9cd4f",
-        "demo": "d995a32dccc5",
+        "demo": "54bd4f60635b",  # provisional, like this version itself
+        "demo@1": "d995a32dccc5",
     }
+
+
+def test_a_name_alone_is_the_newest_version() -> None:
+    for name in {preset.name for preset in PRESETS.values()}:
+        newest = max(preset.version for preset in PRESETS.values() if preset.name == name)
+        assert Protocol.preset(name).version == newest
+    assert Protocol.preset("demo").label == f"demo@{Protocol.preset('demo').version}" != "demo@1"
+    assert (paper.label, paper.is_outdated) == ("paper", False)
+    assert (Protocol.preset("demo@1").label, Protocol.preset("demo@1").is_outdated) == ("demo@1", True)
+    assert not Protocol.preset("demo").is_outdated
+
+
+@pytest.mark.parametrize("version", ["9", "0", "01", "", "new"])
+def test_an_unknown_version_is_refused_with_those_that_exist(version: str) -> None:
+    newest = Protocol.preset("demo").version
+    known = ", ".join(f"demo@{number}" for number in range(1, newest + 1))
+    with pytest.raises(UnknownNameError, match=f"'demo' has no version '{version}'. Known: {known}; 'demo' alone is"):
+        Protocol.preset(f"demo@{version}")
+    with pytest.raises(UnknownNameError, match="unknown protocol 'papr@1'"):
+        Protocol.preset("papr@1")
+
+
+def test_a_file_from_before_versions_is_unchanged_version_one() -> None:
+    """Also now that the name alone means a newer version."""
+    written = Protocol.preset("demo@1").to_dict()
+    for field in ("version", "schedule", "average_decay"):
+        del written[field]
+    earlier = Protocol.from_dict(written)
+    assert earlier == Protocol.preset("demo@1")
+    assert earlier.changed_fields() == []
+    assert earlier.signature().endswith("|proto:demo@1")
+    assert Protocol.preset("demo").signature().endswith(f"|proto:{Protocol.preset('demo').label}")
+    assert earlier.replace(disk_radius=7).signature().endswith("|proto:demo@1+changed")
+
+
+def test_a_preset_has_a_headline_that_the_leaderboard_shows() -> None:
+    assert {preset.headline for preset in PRESETS.values()} <= set(METRICS)
+    assert paper.headline == Protocol.preset("demo@1").headline == "noc90"
+    demo = Protocol.preset("demo")
+    assert demo.replace(epochs=1, seed=3).headline == demo.headline
+    assert demo.replace(name="mine").headline == "noc90"
+
+
+def test_cosine_has_no_milestones() -> None:
+    with pytest.raises(ProtocolError, match=r"field milestones is \(17,\); expected \(\), because .*'cosine'"):
+        paper.replace(schedule="cosine")
+    assert paper.replace(schedule="cosine", milestones=[]).milestones == ()
 
 
 @pytest.mark.parametrize("name", ["patch_embedding", "of_a_plugin", "sam2.1-clicks"])
@@ -220,17 +281,24 @@ def test_protocols_of_all_seeds_belong_together(seed: int) -> None:
     assert paper.replace(seed=seed).fingerprint() == paper.fingerprint()
 
 
-@pytest.mark.parametrize(("field", "then"), [("featup_channel_norm", True), ("shuffled", False)])
-def test_results_written_before_a_field_was_added_stay_readable_and_comparable(field: str, then: bool) -> None:
+@pytest.mark.parametrize(("field", "then", "other"), [
+    ("featup_channel_norm", True, False), ("shuffled", False, True), ("schedule", "milestones", "cosine"),
+    ("average_decay", 0.0, 0.9),
+])  # fmt: skip
+def test_results_written_before_a_field_was_added_stay_readable_and_comparable(
+    field: str, then: Any, other: Any
+) -> None:
     """The field gets the value that describes what earlier versions did, whatever its default is now."""
+    paper = Protocol.preset("paper").replace(milestones=())
     now = paper.replace(**{field: then})
     earlier = {key: value for key, value in now.to_dict().items() if key != field}
     assert Protocol.from_dict(earlier) == now
     assert Protocol.from_dict(earlier).fingerprint() == now.fingerprint()
-    assert paper.replace(**{field: not then}).fingerprint() != now.fingerprint()
+    assert paper.replace(**{field: other}).fingerprint() != now.fingerprint()
 
 
 def test_the_demo_has_the_fingerprint_of_the_leaderboard() -> None:
     with Path(__file__).parents[2].joinpath("leaderboard.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["protocol"] == "demo"]
-    assert {row["fingerprint"][:12] for row in rows} == {Protocol.preset("demo").fingerprint()[:12]}
+        rows = [row for row in csv.DictReader(file) if row["protocol"].startswith("demo@")]
+    assert rows
+    assert all(Protocol.preset(row["protocol"]).fingerprint() == row["fingerprint"] for row in rows)

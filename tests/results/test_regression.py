@@ -8,10 +8,12 @@ import math
 
 import numpy as np
 import pytest
-from result_builder import PROTOCOL, made_dataset, made_result, random_ious, seeds_of
+from result_builder import PROTOCOL, made_dataset, made_result, random_ious, seeds_of, synthetic_result
 
 import vfm_isbench
-from vfm_isbench.errors import ComparisonError
+from vfm_isbench.errors import ComparisonError, IncomparableError
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.protocol.protocol import HEADLINES
 from vfm_isbench.results.regression import Regression
 
 BASE = seeds_of("bilinear", [0, 1, 2])
@@ -246,3 +248,23 @@ def test_iou_is_worse_when_it_falls() -> None:
 def test_wrong_use_is_refused(more: dict[str, object], said: str) -> None:
     with pytest.raises(ComparisonError, match=said):
         vfm_isbench.regress(BASE, BASE, **more)  # type: ignore[arg-type]
+
+
+def test_the_metric_is_by_default_the_headline_of_the_baselines_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert vfm_isbench.regress(BASE, BASE).metric == PROTOCOL.headline
+    monkeypatch.setitem(HEADLINES, (PROTOCOL.name, PROTOCOL.version), "iou_at_1")
+    assert vfm_isbench.regress(BASE, BASE).metric == "iou_at_1"
+    assert vfm_isbench.regress(BASE, BASE, metric="noc85").metric == "noc85"
+    assert vfm_isbench.resolution(BASE, seeds_of("jbu", [0, 1, 2], noise=0.05)).metric == "iou_at_1"
+
+
+def test_versions_of_a_protocol_are_never_compared() -> None:
+    """The reason names them."""
+    new, old = (synthetic_result(protocol=name) for name in ("demo", "demo@1"))
+    label = Protocol.preset("demo").label
+    for regression in (vfm_isbench.regress(new, old), vfm_isbench.regress(old, new)):
+        assert regression.verdict == "incomparable"
+        assert regression.exit_code == 3
+    assert f"the protocols differ (demo@1 and {label}; hash" in vfm_isbench.regress(new, old).reasons[0]
+    with pytest.raises(IncomparableError, match=f"the protocols differ \\({label} and demo@1; hash"):
+        vfm_isbench.compare(new, old)

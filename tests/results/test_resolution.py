@@ -115,7 +115,7 @@ def test_numbers_survive_json() -> None:
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     again = Measured.from_dict(content["datasets"][0])
     assert again == found.measured[0]
-    assert resolution_of([again], margin=1.0).to_dict() == found.to_dict()
+    assert resolution_of([again], margin=1.0, metric=found.metric).to_dict() == found.to_dict()
     frame = found.to_frame()
     assert list(frame["metric"]) == list(found.measured[0].components)
     assert (frame["smallest_difference"] >= 0).all()

@@ -66,7 +66,7 @@ def entry(identity: str, name: str, noc90: float, rank: int | None, **changes: A
         "status": "ranked",
         "why_unranked": None,
         **place(rank),
-        "mean_noc90": None if rank is None else round(noc90 + sum(OFFSETS.values()) / len(OFFSETS), 3),
+        "mean_headline": None if rank is None else round(noc90 + sum(OFFSETS.values()) / len(OFFSETS), 3),
         "better": [],
         "seeds": [0, 1, 2],
         "trust": "recomputed",

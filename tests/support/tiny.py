@@ -22,6 +22,9 @@ TINY = Protocol.preset("paper").replace(
     object_limit=3,
 )
 
+TINY_DEMO = TINY.replace(name="demo", version=Protocol.preset("demo").version)
+"""Stands in for the demo, where a test runs commands of the documentation."""
+
 UPSAMPLER = """import torch
 from torch.nn import functional
 

@@ -59,9 +59,18 @@ def checkpointing(protocol: Protocol, keep: Callable[[Checkpoint], object]) -> K
     return lambda history, tensors: keep(Checkpoint(protocol, {}, history, tensors))
 
 
-@pytest.mark.parametrize("injection", ["late", "early"])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, injection: str) -> None:
-    protocol = SMALL.replace(injection=injection)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"injection": "late"},
+        {"injection": "early"},
+        {"average_decay": 0.9},
+        {"schedule": "cosine", "milestones": (), "average_decay": 0.5, "warmup_steps": 3},
+    ],
+    ids=["late", "early", "averaged", "cosine, averaged"],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
+    protocol = SMALL.replace(**changes)
     whole = small_probe(protocol, FakeUpsampler())
     expected = run(whole, protocol)
 
@@ -200,10 +209,23 @@ def test_an_epoch_shorter_than_a_batch_is_refused() -> None:
 
 def test_learning_rate_falls_at_milestones_and_rises_at_first() -> None:
     protocol = SMALL.replace(learning_rate=1e-2, milestones=(2, 4), decay=0.1)
-    rates = [learning_rate(protocol, epoch, 0) for epoch in range(5)]
+    rates = [learning_rate(protocol, epoch, 0, 50) for epoch in range(5)]
     np.testing.assert_allclose(rates, [1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
     warm = protocol.replace(warmup_steps=4)
-    np.testing.assert_allclose([learning_rate(warm, 0, step) for step in range(5)], [0.0025, 0.005, 0.0075, 0.01, 0.01])
+    rates = [learning_rate(warm, 0, step, 50) for step in range(5)]
+    np.testing.assert_allclose(rates, [0.0025, 0.005, 0.0075, 0.01, 0.01])
+
+
+def test_learning_rate_falls_by_half_a_cosine() -> None:
+    protocol = SMALL.replace(learning_rate=1e-2, milestones=(), schedule="cosine")
+    rates = [learning_rate(protocol, step // 4, step, 8) for step in range(8)]
+    assert rates[0] == 1e-2
+    assert rates[4] == pytest.approx(5e-3)
+    np.testing.assert_allclose(rates, 1e-2 * np.cos(np.pi * np.arange(8) / 16) ** 2)
+    assert learning_rate(protocol, 2, 8, 8) == 0
+    warm = protocol.replace(warmup_steps=4)
+    factors = [learning_rate(warm, 0, step, 8) / rates[step] for step in range(8)]
+    np.testing.assert_allclose(factors, [0.25, 0.5, 0.75, 1, 1, 1, 1, 1])
 
 
 def test_the_learning_rate_reaches_the_optimiser() -> None:

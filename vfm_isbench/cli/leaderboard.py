@@ -125,7 +125,7 @@ def _describe(entry: Entry) -> str:
     reasons = why_unranked(entry)
     ranked = f"not ranked: {printable('; '.join(reasons), 400)}" if reasons else "ranked"
     seeds = ", ".join(map(str, entry.seeds))
-    return f"{printable(entry.name)}, {entry.protocol.name} protocol, seeds {seeds}: {trust_of(entry)}, {ranked}"
+    return f"{printable(entry.name)}, {entry.protocol.label} protocol, seeds {seeds}: {trust_of(entry)}, {ranked}"
 
 
 def _add_csv(actions: Subparsers) -> None:

@@ -32,15 +32,15 @@ def add_power(commands: Subparsers) -> None:
         metavar="RESULT",
         help="result.json or a run folder, of one or better several upsamplers, with at least two seeds each",
     )
-    parser.add_argument(
-        "--protocol", metavar="NAME", help="without results: use what is stored for this protocol (demo)"
-    )
+    parser.add_argument("--protocol", metavar="NAME", help="without results: use what is stored for this protocol")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds per upsampler (default: those of the results)")
     parser.add_argument("--objects", type=int, metavar="N", help="test objects (default: those of the results)")
     parser.add_argument(
         "--margin", type=float, metavar="X", help="difference to resolve: clicks for NoC, otherwise IoU of [0, 1]"
     )
-    parser.add_argument("--metric", default="noc80", metavar="SCORE", help="score of the budgets (default: noc80)")
+    parser.add_argument(
+        "--metric", metavar="SCORE", help="score of the budgets (default: the headline metric of the protocol)"
+    )
     parser.add_argument("--dataset", action="append", metavar="NAME", help="only this data set; may be repeated")
     parser.add_argument(
         "--power", type=float, default=Aim().power, metavar="P", help="probability of showing it (default: 0.8)"
@@ -61,11 +61,12 @@ def power_command(arguments: argparse.Namespace) -> None:
     if bool(arguments.results) == bool(arguments.protocol):
         raise ComparisonError(
             "expected either results or --protocol NAME: vfm-isbench power runs/bilinear-seed* runs/nearest-seed*, or "
-            "vfm-isbench power --protocol demo"
+            "vfm-isbench power --protocol demo@1"
         )
     plan = {name: getattr(arguments, name) for name in ("seeds", "objects", "margin", "metric", "power", "confidence")}
     if arguments.protocol:
-        known = stored(Protocol.preset(arguments.protocol))
+        protocol = Protocol.preset(arguments.protocol)
+        known, plan["metric"] = stored(protocol), arguments.metric or protocol.headline
         found = resolution_of([one for one in known if one.dataset in (arguments.dataset or [one.dataset])], **plan)
     else:
         found = resolution(*map(load_result, arguments.results), datasets=arguments.dataset, **plan)

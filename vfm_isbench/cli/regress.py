@@ -30,7 +30,11 @@ def add_regress(commands: Subparsers) -> None:
     parser.add_argument(
         "--baseline", nargs="+", type=Path, required=True, metavar="RESULT", help="what to compare with, one per seed"
     )
-    parser.add_argument("--metric", default="noc90", help="noc80, noc85, noc90, iou_at_K, mean_iou (default: noc90)")
+    parser.add_argument(
+        "--metric",
+        metavar="SCORE",
+        help="noc80, noc85, noc90, iou_at_K, mean_iou (default: the headline metric of the baseline's protocol)",
+    )
     parser.add_argument(
         "--margin",
         type=float,

@@ -42,7 +42,12 @@ def add_run(commands: Subparsers) -> None:
     add_loading_options(run)
     add_device_option(run)
     run.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare training samples")
-    run.add_argument("--output", type=Path, metavar="DIR", help="run folder (default: runs/UPSAMPLER-PROTOCOL-seedN)")
+    run.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="run folder (default: runs/UPSAMPLER-PROTOCOL[@VERSION]-seedN)",
+    )
     run.add_argument("--overwrite", action="store_true", help="discard a different run found in the run folder")
     run.add_argument(
         "--estimate",
@@ -79,4 +84,6 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 def default_output(upsampler: str, protocol: Protocol) -> Path:
     """The run folder if none is given."""
-    return Path("runs") / re.sub(r"[^\w.-]+", "-", f"{upsampler}-{protocol.name}-seed{protocol.seed}")
+    words = re.sub(r"[^\w.-]+", "-", f"{upsampler}-{protocol.name}")
+    version = f"@{protocol.version}" if protocol.version > 1 else ""  # so that no version continues another's run
+    return Path("runs") / f"{words}{version}-seed{protocol.seed}"

@@ -88,7 +88,7 @@ def estimate_run(upsampler: Upsampler | str, plan: RunPlan) -> CostEstimate:
     where = f"{torch.get_num_threads()} threads" if is_cpu else torch.cuda.get_device_name(plan.device)
     workers = plan.options.workers
     return CostEstimate(
-        title=f"{built.probe.upsampler.name} under the protocol {protocol.name} on {plan.device} ({where}), "
+        title=f"{built.probe.upsampler.name} under the protocol {protocol.label} on {plan.device} ({where}), "
         f"{workers} workers",
         downloads=(*_data_downloads(amounts), *built.missing),
         parts=(

@@ -13,7 +13,7 @@ from vfm_isbench.leaderboard.entry import Entry
 from vfm_isbench.leaderboard.findings import printable
 from vfm_isbench.leaderboard.ranking import Standing, rank_entries
 from vfm_isbench.leaderboard.removals import Removal, read_removals
-from vfm_isbench.leaderboard.trust import preset_of, why_unranked
+from vfm_isbench.leaderboard.trust import headline_of, preset_of, why_unranked
 from vfm_isbench.leaderboard.validation import entry_files, validate
 
 ENTRIES = Path("benchmarks/entries")
@@ -47,7 +47,7 @@ class Board:
         for members in self.groups.values():
             ranked = [entry for entry in members if not why_unranked(entry)]
             if ranked:
-                standings |= rank_entries(ranked, ranked_datasets(ranked[0]))
+                standings |= rank_entries(ranked, ranked_datasets(ranked[0]), headline_of(ranked[0].protocol))
         return standings
 
 

@@ -12,8 +12,8 @@ from vfm_isbench.leaderboard.board import Board, group_id, ranked_datasets
 from vfm_isbench.leaderboard.entry import Entry, slug
 from vfm_isbench.leaderboard.scores import METRICS, at_the_cap, curve, score
 from vfm_isbench.leaderboard.table import head_label, milliseconds, protocol_label, timed_on, versions
-from vfm_isbench.leaderboard.trust import evidence_gaps, trust_of, why_unranked
-from vfm_isbench.protocol import PRESETS
+from vfm_isbench.leaderboard.trust import evidence_gaps, headline_of, trust_of, why_unranked
+from vfm_isbench.protocol import Protocol, versions_of
 from vfm_isbench.results.bootstrap import Estimate
 from vfm_isbench.results.quoted import QuotedTable, quoted_tables
 from vfm_isbench.results.rank_ranges import Place
@@ -47,6 +47,7 @@ def _group(group: str, members: Sequence[Entry]) -> dict[str, Any]:
     return {
         "id": group,
         "protocol": protocol_label(entry),
+        "headline": headline_of(protocol),
         "fingerprint": entry.fingerprint,
         "backbone": protocol.backbone,
         "click_encoder": protocol.click_encoder,
@@ -78,7 +79,7 @@ def _entry(board: Board, entry: Entry) -> dict[str, Any]:
         "status": "unranked" if standing is None else "ranked",
         "why_unranked": "; ".join(reasons) or None,
         **_place(None if standing is None else standing.overall),
-        "mean_noc90": None if standing is None else standing.overall.value,
+        "mean_headline": None if standing is None else standing.overall.value,
         "better": [] if standing is None else list(standing.better),
         "seeds": list(entry.seeds),
         "trust": trust_of(entry),
@@ -139,10 +140,11 @@ def reproduce_command(entry: Entry) -> str | None:
     """The command that reruns the first seed; None if the protocol was changed or the entry has no spec."""
     name = str(entry.upsampler["name"])
     spec = entry.spec or (name if is_own(name) else None)
-    if spec is None or entry.protocol.name not in PRESETS or entry.protocol.changed_fields():
+    preset = versions_of(entry.protocol.name).get(entry.protocol.version)
+    if spec is None or preset is None or entry.protocol.changed_fields():
         return None
-    words = ["vfm-isbench", "run", spec, "--protocol", entry.protocol.name, "--seed", str(entry.seeds[0])]
-    if entry.protocol.test_datasets != PRESETS[entry.protocol.name].test_datasets:
+    words = ["vfm-isbench", "run", spec, "--protocol", preset.label, "--seed", str(entry.seeds[0])]
+    if entry.protocol.test_datasets != preset.test_datasets:
         words += ["--datasets", *entry.protocol.test_datasets]
     return shlex.join(words)
 
@@ -153,7 +155,7 @@ def _quoted() -> list[dict[str, Any]]:
 
 
 def _quoted_row(table: QuotedTable, name: str, figures: Sequence[float]) -> dict[str, Any]:
-    protocol = PRESETS[table.protocol]
+    protocol = Protocol.preset(table.protocol)
     share = 100 if table.metric.startswith("iou") else 1
     nothing: dict[str, Any] = dict.fromkeys((*METRICS, *PLACE, "not_reached90", "curve"))
     scores = {
@@ -167,17 +169,17 @@ def _quoted_row(table: QuotedTable, name: str, figures: Sequence[float]) -> dict
     return {
         "id": f"quoted-{slug(name)}-{table.protocol}-{table.metric.replace('_', '-')}",
         "group": None,
-        "protocol": table.protocol,
+        "protocol": protocol.label,
         "name": name,
         "upsampler": name,
         "status": "quoted",
         "why_unranked": "quoted from a paper, not measured here",
-        **dict.fromkeys((*PLACE, "mean_noc90", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper")),
+        **dict.fromkeys((*PLACE, "mean_headline", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper")),
         "better": [],
         "seeds": [],
         "citation": f"{table.citation} ({table.provenance})",
         "date": None,
         **dict.fromkeys(("submitter", "version", "signature", "reproduce")),
-        "notes": [f"{table.setting} (protocol {table.protocol}: {protocol.click_encoder}, {protocol.injection})"],
+        "notes": [f"{table.setting} (protocol {protocol.label}: {protocol.click_encoder}, {protocol.injection})"],
         "scores": scores,
     }

@@ -1,8 +1,9 @@
 """Ranks with ranges, within a group of comparable entries.
 
-Entries are ordered by mean NoC90, fewest clicks first; over several test sets, by the mean of their scores on each. The
-range beside a rank says which ranks the evidence leaves open, see :mod:`vfm_isbench.results.rank_ranges`: with 95 %
-confidence, the true ranks of all entries of the group lie in their ranges.
+Entries are ordered by the headline metric of their protocol, best first; over several test sets, by the mean of their
+scores on each. The range beside a rank says which ranks the evidence leaves open, see
+:mod:`vfm_isbench.results.rank_ranges`: with 95 % confidence, the true ranks of all entries of the group lie in their
+ranges.
 
 Two entries are *told apart* if one of them is shown to be better, corrected for looking at all pairs. That is stricter
 than ``vfm-isbench compare``, whose intervals hold for one pair at a time.
@@ -17,14 +18,13 @@ from vfm_isbench.leaderboard.entry import Entry
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.rank_ranges import BoardScores, Place, places
 
-RANKED_BY = "noc90"
-
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Position of an entry in its group.
 
     Attributes:
+        metric: Score that the entry is ranked by.
         overall: Score, rank and range over all test sets.
         better: Ids of the entries shown to be better over all test sets, best first.
         worse: Ids of the entries shown to be worse, best first.
@@ -33,6 +33,7 @@ class Standing:
         places: Score, rank and range by test set.
     """
 
+    metric: str
     overall: Place
     better: tuple[str, ...]
     worse: tuple[str, ...]
@@ -41,26 +42,30 @@ class Standing:
     places: Mapping[str, Place]
 
 
-def rank_entries(entries: Sequence[Entry], datasets: Sequence[str]) -> dict[str, Standing]:
+def rank_entries(entries: Sequence[Entry], datasets: Sequence[str], metric: str) -> dict[str, Standing]:
     """Rank comparable entries, which share protocol, backbone and test data.
 
     Args:
         entries: In any order, with distinct ids and no missing scores.
         datasets: Test sets that every entry has.
+        metric: Score to rank by.
 
     Returns:
         Standing by id.
     """
     ordered = sorted(entries, key=lambda entry: entry.id)
     seeds = [entry.seeds for entry in ordered]
+    by = Metric.named(metric)
     scored = {
-        dataset: BoardScores.of(
-            [[run.datasets[dataset] for run in entry.runs] for entry in ordered], Metric.named(RANKED_BY)
-        )
+        dataset: BoardScores.of([[run.datasets[dataset] for run in entry.runs] for entry in ordered], by)
         for dataset in datasets
     }
-    on_each = {dataset: places([found], seeds) for dataset, found in scored.items()}
-    overall = places(list(scored.values()), seeds) if len(datasets) > 1 else on_each[datasets[0]]
+
+    def placed(boards: Sequence[BoardScores]) -> list[Place]:
+        return places(boards, seeds, fewer_is_better=by.is_noc)
+
+    on_each = {dataset: placed([found]) for dataset, found in scored.items()}
+    overall = placed(list(scored.values())) if len(datasets) > 1 else on_each[datasets[0]]
 
     def ids(found: Sequence[int]) -> tuple[str, ...]:
         return tuple(ordered[other].id for other in sorted(found, key=lambda other: overall[other].rank))
@@ -70,6 +75,7 @@ def rank_entries(entries: Sequence[Entry], datasets: Sequence[str]) -> dict[str,
         ranks = [on_each[dataset][index].rank for dataset in datasets]
         tied = [other for other, found in enumerate(overall) if found.rank == place.rank and other != index]
         standings[ordered[index].id] = Standing(
+            metric=metric,
             overall=place,
             better=ids(place.better),
             worse=ids(place.worse),

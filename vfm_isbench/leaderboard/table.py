@@ -19,7 +19,7 @@ BEFORE = (
 )  # fmt: skip
 AFTER = (
     "status", "why_unranked", "mean_rank", "rank", "tied_with", "parameters", "ms_per_image", "timed_on", "code",
-    "paper", "date", "submitter", "trust", "version", "rank_low", "rank_high",
+    "paper", "date", "submitter", "trust", "version", "rank_low", "rank_high", "ranked_by",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -29,7 +29,8 @@ def to_csv(board: Board) -> str:
 
     Each data set has ``NAME_objects`` and ``NAME_noc80``, ``NAME_noc80_low``, ``NAME_noc80_high`` and so on for
     NoC80/85/90 (mean clicks) and IoU@1 (in [0, 1]) with their 95 % intervals. ``rank_low`` and ``rank_high`` are the
-    best and the worst rank that the evidence leaves open. A missing value is an empty cell. The table omits figures
+    best and the worst rank that the evidence leaves open, and ``ranked_by`` is the score that all ranks are by: the
+    headline metric of the protocol. A missing value is an empty cell. The table omits figures
     quoted from papers, so that nobody confuses them with measured ones.
     """
     datasets = datasets_of(board.entries)
@@ -51,11 +52,11 @@ def datasets_of(entries: Iterable[Entry]) -> list[str]:
 
 
 def protocol_label(entry: Entry) -> str:
-    """Name of the protocol, marked if it differs from the preset of that name."""
+    """Name and version of the protocol, marked if it differs from the preset of that name."""
     preset = preset_of(entry.protocol)
     if preset is not None:
-        return preset.name
-    return f"{entry.protocol.name}+changed" if entry.protocol.changed_fields() else entry.protocol.name
+        return preset.label
+    return f"{entry.protocol.label}+changed" if entry.protocol.changed_fields() else entry.protocol.label
 
 
 def head_label(entry: Entry) -> str:
@@ -123,6 +124,7 @@ def _tail(board: Board, entry: Entry) -> dict[str, Any]:
         entry.upsampler["n_parameters"], milliseconds(entry), timed_on(entry), entry.code, entry.paper, entry.date,
         entry.submitter, trust_of(entry), versions(entry),
         None if standing is None else standing.overall.low, None if standing is None else standing.overall.high,
+        None if standing is None else standing.metric,
     )  # fmt: skip
     return dict(zip(AFTER, values, strict=True))
 

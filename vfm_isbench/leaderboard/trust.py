@@ -51,9 +51,9 @@ def why_unranked(entry: Entry) -> list[str]:
         reasons.append(f"computed in {', '.join(precisions)}, not in float32 (--precision)")
     changed = [field for field in protocol.changed_fields() if field != "object_limit"]
     if changed:
-        reasons.append(f"its protocol differs from the {protocol.name} protocol in {', '.join(changed)}")
+        reasons.append(f"its protocol differs from the {protocol.label} protocol in {', '.join(changed)}")
     elif preset is None and protocol.object_limit is None:
-        reasons.append(f"its protocol, {protocol.name!r}, is not one of {', '.join(PRESETS)}")
+        reasons.append(f"its protocol, {protocol.label!r}, is not one of {', '.join(PRESETS)}")
     if preset is not None:
         absent = [name for name in preset.test_datasets if name not in entry.datasets]
         if absent:
@@ -74,6 +74,11 @@ def why_unranked(entry: Entry) -> list[str]:
 def preset_of(protocol: Protocol) -> Protocol | None:
     """The preset with the same fingerprint, whatever the protocol's label; None if there is none."""
     return next((preset for preset in PRESETS.values() if preset.fingerprint() == protocol.fingerprint()), None)
+
+
+def headline_of(protocol: Protocol) -> str:
+    """The metric that ranks entries with this protocol's fingerprint, whatever the protocol's label."""
+    return (preset_of(protocol) or protocol).headline
 
 
 def _stopped_early(entry: Entry) -> list[str]:

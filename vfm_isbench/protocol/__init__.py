@@ -1,7 +1,7 @@
 """The protocol (everything that changes a number), its presets, and the rules for its fields."""
 
 from vfm_isbench.protocol import presets as _presets  # noqa: F401 - fills PRESETS
-from vfm_isbench.protocol.protocol import PRESETS, PROTOCOL_REVISION, Protocol
+from vfm_isbench.protocol.protocol import NOT_IN_FINGERPRINT, PRESETS, PROTOCOL_REVISION, Protocol, versions_of
 from vfm_isbench.protocol.validation import Injection
 
-__all__ = ["PRESETS", "PROTOCOL_REVISION", "Injection", "Protocol"]
+__all__ = ["NOT_IN_FINGERPRINT", "PRESETS", "PROTOCOL_REVISION", "Injection", "Protocol", "versions_of"]

@@ -12,20 +12,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vfm_isbench.errors import ProtocolError
+from vfm_isbench.errors import ProtocolError, UnknownNameError
 from vfm_isbench.protocol.validation import HeadName, Injection, check_protocol
 from vfm_isbench.registry.registry import unknown_name
 
 PROTOCOL_REVISION = 1
 """Increased when the code changes a number that no field describes; part of every fingerprint."""
 
-_NOT_IN_FINGERPRINT = ("name", "seed", "test_datasets")
-_ADDED_LATER: Mapping[str, Any] = {"featup_channel_norm": True, "shuffled": False}
+NOT_IN_FINGERPRINT = ("name", "version", "seed", "test_datasets")
+"""Fields that do not tell protocols apart."""
+
+_ADDED_LATER: Mapping[str, Any] = {
+    "featup_channel_norm": True, "shuffled": False, "version": 1, "schedule": "milestones", "average_decay": 0.0,
+}  # fmt: skip
 """Fields that earlier versions lacked, with the value that describes what those versions did. Older results thus stay
 readable and keep their fingerprint."""
 
 PRESETS: dict[str, Protocol] = {}
-"""Protocols by name, filled by :mod:`vfm_isbench.protocol.presets`."""
+"""Protocols by the name that users type, filled by :mod:`vfm_isbench.protocol.presets`. The newest version of a preset
+has the plain name ("demo"), older ones have theirs ("demo@1")."""
+
+HEADLINES: dict[tuple[str, int], str] = {}
+"""Headline metric by name and version, filled likewise; see :attr:`Protocol.headline`."""
+
+USUAL_HEADLINE = "noc90"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +46,7 @@ class Protocol:
 
     Attributes:
         name: Preset this protocol started from; a label only.
+        version: Version of that preset; a label only.
         backbone: Name of the frozen vision foundation model (1.2), see ``vfm-isbench list backbones``.
         position_embedding: How to resize DINOv2's position grid (1.2): "official" as in its own code (bicubic, no
             antialiasing, 0.1 offset; register variants antialiased without offset), "timm" as timm does.
@@ -64,8 +75,12 @@ class Protocol:
         adam_betas: Adam's β (2.5).
         adam_epsilon: Adam's ε (2.5).
         warmup_steps: Steps over which the learning rate rises linearly from zero (2.5); 0 in the paper.
+        schedule: How the learning rate falls (2.5): "milestones" by ``decay`` at each of them, "cosine" from
+            ``learning_rate`` to zero by half a cosine over all steps; ``milestones`` are empty then.
         milestones: Epochs after which the learning rate is multiplied by ``decay`` (2.5).
         decay: The factor applied at each milestone (2.5).
+        average_decay: Decay of the exponential moving average of the trained weights (2.5), which validation and
+            evaluation then use instead of the last weights; 0 turns it off.
         sample_weights: "ritm" draws training images by RITM's score file, "uniform" evenly (2.1). If the file is
             missing, a run warns, and its result says "uniform".
         shuffled: With "uniform": whether every image appears once before any appears again, as in the reference code;
@@ -112,6 +127,7 @@ class Protocol:
     """
 
     name: str = "paper"
+    version: int = 1
     # model
     backbone: str = "dinov2_vits14"
     position_embedding: Literal["official", "timm"] = "official"
@@ -138,8 +154,10 @@ class Protocol:
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_epsilon: float = 1e-8
     warmup_steps: int = 0
+    schedule: Literal["milestones", "cosine"] = "milestones"
     milestones: tuple[int, ...] = (17,)
     decay: float = 0.1
+    average_decay: float = 0.0
     sample_weights: Literal["ritm", "uniform"] = "ritm"
     shuffled: bool = False
     sample_weight_gamma: float = 1.25
@@ -192,12 +210,23 @@ class Protocol:
     def preset(cls, name: str) -> Protocol:
         """A named protocol: "paper", "paper-early", "reference", "lite", "quick" or "demo".
 
+        A name alone means its newest version; "demo@1" means version 1.
+
         Raises:
-            UnknownNameError: for any other name.
+            UnknownNameError: for any other name or version.
         """
-        if name not in PRESETS:
+        if name in PRESETS:
+            return PRESETS[name]
+        base, at, version = name.rpartition("@")
+        versions = versions_of(base) if at else {}
+        if not versions:
             raise unknown_name("protocol", name, list(PRESETS))
-        return PRESETS[name]
+        if version not in map(str, versions):
+            raise UnknownNameError(
+                f"the protocol {base!r} has no version {version!r}. Known: "
+                f"{', '.join(f'{base}@{one}' for one in versions)}; {base!r} alone is the newest."
+            )
+        return versions[int(version)]
 
     def replace(self, **changes: Any) -> Protocol:
         """A validated copy with some fields changed.
@@ -237,26 +266,45 @@ class Protocol:
         """SHA-256 (hex) over every field that changes a score, and over the revision of the code's own rules.
 
         A field added in a later version counts only if it differs from what earlier versions did. The fingerprint
-        leaves out ``name`` (a label), ``seed`` (seeds of one protocol belong together) and ``test_datasets`` (each
-        score names its own data set).
+        leaves out ``name`` and ``version`` (labels), ``seed`` (seeds of one protocol belong together) and
+        ``test_datasets`` (each score names its own data set).
 
         Args:
             revision: Revision of the rules, to recognise what another version of this library wrote; None for this
                 version's.
         """
         revision = PROTOCOL_REVISION if revision is None else revision
-        fields = {key: value for key, value in self.to_dict().items() if key not in _NOT_IN_FINGERPRINT}
+        fields = {key: value for key, value in self.to_dict().items() if key not in NOT_IN_FINGERPRINT}
         fields = {key: value for key, value in fields.items() if key not in _ADDED_LATER or value != _ADDED_LATER[key]}
         text = json.dumps({"revision": revision, **fields}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def changed_fields(self) -> list[str]:
-        """Fingerprint fields in which this protocol differs from the preset it is named after."""
-        base = PRESETS.get(self.name)
+        """Fingerprint fields in which this protocol differs from the preset of its name and version."""
+        base = versions_of(self.name).get(self.version)
         if base is None:
             return []
         mine, theirs = self.to_dict(), base.to_dict()
-        return [key for key in mine if key not in _NOT_IN_FINGERPRINT and mine[key] != theirs[key]]
+        return [key for key in mine if key not in NOT_IN_FINGERPRINT and mine[key] != theirs[key]]
+
+    @property
+    def label(self) -> str:
+        """The name, with the version if there are several: "paper", "demo@1"."""
+        return f"{self.name}@{self.version}" if self.version > 1 or len(versions_of(self.name)) > 1 else self.name
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether there is a newer version of the preset that this protocol is named after."""
+        return self.version < max(versions_of(self.name), default=0)
+
+    @property
+    def headline(self) -> str:
+        """The metric that ranks results of this protocol and judges regressions, unless another one is asked for.
+
+        It belongs to the preset of this name and version: one that is neither at the cap nor at its best for common
+        upsamplers. For protocols of other names it is "noc90".
+        """
+        return HEADLINES.get((self.name, self.version), USUAL_HEADLINE)
 
     def signature(self, seeds: Sequence[int] | None = None) -> str:
         """One readable line that tells protocols apart, in the style of sacreBLEU.
@@ -277,9 +325,15 @@ class Protocol:
             f"clicks:ritm{self.max_clicks}",
             f"flip:{'yes' if self.flip_test else 'no'}",
             f"seed:{','.join(str(seed) for seed in ((self.seed,) if seeds is None else seeds))}",
-            f"proto:{self.name}@{PROTOCOL_REVISION}{'+changed' if self.changed_fields() else ''}",
+            f"proto:{self.name}@{self.version}{'+changed' if self.changed_fields() else ''}",
         ]
         return "|".join(parts)
+
+
+def versions_of(name: str) -> dict[int, Protocol]:
+    """The presets of a name, by version, oldest first; empty if there are none."""
+    found = {preset.version: preset for preset in PRESETS.values() if preset.name == name}
+    return dict(sorted(found.items()))
 
 
 def _normal_form(value: Any, default: Any) -> Any:

@@ -27,6 +27,11 @@ def check_protocol(protocol: Any) -> None:
         value = getattr(protocol, field)
         if not rule.accepts(value):
             raise ProtocolError(f"protocol field {field} is {value!r}; expected {rule.expected}")
+    if protocol.schedule == "cosine" and protocol.milestones:
+        raise ProtocolError(
+            f"protocol field milestones is {protocol.milestones!r}; expected (), because the schedule 'cosine' has "
+            "none (command line: --set milestones=[])"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ _NOT_NEGATIVE = _number(", 0 or more", lambda value: value >= 0)
 
 RULES: dict[str, Rule] = {
     "name": _NAME,
+    "version": _whole(1),
     "backbone": _NAME,
     "position_embedding": _one_of(("official", "timm")),
     "image_size": _whole(16),
@@ -104,11 +110,13 @@ RULES: dict[str, Rule] = {
     "adam_betas": _numbers(2, " in [0, 1)", lambda betas: all(0 <= beta < 1 for beta in betas)),
     "adam_epsilon": _POSITIVE,
     "warmup_steps": _whole(0),
+    "schedule": _one_of(("milestones", "cosine")),
     "milestones": Rule(
         "a tuple of epochs",
         lambda epochs: isinstance(epochs, tuple) and all(type(epoch) is int and epoch >= 0 for epoch in epochs),
     ),
     "decay": _POSITIVE,
+    "average_decay": _number(" in [0, 1)", lambda value: 0 <= value < 1),
     "sample_weights": _one_of(("ritm", "uniform")),
     "shuffled": _FLAG,
     "sample_weight_gamma": _NOT_NEGATIVE,

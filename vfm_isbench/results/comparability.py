@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from vfm_isbench.metrics.behaviour import differs
+from vfm_isbench.protocol import NOT_IN_FINGERPRINT
 from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.results.record import Result
 from vfm_isbench.results.signature import precision_of, short_hash
@@ -62,10 +63,12 @@ def _protocols(first: Result, second: Result) -> list[str]:
     fields = [
         f"{name} {_value(mine[name])} and {_value(theirs[name])}"
         for name in mine
-        if name not in ("name", "seed", "test_datasets") and mine[name] != theirs[name]
+        if name not in NOT_IN_FINGERPRINT and mine[name] != theirs[name]
     ]
-    hashes = f"{short_hash(first.fingerprint)} and {short_hash(second.fingerprint)}"
-    return [f"the protocols differ (hash {hashes}): {'; '.join(fields)}"]
+    hashes = f"hash {short_hash(first.fingerprint)} and {short_hash(second.fingerprint)}"
+    labels = first.protocol.label, second.protocol.label
+    names = "" if labels[0] == labels[1] else f"{labels[0]} and {labels[1]}; "
+    return [f"the protocols differ ({names}{hashes}): {'; '.join(fields)}"]
 
 
 def _value(value: object) -> str:

@@ -140,7 +140,7 @@ def stored(protocol: Protocol) -> list[Measured]:
     if protocol.fingerprint() not in content:
         names = ", ".join(sorted({one["protocol"] for one in content.values()}))
         raise ComparisonError(
-            f"no components are stored for the protocol {protocol.name!r} ({protocol.fingerprint()[:12]}); there are "
+            f"no components are stored for the protocol {protocol.label!r} ({protocol.fingerprint()[:12]}); there are "
             f"some for: {names or 'none'}. Give results instead, of one or better two upsamplers with at least two "
             "seeds: vfm-isbench power runs/bilinear-seed* runs/nearest-seed*"
         )

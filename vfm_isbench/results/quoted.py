@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
 
-from vfm_isbench.protocol import PRESETS
+from vfm_isbench.protocol import NOT_IN_FINGERPRINT, Protocol
 from vfm_isbench.results.record import Result
 from vfm_isbench.results.table import lay_out
 
@@ -81,8 +81,9 @@ def beside_quoted(results: Sequence[Result]) -> str:
 
 
 def _belongs(result: Result, table: QuotedTable) -> bool:
-    def kind(preset: str) -> tuple[str, str]:
-        return PRESETS[preset].click_encoder, PRESETS[preset].injection
+    def kind(name: str) -> tuple[str, str]:
+        preset = Protocol.preset(name)
+        return preset.click_encoder, preset.injection
 
     mine = (result.protocol.click_encoder, result.protocol.injection)
     return kind(table.protocol) == mine or all(kind(other.protocol) != mine for other in quoted_tables())
@@ -90,11 +91,11 @@ def _belongs(result: Result, table: QuotedTable) -> bool:
 
 def differences(result: Result, table: QuotedTable) -> list[str]:
     """How a result differs from a quoted table: protocol, number of objects, training."""
-    mine, quoted = result.protocol.to_dict(), PRESETS[table.protocol].to_dict()
+    mine, quoted = result.protocol.to_dict(), Protocol.preset(table.protocol).to_dict()
     # The papers' code omits FeatUp's channel norm; for other upsamplers the field has no effect.
     is_featup = (result.upsampler.get("source") or {}).get("kind") == "featup"
     quoted["featup_channel_norm"] = False if is_featup else mine["featup_channel_norm"]
-    fields = [key for key in quoted if key not in ("name", "seed", "test_datasets") and mine[key] != quoted[key]]
+    fields = [key for key in quoted if key not in NOT_IN_FINGERPRINT and mine[key] != quoted[key]]
     found = [f"{key} {mine[key]!r} for {quoted[key]!r}" for key in fields]
     for name, count in zip(table.datasets, table.objects, strict=True):
         measured = len(result.datasets[name].objects) if name in result.datasets else count

@@ -74,7 +74,7 @@ class Result:
         return frame
 
     def __str__(self) -> str:
-        heading = f"{self.upsampler['name']} · {self.protocol.name} protocol · {self.backbone['name']}"
+        heading = f"{self.upsampler['name']} · {self.protocol.label} protocol · {self.backbone['name']}"
         table = score_table(self.datasets, self.protocol.max_clicks)
         notes = [f"note: {note}" for note in self.notes]
         return "\n".join([heading, "", *table, self.signature(), *self._memory_line(), *notes])

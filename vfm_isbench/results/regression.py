@@ -135,7 +135,7 @@ def regress(
     result: Given,
     baseline: Given,
     *,
-    metric: str = "noc90",
+    metric: str | None = None,
     margin: float = MARGIN,
     confidence: float = CONFIDENCE,
     dataset: str | None = None,
@@ -157,7 +157,8 @@ def regress(
     Args:
         result: The result to judge: a result, the path of a result file or run folder, or several, one per seed.
         baseline: The result to compare it with, likewise.
-        metric: "noc90" or another NoC, "iou_at_1" (or "iou@1") or another IoU@k, "mean_iou".
+        metric: "noc90" or another NoC, "iou_at_1" (or "iou@1") or another IoU@k, "mean_iou"; None for the headline
+            metric of the baseline's protocol, :attr:`vfm_isbench.Protocol.headline`.
         margin: At least 0: clicks for NoC, otherwise IoU of [0, 1] (0.01 is one IoU point).
         confidence: Confidence of each one-sided bound, in (0.5, 1).
         dataset: Data set to judge by; None for all of the baseline's.
@@ -169,11 +170,11 @@ def regress(
         UnknownNameError: if neither side has the data set asked for.
         ResultError: if a file cannot be read.
     """
-    measure = Metric.named(metric)
+    second, first = side_of(result), side_of(baseline)
+    measure = Metric.named(metric or first.results[0].protocol.headline)
     check_statistics(confidence, resamples, least=0.5)
     if not (margin >= 0 and math.isfinite(margin)):
         raise ComparisonError(f"expected a margin of at least 0 {measure.unit}; got {margin}")
-    second, first = side_of(result), side_of(baseline)
     first = Side(f"{first.label} (baseline)", first.results)
     every = dict.fromkeys(name for run in first.results for name in run.datasets)
     if not every:

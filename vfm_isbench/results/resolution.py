@@ -201,7 +201,7 @@ def resolution(
     seeds: int | None = None,
     objects: int | None = None,
     margin: float | None = None,
-    metric: str = "noc80",
+    metric: str | None = None,
     metrics: Sequence[str] | None = None,
     datasets: Sequence[str] | None = None,
     power: float = Aim().power,
@@ -219,7 +219,8 @@ def resolution(
         seeds: Seeds per upsampler to plan with, at least 2; None for as many as were given.
         objects: Objects to plan with; None for those that were evaluated.
         margin: Difference that shall be resolved, in clicks or IoU of [0, 1]; budgets are then listed.
-        metric: Score of the budgets.
+        metric: Score of the budgets; None for the headline metric of the results' protocol,
+            :attr:`vfm_isbench.Protocol.headline`.
         metrics: Scores to list; None for :data:`METRICS`, without IoUs beyond the click cap.
         datasets: Data sets; None for all.
         power: Probability of showing the difference, in (0, 1).
@@ -235,6 +236,7 @@ def resolution(
     # A result may be given by itself, so sides are put together again.
     sides = group_sides(result for given in results for result in side_of(given).results)
     check_datasets(sides, datasets or ())
+    metric = metric or sides[0].results[0].protocol.headline
     names = list(datasets or dict.fromkeys(name for side in sides for run in side.results for name in run.datasets))
     wanted = _metrics(sides, [metric, *(metrics or METRICS)], is_chosen=metrics is not None)
     found, remarks = [], dict[str, None]()
@@ -260,7 +262,7 @@ def resolution_of(
     seeds: int | None = None,
     objects: int | None = None,
     margin: float | None = None,
-    metric: str = "noc80",
+    metric: str,
     power: float = Aim().power,
     confidence: float = Aim().confidence,
     remarks: tuple[str, ...] = (),

@@ -122,6 +122,11 @@ def _protocol_notes(protocol: Protocol) -> list[str]:
             "these are demo numbers, not leaderboard numbers; protocol='paper' with data_root=… "
             "(command line: --protocol paper --data-root DIR) gives those"
         )
+    if protocol.is_outdated:
+        notes.append(
+            f"{protocol.label} is an older version of this protocol: compare its numbers with each other, not with "
+            f"those of {Protocol.preset(protocol.name).label}"
+        )
     if protocol.name in ("quick", "lite"):
         notes.append(
             f"these are numbers of the {protocol.name} protocol: compare them with each other, not with those of "
@@ -129,7 +134,7 @@ def _protocol_notes(protocol: Protocol) -> list[str]:
         )
     changed = protocol.changed_fields()
     if changed:
-        notes.append(f"differs from the {protocol.name} protocol in {', '.join(changed)}")
+        notes.append(f"differs from the {protocol.label} protocol in {', '.join(changed)}")
     return notes
 
 

@@ -18,6 +18,7 @@ from vfm_isbench.errors import NonFiniteError, ProtocolError, RunError
 from vfm_isbench.probe.finite import non_finite
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.storage.atomic import replacing
+from vfm_isbench.training.averaging import UNAVERAGED
 
 FORMAT = "vfm_isbench-checkpoint-1"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -50,7 +51,8 @@ class Checkpoint:
         protocol: Protocol trained under.
         upsampler: Identity of the upsampler (name, kind, sha256), see :func:`vfm_isbench.upsamplers.identity_of`.
         history: One record per finished epoch.
-        tensors: ``click_encoder.*``, ``head.*`` and the optimiser's ``optimizer.*``.
+        tensors: ``click_encoder.*``, ``head.*`` and the optimiser's ``optimizer.*``. If the protocol averages weights,
+            the first two are averages, and ``unaveraged.*`` are the weights that training continues from.
         extra: Further JSON values, such as the hash of the backbone's weights.
     """
 
@@ -66,12 +68,12 @@ class Checkpoint:
         return len(self.history) >= self.protocol.epochs
 
     def restore(self, trainable: nn.Module, optimizer: torch.optim.Adam | None = None) -> None:
-        """Restore click encoder and head, and the optimiser if it is given.
+        """Restore click encoder and head as they are evaluated, and the optimiser if it is given.
 
         Raises:
             RunError: if the tensors do not fit the modules.
         """
-        weights = {key: value for key, value in self.tensors.items() if not key.startswith("optimizer.")}
+        weights = {key: value for key, value in self.tensors.items() if not key.startswith(("optimizer.", UNAVERAGED))}
         try:
             trainable.load_state_dict(weights)
         except RuntimeError as error:

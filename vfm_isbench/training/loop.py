@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from vfm_isbench.probe import Probe
 from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers, repeatable_gradients
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.training.averaging import WeightAverage
 from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture, check_finite
 from vfm_isbench.training.figures import StepFigures, overlap
 from vfm_isbench.training.loader import BatchLoader
@@ -41,10 +43,12 @@ Keep: TypeAlias = Callable[[tuple[EpochRecord, ...], Mapping[str, Tensor]], None
 """Called after every epoch with the records so far and the tensors of a :class:`Checkpoint`."""
 
 
-def learning_rate(protocol: Protocol, epoch: int, step: int) -> float:
-    """Learning rate in a step, counted from 0 over the whole training."""
-    passed = sum(epoch >= milestone for milestone in protocol.milestones)
+def learning_rate(protocol: Protocol, epoch: int, step: int, steps: int) -> float:
+    """Learning rate in a step, counted from 0 over the whole training of this many steps."""
     warmup = min(1.0, (step + 1) / protocol.warmup_steps) if protocol.warmup_steps else 1.0
+    if protocol.schedule == "cosine":
+        return protocol.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2 * warmup
+    passed = sum(epoch >= milestone for milestone in protocol.milestones)
     return protocol.learning_rate * protocol.decay**passed * warmup
 
 
@@ -86,10 +90,11 @@ def train(
     if start is not None:
         start.restore(probe.trainable(), optimizer)
         history = start.history
+    average = WeightAverage(probe.trainable(), protocol.average_decay, None if start is None else start.tensors)
     cache = open_feature_cache(probe, options.speed.feature_cache)
     sources = [samples, validation] if validation is not None else [samples]
     loader = BatchLoader(sources, options.workers, probe.device)
-    setup = _Setup(probe, samples, optimizer, loader, cache, options)
+    setup = _Setup(probe, samples, optimizer, average, loader, cache, options)
     # TF32 also concerns the backward pass.
     with (
         tf32(options.speed.precision == "tf32"),
@@ -104,16 +109,19 @@ def train(
                 torch.manual_seed(_global_seed(protocol, epoch))
                 found = _train_epoch(setup, epoch)
                 validation_iou = None
-                if validation is not None and protocol.validation_samples:
-                    validation_iou = validate(probe, validation, cache, options, loader)
+                with average.in_place():
+                    if validation is not None and protocol.validation_samples:
+                        validation_iou = validate(probe, validation, cache, options, loader)
+                    tensors = capture(probe.trainable(), optimizer)
+                tensors |= average.unaveraged()
                 seconds = time.perf_counter() - began
                 loss, iou = float(np.mean(found.losses)), float(np.mean(found.ious))
                 record = EpochRecord(epoch, loss, iou, validation_iou, seconds)
                 history = (*history, record)
-                tensors = capture(probe.trainable(), optimizer)
                 check_finite(tensors)
                 if keep is not None:
                     keep(history, tensors)
+    average.finish()
     probe.eval()
     return history
 
@@ -148,6 +156,7 @@ class _Setup:
     probe: Probe
     samples: TrainingSamples
     optimizer: torch.optim.Adam
+    average: WeightAverage
     loader: BatchLoader
     cache: FeatureCache | None
     options: RunOptions
@@ -173,12 +182,14 @@ def _train_epoch(setup: _Setup, epoch: int) -> StepFigures:
     with tqdm(batches, total=steps, desc=title, disable=not setup.options.progress) as bar, StepFigures() as figures:
         for step, batch in enumerate(bar):
             place = f"step {step + 1} of {steps}"
+            before = epoch * steps + step
             for group in setup.optimizer.param_groups:
-                group["lr"] = learning_rate(protocol, epoch, epoch * steps + step)
+                group["lr"] = learning_rate(protocol, epoch, before, protocol.epochs * steps)
             with during(place):
                 compute = partial(_compute_gradients, setup, batch, epoch, step)
                 logits, targets, loss = within_memory(compute, images_at_once, setup.probe.device)
                 setup.optimizer.step()
+                setup.average.update(before + 1)
             # Checked only after the next step, because the device has to be waited for; until the end of the epoch,
             # the weights are given up if a check fails.
             figures.add(place, logits, targets, loss)

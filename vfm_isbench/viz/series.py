@@ -113,7 +113,7 @@ def _labels(groups: list[list[Result]]) -> list[str]:
     names = [plain(group[0].upsampler.get("name", "unnamed")) for group in groups]
     tell_apart: list[Callable[[Result], str]] = [
         lambda result: plain(result.protocol.backbone, 24),
-        lambda result: f"{plain(result.protocol.name, 24)} protocol",
+        lambda result: f"{plain(result.protocol.label, 24)} protocol",
         lambda result: f"{result.protocol.injection} injection",
         lambda result: f"seed {result.protocol.seed}",
         lambda result: f"hash {result.fingerprint[:8]}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from typing import Any
 
 import pytest
 from browser import LOCAL, REQUIRED, Browser
@@ -165,6 +166,66 @@ def test_the_score_chosen_is_shown_for_every_data_set(browser):
     browser.choose("metric", "iou_at_1")
     assert browser.all("[data-row='summit'] td.score .value")[0].text == "73.3"
     assert browser.texts("#table thead .score .unit") == ["IoU@1, %"] * 4
+
+
+def two_versions() -> dict[str, Any]:
+    """The sample with two versions of the demo, the newer one ranked by NoC80."""
+    data = sample()
+    old = next(group for group in data["groups"] if group["id"] == DEMO)
+    new = old | {"id": "abcdef123456-scenes", "protocol": "demo@2", "fingerprint": "abcdef" * 10, "headline": "noc80"}
+    old |= {"protocol": "demo@1", "headline": "noc90"}
+    members = [one | {"protocol": "demo@1"} for one in data["entries"] if one["group"] == DEMO]
+    newer = [one | {"id": f"{one['id']}-2", "group": new["id"], "protocol": "demo@2"} for one in members]
+    others = [one for one in data["entries"] if one["group"] != DEMO]
+    return data | {"groups": [*data["groups"], new], "entries": [*members, *newer, *others]}
+
+
+def test_versions_of_a_protocol_are_shown_apart_each_by_its_headline(browser):
+    browser.open(two_versions())
+    assert browser.texts("#protocol option") == ["any", "demo@1", "demo@2", "paper"]
+    for label, metric, members in (
+        ("demo@1", "NoC90", ["demo-jbu", "demo-bilinear"]),
+        ("demo@2", "NoC80", ["demo-jbu-2", "demo-bilinear-2"]),
+    ):
+        browser.choose("protocol", label)
+        assert order(browser) == members
+        assert browser.one("#demo").is_displayed()
+        assert browser.texts("#table thead .rank .unit") == [f"by {metric}"]
+        assert browser.texts("#table thead .score .unit") == [f"{metric}, clicks"]
+        assert browser.one("#metric").get_attribute("value") == metric.lower()
+        assert browser.one("#latency-title").text == f"{metric} against time"
+        assert "metric" not in address(browser)
+    browser.one("#export-csv").click()
+    (first, _) = csv.DictReader(io.StringIO(browser.downloaded("leaderboard.csv"), newline=""))
+    assert (first["protocol"], "mean_noc80" in first, "mean_noc90" in first) == ("demo@2", True, False)
+    browser.one("#export-latex").click()
+    assert "ranks by NoC80" in browser.downloaded("leaderboard.tex")
+
+
+def test_a_chosen_score_stays_chosen_in_another_group(browser):
+    browser.open(two_versions(), "#protocol=demo@1")
+    browser.choose("metric", "noc85")
+    browser.choose("protocol", "demo@2")
+    assert browser.texts("#table thead .score .unit") == ["NoC85, clicks"]
+    assert "metric=noc85" in address(browser)
+    browser.choose("metric", "noc80")  # the headline again
+    browser.choose("protocol", "demo@1")
+    assert browser.texts("#table thead .score .unit") == ["NoC90, clicks"]
+
+
+def test_an_iou_as_headline_is_shown_in_percent_and_best_first(browser):
+    data = two_versions()
+    for group in data["groups"]:
+        group["headline"] = "iou_at_1"
+    for one in data["entries"]:
+        if one["status"] == "ranked":
+            one["mean_headline"] = 0.6543
+    browser.open(data)
+    means = browser.texts("#table [data-row='summit'] td")
+    assert any(text == "65.4" for text in means), means
+    browser.open(data, "#entry=summit")
+    assert "Mean IoU@1" in browser.one("#detail").text and "65.4" in browser.one("#detail").text
+    assert "upper left is better" in browser.one("#latency-caption").get_attribute("textContent")
 
 
 def test_a_deep_link_brings_back_what_was_shown(browser):

@@ -22,6 +22,9 @@ function scoreCell(found, metric, range) {
   return [value, interval, bar(found, range)];
 }
 
+/** A score in the unit and with the digits of its metric. */
+const scaled = (score, { factor, digits }) => fixed(typeof score === "number" ? score * factor : null, digits);
+
 function bar(found, [least, most]) {
   const width = most - least || 1;
   const place = (value) => `${(100 * (value - least)) / width}%`;
@@ -83,14 +86,16 @@ function scoreColumn(dataset, metric, label, unit) {
 /** The visible columns; ``bestFirst``: the first click on the header sorts from large to small. */
 function columns() {
   const group = currentGroup();
+  const headline = METRICS[headlineOf(group)];
   const rank = {
-    key: "rank", label: "Rank", unit: state.data ? "here, by NoC90" : "by NoC90", kind: "rank", value: rankOf, cell: rankCell,
+    key: "rank", label: "Rank", unit: `${state.data ? "here, " : ""}by ${headline.label}`, kind: "rank", value: rankOf, cell: rankCell,
   };
   const name = { key: "name", label: "Upsampler", kind: "name", value: (entry) => entry.name, cell: nameCell };
   const mean = {
-    key: "mean_noc90", label: "Mean NoC90", unit: "over data sets", kind: "number",
-    value: (entry) => entry.mean_noc90 ?? null,
-    cell: (entry) => [fixed(entry.mean_noc90, 2)],
+    key: "mean_headline", label: `Mean ${headline.label}`, unit: "over data sets", kind: "number",
+    bestFirst: !headline.fewer,
+    value: (entry) => entry.mean_headline ?? null,
+    cell: (entry) => [scaled(entry.mean_headline, headline)],
   };
   const size = {
     key: "parameters", label: "Parameters", unit: "of the upsampler", kind: "number",
@@ -108,9 +113,9 @@ function columns() {
     cell: (entry) => [trustBadge(entry.trust)],
   };
   if (!state.data) {
-    const { label, unit } = METRICS[state.metric];
+    const { label, unit } = METRICS[shownMetric()];
     const scores = group.datasets.map((dataset) =>
-      scoreColumn(dataset, state.metric, plain(dataset.name), `${label}, ${unit}`),
+      scoreColumn(dataset, shownMetric(), plain(dataset.name), `${label}, ${unit}`),
     );
     return [rank, name, ...(scores.length > 1 ? [mean] : []), ...scores, size, time, trust];
   }

@@ -132,27 +132,33 @@ function ticksOfClicks(cap) {
   return ticks.length > 1 ? ticks : [1, cap];
 }
 
+const scaledEnd = (end, factor) => (typeof end === "number" ? end * factor : null);
+
 function drawLatency(entries, look) {
   const name = chartDataset();
+  const metric = headlineOf(currentGroup());
+  const { label: metricLabel, unit, factor, digits, fewer } = METRICS[metric];
+  document.getElementById("latency-title").textContent = `${metricLabel} against time`;
+  const inUnit = (found) => found && { value: found.value * factor, low: scaledEnd(found.low, factor), high: scaledEnd(found.high, factor) };
   const points = entries
-    .map((entry) => ({ entry, ms: entry.ms_per_image, noc: estimate(entry, name, "noc90"), on: entry.timed_on || "unknown" }))
-    .filter(({ ms, noc }) => typeof ms === "number" && ms > 0 && noc);
+    .map((entry) => ({ entry, ms: entry.ms_per_image, score: inUnit(estimate(entry, name, metric)), on: entry.timed_on || "unknown" }))
+    .filter(({ ms, score }) => typeof ms === "number" && ms > 0 && score);
   const machines = [...new Set(points.map((point) => point.on))];
   const symbol = (point) => SYMBOLS[machines.indexOf(point.on) % SYMBOLS.length];
   const where =
     machines.length > 1
       ? ` Compare times only between equal symbols: ${machines.map((machine, index) => `${SYMBOLS[index % SYMBOLS.length]}: ${plain(machine)}`).join("; ")}.`
       : machines.length ? ` Timed on ${plain(machines[0])}.` : "";
-  const caption = `on ${plain(name)}, with 95 % intervals; lower left is better.${where}`;
+  const caption = `on ${plain(name)}, with 95 % intervals; ${fewer ? "lower" : "upper"} left is better.${where}`;
   if (!points.length) return fill("latency", caption, null, "The visible entries have no recorded times.");
   const times = points.map((point) => point.ms);
   const wide = Math.max(...times) / Math.min(...times) > 8;
-  const title = ({ entry, ms, noc, on }) =>
-    `${plain(entry.name)}\nNoC90 ${fixed(noc.value, 2)}${typeof noc.low === "number" ? ` [${fixed(noc.low, 2)}, ${fixed(noc.high, 2)}]` : ""}\n${milliseconds(ms)} ms, ${plain(on)}`;
-  const place = { x: "ms", y: (point) => point.noc.value };
+  const title = ({ entry, ms, score, on }) =>
+    `${plain(entry.name)}\n${metricLabel} ${fixed(score.value, digits)}${typeof score.low === "number" ? ` [${fixed(score.low, digits)}, ${fixed(score.high, digits)}]` : ""}\n${milliseconds(ms)} ms, ${plain(on)}`;
+  const place = { x: "ms", y: (point) => point.score.value };
   const marks = [
-    Plot.ruleX(points.filter((point) => typeof point.noc.low === "number"), {
-      x: "ms", y1: (point) => point.noc.low, y2: (point) => point.noc.high, stroke: (point) => look.get(point.entry.id).color, strokeWidth: 1.5,
+    Plot.ruleX(points.filter((point) => typeof point.score.low === "number"), {
+      x: "ms", y1: (point) => point.score.low, y2: (point) => point.score.high, stroke: (point) => look.get(point.entry.id).color, strokeWidth: 1.5,
     }),
     Plot.dot(points, { ...place, symbol, r: 5, fill: (point) => look.get(point.entry.id).color, stroke: "var(--page)", strokeWidth: 1 }),
   ];
@@ -160,20 +166,20 @@ function drawLatency(entries, look) {
     x: wide
       ? { type: "log", label: "milliseconds per image (log scale) →", labelOffset: 38, domain: [Math.min(...times) / 1.6, Math.max(...times) * 1.6], ticks: 4, tickFormat: "~g" }
       : { label: "milliseconds per image →", labelOffset: 38, domain: [0, Math.max(...times) * 1.15] },
-    y: { label: "↑ NoC90, clicks", grid: true, nice: true, inset: 8 },
+    y: { label: `↑ ${metricLabel}, ${unit}`, grid: true, nice: true, inset: 8 },
     color: { type: "identity" },
     symbol: { type: "identity" },
   };
-  const label = `Points: NoC90 on ${plain(name)} against milliseconds per image, ${points.length} entries. The table below has the numbers.`;
+  const label = `Points: ${metricLabel} on ${plain(name)} against milliseconds per image, ${points.length} entries. The table below has the numbers.`;
   const scales = plot("latency", label, { ...options, marks });
   const names = labels(points, scales).map(({ point, dx, dy, anchor }) =>
     Plot.text([point], { ...place, text: () => plain(point.entry.name), dx, dy, textAnchor: anchor, fill: "currentColor", stroke: "var(--page)", strokeWidth: 3 }),
   );
   const chart = plot("latency", label, { ...options, marks: [...marks, ...names, Plot.tip(points, Plot.pointer({ ...place, title }))] });
   const table = simpleTable(
-    "NoC90 and time",
-    ["Entry", "ms per image", "NoC90", "Timed on"],
-    points.map(({ entry, ms, noc, on }) => [foreign(entry.name), milliseconds(ms), fixed(noc.value, 2), foreign(on)]),
+    `${metricLabel} and time`,
+    ["Entry", "ms per image", metricLabel, "Timed on"],
+    points.map(({ entry, ms, score, on }) => [foreign(entry.name), milliseconds(ms), fixed(score.value, digits), foreign(on)]),
   );
   fill("latency", caption, chart, "", table);
 }
@@ -182,7 +188,7 @@ function drawLatency(entries, look) {
 function labels(points, chart) {
   const [x, y] = [chart.scale("x"), chart.scale("y")];
   const width = chart.width.baseVal.value;
-  const dots = points.map((point) => ({ left: x.apply(point.ms) - 6, top: y.apply(point.noc.value) - 6, right: x.apply(point.ms) + 6, bottom: y.apply(point.noc.value) + 6 }));
+  const dots = points.map((point) => ({ left: x.apply(point.ms) - 6, top: y.apply(point.score.value) - 6, right: x.apply(point.ms) + 6, bottom: y.apply(point.score.value) + 6 }));
   const taken = [...dots];
   const placed = [];
   points.forEach((point, index) => {

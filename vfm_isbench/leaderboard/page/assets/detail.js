@@ -67,9 +67,10 @@ function neighbours(entry, group) {
 }
 
 function facts(entry, group) {
+  const headline = METRICS[headlineOf(group)];
   const list = [
     ["Upsampler", entry.upsampler && foreign(entry.upsampler)],
-    ["Mean NoC90", typeof entry.mean_noc90 === "number" && names(entry, group).length > 1 ? fixed(entry.mean_noc90, 2) : null],
+    [`Mean ${headline.label}`, typeof entry.mean_headline === "number" && names(entry, group).length > 1 ? scaled(entry.mean_headline, headline) : null],
     ["Parameters", typeof entry.parameters === "number" ? entry.parameters.toLocaleString("en") : null],
     ["Time", typeof entry.ms_per_image === "number" ? `${milliseconds(entry.ms_per_image)} ms per image` : null],
     ["Timed on", entry.timed_on && foreign(entry.timed_on)],

@@ -24,7 +24,7 @@ function asCsv() {
   const names = shownDatasets().map((dataset) => dataset.name);
   const scores = names.flatMap((name) => Object.keys(METRICS).flatMap((metric) => ["value", "low", "high"].map((part) => [name, metric, part])));
   const head = [
-    "id", "name", "upsampler", "rank", "rank_low", "rank_high", "mean_noc90", "seeds", "protocol", "fingerprint", "backbone",
+    "id", "name", "upsampler", "rank", "rank_low", "rank_high", `mean_${headlineOf(group)}`, "seeds", "protocol", "fingerprint", "backbone",
     ...names.flatMap((name) => PLACE.map((part) => `${name}_${part}`)),
     ...scores.map(([name, metric, part]) => (part === "value" ? `${name}_${metric}` : `${name}_${metric}_${part}`)),
     ...names.map((name) => `${name}_not_reached90`),
@@ -33,7 +33,7 @@ function asCsv() {
   const rows = exported().map((entry) => {
     const own = entry.group === group.id ? group : null;
     return [
-      entry.id, entry.name, entry.upsampler, ...PLACE.map((part) => entry[part]), entry.mean_noc90, (entry.seeds || []).join(" "),
+      entry.id, entry.name, entry.upsampler, ...PLACE.map((part) => entry[part]), entry.mean_headline, (entry.seeds || []).join(" "),
       entry.protocol, own && own.fingerprint, own && own.backbone,
       ...names.flatMap((name) => PLACE.map((part) => scoresOn(entry, name)?.[part])),
       ...scores.map(([name, metric, part]) => estimate(entry, name, metric)?.[part]),
@@ -46,8 +46,8 @@ function asCsv() {
 
 /** The entries as stored in the page, with their group and the current filters. */
 function asJson() {
-  const { protocol, backbone, data, metric, trust, q, sort, desc } = state;
-  const view = { protocol, backbone, data, metric, trust, q, sort, descending: desc === "1" };
+  const { protocol, backbone, data, trust, q, sort, desc } = state;
+  const view = { protocol, backbone, data, metric: shownMetric(), trust, q, sort, descending: desc === "1" };
   const content = { generated: page.generated, version: page.version, group: currentGroup(), view, entries: exported() };
   return JSON.stringify(content, null, 1) + "\n";
 }
@@ -84,7 +84,7 @@ function asLatex() {
   const remarks = [
     `% vfm_isbench ${plain(page.version)}, ${plain(page.generated)}; needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}`,
     `% ${plain(group.signature || group.fingerprint)}`,
-    "% in brackets: 95 % intervals; ranks by NoC90, and the ranks that the evidence leaves open, at 95 % for all entries together",
+    `% in brackets: 95 % intervals; ranks by ${METRICS[headlineOf(group)].label}, and the ranks that the evidence leaves open, at 95 % for all entries together`,
     ...(/^demo\b/.test(group.protocol) ? ["% demo protocol: not leaderboard numbers"] : []),
     ...sources.map((text) => `% q: quoted, not measured, from ${plain(text)}`),
   ];
@@ -92,7 +92,7 @@ function asLatex() {
     ...remarks,
     `\\begin{tabular}{rl${"r".repeat(scores.length)}}`,
     "\\toprule",
-    `Rank & Upsampler & ${scores.map((column) => latexText(state.data ? `${column.label}${column.unit === "%" ? " (%)" : ""}` : `${column.label}, ${METRICS[state.metric].label}`)).join(" & ")} \\\\`,
+    `Rank & Upsampler & ${scores.map((column) => latexText(state.data ? `${column.label}${column.unit === "%" ? " (%)" : ""}` : `${column.label}, ${METRICS[shownMetric()].label}`)).join(" & ")} \\\\`,
     "\\midrule",
     ...ranked.map(row),
     ...(unranked.length ? ["\\midrule", ...unranked.map(row)] : []),

@@ -47,7 +47,7 @@ function renderFilters() {
   fillIn("protocol", [option("", "any", state.protocol), ...unique(page.groups.map((group) => group.protocol)).map((name) => option(name, name, state.protocol))]);
   fillIn("backbone", [option("", "any", state.backbone), ...unique(fitting.map((group) => group.backbone)).map((name) => option(name, name, state.backbone))]);
   fillIn("data", [option("", "all", state.data), ...datasets().map(({ name }) => option(name, name, state.data))]);
-  fillIn("metric", Object.entries(METRICS).map(([key, { label }]) => option(key, label, state.metric)));
+  fillIn("metric", Object.entries(METRICS).map(([key, { label }]) => option(key, label, shownMetric())));
   fillIn("trust", [option("", "any", state.trust), ...TRUST.slice(1).map((tier) => option(tier, tier, state.trust))]);
   const metric = document.getElementById("metric");
   metric.disabled = Boolean(state.data);

@@ -12,8 +12,9 @@ const METRICS = {
   iou_at_1: { label: "IoU@1", unit: "%", factor: 100, digits: 1, fewer: false },
 };
 const TRUST = ["self-reported", "recomputed", "reproduced"];
+/** An empty metric means the headline of the group. */
 const DEFAULTS = {
-  group: "", protocol: "", backbone: "", data: "", metric: "noc90", trust: "", q: "", sort: "rank", desc: "", entry: "",
+  group: "", protocol: "", backbone: "", data: "", metric: "", trust: "", q: "", sort: "rank", desc: "", entry: "",
 };
 const state = { ...DEFAULTS };
 /** Data set of the charts if the table shows all data sets, and entries shown or hidden in the charts. */
@@ -48,13 +49,20 @@ function settle() {
   const names = datasets().map((dataset) => dataset.name);
   if (!names.includes(state.data)) state.data = "";
   if (!names.includes(chartChoice.data)) chartChoice.data = names[0] || "";
-  if (!Object.hasOwn(METRICS, state.metric)) state.metric = DEFAULTS.metric;
+  if (!Object.hasOwn(METRICS, state.metric) || state.metric === headlineOf(currentGroup())) state.metric = DEFAULTS.metric;
   if (!TRUST.includes(state.trust)) state.trust = "";
   const known = currentGroup() && columns().some((column) => column.key === state.sort);
   if (!known) [state.sort, state.desc] = [DEFAULTS.sort, DEFAULTS.desc];
 }
 
 const currentGroup = () => groupById.get(state.group) || null;
+
+/** The score that ranks the entries of a group. */
+const headlineOf = (group) => (group && Object.hasOwn(METRICS, group.headline) ? group.headline : "noc90");
+
+/** The score of the table if it shows all data sets. */
+const shownMetric = () => state.metric || headlineOf(currentGroup());
+
 const datasets = () => (currentGroup() ? currentGroup().datasets : []);
 const shownDatasets = () => datasets().filter((dataset) => !state.data || dataset.name === state.data);
 const chartDataset = () => state.data || chartChoice.data;
@@ -69,18 +77,23 @@ function estimate(entry, name, metric) {
   return scores && scores[metric] && typeof scores[metric].value === "number" ? scores[metric] : null;
 }
 
-/** Mean NoC90 over the visible data sets; null if any is missing. */
-function meanNoc90(entry) {
-  const values = shownDatasets().map(({ name }) => estimate(entry, name, "noc90")?.value);
+/** Mean of the headline score over the visible data sets; null if any is missing. */
+function meanHeadline(entry) {
+  const values = shownDatasets().map(({ name }) => estimate(entry, name, headlineOf(currentGroup()))?.value);
   return values.length && values.every((value) => typeof value === "number") ? d3.mean(values) : null;
 }
 
-/** Order by rank, then by fewer clicks, then by name. */
+/** Order by rank, then by the better headline score, then by name. */
 function byRank(one, other) {
+  const sign = METRICS[headlineOf(currentGroup())].fewer ? 1 : -1;
+  const score = (entry) => {
+    const mean = meanHeadline(entry);
+    return mean === null ? null : sign * mean;
+  };
   const place = (rank) => rank ?? Number.MAX_SAFE_INTEGER;
   return (
     place(rankOf(one)) - place(rankOf(other)) ||
-    place(meanNoc90(one)) - place(meanNoc90(other)) ||
+    place(score(one)) - place(score(other)) ||
     one.name.localeCompare(other.name, "en", { numeric: true })
   );
 }

@@ -139,12 +139,12 @@ function simpleTable(caption, head, rows) {
 
 function renderQuoted() {
   const section = document.getElementById("quoted");
-  const { label, factor, digits } = METRICS[state.metric];
+  const { label, factor, digits } = METRICS[shownMetric()];
   const all = quotedRows();
   const own = datasets().map((dataset) => dataset.name);
   const names = state.data ? [state.data] : [...new Set([...own, ...all.flatMap((row) => Object.keys(row.scores))])];
-  const rows = all.filter((row) => names.some((name) => estimate(row, name, state.metric)));
-  const filled = names.filter((name) => rows.some((row) => estimate(row, name, state.metric)));
+  const rows = all.filter((row) => names.some((name) => estimate(row, name, shownMetric())));
+  const filled = names.filter((name) => rows.some((row) => estimate(row, name, shownMetric())));
   section.hidden = !rows.length;
   const sources = [...new Set(rows.map(sourceKey))];
   const table = simpleTable(
@@ -153,7 +153,7 @@ function renderQuoted() {
     rows.map((entry) => [
       foreign(entry.name),
       ...filled.map((name) => {
-        const found = estimate(entry, name, state.metric);
+        const found = estimate(entry, name, shownMetric());
         return found ? fixed(found.value * factor, digits) : MISSING;
       }),
       `[${sources.indexOf(sourceKey(entry)) + 1}]`,
