@@ -10,7 +10,6 @@ import pytest
 from simulated_boards import simulated_board, true_ranges
 
 from vfm_isbench.results import rank_ranges
-from vfm_isbench.results.bootstrap import Resampling
 from vfm_isbench.results.rank_ranges import BoardScores, Place, places
 
 IMAGES = [f"{number // 2}" for number in range(40)]
@@ -27,14 +26,14 @@ def ranges(found: Sequence[Place]) -> list[tuple[int, int, int]]:
     return [(place.rank, place.low, place.high) for place in found]
 
 
-def coverage(levels: Sequence[float], boards: int, *, resamples: int = 400, **more: float) -> tuple[float, float]:
+def coverage(levels: Sequence[float], boards: int, *, draws: int = 400, **more: float) -> tuple[float, float]:
     """Share of boards whose ranges hold the true ranks of all entries, and the mean width of the ranges."""
     rng = np.random.default_rng(len(levels))
     low, high = true_ranges(levels)
     hits, widths = 0, 0.0
     for trial in range(boards):
         sets, seeds = simulated_board(rng, levels, **more)  # type: ignore[arg-type]
-        found = places(sets, seeds, resampling=Resampling(resamples=resamples, seed=trial))
+        found = places(sets, seeds, draws=draws, seed=trial)
         lows, highs = np.array([place.low for place in found]), np.array([place.high for place in found])
         hits += bool((lows <= low).all() and (highs >= high).all())
         widths += float((highs - lows + 1).mean())
@@ -63,8 +62,8 @@ def test_ranges_of_different_entries_hold_all_true_ranks_and_are_narrow(
 
 
 def test_without_correction_for_all_pairs_ranges_would_be_too_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_pair(covariance: np.ndarray, scale: np.ndarray, resampling: Resampling) -> np.ndarray:
-        return np.abs(np.random.default_rng(resampling.seed).normal(size=resampling.resamples))
+    def one_pair(covariance: np.ndarray, scale: np.ndarray, draws: int, seed: int) -> np.ndarray:
+        return np.abs(np.random.default_rng(seed).normal(size=draws))
 
     monkeypatch.setattr(rank_ranges, "_largest_of_all_pairs", one_pair)
     share, _ = coverage([12.0] * 30, 20)
@@ -106,12 +105,12 @@ def test_equal_entries_share_the_rank() -> None:
 def test_a_rank_lies_in_its_range_and_ranges_count_who_is_shown_to_be_better_or_worse() -> None:
     rng = np.random.default_rng(0)
     sets, seeds = simulated_board(rng, list(rng.uniform(5, 18, 25)), sets=2)
-    found = places(sets, seeds, resampling=Resampling(resamples=500))
+    found = places(sets, seeds, draws=500)
     for number, place in enumerate(found):
         assert place.low <= place.rank <= place.high
         assert place.low == 1 + len(place.better) and place.high == 25 - len(place.worse)
         assert all(number in found[other].worse and found[other].value < place.value for other in place.better)
-    assert places(sets, seeds, resampling=Resampling(resamples=500)) == found
+    assert places(sets, seeds, draws=500) == found
 
 
 def test_over_several_sets_the_mean_of_the_scores_counts_and_not_that_of_ranks() -> None:
