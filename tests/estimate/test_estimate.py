@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from small import SMALL, small_probe
 from tiny import TINY, UPSAMPLER
 
 from vfm_isbench import Benchmark, Protocol, Speed, cli
+from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.errors import ContractError, DataError, UnknownNameError, WeightsError
 from vfm_isbench.estimate import estimate as estimate_module
+from vfm_isbench.estimate import timing
 from vfm_isbench.estimate.amounts import amounts_of
 from vfm_isbench.estimate.cost import CostEstimate
 from vfm_isbench.estimate.photographs import StandInPhotographs
 from vfm_isbench.estimate.timing import ClickCost, TrainingCost, _drawing, seconds_of
+from vfm_isbench.evaluation import EvaluationTimes
 from vfm_isbench.protocol import PRESETS
 
 CPU = torch.device("cpu")
@@ -73,6 +78,29 @@ def test_the_parts_are_what_was_measured_times_the_amounts() -> None:
     assert clicks.per_click((200, 100)) == pytest.approx(0.7)
 
 
+def test_a_step_is_measured_with_the_mean_number_of_iterative_clicks(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = iter([1.0, 3.0, 0.5])  # a step without clicks, one with the most, a batch of validation
+    monkeypatch.setattr(timing, "seconds_of", lambda work, device: (work(), next(measured))[1])
+    training = amounts_of(TINY, None).training
+    cost = timing.time_training(small_probe(), training, SMALL, RunOptions(progress=False), validates=True)
+    assert (cost.step, cost.validation_step) == (2.0, 1.5)
+    assert 0 < cost.sample < 10
+
+
+def test_clicks_and_crops_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluate_objects(
+        network: object, objects: Sequence[object], protocol: Protocol, *, speed: Speed, times: EvaluationTimes
+    ) -> None:
+        times.predicting += len(objects) * (1.0 + 0.1 * protocol.max_clicks)
+        times.clicking += len(objects) * 0.25 * protocol.max_clicks
+
+    monkeypatch.setattr(timing, "evaluate_objects", evaluate_objects)
+    (test,) = amounts_of(TINY, None).tests
+    options = RunOptions(progress=False, speed=Speed(objects_at_once=2))
+    cost = timing.time_clicks(small_probe(), test, SMALL, options)
+    assert (cost.predicting, cost.placing, cost.crop) == pytest.approx((0.1, 0.25, 1.0))
+
+
 @pytest.fixture
 def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is measured; everything takes a known time."""
@@ -98,6 +126,9 @@ def test_an_estimate_adds_up(fixed: None) -> None:
         f"vfm-isbench data download {name}" for name in ("sbd", "grabcut", "berkeley", "davis")
     ]
     assert any("counted as published" in note for note in found.notes)
+    fewer = Benchmark(PAPER_DATA.replace(max_clicks=10), device="cpu").estimate("bilinear")
+    assert found.run_folder_bytes - fewer.run_folder_bytes == 120 * 10 * (50 + 100 + 345 + 6671 + 600)
+    assert fewer.run_folder_bytes > 120 * 10 * 7766, "and checkpoints"
     whole = Benchmark(PAPER_DATA.replace(zoom_in=False), device="cpu").estimate("bilinear")
     assert whole.parts[1].seconds == pytest.approx(50 * 20 * 0.01 + 50), "one crop per image"
 

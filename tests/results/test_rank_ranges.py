@@ -129,10 +129,41 @@ def test_seeds_may_differ_in_name_and_number() -> None:
     assert ranges(places(single, [(0,), (0,)])) == [(1, 1, 1), (2, 2, 2)]
 
 
+def test_what_common_seeds_do_to_all_entries_alike_does_not_count() -> None:
+    luck = np.array([[-2.0], [0.0], [2.0]])
+    scores = tuple(found + luck for found in board(0.0, 1.5).scores)
+    assert ranges(places([BoardScores(scores, IMAGES)], [(0, 1, 2)] * 2)) == [(1, 1, 1), (2, 2, 2)]
+    assert ranges(places([BoardScores(scores, IMAGES)], [(0, 1, 2), (3, 4, 5)])) == [(1, 1, 2), (2, 1, 2)]
+
+
+def test_variances_of_differences_are_those_of_textbooks() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(2, 1, 12))
+    names = [f"{number}" for number in range(12)]
+    one = BoardScores(tuple(scores), names)
+    errors = rank_ranges._errors([one], [(0,), (0,)])
+    variance = (scores[1, 0] - scores[0, 0]).var(ddof=1) / 12
+    assert errors.objects[0, 1] == pytest.approx(variance)
+    assert errors.objects_freedom[0, 1] == pytest.approx(11)
+    twice = rank_ranges._errors([one, one], [(0,), (0,)])
+    assert twice.objects[0, 1] == pytest.approx(variance / 2)
+    assert twice.objects_freedom[0, 1] == pytest.approx(22)
+
+
+def test_with_fewer_images_than_entries_scores_are_taken_as_less_dependent() -> None:
+    """Otherwise 40 entries on 10 images would be taken for combinations of nine."""
+    deviations = rank_ranges._deviations(np.random.default_rng(0).normal(size=(40, 10)), list("abcdefghij"))
+    own = deviations - deviations.mean(axis=0)
+    covariance = rank_ranges._regularised(deviations)
+    np.testing.assert_allclose(np.diag(covariance), np.square(own).sum(axis=1))
+    assert np.linalg.matrix_rank(own @ own.T) == 9 and np.linalg.matrix_rank(covariance) == 40
+
+
 def test_missing_scores_have_no_rank_and_do_not_count() -> None:
     scores = board(0.0, 3.0).scores
     found = places([BoardScores((scores[0], np.full_like(scores[0], np.nan), scores[1]), IMAGES)], [(0, 1, 2)] * 3)
     assert ranges(found) == [(1, 1, 1), (0, 0, 0), (2, 2, 2)]
+    assert (found[2].better, found[0].worse) == ((0,), (2,))
     assert str(found[1]) == "–"
 
 
