@@ -52,6 +52,7 @@ def test_amounts_without_any_data_are_those_published() -> None:
     assert all(holding.dataset is None and holding.source is not None for holding in amounts.holdings())
     limited = amounts_of(PAPER_DATA.replace(object_limit=70), None)
     assert [test.objects for test in limited.tests] == [50, 70, 70, 70, 70]
+    assert [test.images for test in limited.tests] == [50, 70, 70, 70, 70], "no more images than objects"
 
 
 def test_amounts_of_data_that_is_here_are_its_own() -> None:

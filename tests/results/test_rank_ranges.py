@@ -136,6 +136,12 @@ def test_what_common_seeds_do_to_all_entries_alike_does_not_count() -> None:
     assert ranges(places([BoardScores(scores, IMAGES)], [(0, 1, 2), (3, 4, 5)])) == [(1, 1, 2), (2, 1, 2)]
 
 
+def test_common_seeds_cost_a_degree_of_freedom_each() -> None:
+    scores = [board(*[0.0] * 4)]
+    assert rank_ranges._seeds_part(scores, [(0, 1, 2)] * 4).freedom == pytest.approx((4 - 1) * (3 - 1))
+    assert rank_ranges._seeds_part(scores, [(0, 1, 2)] * 3 + [(3, 4, 5)]).freedom == pytest.approx(4 * (3 - 1))
+
+
 def test_variances_of_differences_are_those_of_textbooks() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(2, 1, 12))
@@ -161,10 +167,10 @@ def test_with_fewer_images_than_entries_scores_are_taken_as_less_dependent() -> 
 
 def test_missing_scores_have_no_rank_and_do_not_count() -> None:
     scores = board(0.0, 3.0).scores
-    found = places([BoardScores((scores[0], np.full_like(scores[0], np.nan), scores[1]), IMAGES)], [(0, 1, 2)] * 3)
-    assert ranges(found) == [(1, 1, 1), (0, 0, 0), (2, 2, 2)]
-    assert (found[2].better, found[0].worse) == ((0,), (2,))
-    assert str(found[1]) == "–"
+    found = places([BoardScores((np.full_like(scores[0], np.nan), *scores), IMAGES)], [(0, 1, 2)] * 3)
+    assert ranges(found) == [(0, 0, 0), (1, 1, 1), (2, 2, 2)]
+    assert (found[2].better, found[1].worse) == ((1,), (2,)), "indices of all entries"
+    assert str(found[0]) == "–"
 
 
 def test_a_single_image_tells_nothing_apart() -> None:

@@ -93,6 +93,21 @@ def test_degrees_of_freedom_are_those_of_the_images() -> None:
     assert np.median(few) < 15
 
 
+def test_degrees_of_freedom_of_unequal_images_follow_from_an_analysis_of_variance() -> None:
+    """Written out image by image, for a case in which objects and images both count."""
+    rng = np.random.default_rng(1)
+    groups = [image + rng.normal(size=size) for size, image in ((1, 0.0), (2, 1.5), (3, -1.0), (6, 0.8))]
+    everything = np.concatenate(groups)
+    between = sum(len(group) * (group.mean() - everything.mean()) ** 2 for group in groups) / 3
+    within = sum(np.square(group - group.mean()).sum() for group in groups) / (12 - 4)
+    common = (between - within) / ((12 - (1 + 4 + 9 + 36) / 12) / 3)
+    assert 0.3 < common / within < 4
+    variances = [len(group) * within + len(group) ** 2 * common for group in groups]
+    expected = sum(variances) ** 2 / sum(variance**2 for variance in variances) * 3 / 4
+    found = Images.of(names_of(np.array([1, 2, 3, 6]))).freedom(everything)
+    assert found == pytest.approx(expected)
+
+
 GRID = [
     (seeds, images, how, kind)
     for seeds in (2, 3, 5)
