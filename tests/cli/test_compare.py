@@ -42,6 +42,24 @@ def test_compare_combines_seeds_and_compares_with_the_first(capsys: pytest.Captu
     assert "| NoC90 |" in Path("new/compare.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.filterwarnings("default::vfm_isbench.errors.VfmIsbenchWarning")
+@pytest.mark.parametrize("command", ["compare", "regress"])
+def test_the_number_of_draws_is_accepted_but_only_causes_a_warning(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = saved(seeds_of("bilinear", [0]), "bilinear"), saved(seeds_of("mine", [0], shift=0.3), "mine")
+    arguments = [*base, *new] if command == "compare" else [*new, "--baseline", *base]
+    assert cli.main([command, *arguments]) == 0
+    plain = capsys.readouterr()
+    assert cli.main([command, *arguments, "--resamples", "7"]) == 0
+    warned = capsys.readouterr()
+    assert warned.out == plain.out and not plain.err
+    assert warned.err.startswith("warning: `resamples` has no effect any more")
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert "resamples" not in capsys.readouterr().out
+
+
 def test_compare_of_one_upsampler_shows_tables(capsys: pytest.CaptureFixture[str]) -> None:
     runs = saved(seeds_of("bilinear", [0, 1]), "bilinear")
     assert cli.main(["compare", *runs]) == 0
@@ -133,7 +151,6 @@ def test_regress_of_incomparable_results_is_code_3(capsys: pytest.CaptureFixture
         (["--margin", "-1"], "margin of at least 0"),
         (["--margin", "nan"], "margin of at least 0"),
         (["--confidence", "0.4"], "between 0.5 and 1"),
-        (["--resamples", "0"], "at least one resample"),
     ],
 )
 def test_regress_used_wrongly_is_code_2(more: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

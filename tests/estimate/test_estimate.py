@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from small import SMALL, small_probe
 from tiny import TINY, UPSAMPLER
 
 from vfm_isbench import Benchmark, Protocol, Speed, cli
+from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.errors import ContractError, DataError, UnknownNameError, WeightsError
 from vfm_isbench.estimate import estimate as estimate_module
+from vfm_isbench.estimate import timing
 from vfm_isbench.estimate.amounts import amounts_of
 from vfm_isbench.estimate.cost import CostEstimate
 from vfm_isbench.estimate.photographs import StandInPhotographs
 from vfm_isbench.estimate.timing import ClickCost, TrainingCost, _drawing, seconds_of
+from vfm_isbench.evaluation import EvaluationTimes
 from vfm_isbench.protocol import PRESETS
 
 CPU = torch.device("cpu")
@@ -47,6 +52,7 @@ def test_amounts_without_any_data_are_those_published() -> None:
     assert all(holding.dataset is None and holding.source is not None for holding in amounts.holdings())
     limited = amounts_of(PAPER_DATA.replace(object_limit=70), None)
     assert [test.objects for test in limited.tests] == [50, 70, 70, 70, 70]
+    assert [test.images for test in limited.tests] == [50, 70, 70, 70, 70], "no more images than objects"
 
 
 def test_amounts_of_data_that_is_here_are_its_own() -> None:
@@ -71,6 +77,29 @@ def test_the_parts_are_what_was_measured_times_the_amounts() -> None:
     assert slow.seconds(10, 0, batch_size=4, workers=2) == 10 * 2.0, "the device waits for the samples"
     clicks = ClickCost(predicting=0.5, placing=0.1, crop=1.0, image_size=(100, 100), peak_bytes=None)
     assert clicks.per_click((200, 100)) == pytest.approx(0.7)
+
+
+def test_a_step_is_measured_with_the_mean_number_of_iterative_clicks(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = iter([1.0, 3.0, 0.5])  # a step without clicks, one with the most, a batch of validation
+    monkeypatch.setattr(timing, "seconds_of", lambda work, device: (work(), next(measured))[1])
+    training = amounts_of(TINY, None).training
+    cost = timing.time_training(small_probe(), training, SMALL, RunOptions(progress=False), validates=True)
+    assert (cost.step, cost.validation_step) == (2.0, 1.5)
+    assert 0 < cost.sample < 10
+
+
+def test_clicks_and_crops_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluate_objects(
+        network: object, objects: Sequence[object], protocol: Protocol, *, speed: Speed, times: EvaluationTimes
+    ) -> None:
+        times.predicting += len(objects) * (1.0 + 0.1 * protocol.max_clicks)
+        times.clicking += len(objects) * 0.25 * protocol.max_clicks
+
+    monkeypatch.setattr(timing, "evaluate_objects", evaluate_objects)
+    (test,) = amounts_of(TINY, None).tests
+    options = RunOptions(progress=False, speed=Speed(objects_at_once=2))
+    cost = timing.time_clicks(small_probe(), test, SMALL, options)
+    assert (cost.predicting, cost.placing, cost.crop) == pytest.approx((0.1, 0.25, 1.0))
 
 
 @pytest.fixture
@@ -98,6 +127,9 @@ def test_an_estimate_adds_up(fixed: None) -> None:
         f"vfm-isbench data download {name}" for name in ("sbd", "grabcut", "berkeley", "davis")
     ]
     assert any("counted as published" in note for note in found.notes)
+    fewer = Benchmark(PAPER_DATA.replace(max_clicks=10), device="cpu").estimate("bilinear")
+    assert found.run_folder_bytes - fewer.run_folder_bytes == 120 * 10 * (50 + 100 + 345 + 6671 + 600)
+    assert fewer.run_folder_bytes > 120 * 10 * 7766, "and checkpoints"
     whole = Benchmark(PAPER_DATA.replace(zoom_in=False), device="cpu").estimate("bilinear")
     assert whole.parts[1].seconds == pytest.approx(50 * 20 * 0.01 + 50), "one crop per image"
 

@@ -16,7 +16,7 @@ from vfm_isbench.leaderboard.reproduction import paired_difference
 from vfm_isbench.leaderboard.scores import at_the_cap, curve, images_of, per_object, score
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.protocol.protocol import HEADLINES
-from vfm_isbench.results.bootstrap import Estimate, estimate_mean
+from vfm_isbench.results.intervals import Estimate, estimate_mean
 
 FAR = synthetic_entry("far", skill=1.2)
 GOOD = synthetic_entry("good", skill=0.5)

@@ -11,13 +11,15 @@ import pytest
 from result_builder import CODE, synthetic_entry
 
 from vfm_isbench.errors import LeaderboardError
-from vfm_isbench.leaderboard import Board, load_board, page_data
+from vfm_isbench.leaderboard import Board, gzip_json, load_board, page_data, validation
+from vfm_isbench.leaderboard import entry as entry_module
 from vfm_isbench.leaderboard.removals import remove_entry
 from vfm_isbench.leaderboard.reproduction import compare_with, mark
 from vfm_isbench.leaderboard.scores import score
 from vfm_isbench.leaderboard.submission import make_entry
 from vfm_isbench.leaderboard.table import AFTER, BEFORE, head_label, to_csv
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.results import Result
 
 ROOT = Path(__file__).parents[2]
 DEMO = Protocol.preset("demo")
@@ -116,6 +118,27 @@ def test_a_board_with_a_broken_entry_is_refused_with_every_finding(board: Board,
         load_board(tmp_path)
     assert "broken.json.gz: is not a gzip file" in str(caught.value)
     assert "copy.json.gz: the entry's name and protocol determine the file name" in str(caught.value)
+
+
+def test_the_work_grows_with_the_entries_not_with_their_pairs(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is read once and the evidence of each run hashed once, though every entry is compared with all."""
+    read, hashed = [], []
+
+    def read_file(path: Path) -> object:
+        read.append(path.name)
+        return gzip_json.read_file(path)
+
+    def run_evidence_sha256(run: Result) -> str:
+        hashed.append((run.upsampler["name"], run.protocol.object_limit, run.protocol.seed))
+        return f"{len(hashed)}"
+
+    monkeypatch.setattr(validation, "read_file", read_file)
+    monkeypatch.setattr(entry_module, "run_evidence_sha256", run_evidence_sha256)
+    loaded = load_board(tmp_path)
+    assert sorted(read) == sorted(entry.file_name for entry in board.entries)
+    assert len(hashed) == len(set(hashed)) == sum(len(entry.runs) for entry in loaded.entries) > 3
 
 
 def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) -> None:

@@ -37,6 +37,18 @@ def test_components_are_recovered() -> None:
     assert 0.3 <= mean.seeds < 0.45
 
 
+def test_no_component_is_negative_and_their_sum_is_the_variance_of_the_mean() -> None:
+    """Also if the objects of an image differ more than objects at large, and seeds agree by chance."""
+    rng = np.random.default_rng(2)
+    for _ in range(50):
+        found = Components.of(rng.normal(size=(2, 6)), list("aabbcc"))
+        assert found is not None
+        assert min(found.objects, found.images, found.seeds, found.both) >= 0
+        assert found.standard_error(6, 2) ** 2 == pytest.approx(sum(found.parts(6, 2)))
+    alternating = Components.of(np.tile([1.0, -1.0], (2, 3)) + np.array([[0.0], [1.0]]), list("aabbcc"))
+    assert alternating == Components(objects=0.0, images=0.0, seeds=pytest.approx(0.5), both=pytest.approx(0.0))
+
+
 @pytest.mark.parametrize(("seeds", "images"), [(1, 5), (3, 1)])
 def test_a_single_seed_or_image_shows_no_components(seeds: int, images: int) -> None:
     counts = np.full(images, 2)

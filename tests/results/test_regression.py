@@ -75,7 +75,7 @@ def test_it_errs_as_rarely_as_promised() -> None:
     """For upsamplers exactly at the margin, neither verdict may occur in more than about 5 % of trials."""
     rng = np.random.default_rng(0)
     verdicts = {"pass": 0, "regression": 0, "inconclusive": 0}
-    for trial in range(150):
+    for _ in range(150):
         difficulty = rng.normal(scale=0.03, size=(20, 1)).repeat(2, axis=0)
         first = 0.6 + rng.normal(scale=0.02, size=(40, 6))
         second = first - 0.02 + difficulty
@@ -84,8 +84,6 @@ def test_it_errs_as_rarely_as_promised() -> None:
             made_result(made_dataset(first)),
             metric="mean_iou",
             margin=0.02,
-            resamples=300,
-            seed=trial,
         )
         verdicts[regression.verdict] += 1
     assert verdicts["pass"] <= 15 and verdicts["regression"] <= 15, verdicts
@@ -242,7 +240,6 @@ def test_iou_is_worse_when_it_falls() -> None:
         ({"margin": math.inf}, "margin of at least 0"),
         ({"confidence": 0.5}, "between 0.5 and 1"),
         ({"confidence": 1.0}, "between 0.5 and 1"),
-        ({"resamples": 0}, "at least one resample"),
     ],
 )
 def test_wrong_use_is_refused(more: dict[str, object], said: str) -> None:

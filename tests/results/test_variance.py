@@ -58,6 +58,31 @@ def test_the_parts_add_up_to_the_variance_of_the_mean(how: str, seeds: int) -> N
         assert total == pytest.approx(scores.mean(axis=(-1, -2)).var(), rel=0.1)
 
 
+def test_with_single_objects_mean_squares_are_those_of_textbooks() -> None:
+    """Exactly, for few objects, where a forgotten correction would show."""
+    scores = np.random.default_rng(0).exponential(size=(3, 8))
+    found = mean_squares(scores, Images.of_single_objects(8))
+    means = scores.mean(axis=0)
+    residuals = scores - means - scores.mean(axis=1, keepdims=True) + scores.mean()
+    assert found.objects == pytest.approx(means.var(ddof=1) / 8)
+    assert found.seeds == pytest.approx(scores.mean(axis=1).var(ddof=1) / 3)
+    assert found.both == pytest.approx(np.square(residuals).sum() / (2 * 7) / (3 * 8))
+    assert found.third == pytest.approx(stats.kstat(means, 3) / 8**2)
+    assert (found.images_freedom, found.seeds_freedom) == (pytest.approx(7), 2)
+
+
+def test_a_single_seed_has_the_interval_of_students_t() -> None:
+    found = mean_squares(np.random.default_rng(0).normal(size=(1, 8)), Images.of_single_objects(8))
+    assert found.reach(0.975) == pytest.approx(stats.t.ppf(0.975, 7) * np.sqrt(found.objects))
+
+
+def test_the_shift_never_takes_the_value_out_of_its_interval() -> None:
+    scores = np.array([[0.0] * 30 + [1.0]])
+    found = mean_squares(scores, Images.of_single_objects(31))
+    assert found.shift(0.975) == pytest.approx(found.reach(0.975) / 2)
+    assert mean_squares(-scores, Images.of_single_objects(31)).shift(0.975) == pytest.approx(-found.shift(0.975))
+
+
 def test_degrees_of_freedom_are_those_of_the_images() -> None:
     rng = np.random.default_rng(0)
     assert Images.of_single_objects(20).freedom(rng.normal(size=20)) == pytest.approx(19)
@@ -66,6 +91,21 @@ def test_degrees_of_freedom_are_those_of_the_images() -> None:
     crowd = layout("crowd", 30)
     few = Images.of(names_of(crowd)).freedom(np.repeat(rng.normal(size=(500, 30)), crowd, axis=1))
     assert np.median(few) < 15
+
+
+def test_degrees_of_freedom_of_unequal_images_follow_from_an_analysis_of_variance() -> None:
+    """Written out image by image, for a case in which objects and images both count."""
+    rng = np.random.default_rng(1)
+    groups = [image + rng.normal(size=size) for size, image in ((1, 0.0), (2, 1.5), (3, -1.0), (6, 0.8))]
+    everything = np.concatenate(groups)
+    between = sum(len(group) * (group.mean() - everything.mean()) ** 2 for group in groups) / 3
+    within = sum(np.square(group - group.mean()).sum() for group in groups) / (12 - 4)
+    common = (between - within) / ((12 - (1 + 4 + 9 + 36) / 12) / 3)
+    assert 0.3 < common / within < 4
+    variances = [len(group) * within + len(group) ** 2 * common for group in groups]
+    expected = sum(variances) ** 2 / sum(variance**2 for variance in variances) * 3 / 4
+    found = Images.of(names_of(np.array([1, 2, 3, 6]))).freedom(everything)
+    assert found == pytest.approx(expected)
 
 
 GRID = [

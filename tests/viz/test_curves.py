@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from result_builder import NAN, result_of
 
-from vfm_isbench.results.bootstrap import estimate_mean
+from vfm_isbench.results.intervals import estimate_mean
 from vfm_isbench.viz import iou_curves
 from vfm_isbench.viz.canvas import caption_of
 

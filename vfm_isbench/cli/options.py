@@ -11,7 +11,7 @@ from vfm_isbench.acceleration.speed import Precision, Speed
 from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.leaderboard.board import ENTRIES
 from vfm_isbench.protocol import PRESETS, Protocol
-from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES
+from vfm_isbench.results.intervals import CONFIDENCE
 from vfm_isbench.storage import atomic
 from vfm_isbench.upsamplers import LoadOptions
 
@@ -48,13 +48,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def add_statistics_options(parser: argparse.ArgumentParser, of: str) -> None:
-    """``--confidence``, ``--resamples`` and ``--json``; ``of`` says what the confidence is of."""
+    """``--confidence``, ``--json``, and ``--resamples``, which only warns; ``of`` says what the confidence is of."""
     parser.add_argument(
         "--confidence", type=float, default=CONFIDENCE, metavar="C", help=f"confidence {of} (default: {CONFIDENCE})"
     )
-    parser.add_argument(
-        "--resamples", type=int, default=RESAMPLES, metavar="N", help="draws of what is drawn; intervals are not"
-    )
+    parser.add_argument("--resamples", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON")
 
 

@@ -80,7 +80,7 @@ class Entry:
         """Protocol of the first seed; the others differ only in the seed."""
         return self.runs[0].protocol
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the protocol."""
         return self.protocol.fingerprint()
@@ -110,10 +110,16 @@ class Entry:
         """Evidence of the first seed by data set; the others have the same objects in the same order."""
         return self.runs[0].datasets
 
+    # Cached: validation compares each entry with all others.
+    @cached_property
+    def run_hashes(self) -> tuple[str, ...]:
+        """Hash of the evidence of each run."""
+        return tuple(run_evidence_sha256(run) for run in self.runs)
+
     @cached_property
     def evidence_sha256(self) -> str:
         """Hash of the evidence of all runs, by seed and data set."""
-        return _hash([[run.protocol.seed, run_evidence_sha256(run)] for run in self.runs])
+        return _hash([[seed, sha256] for seed, sha256 in zip(self.seeds, self.run_hashes, strict=True)])
 
     def marked(self, reproduced: Reproduction) -> Entry:
         """A copy of the entry, marked as reproduced."""

@@ -14,7 +14,7 @@ from vfm_isbench.leaderboard.scores import METRICS, at_the_cap, curve, score
 from vfm_isbench.leaderboard.table import head_label, milliseconds, protocol_label, timed_on, versions
 from vfm_isbench.leaderboard.trust import evidence_gaps, headline_of, trust_of, why_unranked
 from vfm_isbench.protocol import Protocol, versions_of
-from vfm_isbench.results.bootstrap import Estimate
+from vfm_isbench.results.intervals import Estimate
 from vfm_isbench.results.quoted import QuotedTable, quoted_tables
 from vfm_isbench.results.rank_ranges import Place
 from vfm_isbench.upsamplers import is_own

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vfm_isbench.errors import LeaderboardError
-from vfm_isbench.leaderboard.entry import Entry, run_evidence_sha256
+from vfm_isbench.leaderboard.entry import Entry
 from vfm_isbench.leaderboard.entry_schema import DATE, SHA256, Name
 from vfm_isbench.leaderboard.findings import Report
 from vfm_isbench.leaderboard.gzip_json import UnreadableError, parse
@@ -96,7 +96,7 @@ def remove_entry(entry: Entry, folder: Path, why: str, date: str) -> Removal:
         submitted=entry.date,
         date=date,
         why=why,
-        evidence_sha256=tuple(run_evidence_sha256(run) for run in entry.runs),
+        evidence_sha256=entry.run_hashes,
     )
     report = Report(FILE_NAME)
     line = json.dumps(asdict(removal), ensure_ascii=False)

@@ -17,7 +17,7 @@ from vfm_isbench.leaderboard.scores import METRICS, score
 from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
-from vfm_isbench.results.bootstrap import Estimate
+from vfm_isbench.results.intervals import Estimate
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.sides import Pair, Side
 from vfm_isbench.upsamplers import is_own

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from vfm_isbench.leaderboard.entry import Entry
-from vfm_isbench.results.bootstrap import Estimate, estimate_mean
+from vfm_isbench.results.intervals import Estimate, estimate_mean
 from vfm_isbench.results.object_scores import Metric, object_scores
 from vfm_isbench.types import Array
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vfm_isbench.errors import ResultError
-from vfm_isbench.leaderboard.entry import ENDING, Entry, Reproduction, run_evidence_sha256
+from vfm_isbench.leaderboard.entry import ENDING, Entry, Reproduction
 from vfm_isbench.leaderboard.entry_schema import ENTRY
 from vfm_isbench.leaderboard.findings import Finding, Report, quote
 from vfm_isbench.leaderboard.gzip_json import UnreadableError, read_file
@@ -149,7 +149,7 @@ def check_against(entry: Entry, others: Sequence[Entry], removals: Sequence[Remo
     """Check an entry against existing and removed ones: duplicates, the same test data, the baseline."""
     _check_duplicates(entry, others, report)
     for removal in removals:
-        if set(removal.evidence_sha256) & {run_evidence_sha256(run) for run in entry.runs}:
+        if set(removal.evidence_sha256) & set(entry.run_hashes):
             report.add("runs", f"contain evidence that was removed on {removal.date}: {quote(removal.why)}")
     _check_same_data(entry, others, report)
     if not any(is_baseline(candidate) and _covers(candidate, entry) for candidate in (entry, *others)):
@@ -172,16 +172,16 @@ def _covers(baseline: Entry, entry: Entry) -> bool:
 
 
 def _check_duplicates(entry: Entry, others: Iterable[Entry], report: Report) -> None:
-    hashes = {run_evidence_sha256(run): index for index, run in enumerate(entry.runs)}
+    hashes = {sha256: index for index, sha256 in enumerate(entry.run_hashes)}
     for other in others:
         if other.id == entry.id:
             report.add("name", f"{quote(entry.name)} is taken under this protocol: {other.file_name}")
-        for run in other.runs:
-            index = hashes.get(run_evidence_sha256(run))
+        for seed, sha256 in zip(other.seeds, other.run_hashes, strict=True):
+            index = hashes.get(sha256)
             if index is not None:
-                report.add(f"runs[{index}]", f"contains the same evidence as seed {run.protocol.seed} of {other.id}")
-        sha256 = entry.upsampler["sha256"]
-        if sha256 is not None and sha256 == other.upsampler["sha256"] and _covers(other, entry):
+                report.add(f"runs[{index}]", f"contains the same evidence as seed {seed} of {other.id}")
+        own = entry.upsampler["sha256"]
+        if own is not None and own == other.upsampler["sha256"] and _covers(other, entry):
             text = f"{other.id} already is the same upsampler under the same protocol; add seeds to that entry"
             report.add("runs[0].upsampler.sha256", text)
 
@@ -195,7 +195,7 @@ def _check_same_data(entry: Entry, others: Sequence[Entry], report: Report) -> N
         manifest = manifest_of(name)
         if manifest is not None and manifest.objects is not None:
             continue  # checked against the manifest
-        older = next(_with_dataset(entry, others, name), None)
+        older = min(_older_with_dataset(entry, others, name), key=_age, default=None)
         if older is None:
             continue
         theirs = older.datasets[name]
@@ -206,8 +206,8 @@ def _check_same_data(entry: Entry, others: Sequence[Entry], report: Report) -> N
             report.add(f"{path}.content_sha256", f"is not that of {older.id}: images or masks of {name} differ")
 
 
-def _with_dataset(entry: Entry, others: Sequence[Entry], name: str) -> Iterator[Entry]:
-    for other in sorted(others, key=_age):
+def _older_with_dataset(entry: Entry, others: Sequence[Entry], name: str) -> Iterator[Entry]:
+    for other in others:
         same = name in other.datasets and other.protocol.object_limit == entry.protocol.object_limit
         if same and _age(other) < _age(entry):
             yield other

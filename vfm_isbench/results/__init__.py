@@ -1,11 +1,11 @@
 """Results with their evidence, the standard table, comparisons with intervals, and a regression test."""
 
-from vfm_isbench.results.bootstrap import Estimate, estimate_difference, estimate_mean
 from vfm_isbench.results.comparability import why_incomparable
 from vfm_isbench.results.comparison import Comparison, compare
 from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.results.difference import Difference
 from vfm_isbench.results.environment import describe_environment
+from vfm_isbench.results.intervals import Estimate, estimate_difference, estimate_mean
 from vfm_isbench.results.judgement import Judgement
 from vfm_isbench.results.record import Result
 from vfm_isbench.results.regression import Regression, regress

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from vfm_isbench.errors import ComparisonError, IncomparableError
-from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES, Resampling
-from vfm_isbench.results.difference import Difference, check_statistics, difference_of
+from vfm_isbench.results.difference import Difference, check_confidence, difference_of
 from vfm_isbench.results.difference_text import difference_tables
+from vfm_isbench.results.intervals import CONFIDENCE, warn_without_effect
 from vfm_isbench.results.markdown import code, escape, markdown_table
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.side_ranks import SideRank, rank_sides, rank_tables
@@ -31,7 +31,6 @@ class Comparison:
 
     Attributes:
         confidence: Confidence of the two-sided intervals.
-        resamples: Draws of what is drawn; intervals are not.
         cap: Clicks per object.
         sides: Labels of all sides, in the order given.
         differences: By second side, data set and score.
@@ -42,7 +41,6 @@ class Comparison:
     """
 
     confidence: float
-    resamples: int
     cap: int
     sides: tuple[str, ...]
     differences: tuple[Difference, ...]
@@ -103,7 +101,6 @@ class Comparison:
         """JSON-ready content: null for what is missing."""
         return {
             "confidence": self.confidence,
-            "resamples": self.resamples,
             "max_clicks": self.cap,
             "sides": list(self.sides),
             "differences": [difference.to_dict() for difference in self.differences],
@@ -120,8 +117,8 @@ def compare(
     datasets: Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
     confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    resamples: int | None = None,
+    seed: int | None = None,
 ) -> Comparison:
     """Compare upsamplers object by object: each of the others with the first.
 
@@ -131,8 +128,8 @@ def compare(
         datasets: Data sets to compare; None for all that two sides have in common.
         metrics: Scores to compare; None for :data:`METRICS`, without IoUs beyond the click cap.
         confidence: Confidence of the two-sided intervals, in (0, 1).
-        resamples: Draws of what is drawn; intervals are not.
-        seed: Seed of these draws.
+        resamples: Deprecated, without effect.
+        seed: Likewise.
 
     Raises:
         IncomparableError: if nothing may be compared; the message gives every reason.
@@ -142,10 +139,10 @@ def compare(
     """
     if not others:
         raise ComparisonError("one side alone cannot be compared; give at least two")
-    check_statistics(confidence, resamples)
+    warn_without_effect(resamples=resamples, seed=seed)
+    check_confidence(confidence)
     side, *rest = distinct([side_of(given) for given in (first, *others)])
     check_datasets([side, *rest], datasets or ())
-    resampling = Resampling(confidence, resamples, seed)
     differences: list[Difference] = []
     signatures: dict[tuple[str, str], None] = {}
     incomparable: dict[str, None] = {}
@@ -157,7 +154,7 @@ def compare(
                 continue
             pair = Pair.of(side, other, dataset)
             wanted = _metrics(pair, metrics)
-            found = [difference_of(pair, metric, resampling) for metric in wanted]
+            found = [difference_of(pair, metric, confidence) for metric in wanted]
             differences += found
             remarks |= dict.fromkeys([*pair.remarks, *_missing(found)])
             names = ",".join(metric.name for metric in wanted)
@@ -169,10 +166,9 @@ def compare(
     if len(rest) > 1:
         compared_on = list(dict.fromkeys(found.dataset for found in differences))
         named = [Metric.named(name) for name in dict.fromkeys(found.metric for found in differences)]
-        ranks = rank_sides([side, *rest], compared_on, named, resampling)
+        ranks = rank_sides([side, *rest], compared_on, named, confidence)
     return Comparison(
         confidence=confidence,
-        resamples=resamples,
         cap=side.results[0].protocol.max_clicks,
         sides=tuple(compared.label for compared in (side, *rest)),
         differences=tuple(differences),

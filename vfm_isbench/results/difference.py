@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vfm_isbench.errors import ComparisonError
-from vfm_isbench.results.bootstrap import Estimate, Resampling
+from vfm_isbench.results.intervals import Estimate
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.sides import Pair
 
@@ -71,7 +71,7 @@ class Difference:
         return content
 
 
-def difference_of(pair: Pair, metric: Metric, resampling: Resampling) -> Difference:
+def difference_of(pair: Pair, metric: Metric, confidence: float) -> Difference:
     """Compare a pair by one score; NaN if the score is missing."""
     first, second = (scores.mean(axis=0) for scores in pair.scores(metric))
     gain = first - second if metric.is_noc else second - first
@@ -90,7 +90,7 @@ def difference_of(pair: Pair, metric: Metric, resampling: Resampling) -> Differe
         images=len(set(pair.images)),
         first_value=float(first.mean()),
         second_value=float(second.mean()),
-        difference=pair.difference(metric, resampling),
+        difference=pair.difference(metric, confidence),
         better=better,
         equal=float((np.abs(gain) <= _SAME).mean()) if is_known else math.nan,
         worse=worse,
@@ -99,16 +99,14 @@ def difference_of(pair: Pair, metric: Metric, resampling: Resampling) -> Differe
     )
 
 
-def check_statistics(confidence: float, resamples: int, least: float = 0.0) -> None:
-    """Refuse a confidence or number of resamples that gives no interval.
+def check_confidence(confidence: float, least: float = 0.0) -> None:
+    """Refuse a confidence that gives no interval.
 
     Raises:
-        ComparisonError: if the confidence does not lie between ``least`` and 1, or there are no resamples.
+        ComparisonError: if it does not lie between ``least`` and 1.
     """
-    if not least < confidence < 1 or resamples < 1:
-        raise ComparisonError(
-            f"expected a confidence between {least:g} and 1 and at least one resample; got {confidence} and {resamples}"
-        )
+    if not least < confidence < 1:
+        raise ComparisonError(f"expected a confidence between {least:g} and 1; got {confidence}")
 
 
 def json_ready(value: Any) -> Any:

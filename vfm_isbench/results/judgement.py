@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from vfm_isbench.errors import ComparisonError
-from vfm_isbench.results.bootstrap import Estimate, Resampling
 from vfm_isbench.results.difference import Difference, difference_of, json_ready
+from vfm_isbench.results.intervals import Estimate
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.sides import Pair
 
@@ -59,20 +59,20 @@ class Judgement:
         return "no number of objects would settle it: the difference equals the margin"
 
 
-def judge(pair: Pair, metric: Metric, margin: float, resampling: Resampling) -> Judgement:
+def judge(pair: Pair, metric: Metric, margin: float, confidence: float) -> Judgement:
     """Judge the second side of a pair against the first.
 
     Args:
         pair: Baseline and result on one data set.
         metric: Score to judge by.
         margin: Largest worsening that passes.
-        resampling: How to compute the bounds; its confidence is that of each one-sided bound.
+        confidence: Confidence of each one-sided bound, in (0.5, 1).
 
     Raises:
         ComparisonError: if early stopping left the score missing.
     """
     # Either end of a two-sided interval of 2c − 1 is a one-sided bound of c.
-    found = difference_of(pair, metric, dataclasses.replace(resampling, confidence=2 * resampling.confidence - 1))
+    found = difference_of(pair, metric, 2 * confidence - 1)
     estimate = found.difference
     if math.isnan(estimate.value):
         raise ComparisonError(

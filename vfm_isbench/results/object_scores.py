@@ -1,4 +1,4 @@
-"""Scores of single objects, which comparisons pair and intervals resample."""
+"""Scores of single objects, which comparisons pair, and from which intervals are computed."""
 
 from __future__ import annotations
 

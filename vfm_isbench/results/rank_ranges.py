@@ -33,10 +33,13 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-from vfm_isbench.results.bootstrap import DEFAULT_RESAMPLING, Resampling
 from vfm_isbench.results.dataset_result import DatasetResult
+from vfm_isbench.results.intervals import CONFIDENCE
 from vfm_isbench.results.object_scores import Metric, object_scores
 from vfm_isbench.types import Array
+
+DRAWS = 10_000
+"""Draws of all scores for the correction."""
 
 _CHUNK = 1000
 """Draws at a time: the largest of some thousand pairs of them stays in the processor's cache."""
@@ -102,7 +105,9 @@ def places(
     seeds: Sequence[Sequence[int]],
     *,
     fewer_is_better: bool = True,
-    resampling: Resampling = DEFAULT_RESAMPLING,
+    confidence: float = CONFIDENCE,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> list[Place]:
     """Rank and range of each entry.
 
@@ -110,7 +115,9 @@ def places(
         sets: Scores of the same entries on one or several test sets, which weigh the same.
         seeds: Training seeds of each entry, in the order of the rows of its scores.
         fewer_is_better: Whether the lowest score has rank 1.
-        resampling: Confidence of all ranges together, number of draws, and their seed.
+        confidence: Confidence of all ranges together, in (0, 1).
+        draws: Number of draws for the correction.
+        seed: Seed of these draws.
 
     >>> import numpy as np
     >>> difficulty = np.arange(12) % 5
@@ -129,7 +136,7 @@ def places(
     sign = 1.0 if fewer_is_better else -1.0
     # [i, j]: how much worse entry j is than entry i.
     worse_by = np.round(sign * (errors.values[None, :] - errors.values[:, None]), _DIGITS)
-    shown = (worse_by > 0) & _told_apart(errors, resampling)
+    shown = (worse_by > 0) & _told_apart(errors, confidence, draws, seed)
     for row, entry in enumerate(here):
         better, worse = np.flatnonzero(shown[:, row]), np.flatnonzero(shown[row])
         result[entry] = Place(
@@ -178,7 +185,8 @@ class _Errors:
         seeds = stats.t.isf(level / 2, self.seeds_freedom)
         with np.errstate(divide="ignore", invalid="ignore"):
             squares = (self.objects * objects**2 + self.seeds * seeds**2) / self.variances
-        return np.sqrt(squares)
+        thresholds: Array = np.sqrt(squares)
+        return thresholds
 
 
 def _errors(sets: Sequence[BoardScores], seeds: Sequence[tuple[int, ...]]) -> _Errors:
@@ -213,13 +221,14 @@ def _of_differences(covariance: Array) -> Array:
 
 def _deviations(scores: Array, images: Sequence[str]) -> Array:
     """…×M: what each image adds to the mean of …×N scores, scaled so that the squares add up to its variance."""
-    deviations = scores - scores.mean(axis=-1, keepdims=True)
+    deviations: Array = scores - scores.mean(axis=-1, keepdims=True)
     order = np.argsort(np.asarray(images, dtype=str), kind="stable")
     _, starts = np.unique(np.asarray(images, dtype=str)[order], return_index=True)
     if len(starts) == 1:
         return np.full((*scores.shape[:-1], 1), np.nan)
     sums: Array = np.add.reduceat(deviations[..., order], starts, axis=-1)
-    return sums * (np.sqrt(len(starts) / (len(starts) - 1)) / scores.shape[-1])
+    sums *= np.sqrt(len(starts) / (len(starts) - 1)) / scores.shape[-1]
+    return sums
 
 
 def _regularised(deviations: Array) -> Array:
@@ -230,7 +239,7 @@ def _regularised(deviations: Array) -> Array:
     large-scale covariance matrix estimation", for variances as they are (target D).
     """
     own = deviations - deviations.mean(axis=0)
-    covariance = own @ own.T
+    covariance: Array = own @ own.T
     n_images = own.shape[1]
     if n_images == 1:
         return covariance
@@ -298,7 +307,7 @@ def _at_least_one(ratio: float, freedom: float) -> float:
     return float(ratio * special.gammainc(half, bound) / special.gammainc(half + 1, bound))
 
 
-def _told_apart(errors: _Errors, resampling: Resampling) -> Array:
+def _told_apart(errors: _Errors, confidence: float, draws: int, seed: int) -> Array:
     """N×N booleans: whether two entries differ significantly, corrected for all pairs."""
     if not np.isfinite(errors.variances).all():  # all objects lie in one image
         return np.zeros(errors.variances.shape, dtype=bool)
@@ -307,27 +316,26 @@ def _told_apart(errors: _Errors, resampling: Resampling) -> Array:
     exact = errors.variances <= 1e-12 * max(errors.variances.max(), 1e-12)
     scale = 1 / np.sqrt(np.where(exact, np.inf, errors.variances))
     drawn = _of_differences(errors.covariance)
-    largest = _largest_of_all_pairs(
-        errors.covariance, 1 / np.sqrt(np.where(exact | (drawn <= 0), np.inf, drawn)), resampling
-    )
-    alone = 2 * stats.norm.sf(np.quantile(largest, resampling.confidence))
+    drawn_scale = 1 / np.sqrt(np.where(exact | (drawn <= 0), np.inf, drawn))
+    largest = _largest_of_all_pairs(errors.covariance, drawn_scale, draws, seed)
+    alone = 2 * stats.norm.sf(np.quantile(largest, confidence))
     is_significant = np.abs(differences) * scale >= errors.thresholds(float(alone))
     told_apart: Array = np.where(exact, differences != 0, is_significant)
     return told_apart
 
 
-def _largest_of_all_pairs(covariance: Array, scale: Array, resampling: Resampling) -> Array:
+def _largest_of_all_pairs(covariance: Array, scale: Array, draws: int, seed: int) -> Array:
     """The largest standardised difference of all pairs in each of many normal draws of all scores."""
-    rng = np.random.default_rng(resampling.seed)
+    rng = np.random.default_rng(seed)
     values, vectors = np.linalg.eigh(covariance)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))).astype(np.float32)
     weights = scale.astype(np.float32)
-    largest = np.zeros(resampling.resamples, dtype=np.float32)
-    for start in range(0, resampling.resamples, _CHUNK):
+    largest = np.zeros(draws, dtype=np.float32)
+    for start in range(0, draws, _CHUNK):
         part = largest[start : start + _CHUNK]
-        draws = root @ rng.standard_normal((len(root), len(part)), dtype=np.float32)
+        scores = root @ rng.standard_normal((len(root), len(part)), dtype=np.float32)
         for row in range(len(root) - 1):
-            apart = draws[row + 1 :] - draws[row]
+            apart = scores[row + 1 :] - scores[row]
             np.abs(apart, out=apart)
             apart *= weights[row, row + 1 :, None]
             np.maximum(part, apart.max(axis=0), out=part)

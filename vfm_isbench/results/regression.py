@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vfm_isbench.errors import ComparisonError
-from vfm_isbench.results.bootstrap import CONFIDENCE, RESAMPLES, Resampling
-from vfm_isbench.results.difference import check_statistics
+from vfm_isbench.results.difference import check_confidence
 from vfm_isbench.results.difference_text import MISSING, at_cap_text, interval, number, seeds_text
+from vfm_isbench.results.intervals import CONFIDENCE, warn_without_effect
 from vfm_isbench.results.judgement import Judgement, Verdict, judge
 from vfm_isbench.results.markdown import code, escape, markdown_table
 from vfm_isbench.results.object_scores import Metric
@@ -139,8 +139,8 @@ def regress(
     margin: float = MARGIN,
     confidence: float = CONFIDENCE,
     dataset: str | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    resamples: int | None = None,
+    seed: int | None = None,
 ) -> Regression:
     """Judge whether a result is worse than a baseline by more than a margin.
 
@@ -162,17 +162,18 @@ def regress(
         margin: At least 0: clicks for NoC, otherwise IoU of [0, 1] (0.01 is one IoU point).
         confidence: Confidence of each one-sided bound, in (0.5, 1).
         dataset: Data set to judge by; None for all of the baseline's.
-        resamples: Draws of what is drawn; intervals are not.
-        seed: Seed of these draws.
+        resamples: Deprecated, without effect.
+        seed: Likewise.
 
     Raises:
         ComparisonError: if an argument is out of range, the baseline has no data set, or the results lack the score.
         UnknownNameError: if neither side has the data set asked for.
         ResultError: if a file cannot be read.
     """
+    warn_without_effect(resamples=resamples, seed=seed)
     second, first = side_of(result), side_of(baseline)
     measure = Metric.named(metric or first.results[0].protocol.headline)
-    check_statistics(confidence, resamples, least=0.5)
+    check_confidence(confidence, least=0.5)
     if not (margin >= 0 and math.isfinite(margin)):
         raise ComparisonError(f"expected a margin of at least 0 {measure.unit}; got {margin}")
     first = Side(f"{first.label} (baseline)", first.results)
@@ -184,7 +185,7 @@ def regress(
     if reasons := list(dict.fromkeys(reason for name in names for reason in why_apart(first, second, name))):
         return Regression("incomparable", measure.name, margin, confidence, reasons=tuple(reasons))
     pairs = [Pair.of(first, second, name) for name in names]
-    judgements = [judge(pair, measure, margin, Resampling(confidence, resamples, seed)) for pair in pairs]
+    judgements = [judge(pair, measure, margin, confidence) for pair in pairs]
     verdicts = [judgement.verdict for judgement in judgements]
     remarks = [*(remark for pair in pairs for remark in pair.remarks), *_single_seeds(pairs), *_at_cap(judgements)]
     return Regression(

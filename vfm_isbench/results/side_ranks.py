@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from vfm_isbench.results.bootstrap import Resampling
 from vfm_isbench.results.difference import json_ready
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.rank_ranges import BoardScores, Place, places
@@ -45,7 +44,7 @@ class SideRank:
 
 
 def rank_sides(
-    sides: Sequence[Side], datasets: Sequence[str], metrics: Sequence[Metric], resampling: Resampling
+    sides: Sequence[Side], datasets: Sequence[str], metrics: Sequence[Metric], confidence: float
 ) -> list[SideRank]:
     """Rank the sides that may be compared with the first one, on each data set and over all of them.
 
@@ -58,14 +57,14 @@ def rank_sides(
     everywhere = [side for side in sides if all(side in members for members in comparable.values())]
     ranks: list[SideRank] = []
     for dataset, members in comparable.items():
-        ranks += _rank(members, [dataset], metrics, resampling, dataset)
+        ranks += _rank(members, [dataset], metrics, confidence, dataset)
     if len(datasets) > 1:
-        ranks += _rank(everywhere, datasets, metrics, resampling, OVERALL)
+        ranks += _rank(everywhere, datasets, metrics, confidence, OVERALL)
     return ranks
 
 
 def _rank(
-    sides: Sequence[Side], datasets: Sequence[str], metrics: Sequence[Metric], resampling: Resampling, name: str
+    sides: Sequence[Side], datasets: Sequence[str], metrics: Sequence[Metric], confidence: float, name: str
 ) -> Iterator[SideRank]:
     if len(sides) < 2:
         return
@@ -75,7 +74,7 @@ def _rank(
             for dataset in datasets
         ]
         seeds = [side.seeds for side in sides]
-        found = places(boards, seeds, fewer_is_better=metric.is_noc, resampling=resampling)
+        found = places(boards, seeds, fewer_is_better=metric.is_noc, confidence=confidence)
         yield from (SideRank(name, metric.name, side.label, place) for side, place in zip(sides, found, strict=True))
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from vfm_isbench.errors import ComparisonError, IncomparableError, ResultError
 from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.registry.registry import unknown_name
-from vfm_isbench.results.bootstrap import DEFAULT_RESAMPLING, Estimate, Resampling, estimate_difference
 from vfm_isbench.results.comparability import unchecked, why_incomparable
 from vfm_isbench.results.dataset_result import DatasetResult
+from vfm_isbench.results.intervals import CONFIDENCE, Estimate, estimate_difference
 from vfm_isbench.results.object_scores import Metric, object_scores
 from vfm_isbench.results.record import Result
 from vfm_isbench.results.signature import short_hash
@@ -249,15 +249,15 @@ class Pair:
         )
         return first, second
 
-    def difference(self, metric: Metric, resampling: Resampling = DEFAULT_RESAMPLING) -> Estimate:
-        """Second minus first, with its interval; see :func:`vfm_isbench.results.bootstrap.estimate_difference`."""
+    def difference(self, metric: Metric, confidence: float = CONFIDENCE) -> Estimate:
+        """Second minus first, with its interval; see :func:`vfm_isbench.results.intervals.estimate_difference`."""
         first, second = self.scores(metric)
         return estimate_difference(
             first,
             second,
             self.images,
             paired_seeds=self.paired_seeds,
-            resampling=resampling,
+            confidence=confidence,
             limits=metric.limits(self.cap),
         )
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vfm_isbench.results import Result
-from vfm_isbench.results.bootstrap import Resampling, estimate_mean
+from vfm_isbench.results.intervals import CONFIDENCE, estimate_mean, warn_without_effect
 from vfm_isbench.types import Array
 from vfm_isbench.viz.canvas import (
     DASHES,
@@ -24,9 +24,6 @@ from vfm_isbench.viz.canvas import (
 )
 from vfm_isbench.viz.series import Series, choose_datasets, group_by_seed, seeds_in_words, why_not_comparable
 
-BAND_RESAMPLES = 2_000
-"""The default of earlier versions, which drew the bands."""
-
 _MOST_COLUMNS = 3
 
 
@@ -35,12 +32,12 @@ def iou_curves(
     results: Sequence[Result],
     datasets: Sequence[str] | None = None,
     *,
-    confidence: float = 0.95,
-    resamples: int = BAND_RESAMPLES,
+    confidence: float = CONFIDENCE,
+    resamples: int | None = None,
 ) -> Figure:
     """Mean IoU over the number of clicks: a panel per data set, a line per upsampler.
 
-    Bands are the confidence intervals of :func:`vfm_isbench.results.bootstrap.estimate_mean` at each click: objects
+    Bands are the confidence intervals of :func:`vfm_isbench.results.intervals.estimate_mean` at each click: objects
     are clustered by image, and the spread of training seeds is included if there are several.
 
     Early stopping leaves later IoUs missing. A line ends before the first click with a missing IoU, and the caption
@@ -50,12 +47,13 @@ def iou_curves(
         results: Results that differ only in the training seed form one line.
         datasets: Data sets to draw; None for all.
         confidence: Confidence of the bands, in (0, 1).
-        resamples: Without effect; accepted because earlier versions drew the bands.
+        resamples: Deprecated, without effect.
 
     Raises:
         ResultError: if there is no result, or no result has a data set in ``datasets``.
         IncomparableError: if results have different objects or images under one name.
     """
+    warn_without_effect(resamples=resamples)
     series = group_by_seed(results)
     chosen = choose_datasets(series, datasets)
     # Two by two for the paper's four data sets.
@@ -67,7 +65,7 @@ def iou_curves(
     for panel, dataset in zip(panels, chosen, strict=True):
         for number, member in enumerate(series):
             if dataset in member.datasets:
-                remarks += _draw_line(panel, member, dataset, number, confidence, resamples)
+                remarks += _draw_line(panel, member, dataset, number, confidence)
         _label(panel, dataset, series)
     for first_of_row in panels[::columns]:
         first_of_row.set_ylabel("mean IoU (%)")
@@ -89,13 +87,12 @@ def _add_legend(panels: Sequence[Axes], series: Sequence[Series]) -> None:
         text.set_text(member.label)
 
 
-def _draw_line(panel: Axes, member: Series, dataset: str, number: int, confidence: float, resamples: int) -> list[str]:
+def _draw_line(panel: Axes, member: Series, dataset: str, number: int, confidence: float) -> list[str]:
     """Draw a line and its band; return remarks for the caption."""
     ious, images = member.ious(dataset), member.images(dataset)
     cap, known = ious.shape[2], clicks_without_gap(ious)
     clicks = np.arange(1, known + 1)
-    resampling = Resampling(confidence, resamples)
-    estimates = [estimate_mean(ious[:, :, click - 1], images, resampling, limits=(0, 1)) for click in clicks]
+    estimates = [estimate_mean(ious[:, :, click - 1], images, confidence=confidence, limits=(0, 1)) for click in clicks]
     means, lows, highs = (
         100 * np.array([getattr(estimate, part) for estimate in estimates]) for part in ("value", "low", "high")
     )

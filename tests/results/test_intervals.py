@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from result_builder import result_of
 from scipy import stats
 
-from vfm_isbench.results.bootstrap import Estimate, Resampling, estimate_difference, estimate_mean
+from vfm_isbench import compare, regress
+from vfm_isbench.errors import VfmIsbenchWarning
+from vfm_isbench.results.intervals import Estimate, estimate_difference, estimate_mean
+from vfm_isbench.viz import iou_curves
 
 IMAGES = ["a", "a", "b", "c", "c", "c", "d", "e"]
 SCORES = np.random.default_rng(3).uniform(1, 20, (3, len(IMAGES)))
@@ -83,19 +88,17 @@ def numbers(estimate: Estimate) -> list[float]:
 def test_order_does_not_matter_and_units_carry_through(
     objects: list[int], seeds: list[int], shift: float, factor: float, is_mirrored: bool
 ) -> None:
-    plain = numbers(estimate_mean(SCORES, IMAGES, resampling=Resampling(resamples=200)))
+    plain = numbers(estimate_mean(SCORES, IMAGES))
     shuffled = SCORES[seeds][:, objects]
     names = [IMAGES[place] for place in objects]
-    assert numbers(estimate_mean(shuffled, names, resampling=Resampling(resamples=200))) == pytest.approx(plain)
-    moved = numbers(estimate_mean(factor * shuffled + shift, names, resampling=Resampling(resamples=200)))
+    assert numbers(estimate_mean(shuffled, names)) == pytest.approx(plain)
+    moved = numbers(estimate_mean(factor * shuffled + shift, names))
     expected = [factor * number + shift for number in plain[:3]] + [factor * number for number in plain[3:]]
     assert moved == pytest.approx(expected)
     # The difference from a constant is the mean itself.
     constant = np.full((1, len(IMAGES)), shift)
-    apart = estimate_mean(SCORES - shift, IMAGES, resampling=Resampling(resamples=200))
-    paired = estimate_difference(
-        np.repeat(constant, 3, axis=0), SCORES, IMAGES, paired_seeds=True, resampling=Resampling(resamples=200)
-    )
+    apart = estimate_mean(SCORES - shift, IMAGES)
+    paired = estimate_difference(np.repeat(constant, 3, axis=0), SCORES, IMAGES, paired_seeds=True)
     assert numbers(paired) == pytest.approx(numbers(apart))
 
 
@@ -103,14 +106,10 @@ def test_order_does_not_matter_and_units_carry_through(
 @given(st.integers(0, 10**6), st.floats(0.5, 0.94), st.integers(1, 4))
 def test_more_confidence_never_narrows(seed: int, confidence: float, seeds: int) -> None:
     scores = np.random.default_rng(seed).normal(size=(seeds, len(IMAGES)))
-    wide = estimate_mean(scores, IMAGES, resampling=Resampling(confidence=0.95, resamples=200, seed=seed))
-    narrow = estimate_mean(scores, IMAGES, resampling=Resampling(confidence=confidence, resamples=200, seed=seed))
+    wide = estimate_mean(scores, IMAGES, confidence=0.95)
+    narrow = estimate_mean(scores, IMAGES, confidence=confidence)
     assert wide.low <= narrow.low <= narrow.high <= wide.high
     assert wide.objects_error == narrow.objects_error
-
-
-def test_nothing_is_drawn() -> None:
-    assert estimate_mean(SCORES, IMAGES, Resampling(seed=5)) == estimate_mean(SCORES, IMAGES, Resampling(resamples=7))
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 20), (0, 1)])
@@ -184,14 +183,31 @@ def test_a_set_as_large_as_sbd_takes_no_time() -> None:
         (np.empty((1, 0)), [], {}),
         (SCORES, IMAGES, {"confidence": 1.0}),
         (SCORES, IMAGES, {"confidence": 0.0}),
-        (SCORES, IMAGES, {"resamples": 0}),
     ],
 )
 def test_what_makes_no_sense_is_refused(scores: np.ndarray, images: list[str], more: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected"):
-        estimate_mean(scores, images, Resampling(**more))
+        estimate_mean(scores, images, **more)
 
 
 def test_unequal_numbers_of_seeds_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="3 and 2 rows"):
         estimate_difference(SCORES, SCORES[:2], IMAGES, paired_seeds=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "given"),
+    [
+        (compare, {"resamples": 7}),
+        (compare, {"seed": 0}),
+        (regress, {"resamples": 7, "seed": 1}),
+        (iou_curves, {"resamples": 7}),
+    ],
+)
+def test_options_of_draws_only_cause_a_warning(function: Callable[..., object], given: dict[str, int]) -> None:
+    first, second = (result_of(name, {"davis": SCORES.T / 20}, sha256=name) for name in "ab")
+    said = " and ".join(f"`{name}`" for name in given) + ".* no effect any more"
+    with pytest.warns(VfmIsbenchWarning, match=said):
+        found = function([first, second], **given) if function is iou_curves else function(first, second, **given)
+    if function is not iou_curves:
+        assert str(found) == str(function(first, second))

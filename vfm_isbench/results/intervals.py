@@ -22,45 +22,19 @@ coverage.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from vfm_isbench.errors import VfmIsbenchWarning
 from vfm_isbench.results.variance import Images, MeanSquares, mean_squares, mean_squares_of_difference
 from vfm_isbench.types import Array
 
-RESAMPLES = 10_000
 CONFIDENCE = 0.95
+"""Of two-sided intervals. Each end alone is a one-sided bound with confidence (1 + confidence) / 2."""
 
-
-@dataclass(frozen=True, slots=True)
-class Resampling:
-    """How to compute an interval.
-
-    Attributes:
-        confidence: Confidence of the two-sided interval, in (0, 1). Each end alone is a one-sided bound with confidence
-            (1 + confidence) / 2.
-        resamples: Number of draws where something is drawn: simultaneous comparisons of many sides. The interval of a
-            mean or of one difference needs none.
-        seed: Seed of these draws.
-
-    Raises:
-        ValueError: if a number is out of range.
-    """
-
-    confidence: float = CONFIDENCE
-    resamples: int = RESAMPLES
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1 or self.resamples < 1:
-            raise ValueError(
-                f"expected a confidence in (0, 1) and resamples ≥ 1; got {self.confidence} and {self.resamples}"
-            )
-
-
-DEFAULT_RESAMPLING = Resampling()
 UNLIMITED = (-math.inf, math.inf)
 
 
@@ -97,8 +71,8 @@ class Estimate:
 def estimate_mean(
     scores: Array,
     images: Sequence[str],
-    resampling: Resampling = DEFAULT_RESAMPLING,
     *,
+    confidence: float = CONFIDENCE,
     limits: tuple[float, float] = UNLIMITED,
 ) -> Estimate:
     """Mean over objects and training seeds, with a confidence interval.
@@ -106,11 +80,11 @@ def estimate_mean(
     Args:
         scores: S×N: one row per training seed, one column per object. NaN: a missing score.
         images: Image of each of the N objects.
-        resampling: How to compute the interval.
+        confidence: Confidence of the two-sided interval, in (0, 1).
         limits: Lowest and highest value of a score, where the interval ends.
 
     Raises:
-        ValueError: if the shapes do not match or there are no objects.
+        ValueError: if the shapes do not match, there are no objects, or the confidence is out of range.
 
     >>> import numpy as np
     >>> estimate = estimate_mean(np.array([[2.0, 4.0, 9.0]]), ["a", "b", "b"])
@@ -123,7 +97,7 @@ def estimate_mean(
     if len(grouped.counts) == 1 and len(scores) > 1:
         spread = float(scores.mean(axis=1).std(ddof=1)) / math.sqrt(len(scores))
     found = mean_squares(scores, grouped) if len(grouped.counts) > 1 else None
-    return _estimate(float(scores.mean()), found, spread, resampling, limits)
+    return _estimate(float(scores.mean()), found, spread, confidence, limits)
 
 
 def estimate_difference(
@@ -132,7 +106,7 @@ def estimate_difference(
     images: Sequence[str],
     *,
     paired_seeds: bool = False,
-    resampling: Resampling = DEFAULT_RESAMPLING,
+    confidence: float = CONFIDENCE,
     limits: tuple[float, float] = UNLIMITED,
 ) -> Estimate:
     """Difference of two means, second − first, paired by object.
@@ -147,18 +121,18 @@ def estimate_difference(
         second: S₂×N scores of the same objects in the same order.
         images: Image of each of the N objects.
         paired_seeds: Whether rows are paired; requires S₁ = S₂.
-        resampling: How to compute the interval.
+        confidence: Confidence of the two-sided interval, in (0, 1).
         limits: Lowest and highest value of a score of one side; the interval ends where differences end.
 
     Raises:
-        ValueError: if the shapes do not match or there are no objects.
+        ValueError: if the shapes do not match, there are no objects, or the confidence is out of range.
     """
     first, second = _checked(first, images), _checked(second, images)
     widest = limits[1] - limits[0]
     if paired_seeds:
         if len(first) != len(second):
             raise ValueError(f"seeds cannot be paired: {len(first)} and {len(second)} rows")
-        return estimate_mean(second - first, images, resampling, limits=(-widest, widest))
+        return estimate_mean(second - first, images, confidence=confidence, limits=(-widest, widest))
     grouped = Images.of(images)
     spread = None
     if len(grouped.counts) == 1 and (freedom := len(first) + len(second) - 2):
@@ -166,7 +140,7 @@ def estimate_difference(
         spread = math.sqrt(squares / freedom * (1 / len(first) + 1 / len(second)))
     found = mean_squares_of_difference(first, second, grouped) if len(grouped.counts) > 1 else None
     value = float((second.mean(axis=0) - first.mean(axis=0)).mean())
-    return _estimate(value, found, spread, resampling, (-widest, widest))
+    return _estimate(value, found, spread, confidence, (-widest, widest))
 
 
 def _checked(scores: Array, images: Sequence[str]) -> Array:
@@ -182,16 +156,33 @@ def _estimate(
     value: float,
     found: MeanSquares | None,
     spread: float | None,
-    resampling: Resampling,
+    confidence: float,
     limits: tuple[float, float],
 ) -> Estimate:
     """The estimate from its mean squares; without them (a single image), from the spread of the seeds."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"expected a confidence in (0, 1); got {confidence}")
     if found is None:
         return Estimate(value, math.nan, math.nan, math.nan, spread)
     seeds_error = None if found.seeds is None else math.sqrt(found.seeds_alone)
     if math.isnan(value):
         return Estimate(math.nan, math.nan, math.nan, math.nan, None if seeds_error is None else math.nan)
-    quantile = (1 + resampling.confidence) / 2
+    quantile = (1 + confidence) / 2
     reach, shift = float(found.reach(quantile)), float(found.shift(quantile))
     low, high = max(value + shift - reach, min(limits[0], value)), min(value + shift + reach, max(limits[1], value))
     return Estimate(value, low, high, math.sqrt(found.objects), seeds_error)
+
+
+def warn_without_effect(**given: int | None) -> None:
+    """Warn about options that once governed draws, if given: intervals are computed now, and nothing is drawn.
+
+    The only place that says so; ``compare``, ``regress`` and ``iou_curves`` still accept them.
+    """
+    if names := [f"`{name}`" for name, value in given.items() if value is not None]:
+        verb = "has" if len(names) == 1 else "have"
+        warnings.warn(
+            f"{' and '.join(names)} {verb} no effect any more, because intervals are computed, not drawn; later "
+            "versions will refuse this",
+            VfmIsbenchWarning,
+            stacklevel=3,
+        )
