@@ -75,7 +75,7 @@ def test_list_names_everything(kind, capsys):
         "backbones": ["dinov2_vits14", "efficientnet_lite0", "timm:NAME"],
         "upsamplers": ["identity", "nearest", "bilinear", "bicubic", "jbu"],
         "datasets": ["sbd", "sbd600", "grabcut", "berkeley", "davis", "scenes"],
-        "click_encoders": ["patch_embedding", "simple_vit"],
+        "click_encoders": ["patch_embedding", "simple_vit", "distances"],
     }[kind]
     lines = capsys.readouterr().out.splitlines()
     assert [name for name in expected if not any(line.startswith(name + " ") for line in lines)] == []

@@ -53,4 +53,4 @@ def nearness(disks: Tensor, patch_size: int) -> Tensor:
     nearest = torch.where(occupied.flatten(2)[:, :, None, :], apart, torch.inf).amin(dim=-1)
     reaches = max(height, width) * torch.tensor(REACHES, device=disks.device, dtype=disks.dtype)
     fields = torch.exp(-nearest[:, :, None, :] / reaches[:, None])
-    return fields.flatten(1, 2).unflatten(-1, (height, width))
+    return fields.reshape(len(disks), -1, height, width)

@@ -51,8 +51,8 @@ class Protocol:
         position_embedding: How to resize DINOv2's position grid (1.2): "official" as in its own code (bicubic, no
             antialiasing, 0.1 offset; register variants antialiased without offset), "timm" as timm does.
         image_size: Side H = W of the network input in pixels.
-        click_encoder: "patch_embedding", "simple_vit", or the name of a plugin (1.4), see ``vfm-isbench list
-            click_encoders``.
+        click_encoder: "patch_embedding", "simple_vit", "distances", or the name of a plugin (1.4), see ``vfm-isbench
+            list click_encoders``.
         simple_vit_depth: Blocks of SimpleViT (1.4).
         simple_vit_heads: Attention heads of SimpleViT (1.4).
         simple_vit_head_width: Channels per head of SimpleViT (1.4).
