@@ -74,7 +74,7 @@ def test_list_names_everything(kind, capsys):
         "protocols": ["paper", "paper-early", "reference", "quick", "lite", "demo", "demo@1"],
         "backbones": ["dinov2_vits14", "efficientnet_lite0", "timm:NAME"],
         "upsamplers": ["identity", "nearest", "bilinear", "bicubic", "jbu"],
-        "datasets": ["sbd", "sbd600", "grabcut", "berkeley", "davis", "scenes"],
+        "datasets": ["sbd", "sbd600", "grabcut", "berkeley", "davis", "scenes", "compact_scenes"],
         "click_encoders": ["patch_embedding", "simple_vit", "distances"],
     }[kind]
     lines = capsys.readouterr().out.splitlines()

@@ -64,7 +64,7 @@ def test_the_commands_of_the_page(python: list[str], site: Path, tmp_path: Path)
     assert shown in printed, "the page shows this line of the list"
     assert "keeps the contract" in run(python, [*ours, *check[1:]], site, tmp_path)
     printed = run(python, [*ours, *training[1:], "--device", "cpu", "--output", "out", "--quiet"], site, tmp_path)
-    assert "example_smooth · demo protocol · example_stem" in printed
+    assert "example_smooth · demo@2 protocol · example_stem" in printed
     result = Result.load(tmp_path / "out" / "result.json")  # here the package is not installed
     plugins = result.environment["plugins"]
     assert [tuple(plugin[key] for key in ("kind", "name", "package", "version")) for plugin in plugins] == [

@@ -22,7 +22,14 @@ TINY = Protocol.preset("paper").replace(
     object_limit=3,
 )
 
-TINY_DEMO = TINY.replace(name="demo", version=Protocol.preset("demo").version)
+_DEMO = Protocol.preset("demo")
+TINY_DEMO = TINY.replace(
+    name="demo",
+    version=_DEMO.version,
+    train_dataset=_DEMO.train_dataset,
+    validation_dataset=_DEMO.validation_dataset,
+    test_datasets=_DEMO.test_datasets,
+)
 """Stands in for the demo, where a test runs commands of the documentation."""
 
 UPSAMPLER = """import torch

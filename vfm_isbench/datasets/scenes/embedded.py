@@ -43,7 +43,7 @@ EMBEDDED: Mapping[str, EmbeddedScenes] = {
         description="embedded: generated scenes of compact textured objects, for the demo; needs no files",
         style=SceneStyle(thin_share=0.0, holed_share=0.0, low_contrast_share=0.0),
         image_size=(180, 240),
-        images={"train": 150, "val": 16, "test": 140},
+        images={"train": 150, "val": 16, "test": 128},
     ),
 }
 """Embedded data sets by name."""
