@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from doc_pages import DOCS, command_lines, fences
-from result_builder import CODE, synthetic_entry, synthetic_result
+from result_builder import CODE, DEMO, synthetic_entry, synthetic_result
 from tiny import TINY
 
 from vfm_isbench import cli
@@ -143,7 +143,7 @@ def test_a_name_that_is_no_text_is_refused(desk: Path, capsys: pytest.CaptureFix
 
 
 def test_validate_says_how_far_each_entry_goes(entries: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    synthetic_entry("bilinear", name="Few", protocol=Protocol.preset("demo").replace(object_limit=3)).save(entries)
+    synthetic_entry("bilinear", name="Few", protocol=DEMO.replace(object_limit=3)).save(entries)
     assert run("vfm-isbench leaderboard validate") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "3 files, 0 findings"

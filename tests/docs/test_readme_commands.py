@@ -66,4 +66,4 @@ def test_speed_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     stopped = Result.load(folder / "result-stop90.json")
     assert stopped.speed == {"early_stop": [80, 85, 90]}
     assert Result.load("rough.json").speed == {"precision": "bfloat16"}
-    assert Result.load(folder / "result.json").datasets["scenes"].objects
+    assert Result.load(folder / "result.json").datasets["compact_scenes"].objects

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from result_builder import synthetic_entry
+from result_builder import DEMO, synthetic_entry
 
 from vfm_isbench.leaderboard.board import Board, group_id
 from vfm_isbench.leaderboard.ranking import rank_entries
@@ -81,7 +81,7 @@ def test_separable_means_that_the_interval_leaves_out_zero() -> None:
 
 
 def test_over_several_test_sets_the_mean_score_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    two = Protocol.preset("demo").replace(name="two", test_datasets=("scenes", "grabcut"), disk_radius=7.0)
+    two = DEMO.replace(name="two", test_datasets=("scenes", "grabcut"), disk_radius=7.0)
     monkeypatch.setitem(PRESETS, "two", two)
     best = synthetic_entry("best", protocol=two, skill=1.0)
     alike = synthetic_entry("alike", protocol=two, skill=1.0)
@@ -98,7 +98,7 @@ def test_over_several_test_sets_the_mean_score_counts(monkeypatch: pytest.Monkey
 
 
 def test_only_comparable_entries_are_ranked_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Protocol.preset("demo").replace(name="other", disk_radius=7.0)
+    other = DEMO.replace(name="other", disk_radius=7.0)
     monkeypatch.setitem(PRESETS, "other", other)
     apart = synthetic_entry("far", skill=1.2, protocol=other)
     board = Board((BASELINE, apart))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from result_builder import synthetic_entry
+from result_builder import DEMO, synthetic_entry
 
 from vfm_isbench import cli
 from vfm_isbench.leaderboard import gzip_json
@@ -476,9 +476,7 @@ def test_reading_runs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 SMALL = json.loads(
-    json.dumps(
-        synthetic_entry("bilinear", seeds=(0, 1), protocol=Protocol.preset("demo").replace(object_limit=2)).to_dict()
-    )
+    json.dumps(synthetic_entry("bilinear", seeds=(0, 1), protocol=DEMO.replace(object_limit=2)).to_dict())
 )
 
 
@@ -579,7 +577,7 @@ def test_the_baseline_of_the_same_hash_must_exist(tmp_path: Path) -> None:
 
 
 def test_a_baseline_under_another_protocol_does_not_count(tmp_path: Path) -> None:
-    synthetic_entry("bilinear", protocol=Protocol.preset("demo").replace(disk_radius=7)).save(tmp_path)
+    synthetic_entry("bilinear", protocol=DEMO.replace(disk_radius=7)).save(tmp_path)
     assert "bilinear baseline" in found(GOOD.save(tmp_path), tmp_path)[0].text
 
 
@@ -615,7 +613,7 @@ def test_a_name_that_is_taken_is_refused(folder: Path, tmp_path: Path) -> None:
 
 
 def test_test_sets_nobody_ships_are_held_against_the_oldest_entry(tmp_path: Path) -> None:
-    protocol = Protocol.preset("demo").replace(test_datasets=("grabcut",), max_clicks=3)
+    protocol = DEMO.replace(test_datasets=("grabcut",), max_clicks=3)
     synthetic_entry("bilinear", protocol=protocol, seeds=(0,), date="2026-01-01").save(tmp_path)
     content = json.loads(json.dumps(synthetic_entry("mine", protocol=protocol, seeds=(0,)).to_dict()))
     grabcut = content["runs"][0]["datasets"]["grabcut"]
@@ -629,7 +627,7 @@ def test_test_sets_nobody_ships_are_held_against_the_oldest_entry(tmp_path: Path
 
 
 def test_published_numbers_and_the_form_of_ids_are_checked(tmp_path: Path) -> None:
-    protocol = Protocol.preset("demo").replace(test_datasets=("grabcut",), max_clicks=3)
+    protocol = DEMO.replace(test_datasets=("grabcut",), max_clicks=3)
     entry = synthetic_entry("bilinear", protocol=protocol, seeds=(0,))
     content = json.loads(json.dumps(entry.to_dict()))
     objects = content["runs"][0]["datasets"]["grabcut"]["objects"]

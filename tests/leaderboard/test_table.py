@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from result_builder import CODE, synthetic_entry
+from result_builder import CODE, DEMO, synthetic_entry
 
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard import Board, gzip_json, load_board, page_data, validation
@@ -18,14 +18,12 @@ from vfm_isbench.leaderboard.reproduction import compare_with, mark
 from vfm_isbench.leaderboard.scores import score
 from vfm_isbench.leaderboard.submission import make_entry
 from vfm_isbench.leaderboard.table import AFTER, BEFORE, head_label, to_csv
-from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
 
 ROOT = Path(__file__).parents[2]
-DEMO = Protocol.preset("demo")
 BASELINE = synthetic_entry("bilinear")
 MINE = synthetic_entry("mine", name="Mine v1", skill=1.0)
-LIMITED = synthetic_entry("bilinear", name="A first look", protocol=Protocol.preset("demo").replace(object_limit=5))
+LIMITED = synthetic_entry("bilinear", name="A first look", protocol=DEMO.replace(object_limit=5))
 
 
 @pytest.fixture

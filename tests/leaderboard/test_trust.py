@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from result_builder import synthetic_entry
+from result_builder import DEMO, synthetic_entry
 
 from vfm_isbench.leaderboard.board import load_board
 from vfm_isbench.leaderboard.entry import Entry
@@ -14,8 +14,7 @@ from vfm_isbench.leaderboard.reproduction import compare_with, mark
 from vfm_isbench.leaderboard.trust import evidence_gaps, preset_of, trust_of, why_unranked
 from vfm_isbench.protocol import Protocol
 
-demo = Protocol.preset("demo")
-MINE = demo.replace(name="mine", disk_radius=7)
+MINE = DEMO.replace(name="mine", disk_radius=7)
 
 
 def with_runs(entry: Entry, **changes: object) -> Entry:
@@ -32,13 +31,13 @@ def test_complete_evidence_is_recomputed_and_ranked() -> None:
 @pytest.mark.parametrize(
     ("entry", "reason", "tier"),
     [
-        (synthetic_entry(protocol=demo.replace(object_limit=5)), "only the first 5 objects", "self-reported"),
-        (synthetic_entry(protocol=demo.replace(disk_radius=7)), f"{demo.label} protocol in disk_radius", "recomputed"),
+        (synthetic_entry(protocol=DEMO.replace(object_limit=5)), "only the first 5 objects", "self-reported"),
+        (synthetic_entry(protocol=DEMO.replace(disk_radius=7)), f"{DEMO.label} protocol in disk_radius", "recomputed"),
         (synthetic_entry(protocol=MINE), f"'{MINE.label}', is not one of", "recomputed"),
         (synthetic_entry(stop_at_iou=(90,)), "clicks were skipped on scenes", "self-reported"),
         (with_runs(synthetic_entry(), speed={"precision": "bfloat16"}), "computed in bfloat16", "recomputed"),
         (with_runs(synthetic_entry(), training=()), "seed 0 was not trained by this library", "recomputed"),
-        (with_runs(synthetic_entry(), training=({"epoch": 0},)), f"for 1 of {demo.epochs} epochs", "recomputed"),
+        (with_runs(synthetic_entry(), training=({"epoch": 0},)), f"for 1 of {DEMO.epochs} epochs", "recomputed"),
         (synthetic_entry(seeds=(0,)), "a single training seed: the spread between seeds is unknown", "recomputed"),
         (
             synthetic_entry(protocol=Protocol.preset("paper").replace(test_datasets=("grabcut",)), seeds=(0,)),
@@ -74,7 +73,7 @@ def test_parts_of_other_packages_may_be_named(tmp_path: Path) -> None:
 
 
 def test_the_label_of_a_protocol_changes_nothing() -> None:
-    entry = synthetic_entry(protocol=demo.replace(name="mine"))
+    entry = synthetic_entry(protocol=DEMO.replace(name="mine"))
     assert preset_of(entry.protocol) == Protocol.preset("demo")
     assert why_unranked(entry) == []
 

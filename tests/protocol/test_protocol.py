@@ -204,7 +204,7 @@ def test_the_fingerprints_of_the_presets_stay() -> None:
         "reference": "681a6fc185da",
         "quick": "28b7587619b7",
         "lite": "4af941d9cd4f",
-        "demo": "48fbef4b7d94",  # provisional, like this version itself
+        "demo": "48fbef4b7d94",
         "demo@1": "d995a32dccc5",
     }
 
