@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from doc_pages import DOCS, command_lines, fences
-from result_builder import CODE, DEMO, synthetic_entry, synthetic_result
+from result_builder import CODE, synthetic_entry, synthetic_result
 from tiny import TINY
 
 from vfm_isbench import cli
@@ -143,7 +143,7 @@ def test_a_name_that_is_no_text_is_refused(desk: Path, capsys: pytest.CaptureFix
 
 
 def test_validate_says_how_far_each_entry_goes(entries: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    synthetic_entry("bilinear", name="Few", protocol=DEMO.replace(object_limit=3)).save(entries)
+    synthetic_entry("bilinear", name="Few", protocol=Protocol.preset("demo").replace(object_limit=3)).save(entries)
     assert run("vfm-isbench leaderboard validate") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "3 files, 0 findings"
@@ -215,16 +215,16 @@ def test_another_upsampler_or_other_data_is_not_a_reproduction(
 
     def other(self: NoTraining, upsampler: str, name: str | None = None) -> Result:
         result = original(self, upsampler, name)
-        scenes = dataclasses.replace(result.datasets["scenes"], content_sha256="0" * 64)
+        scenes = dataclasses.replace(result.datasets["compact_scenes"], content_sha256="0" * 64)
         return dataclasses.replace(
-            result, upsampler={**result.upsampler, "sha256": "ab" * 32}, datasets={"scenes": scenes}
+            result, upsampler={**result.upsampler, "sha256": "ab" * 32}, datasets={"compact_scenes": scenes}
         )
 
     monkeypatch.setattr(NoTraining, "run", other)
     assert run(f"vfm-isbench leaderboard reproduce bilinear-{HASH}") == 1
     out = capsys.readouterr().out
     assert "seed 0: the upsampler has hash" in out
-    assert "seed 0: the content of scenes has hash" in out
+    assert "seed 0: the content of compact_scenes has hash" in out
 
 
 def test_a_real_run_becomes_an_entry_and_is_reproduced(

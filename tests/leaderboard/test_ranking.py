@@ -60,13 +60,13 @@ def test_entries_are_ranked_by_any_metric_best_first(metric: str) -> None:
 
 def test_versions_of_a_preset_are_ranked_apart_by_their_own_headlines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(HEADLINES, ("demo", Protocol.preset("demo").version), "iou_at_1")
-    old = [synthetic_entry(name, protocol="demo@1", skill=skill) for name, skill in (("old", 0.5), ("bilinear", 0))]
-    board = Board((BASELINE, FAR, *old))
+    new = [synthetic_entry(name, protocol="demo", skill=skill) for name, skill in (("new", 0.5), ("bilinear", 0))]
+    board = Board((BASELINE, FAR, *new))
     assert [len(members) for members in board.groups.values()] == [2, 2]
     ranks = {entry.id: (found.overall.rank, found.metric) for entry in board.entries
              if (found := board.standings[entry.id])}  # fmt: skip
     assert ranks == {
-        BASELINE.id: (2, "iou_at_1"), FAR.id: (1, "iou_at_1"), old[0].id: (1, "noc90"), old[1].id: (2, "noc90"),
+        BASELINE.id: (2, "noc90"), FAR.id: (1, "noc90"), new[0].id: (1, "iou_at_1"), new[1].id: (2, "iou_at_1"),
     }  # fmt: skip
 
 

@@ -18,11 +18,13 @@ from vfm_isbench.leaderboard.reproduction import compare_with, mark
 from vfm_isbench.leaderboard.scores import score
 from vfm_isbench.leaderboard.submission import make_entry
 from vfm_isbench.leaderboard.table import AFTER, BEFORE, head_label, to_csv
+from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
 
 ROOT = Path(__file__).parents[2]
 BASELINE = synthetic_entry("bilinear")
 MINE = synthetic_entry("mine", name="Mine v1", skill=1.0)
+NEWEST = Protocol.preset("demo")
 LIMITED = synthetic_entry("bilinear", name="A first look", protocol=DEMO.replace(object_limit=5))
 
 
@@ -70,23 +72,23 @@ def test_what_is_not_ranked_stands_last_with_the_reason(board: Board) -> None:
 
 
 def test_versions_of_a_protocol_are_told_apart_and_never_ranked_together() -> None:
-    old = synthetic_entry("mine", name="Mine v1", skill=1.0, protocol="demo@1")
-    board = Board((BASELINE, MINE, old))
+    new = synthetic_entry("mine", name="Mine v1", skill=1.0, protocol="demo")
+    board = Board((BASELINE, MINE, new))
     rows = {row["protocol"]: row for row in rows_of(board) if row["name"] == "Mine v1"}
     assert {label: (row["rank"], row["rank_high"], row["ranked_by"]) for label, row in rows.items()} == {
-        "demo@1": ("1", "1", "noc90"), DEMO.label: ("1", "1", DEMO.headline),
+        "demo@1": ("1", "1", "noc90"), NEWEST.label: ("1", "1", NEWEST.headline),
     }  # fmt: skip
     data = page_data(board, version="1")
-    assert {group["protocol"] for group in data["groups"]} == {"demo@1", DEMO.label}
-    assert {group["headline"] for group in data["groups"]} == {"noc90", DEMO.headline}
+    assert {group["protocol"] for group in data["groups"]} == {"demo@1", NEWEST.label}
+    assert {group["headline"] for group in data["groups"]} == {"noc90", NEWEST.headline}
     groups = {entry["protocol"]: entry["group"] for entry in data["entries"] if entry["status"] != "quoted"}
-    assert groups["demo@1"] != groups[DEMO.label]
+    assert groups["demo@1"] != groups[NEWEST.label]
 
 
 def test_the_command_that_reproduces_an_entry_names_its_version() -> None:
-    old = synthetic_entry("bilinear", protocol="demo@1")
-    commands = [page_data(Board((entry,)), version="1")["entries"][0]["reproduce"] for entry in (old, BASELINE)]
-    assert commands == [f"vfm-isbench run bilinear --protocol {label} --seed 0" for label in ("demo@1", DEMO.label)]
+    new = synthetic_entry("bilinear", protocol="demo")
+    commands = [page_data(Board((entry,)), version="1")["entries"][0]["reproduce"] for entry in (BASELINE, new)]
+    assert commands == [f"vfm-isbench run bilinear --protocol {label} --seed 0" for label in ("demo@1", NEWEST.label)]
 
 
 def test_the_table_does_not_depend_on_the_order_of_entries(board: Board) -> None:

@@ -74,7 +74,7 @@ def test_parts_of_other_packages_may_be_named(tmp_path: Path) -> None:
 
 def test_the_label_of_a_protocol_changes_nothing() -> None:
     entry = synthetic_entry(protocol=DEMO.replace(name="mine"))
-    assert preset_of(entry.protocol) == Protocol.preset("demo")
+    assert preset_of(entry.protocol) == DEMO
     assert why_unranked(entry) == []
 
 

@@ -21,8 +21,8 @@ from vfm_isbench.types import Array, Click, ObjectEvidence, ObjectId
 from vfm_isbench.upsamplers import identity_of, list_upsamplers, load_upsampler
 
 PROTOCOL = Protocol.preset("paper").replace(max_clicks=6, test_datasets=("davis",), epochs=1, milestones=())
-DEMO = Protocol.preset("demo").replace(test_datasets=("scenes",))
-"""The demo on the few scenes of its first version: entries of 38 objects are made and checked in no time."""
+DEMO = Protocol.preset("demo@1")
+"""The first version of the demo: its entries have 38 objects, so they are made and checked in no time."""
 
 NAN = float("nan")
 HEIGHT, WIDTH = 240, 320
