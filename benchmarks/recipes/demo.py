@@ -2,7 +2,7 @@
 
     python benchmarks/recipes/demo.py --output runs/demo
 
-It runs three built-in upsamplers, from worse to better, with three training seeds each, and resumes interrupted runs.
+It runs four built-in upsamplers, from worse to better, with three training seeds each, and resumes interrupted runs.
 Every step is a command, printed as you would type it, with its exit code; the recipe stops at the first unexpected one.
 The regression tests produce each of the five outcomes. Entries, table and page go into the output folder;
 ``--entries benchmarks/entries --table leaderboard.csv`` makes those of this repository.
@@ -22,7 +22,7 @@ from vfm_isbench import cli
 CODE = "https://github.com/OWNER/vfm_isbench"
 """A placeholder until this repository has an address."""
 
-NAMES = ("nearest", "bilinear", "jbu")
+NAMES = ("nearest", "bilinear", "bicubic", "jbu")
 
 
 def command(*arguments: str | Path, ends: int = 0) -> None:

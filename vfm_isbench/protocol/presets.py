@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vfm_isbench.protocol.protocol import HEADLINES, PRESETS, Protocol
+from vfm_isbench.protocol.protocol import PRESETS, Protocol
 
 _PAPER = Protocol()
 
@@ -83,5 +83,4 @@ PRESETS["demo"] = _DEMO_1.replace(
     test_datasets=("compact_scenes",),
     zoom_min_size=72,
 )
-HEADLINES["demo", 2] = "noc80"
 PRESETS["demo@1"] = _DEMO_1

@@ -33,7 +33,7 @@ PRESETS: dict[str, Protocol] = {}
 has the plain name ("demo"), older ones have theirs ("demo@1")."""
 
 HEADLINES: dict[tuple[str, int], str] = {}
-"""Headline metric by name and version, filled likewise; see :attr:`Protocol.headline`."""
+"""Headline metric by name and version of a preset, where it is not the usual one; see :attr:`Protocol.headline`."""
 
 USUAL_HEADLINE = "noc90"
 
