@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from vfm_isbench import cli
+from vfm_isbench import Protocol, cli
 
 CODE = "https://github.com/OWNER/vfm_isbench"
 """A placeholder until this repository has an address."""
@@ -46,10 +46,11 @@ def run_all(names: Sequence[str], seeds: Sequence[int], protocol: str, output: P
     return folders
 
 
-def submit_all(folders: dict[str, list[Path]], entries: Path) -> None:
+def submit_all(folders: dict[str, list[Path]], protocol: str, entries: Path) -> None:
     """Make the missing entries, bilinear first, because every other entry of its protocol requires it."""
+    ending = Protocol.preset(protocol).fingerprint()[:12]
     for name in sorted(folders, key=lambda name: name != "bilinear"):
-        if not list(entries.glob(f"{name}-*.json.gz")):
+        if not (entries / f"{name}-{ending}.json.gz").exists():
             about = ["--name", name, "--code", CODE, "--spec", name, "--submitter", "the vfm_isbench authors"]
             command("leaderboard", "submit", *folders[name], *about, "--entries", entries)
 
@@ -57,7 +58,7 @@ def submit_all(folders: dict[str, list[Path]], entries: Path) -> None:
 def regress_all(folders: dict[str, list[Path]], protocol: str, output: Path) -> None:
     """Run regression tests with each of the five outcomes."""
     worst, *_, best = folders
-    baseline = ("--baseline", *folders[best], "--metric", "mean_iou")
+    baseline = ("--baseline", *folders[best], "--metric", "mean_iou", "--margin", "0.01")
     command("regress", *folders[best], *baseline, ends=0)
     command("regress", *folders[worst], *baseline, ends=1)
     command("regress", output / "nothing-here.json", *baseline, ends=2)
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output, entries = options.output, options.entries or options.output / "entries"
     table = options.table or output / "leaderboard.csv"
     folders = run_all(options.upsamplers, options.seeds, options.protocol, output)
-    submit_all(folders, entries)
+    submit_all(folders, options.protocol, entries)
     command("leaderboard", "validate", "--entries", entries)
     command("leaderboard", "csv", "--entries", entries, "--output", table)
     command("leaderboard", "csv", "--entries", entries, "--output", table, "--check")

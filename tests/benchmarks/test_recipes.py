@@ -44,5 +44,5 @@ def test_the_demo_goes_the_whole_way(
     assert [line for line in printed.splitlines() if line.startswith("[exit code")][-6:] == [
         f"[exit code {code}]" for code in (0, 1, 2, 0, 3, 4)
     ]
-    assert len(list((tmp_path / "entries").glob("*.json.gz"))) == 3
+    assert len(list((tmp_path / "entries").glob("*.json.gz"))) == 4
     assert (tmp_path / "site" / "index.html").is_file() and (tmp_path / "leaderboard.csv").is_file()

@@ -39,8 +39,8 @@ def test_a_protocol_uses_what_is_stored(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folders: list[str]
 ) -> None:
     del folders
-    assert cli.main(["power", "--protocol", "demo@1", "--margin", "1"]) == 0
-    assert "scenes: " in capsys.readouterr().out
+    assert cli.main(["power", "--protocol", "demo", "--margin", "1"]) == 0
+    assert "compact_scenes: " in capsys.readouterr().out
     assert cli.main(["power", "--protocol", "paper"]) == 2
     assert "Give results instead" in capsys.readouterr().err
     assert measured.STORED == "components.json"

@@ -61,7 +61,7 @@ def power_command(arguments: argparse.Namespace) -> None:
     if bool(arguments.results) == bool(arguments.protocol):
         raise ComparisonError(
             "expected either results or --protocol NAME: vfm-isbench power runs/bilinear-seed* runs/nearest-seed*, or "
-            "vfm-isbench power --protocol demo@1"
+            "vfm-isbench power --protocol demo"
         )
     plan = {name: getattr(arguments, name) for name in ("seeds", "objects", "margin", "metric", "power", "confidence")}
     if arguments.protocol:
