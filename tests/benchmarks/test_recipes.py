@@ -25,7 +25,7 @@ def test_the_demo_goes_the_whole_way(
     spec.loader.exec_module(recipe)
     for skill, name in enumerate(recipe.NAMES):
         for seed in (0, 1, 2):
-            result = synthetic_result(name, seed=seed, skill=0.4 * (skill - 1))
+            result = synthetic_result(name, seed=seed, skill=0.4 * (skill - 1), protocol="demo")
             result.save(tmp_path / f"{name}-seed{seed}" / "result.json")
     demo = Protocol.preset("demo")
     really = cli.main

@@ -51,8 +51,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def entries(desk: Path) -> Path:
     """A folder of two entries."""
     folder = desk / "benchmarks" / "entries"
-    synthetic_entry("bilinear").save(folder)
-    synthetic_entry("mine", name="My upsampler", skill=0.7).save(folder)
+    synthetic_entry("bilinear", protocol="demo").save(folder)
+    synthetic_entry("mine", name="My upsampler", skill=0.7, protocol="demo").save(folder)
     return folder
 
 
@@ -85,7 +85,7 @@ def test_every_command_of_the_page_runs(desk: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_printed_steps_work_in_a_repository(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    synthetic_result("bilinear").save(desk / "result.json")
+    synthetic_result("bilinear", protocol="demo").save(desk / "result.json")
     git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
     subprocess.run([*git, "init", "-q", "."], check=True)
     name = "It's $(touch owned)"
@@ -103,7 +103,7 @@ def test_the_printed_steps_work_in_a_repository(desk: Path, capsys: pytest.Captu
 
 def test_submit_refuses_with_all_findings_and_writes_nothing(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in (0, 1):
-        synthetic_result("mine", seed=seed).save(desk / f"{seed}.json")
+        synthetic_result("mine", seed=seed, protocol="demo").save(desk / f"{seed}.json")
     arguments = ["leaderboard", "submit", "0.json", "1.json", "0.json", "--name", "<b>", "--code", "ftp://x.org/"]
     assert cli.main(arguments) == 1
     out = capsys.readouterr().out
@@ -113,7 +113,7 @@ def test_submit_refuses_with_all_findings_and_writes_nothing(desk: Path, capsys:
     assert cli.main(arguments) == 1
     assert "submit one first" in capsys.readouterr().out
     assert not (desk / "benchmarks").exists()
-    synthetic_entry("bilinear").save(desk / "benchmarks" / "entries")
+    synthetic_entry("bilinear", protocol="demo").save(desk / "benchmarks" / "entries")
     assert cli.main([*arguments, "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "nothing was written" in out and "recomputed, ranked" in out
@@ -137,7 +137,7 @@ def test_every_action_looks_for_entries_in_the_same_place(entries: Path, desk: P
 
 def test_a_name_that_is_no_text_is_refused(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Bytes that are not UTF-8 reach a program as lone surrogates."""
-    synthetic_result("bilinear").save(desk / "result.json")
+    synthetic_result("bilinear", protocol="demo").save(desk / "result.json")
     assert cli.main(["leaderboard", "submit", "result.json", "--name", "x\udcff", "--code", CODE]) == 1
     assert r"name: 'x\udcff' contains control or invisible characters" in capsys.readouterr().out
 

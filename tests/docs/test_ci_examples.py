@@ -25,7 +25,7 @@ WORKFLOW = EXAMPLES / "upsampler-benchmark.yml"
 PYTEST = EXAMPLES / "test_upsampler.py"
 PACKAGE = Path(vfm_isbench.__file__).parents[1]
 
-SMALLER = {"epochs": 1, "samples_per_epoch": 4, "image_size": 64, "max_clicks": 3, "object_limit": 3}
+SMALLER = {"epochs": 1, "samples_per_epoch": 8, "image_size": 64, "max_clicks": 3, "object_limit": 3}
 SEEDS = (0, 1)
 
 

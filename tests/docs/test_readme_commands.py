@@ -44,12 +44,12 @@ def test_comparing_and_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     for seed in (0, 1, 2):
         for name, skill in (("bilinear", 0.0), ("jbu", 0.4), ("mine", 0.8)):
-            result = synthetic_result(name, seed=seed, skill=skill)
+            result = synthetic_result(name, seed=seed, skill=skill, protocol="demo")
             for folder in (default_output(name, result.protocol), Path(f"runs/{name}-seed{seed}")):
                 result.save(folder / "result.json")
-        synthetic_result("mine", seed=seed, skill=0.8).save(Path(f"new/seed{seed}/result.json"))
-        synthetic_result("mine", seed=seed, skill=0.7).save(Path(f"baseline/{seed}.json"))
-    synthetic_entry("bilinear").save(Path("benchmarks/entries"))
+        synthetic_result("mine", seed=seed, skill=0.8, protocol="demo").save(Path(f"new/seed{seed}/result.json"))
+        synthetic_result("mine", seed=seed, skill=0.7, protocol="demo").save(Path(f"baseline/{seed}.json"))
+    synthetic_entry("bilinear", protocol="demo").save(Path("benchmarks/entries"))
     ran = [line for line in commands(ROOT / "README.md", "Compare, test, publish") if run(line, tmp_path) == 0]
     assert ran == list(commands(ROOT / "README.md", "Compare, test, publish"))
     assert len(ran) == 7

@@ -191,13 +191,14 @@ def _dataset(name: str, protocol: Protocol, upsampler: str, quality: Synthetic) 
     objects = object_ids(name)[: protocol.object_limit]
     cap = protocol.max_clicks
     rng = np.random.default_rng(_number(name, upsampler, protocol.seed))
-    places = rng.integers(0, (HEIGHT, WIDTH), size=(len(objects), cap, 2)).tolist()
+    manifest = manifest_of(name)
+    size = manifest.image_size if manifest is not None else None
+    places = rng.integers(0, size or (HEIGHT, WIDTH), size=(len(objects), cap, 2)).tolist()
     evidence = []
     for object_id, ious, where in zip(objects, _ious(objects, protocol, upsampler, quality), places, strict=True):
         count = cap if quality.stop_at_iou is None else stopping_click(ious, quality.stop_at_iou, cap)
         clicks = tuple(Click(row, col, number % 3 == 0) for number, (row, col) in enumerate(where[:count]))
         evidence.append(ObjectEvidence(object_id, clicks, tuple(ious[:count])))
-    manifest = manifest_of(name)
     known = None if manifest is None else manifest.content_sha256(len(objects))
     content = known or _sha256(f"{name} {len(objects)}")
     return DatasetResult(
