@@ -183,7 +183,7 @@ def test_images_are_told_by_their_ending() -> None:
     [
         (["bilinaer"], "bilinear"),
         (["bilinear", "absent.jpg"], "absent.jpg cannot be read"),
-        (["bilinear", "--image-size", "70"], "64 or 80"),
+        (["bilinear", "--image-size", "70"], "64 or 72"),
         (["bilinear", "--backbone", "resnet"], "backbone"),
     ],
 )

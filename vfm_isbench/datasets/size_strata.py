@@ -24,7 +24,7 @@ def sample_by_size(areas: Mapping[ObjectId, int], count: int) -> list[ObjectId]:
 
     >>> areas = {ObjectId("a", 1): 10, ObjectId("a", 2): 900, ObjectId("b", 1): 11, ObjectId("b", 2): 901}
     >>> [areas[chosen] for chosen in sample_by_size(areas, 2)]
-    [900, 11]
+    [10, 900]
     """
     count = min(count, len(areas))
     by_size = sorted(areas, key=lambda object_id: (areas[object_id], str(object_id)))
