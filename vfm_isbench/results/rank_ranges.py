@@ -36,6 +36,7 @@ from scipy import special, stats
 from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.results.intervals import CONFIDENCE
 from vfm_isbench.results.object_scores import Metric, object_scores
+from vfm_isbench.results.variance import Images
 from vfm_isbench.types import Array
 
 DRAWS = 10_000
@@ -222,12 +223,11 @@ def _of_differences(covariance: Array) -> Array:
 def _deviations(scores: Array, images: Sequence[str]) -> Array:
     """…×M: what each image adds to the mean of …×N scores, scaled so that the squares add up to its variance."""
     deviations: Array = scores - scores.mean(axis=-1, keepdims=True)
-    order = np.argsort(np.asarray(images, dtype=str), kind="stable")
-    _, starts = np.unique(np.asarray(images, dtype=str)[order], return_index=True)
-    if len(starts) == 1:
+    grouped = Images.of(images)
+    n_images = len(grouped.counts)
+    if n_images == 1:
         return np.full((*scores.shape[:-1], 1), np.nan)
-    sums: Array = np.add.reduceat(deviations[..., order], starts, axis=-1)
-    sums *= np.sqrt(len(starts) / (len(starts) - 1)) / scores.shape[-1]
+    sums: Array = grouped.sums(deviations) * (np.sqrt(n_images / (n_images - 1)) / scores.shape[-1])
     return sums
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vfm_isbench.errors import RunError
 
@@ -46,8 +47,9 @@ class WeightAverage:
         The decay rises with the steps, so that the initial weights are soon forgotten.
         """
         decay = min(self._decay, (1 + step) / (10 + step))
-        for name, weight in self._weights.items():
-            self._average[name].lerp_(weight, 1 - decay)
+        if self._weights:
+            average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            average(list(self._average.values()), list(self._weights.values()), step)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
