@@ -100,7 +100,31 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
                 if name == "parity" and report.when == "call":
                     step, largest, limit = value
                     rows.setdefault((step, report.location[0], limit), []).append(largest)
-    terminalreporter.write_line("| step | test | cases | allowed | largest deviation |")
-    terminalreporter.write_line("|---|---|---|---|---|")
+    if rows:
+        terminalreporter.write_line("| step | test | cases | allowed | largest deviation |")
+        terminalreporter.write_line("|---|---|---|---|---|")
     for (step, file, limit), found in sorted(rows.items()):
         terminalreporter.write_line(f"| {step} | `{file}` | {len(found)} | {limit:g} | {max(found):.1e} |")
+    for line in _why_rows_lack(is_empty=not rows):
+        terminalreporter.write_line(line)
+
+
+def _why_rows_lack(*, is_empty: bool) -> list[str]:
+    """Why the table of deviations is empty or incomplete; nothing if there is no reason to think so."""
+    state = "empty" if is_empty else "incomplete"
+    missing = {
+        "parity": "numbers recorded from the reference implementation",
+        "real": "photographs with human masks, in the layouts of the four data sets",
+    }
+    lines = [
+        f"The table of deviations is {state}: there is no folder {SHARED / name} ({what})."
+        for name, what in missing.items()
+        if not (SHARED / name).is_dir()
+    ]
+    if lines:
+        return [*lines, "The recordings are not part of the repository, and the tests that need them are skipped."]
+    if is_empty:
+        return [
+            "The table of deviations is empty: no test that compares with recordings ran; select them with -k parity"
+        ]
+    return []

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.nn import functional
 
@@ -90,6 +89,8 @@ def build_dinov2(
         WeightsError: if the tensors do not come from a DINOv2 transformer.
         ProtocolError: if the image size is not a multiple of the patch size.
     """
+    from timm.models.vision_transformer import VisionTransformer  # here, because importing timm takes seconds
+
     needed = ("patch_embed.proj.weight", "pos_embed", "cls_token", "norm.weight", "blocks.0.attn.qkv.weight")
     missing = [key for key in needed if key not in state]
     if missing:

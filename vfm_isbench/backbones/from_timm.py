@@ -1,4 +1,4 @@
-"""Builds backbones from timm's networks, by name."""
+"""Builds backbones from timm's networks, by name. timm is imported where it is used, because that takes seconds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import timm
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
 
@@ -24,6 +23,8 @@ _USUAL_STRIDE = 16
 
 def load_timm(name: str, stride: int | None, image_size: int, weights: Path | None, pretrained: bool) -> Backbone:
     """Build a network of timm, as ``timm:NAME`` or ``timm:NAME@STRIDE``; see :func:`~.load.load_backbone`."""
+    import timm
+
     timm_name = name.removeprefix(TIMM_PREFIX).partition("@")[0]
     architecture = timm_name.split(".")[0]
     if architecture not in timm.list_models():
@@ -62,6 +63,8 @@ def load_timm(name: str, stride: int | None, image_size: int, weights: Path | No
 
 def _is_cached(timm_name: str) -> bool:
     """Whether the hub's cache holds the weights that timm would download."""
+    import timm
+
     config = timm.models.get_pretrained_cfg(timm_name)
     repository = None if config is None else config.hf_hub_id
     if not repository:
@@ -76,6 +79,8 @@ def features_only(timm_name: str, name: str, stride: int, image_size: int, **opt
     Raises:
         UnknownNameError: if it has none of this stride.
     """
+    import timm
+
     whole = cast(Any, timm.create_model(timm_name, pretrained=False, features_only=True))
     strides = list(whole.feature_info.reduction())
     if stride not in strides:
@@ -95,6 +100,8 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...
 
 def other_size(name: str, image_size: int, patch_size: int = 1) -> str:
     """What to do about a network that does not run at an image size: use its own, if that consists of whole patches."""
+    import timm
+
     config = timm.models.get_pretrained_cfg(name.removeprefix(TIMM_PREFIX).partition("@")[0])
     own = None if config is None else config.input_size[-1]
     if own is None or own == image_size or own % patch_size:
@@ -130,6 +137,8 @@ def _succeeds(call: Callable[[], object]) -> bool:
 
 def _other_way(name: str, timm_name: str) -> str:
     """What to do about a network without patch tokens."""
+    import timm
+
     try:
         strides = timm.create_model(timm_name, pretrained=False, features_only=True).feature_info.reduction()
     except Exception:  # timm has no feature maps of some networks, and says so with various errors

@@ -1,11 +1,9 @@
-"""Builds a backbone, with its weights, from its name."""
+"""Builds a backbone, with its weights, from its name. timm is imported where it is used, because that takes seconds."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-
-import timm
 
 from vfm_isbench.backbones.base import Backbone
 from vfm_isbench.backbones.dinov2 import PositionEmbedding, build_dinov2
@@ -77,6 +75,8 @@ def load_backbone(
     elif base.startswith(TIMM_PREFIX):
         backbone = load_timm(name, stride, image_size, weights, pretrained)
     else:
+        import timm
+
         hint = f"Did you mean 'timm:{base}'?" if base.split(".")[0] in timm.list_models() else ""
         return _load_plugin(BACKBONE_PLUGINS.find(name, hint), image_size, weights, pretrained)
     BACKBONE_PLUGINS.warn_if_refused(base)
@@ -119,6 +119,8 @@ def _load_dinov2(
         path = find_weights(name, weights, files, [(f"timm/{timm_name}", "model.safetensors")])
         state = read_state_dict(path)
     else:
+        import timm
+
         path, state = Path(timm_name), timm.create_model(timm_name, pretrained=False).state_dict()
     backbone = build_dinov2(name, state, (image_size, image_size), position_embedding=position_embedding)
     channels = {"s": 384, "b": 768, "l": 1024}[name[10]]
@@ -130,6 +132,8 @@ def _load_dinov2(
 def _load_efficientnet_lite0(
     name: str, stride: int, image_size: int, weights: Path | None, pretrained: bool
 ) -> Backbone:
+    import timm
+
     timm_name = "tf_efficientnet_lite0"
     whole = timm.create_model(timm_name, pretrained=False)
     model = features_only(timm_name, name, stride, image_size, pretrained=False)

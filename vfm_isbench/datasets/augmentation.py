@@ -14,8 +14,6 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 import torch
 from torch.nn.functional import grid_sample, pad
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from vfm_isbench.errors import DataError, ProtocolError
 from vfm_isbench.types import Array
@@ -198,8 +196,11 @@ def apply_augmentation(
 
     height, width = _resized(labels.shape[0], labels.shape[1], draw.resize_factor, config)
     if (height, width) != labels.shape:
-        pixels = F.resize(pixels, [height, width], interpolation=InterpolationMode.BILINEAR, antialias=False)
-        regions = F.resize(regions, [height, width], interpolation=InterpolationMode.NEAREST_EXACT)
+        from torchvision.transforms.v2 import InterpolationMode  # here, because importing it takes seconds
+        from torchvision.transforms.v2.functional import resize
+
+        pixels = resize(pixels, [height, width], interpolation=InterpolationMode.BILINEAR, antialias=False)
+        regions = resize(regions, [height, width], interpolation=InterpolationMode.NEAREST_EXACT)
     pixels, regions = (_turn(part, draw) for part in (pixels, regions))
     window = _window(regions.shape[-2], regions.shape[-1], draw, config.crop_size)
     if draw.angle or any(draw.shift):
@@ -236,9 +237,9 @@ def _resized(height: int, width: int, factor: float, config: AugmentationConfig)
 def _turn(part: torch.Tensor, draw: AugmentationDraw) -> torch.Tensor:
     left_right, upside_down = draw.flip
     if left_right:
-        part = F.horizontal_flip(part)
+        part = part.flip(-1)
     if upside_down:
-        part = F.vertical_flip(part)
+        part = part.flip(-2)
     return torch.rot90(part, draw.quarter_turns, dims=(-2, -1))
 
 

@@ -6,9 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from vfm_isbench.errors import ComparisonError, IncomparableError
 from vfm_isbench.results.difference import Difference, check_confidence, difference_of
@@ -20,6 +18,9 @@ from vfm_isbench.results.side_ranks import SideRank, rank_sides, rank_tables
 from vfm_isbench.results.sides import Given, Pair, Side, check_datasets, distinct, side_of, why_apart
 from vfm_isbench.results.signature import score_signature
 from vfm_isbench.results.table import lay_out
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS = ("noc80", "noc85", "noc90", "iou_at_1", "iou_at_5", "iou_at_10", "iou_at_20", "mean_iou")
 """Scores compared by default, except IoUs beyond the click cap."""
@@ -56,6 +57,8 @@ class Comparison:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per difference: its fields and those of its estimate."""
+        import pandas as pd
+
         rows = []
         for difference in self.differences:
             row = dataclasses.asdict(difference)

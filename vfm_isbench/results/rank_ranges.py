@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.results.intervals import CONFIDENCE
@@ -182,6 +182,8 @@ class _Errors:
         Between the quantiles of Student's t of both parts, by their share of the variance. Satterthwaite's degrees of
         freedom would be too many if the few seeds agree by chance, which makes their part look small.
         """
+        from scipy import stats  # here, because importing it takes a second
+
         objects = stats.t.isf(level / 2, self.objects_freedom)
         seeds = stats.t.isf(level / 2, self.seeds_freedom)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -309,6 +311,8 @@ def _at_least_one(ratio: float, freedom: float) -> float:
 
 def _told_apart(errors: _Errors, confidence: float, draws: int, seed: int) -> Array:
     """N×N booleans: whether two entries differ significantly, corrected for all pairs."""
+    from scipy import stats
+
     if not np.isfinite(errors.variances).all():  # all objects lie in one image
         return np.zeros(errors.variances.shape, dtype=bool)
     differences = errors.values[None, :] - errors.values[:, None]

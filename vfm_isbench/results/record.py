@@ -6,9 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.protocol import Protocol
@@ -17,6 +15,9 @@ from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.results.signature import score_signature, signature
 from vfm_isbench.results.table import score_table
 from vfm_isbench.storage.atomic import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION = 1
 
@@ -66,6 +67,8 @@ class Result:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per data set: objects, NoC80/85/90/95 with deviations, objects at the cap, IoU@k, s/click."""
+        import pandas as pd
+
         rows = [
             {"dataset": name, **found.scores(), "seconds_per_click": found.seconds_per_click}
             for name, found in self.datasets.items()

@@ -10,9 +10,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from vfm_isbench.errors import ComparisonError
 from vfm_isbench.results.budgets import Budget, cheapest, objects_for
@@ -23,6 +21,9 @@ from vfm_isbench.results.measured import Measured, measured_on
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.sides import Given, Side, check_datasets, group_sides, side_of
 from vfm_isbench.results.table import lay_out
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS = ("noc80", "noc85", "noc90", "iou_at_1", "iou_at_3", "iou_at_5", "iou_at_10", "mean_iou")
 """Scores that are looked at by default, except IoUs beyond the click cap."""
@@ -95,6 +96,8 @@ class Resolution:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per data set and score: its components, and the smallest difference that is shown."""
+        import pandas as pd
+
         rows = [
             {
                 "dataset": found.dataset,

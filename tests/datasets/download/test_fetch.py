@@ -357,3 +357,10 @@ def test_a_manifest_survives_its_file(tmp_path):
     write_manifest("sbd", tmp_path, manifest)
     assert read_manifest("sbd", tmp_path) == manifest
     assert verify_dataset("grabcut", tmp_path).state == "absent"
+
+
+def test_the_archive_of_sbd_is_the_one_that_torchvision_downloads() -> None:
+    from torchvision.datasets import SBDataset
+
+    archive = SOURCES["sbd"].archive
+    assert (archive.file_name, archive.urls, archive.md5) == (SBDataset.filename, (SBDataset.url,), SBDataset.md5)

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from torchvision.datasets import SBDataset
-
 from vfm_isbench.datasets.base import ObjectDataset
 from vfm_isbench.datasets.catalogue import DATASETS, SAMPLE_WEIGHTS_FILE, Role
 from vfm_isbench.datasets.sbd import SAMPLE_WEIGHTS_SHA256, SbdDataset
@@ -16,6 +14,7 @@ from vfm_isbench.datasets.sbd_sample import SAMPLE_SIZE, SbdSample
 from vfm_isbench.datasets.single_object import BerkeleyDataset, DavisDataset, GrabCutDataset, SingleObjectDataset
 from vfm_isbench.registry.registry import unknown_name
 
+_SBD_SITE = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours"
 _FBRS_RELEASE = "https://github.com/saic-vul/fbrs_interactive_segmentation/releases/download/v1.0"
 _RITM_COMMIT = "https://raw.githubusercontent.com/SamsungLabs/ritm_interactive_segmentation/b9b44603672e15aa0be878b54fd26e7e1c5d2311"
 _ISEGPROBE_COMMIT = "https://raw.githubusercontent.com/havrylovv/iSegProbe/16815f3de1d7817840dbebff04ac225e32ae350c"
@@ -185,12 +184,12 @@ SOURCES: dict[str, DatasetSource] = {
     "sbd": DatasetSource(
         name="sbd",
         folder=SbdDataset.folder,
-        # torchvision's train_noval.txt is not needed: RITM trains on another split.
+        # The archive that torchvision downloads. Its train_noval.txt is not needed: RITM trains on another split.
         archive=RemoteFile(
-            file_name=str(SBDataset.filename),
-            urls=(str(SBDataset.url),),
+            file_name="benchmark.tgz",
+            urls=(f"{_SBD_SITE}/benchmark.tgz",),
             about_size="1.4 GB",
-            md5=str(SBDataset.md5),
+            md5="82b4d87ceb2ed10f6038a1cba92111cb",
         ),
         folders=("img", "inst"),
         files=("train.txt", "val.txt"),
