@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
@@ -23,12 +23,16 @@ from vfm_isbench.probe.torch_state import benchmark_settings, current_device, se
 from vfm_isbench.protocol import PROTOCOL_REVISION, Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
+from vfm_isbench.results.display import quoted
 from vfm_isbench.results.environment import package_versions
-from vfm_isbench.runs import RunFolder, TrainedProbe, measure
+from vfm_isbench.runs import BenchmarkOptions, RunFolder, TrainedProbe, measure
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, train
 from vfm_isbench.upsamplers import LoadOptions, Upsampler, UpsamplerIdentity, load_upsampler
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Benchmark:
@@ -74,6 +78,10 @@ class Benchmark:
         self._backbone_weights: Final = None if backbone_weights is None else Path(backbone_weights)
         self._overwrite: Final = overwrite
         self._load_options: Final = load_options
+
+    def __repr__(self) -> str:
+        kept = "" if self.output_dir is None else f", kept in {quoted(self.output_dir)}"
+        return f"<Benchmark {quoted(self.protocol.label)} on {self.device}{kept}>"
 
     def run(self, upsampler: Upsampler | str, name: str | None = None, identity: str | None = None) -> Result:
         """Train and evaluate: :meth:`train`, then :meth:`evaluate`.
@@ -204,7 +212,11 @@ class Benchmark:
 
 
 def evaluate(
-    upsampler: Upsampler | str, protocol: Protocol | str = "demo", *, identity: str | None = None, **options: Any
+    upsampler: Upsampler | str,
+    protocol: Protocol | str = "demo",
+    *,
+    identity: str | None = None,
+    **options: Unpack[BenchmarkOptions],
 ) -> Result:
     """Answer the question: how good is this upsampler?
 

@@ -9,12 +9,14 @@ from functools import cached_property
 from pathlib import Path
 
 from vfm_isbench.errors import LeaderboardError
+from vfm_isbench.leaderboard.board_tables import EXPLANATION, group_table
 from vfm_isbench.leaderboard.entry import Entry
 from vfm_isbench.leaderboard.findings import printable
 from vfm_isbench.leaderboard.ranking import Standing, rank_entries
 from vfm_isbench.leaderboard.removals import Removal, read_removals
 from vfm_isbench.leaderboard.trust import headline_of, preset_of, why_unranked
 from vfm_isbench.leaderboard.validation import entry_files, validate
+from vfm_isbench.results.display import html_block, html_table
 
 ENTRIES = Path("benchmarks/entries")
 """Folder of the entries in the repository."""
@@ -49,6 +51,20 @@ class Board:
             if ranked:
                 standings |= rank_entries(ranked, ranked_datasets(ranked[0]), headline_of(ranked[0].protocol))
         return standings
+
+    def _repr_html_(self) -> str:
+        tables = [
+            html_table(*group_table(members, ranked_datasets(members[0]), self.standings), text_columns=2)
+            for members in self.groups.values()
+        ]
+        if not tables:
+            return html_block([], "The board has no entries.")
+        return html_block(tables, EXPLANATION)
+
+    def __repr__(self) -> str:
+        counts = ((len(self.entries), "entry", "entries"), (len(self.groups), "group", "groups"))
+        entries, groups = (f"{count} {one if count == 1 else more}" for count, one, more in counts)
+        return f"<Board: {entries} in {groups}, {len(self.removals)} removed>"
 
 
 def load_board(folder: Path = ENTRIES) -> Board:

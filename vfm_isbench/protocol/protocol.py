@@ -10,11 +10,16 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vfm_isbench.errors import ProtocolError, UnknownNameError
 from vfm_isbench.protocol.validation import HeadName, Injection, check_protocol
 from vfm_isbench.registry.registry import unknown_name
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vfm_isbench.protocol.fields import ProtocolFields
 
 PROTOCOL_REVISION = 1
 """Increased when the code changes a number that no field describes; part of every fingerprint."""
@@ -228,7 +233,7 @@ class Protocol:
             )
         return versions[int(version)]
 
-    def replace(self, **changes: Any) -> Protocol:
+    def replace(self, **changes: Unpack[ProtocolFields]) -> Protocol:
         """A validated copy with some fields changed.
 
         Raises:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vfm_isbench.errors import ComparisonError, IncomparableError
 from vfm_isbench.results.difference import Difference, check_confidence, difference_of
 from vfm_isbench.results.difference_text import difference_tables
+from vfm_isbench.results.display import html_block, html_table, quoted
 from vfm_isbench.results.intervals import CONFIDENCE, warn_without_effect
 from vfm_isbench.results.markdown import code, escape, markdown_table
 from vfm_isbench.results.object_scores import Metric
@@ -79,10 +80,23 @@ class Comparison:
 
     def __str__(self) -> str:
         blocks = ["\n".join([heading, "", *lay_out(rows)]) for heading, rows in self._tables()]
-        lines = [self._explanation(), *(f"{label}: {line}" for label, line in self.signatures)]
+        return "\n\n".join([*blocks, "\n".join([self._explanation(), *self._lines()])])
+
+    def _repr_html_(self) -> str:
+        tables = [html_table(heading, rows) for heading, rows in self._tables()]
+        return html_block(tables, self._explanation(), self._lines())
+
+    def __repr__(self) -> str:
+        names = [quoted(name) for name in dict.fromkeys(found.dataset for found in self.differences)]
+        scores = list(dict.fromkeys(found.metric for found in self.differences))
+        sides = ", ".join(map(quoted, self.sides))
+        left_out = f", {len(self.incomparable)} incomparable" if self.incomparable else ""
+        return f"<Comparison of {sides} on {', '.join(names)}: {len(scores)} scores{left_out}>"
+
+    def _lines(self) -> list[str]:
+        lines = [f"{label}: {line}" for label, line in self.signatures]
         lines += [f"incomparable: {reason}" for reason in self.incomparable]
-        lines += [f"note: {remark}" for remark in self.remarks]
-        return "\n\n".join([*blocks, "\n".join(lines)])
+        return [*lines, *(f"note: {remark}" for remark in self.remarks)]
 
     def _tables(self) -> Iterator[tuple[str, list[list[str]]]]:
         yield from difference_tables(self.differences, self.confidence, self.cap)

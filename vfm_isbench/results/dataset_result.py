@@ -13,6 +13,7 @@ import numpy as np
 from vfm_isbench.errors import ResultError
 from vfm_isbench.metrics import mean_iou_at, not_reached, number_of_clicks, stopping_click
 from vfm_isbench.results import json_fields
+from vfm_isbench.results.display import quoted
 from vfm_isbench.types import Array, Click, ObjectEvidence, ObjectId, is_number
 
 THRESHOLDS = (80, 85, 90, 95)
@@ -39,6 +40,17 @@ class DatasetResult:
     content_sha256: str | None = None
     stop_at_iou: tuple[int, ...] | None = None
     click_cap: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<DatasetResult {self.in_short('noc90')}>"
+
+    def in_short(self, metric: str) -> str:
+        """One short line: the data set, its number of objects, and a score, such as "noc90"."""
+        text = f"{quoted(self.name)}, {len(self.objects)} objects"
+        score = self.scores().get(metric, math.nan) if self.objects else math.nan
+        if math.isnan(score):
+            return text
+        return f"{text}, {metric} {score:.2f}" if metric.startswith("noc") else f"{text}, {metric} {100 * score:.2f} %"
 
     @cached_property
     def ious(self) -> Array:

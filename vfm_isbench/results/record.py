@@ -12,8 +12,9 @@ from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import json_fields
 from vfm_isbench.results.dataset_result import DatasetResult
+from vfm_isbench.results.display import html_block, html_table, quoted
 from vfm_isbench.results.signature import score_signature, signature
-from vfm_isbench.results.table import score_table
+from vfm_isbench.results.table import score_rows, score_table, units_of
 from vfm_isbench.storage.atomic import write_text
 
 if TYPE_CHECKING:
@@ -77,10 +78,24 @@ class Result:
         return frame
 
     def __str__(self) -> str:
-        heading = f"{self.upsampler['name']} · {self.protocol.label} protocol · {self.backbone['name']}"
         table = score_table(self.datasets, self.protocol.max_clicks)
-        notes = [f"note: {note}" for note in self.notes]
-        return "\n".join([heading, "", *table, self.signature(), *self._memory_line(), *notes])
+        return "\n".join([self._heading(), "", *table, *self._lines()])
+
+    def _repr_html_(self) -> str:
+        cap = self.protocol.max_clicks
+        table = html_table(self._heading(), score_rows(self.datasets, cap))
+        return html_block([table], units_of(cap), self._lines())
+
+    def __repr__(self) -> str:
+        names = (self.upsampler.get("name"), self.protocol.label, self.backbone.get("name"))
+        scores = [found.in_short(self.protocol.headline) for found in self.datasets.values()]
+        return f"<Result {', '.join(map(quoted, names))}, seed {self.protocol.seed}: {'; '.join(scores)}>"
+
+    def _heading(self) -> str:
+        return f"{self.upsampler['name']} · {self.protocol.label} protocol · {self.backbone['name']}"
+
+    def _lines(self) -> list[str]:
+        return [self.signature(), *self._memory_line(), *(f"note: {note}" for note in self.notes)]
 
     def _memory_line(self) -> list[str]:
         peaks = [f"{part} {count / 2**30:.2f} GiB" for part, count in self.peak_memory.items()]

@@ -10,6 +10,7 @@ from typing import Any
 from vfm_isbench.errors import ComparisonError
 from vfm_isbench.results.difference import check_confidence
 from vfm_isbench.results.difference_text import MISSING, at_cap_text, interval, number, seeds_text
+from vfm_isbench.results.display import html_block, html_table, quoted
 from vfm_isbench.results.intervals import CONFIDENCE, warn_without_effect
 from vfm_isbench.results.judgement import Judgement, Verdict, judge
 from vfm_isbench.results.markdown import code, escape, markdown_table
@@ -73,9 +74,24 @@ class Regression:
         lines = [f"{self.verdict}: {self._meaning()}"]
         if self.judgements:
             lines += ["", *lay_out(self._rows()), ""]
-        lines += [*self._open(), *(f"incomparable: {reason}" for reason in self.reasons)]
+        return "\n".join([*lines, *self._lines()])
+
+    def _repr_html_(self) -> str:
+        heading = f"{self.verdict}: {self._meaning()}"
+        if not self.judgements:
+            return html_block([], heading, self._lines())
+        return html_block([html_table(heading, self._rows(), text_columns=2)], lines=self._lines())
+
+    def __repr__(self) -> str:
+        metric = Metric.named(self.metric)
+        margin = f"{number(self.margin, metric)} {'clicks' if metric.is_noc else 'IoU points'}"
+        names = ", ".join(quoted(judgement.difference.dataset) for judgement in self.judgements)
+        return f"<Regression {self.verdict}: {metric.label}, margin {margin}{f', on {names}' if names else ''}>"
+
+    def _lines(self) -> list[str]:
+        lines = [*self._open(), *(f"incomparable: {reason}" for reason in self.reasons)]
         lines += [f"{label}: {line}" for label, line in self.signatures]
-        return "\n".join([*lines, *(f"note: {remark}" for remark in self.remarks)])
+        return [*lines, *(f"note: {remark}" for remark in self.remarks)]
 
     def _meaning(self) -> str:
         metric = Metric.named(self.metric)

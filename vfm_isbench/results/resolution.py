@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from vfm_isbench.results.budgets import Budget, cheapest, objects_for
 from vfm_isbench.results.components import Aim, smallest_difference
 from vfm_isbench.results.difference import json_ready
 from vfm_isbench.results.difference_text import MISSING, number
+from vfm_isbench.results.display import html_block, html_table, quoted
 from vfm_isbench.results.measured import Measured, measured_on
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.sides import Given, Side, check_datasets, group_sides, side_of
@@ -135,17 +136,34 @@ class Resolution:
         }
 
     def __str__(self) -> str:
-        blocks: list[str] = []
+        blocks = ["\n".join([heading, "", *lay_out(rows)] if rows else [heading]) for heading, rows in self._tables()]
+        return "\n\n".join([*blocks, "\n".join([self._explanation(), *self._notes()])])
+
+    def _repr_html_(self) -> str:
+        tables = [html_table(heading, rows) for heading, rows in self._tables()]
+        return html_block(tables, self._explanation(), self._notes())
+
+    def __repr__(self) -> str:
+        metric = Metric.named(self.metric)
+        found = [
+            f"{number(self.smallest(self.metric, one.dataset), metric)} on {quoted(one.dataset)}"
+            for one in self.measured
+        ]
+        unit = "clicks" if metric.is_noc else "IoU points"
+        return f"<Resolution of {metric.label} with {self.seeds} seeds, in {unit}: {', '.join(found)}>"
+
+    def _notes(self) -> list[str]:
+        return [f"note: {remark}" for remark in self.remarks]
+
+    def _tables(self) -> Iterator[tuple[str, list[list[str]]]]:
+        """Heading and rows of every table; a heading without rows says why there are none."""
         for found in self.measured:
-            n_objects = self.objects or found.objects
-            blocks.append("\n".join([f"{found.heading()}", "", *lay_out(self._scores(found, n_objects))]))
+            yield found.heading(), self._scores(found, self.objects or found.objects)
             if self.metric in found.components:
                 heading = f"{Metric.named(self.metric).label} on {found.dataset}: smallest difference by budget"
-                blocks.append("\n".join([heading, "", *lay_out(self._grid(found))]))
+                yield heading, self._grid(found)
                 if self.margin is not None:
-                    blocks.append("\n".join(self._plan(found)))
-        lines = [self._explanation(), *(f"note: {remark}" for remark in self.remarks)]
-        return "\n\n".join([*blocks, "\n".join(lines)])
+                    yield self._plan(found)
 
     def _explanation(self) -> str:
         return (
@@ -178,16 +196,16 @@ class Resolution:
             rows.append([str(seeds), *cells])
         return rows
 
-    def _plan(self, found: Measured) -> list[str]:
+    def _plan(self, found: Measured) -> tuple[str, list[list[str]]]:
         assert self.margin is not None
         metric = Metric.named(self.metric)
         aim = f"{number(self.margin, metric)} {'clicks' if metric.is_noc else 'IoU points'}"
         budgets = self.budgets(found.dataset)
         if not budgets:
-            return [
+            return (
                 f"{metric.label} on {found.dataset}: no number of objects and up to {MOST_SEEDS} seeds resolve {aim}; "
                 "seeds differ too much. Train longer, or with a decaying learning rate, so that they differ less"
-            ]
+            ), []
         best = cheapest(budgets)
         around = [budget for budget in budgets if best is None or abs(budget.seeds - best.seeds) <= 3]
         rows = [["", "seeds", "objects", "per upsampler", "of which training"]]
@@ -196,7 +214,7 @@ class Resolution:
             if budget.cost is not None:
                 times = [duration(budget.seconds), duration(budget.cost.seconds_per_seed * budget.seeds)]
             rows.append(["cheapest" if budget == best else "", str(budget.seeds), f"{budget.objects:,}", *times])
-        return [f"{metric.label} on {found.dataset}: budgets that resolve {aim}", "", *lay_out(rows)]
+        return f"{metric.label} on {found.dataset}: budgets that resolve {aim}", rows
 
 
 def resolution(

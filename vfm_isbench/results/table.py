@@ -15,6 +15,11 @@ def score_table(datasets: Mapping[str, DatasetResult], cap: int) -> list[str]:
         datasets: Results by data set.
         cap: The protocol's clicks per object.
     """
+    return [*lay_out(score_rows(datasets, cap)), "", units_of(cap)]
+
+
+def score_rows(datasets: Mapping[str, DatasetResult], cap: int) -> list[list[str]]:
+    """Cells of that table; the first row is the header."""
     rows = [["data set", "objects", "NoC80", "NoC85", "NoC90", "IoU@1", "IoU@5", f"≥{cap}@90", "s/click"]]
     for name, found in datasets.items():
         scores = found.scores()
@@ -29,11 +34,15 @@ def score_table(datasets: Mapping[str, DatasetResult], cap: int) -> list[str]:
                 "–" if seconds is None else f"{seconds:.3f}",
             ]
         )
-    units = (
+    return rows
+
+
+def units_of(cap: int) -> str:
+    """What the columns of that table mean."""
+    return (
         f"NoC: mean clicks to reach an IoU in % (fewer is better, {cap} at most) · IoU@k: mean IoU in % at click k · "
         f"≥{cap}@90: objects that need all {cap} clicks for 90 %"
     )
-    return [*lay_out(rows), "", units]
 
 
 def lay_out(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -2,7 +2,16 @@
 
 from vfm_isbench.runs.checkpoints import evaluate_checkpoint, load_trained
 from vfm_isbench.runs.measure import measure
+from vfm_isbench.runs.options import BenchmarkOptions, LoadingOptions
 from vfm_isbench.runs.run_folder import RunFolder
 from vfm_isbench.runs.trained import TrainedProbe
 
-__all__ = ["RunFolder", "TrainedProbe", "evaluate_checkpoint", "load_trained", "measure"]
+__all__ = [
+    "BenchmarkOptions",
+    "LoadingOptions",
+    "RunFolder",
+    "TrainedProbe",
+    "evaluate_checkpoint",
+    "load_trained",
+    "measure",
+]

@@ -8,7 +8,7 @@ import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,10 +25,14 @@ from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
 from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.runs.measure import measure
+from vfm_isbench.runs.options import LoadingOptions
 from vfm_isbench.runs.trained import TrainedProbe
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, load_checkpoint
 from vfm_isbench.upsamplers import LoadedUpsampler, LoadOptions, Upsampler, UpsamplerIdentity, is_own, load_upsampler
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @benchmark_settings()
@@ -75,7 +79,7 @@ def evaluate_checkpoint(
     output: str | Path | None = None,
     speed: Speed | None = None,
     progress: bool = True,
-    **loading: Any,
+    **loading: Unpack[LoadingOptions],
 ) -> Result:
     """Evaluate a trained checkpoint click by click.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from vfm_isbench.probe import Probe
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.results.display import quoted
 from vfm_isbench.runs.run_folder import RunFolder
 from vfm_isbench.training import EpochRecord
 from vfm_isbench.types import Behaviour
@@ -47,6 +48,11 @@ class TrainedProbe:
     plugins: tuple[Mapping[str, Any], ...] = ()
     precision: str = "float32"
     folder: RunFolder | None = None
+
+    def __repr__(self) -> str:
+        what = ", ".join(map(quoted, (self.upsampler.name, self.protocol.label, self.protocol.backbone)))
+        epochs = f"{len(self.history)} of {self.protocol.epochs} epochs"
+        return f"<TrainedProbe {what}, seed {self.protocol.seed}: {epochs}>"
 
     def named(self, name: str | None) -> TrainedProbe:
         """The same probe, called ``name`` in tables; None leaves the name."""
