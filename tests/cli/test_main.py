@@ -81,6 +81,24 @@ def test_list_names_everything(kind, capsys):
     assert [name for name in expected if not any(line.startswith(name + " ") for line in lines)] == []
 
 
+def test_list_alone_lists_everything_under_headings(capsys):
+    assert cli.main(["list"]) == 0
+    everything = capsys.readouterr().out.split("\n\n")
+    headings = {
+        "protocols": "protocols (--protocol NAME)",
+        "backbones": "backbones (--backbone NAME)",
+        "upsamplers": "upsamplers (vfm-isbench run NAME)",
+        "datasets": "datasets (--datasets NAME …)",
+        "click_encoders": "click encoders (--click-encoder NAME)",
+    }
+    for (kind, heading), block in zip(headings.items(), everything, strict=True):
+        assert cli.main(["list", kind]) == 0
+        assert block.rstrip("\n").splitlines() == [
+            heading,
+            *(f"  {line}" for line in capsys.readouterr().out.splitlines()),
+        ]
+
+
 def test_versions_of_a_protocol_have_folders_of_their_own(capsys):
     demo, old = Protocol.preset("demo"), Protocol.preset("demo@1")
     assert default_output("bilinear", old) == Path("runs/bilinear-demo-seed0")  # as before there were versions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from vfm_isbench.backbones import BACKBONE_PLUGINS, list_backbones
 from vfm_isbench.cli.options import Subparsers
@@ -27,16 +28,35 @@ PLUGINS = {
 }
 
 
+KINDS = {
+    "protocols": "--protocol NAME",
+    "backbones": "--backbone NAME",
+    "upsamplers": "vfm-isbench run NAME",
+    "datasets": "--datasets NAME …",
+    "click_encoders": "--click-encoder NAME",
+}
+"""What can be listed, and where its names are used."""
+
+
 def add_list(commands: Subparsers) -> None:
     """Add the subcommand."""
     listing = commands.add_parser("list", help="list the names that other commands accept")
     listing.set_defaults(function=list_command)
-    listing.add_argument("kind", choices=["protocols", "backbones", "upsamplers", "datasets", "click_encoders"])
+    listing.add_argument("kind", nargs="?", choices=list(KINDS), help="what to list (default: everything)")
 
 
 def list_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench list``."""
-    kind: str = arguments.kind
+    if arguments.kind is not None:
+        say(*_lines(_entries(arguments.kind)))
+        return
+    for number, (kind, usage) in enumerate(KINDS.items()):
+        heading = f"{kind.replace('_', ' ')} ({usage})"
+        say(*([""] if number else []), heading, *(f"  {line}" for line in _lines(_entries(kind))))
+
+
+def _entries(kind: str) -> list[tuple[str, str]]:
+    """Names of a kind, each with a description, plugins last."""
     own: dict[str, str] = {
         "protocols": lambda: {name: protocol.signature() for name, protocol in PRESETS.items()},
         "backbones": list_backbones,
@@ -45,6 +65,9 @@ def list_command(arguments: argparse.Namespace) -> None:
         "click_encoders": list_click_encoders,
     }[kind]()
     # A list, not a dictionary: a plugin refused for using a built-in name still gets its own line.
-    entries = [*own.items(), *(PLUGINS[kind].describe() if kind in PLUGINS else [])]
+    return [*own.items(), *(PLUGINS[kind].describe() if kind in PLUGINS else [])]
+
+
+def _lines(entries: Sequence[tuple[str, str]]) -> list[str]:
     width = max(len(name) for name, _ in entries)
-    say(*(f"{name.ljust(width)}  {description}" for name, description in entries))
+    return [f"{name.ljust(width)}  {description}" for name, description in entries]
