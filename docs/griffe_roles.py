@@ -1,4 +1,4 @@
-"""Turns the roles in docstrings, as in ``:class:`vfm_isbench.Speed```, into links where the API reference has the name."""
+"""Turns roles in docstrings, as in ``:class:`vfm_isbench.Speed```, into links to the API reference, or into code."""
 
 from __future__ import annotations
 
