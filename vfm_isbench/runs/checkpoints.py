@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import shlex
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
@@ -256,11 +255,9 @@ def _named_upsampler(path: Path, checkpoint: Checkpoint, options: LoadOptions) -
     """The upsampler a checkpoint names, if it is one of this library: a file must not choose which code runs."""
     spec = str(checkpoint.upsampler.get("spec") or checkpoint.upsampler.get("name"))
     if not is_own(spec) and not is_unchanged_here(checkpoint.upsampler):
-        known = checkpoint.upsampler.get("spec")
         raise RunError(
-            f"{path} was trained with upsampler {spec!r}, which is not part of this library, and which no file in this "
-            "folder is known to be; give it as upsampler=… (command line: --upsampler "
-            f"{shlex.quote(known) if isinstance(known, str) else 'SPEC'})"
+            f"{path} was trained with upsampler {spec!r}, which is not part of this library, and no file below the "
+            "current folder is known to be that one; give it as upsampler=… (command line: --upsampler SPEC)"
         )
     try:
         return load_upsampler(spec, options)
