@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, field
 
 from vfm_isbench.estimate.timing import ClickCost, TrainingCost
@@ -70,6 +71,13 @@ class CostEstimate:
     def total_seconds(self) -> float:
         """Training and evaluation together, without downloads."""
         return sum(part.seconds for part in self.parts)
+
+    def __repr__(self) -> str:
+        return f"<CostEstimate {self.title!r}: {rough(self.total_seconds)}>"
+
+    def _repr_html_(self) -> str:
+        # The classes keep notebooks from reading dollar signs as formulas.
+        return f'<pre class="tex2jax_ignore mathjax_ignore">{html.escape(str(self))}</pre>'
 
     def __str__(self) -> str:
         clicks, training = self.clicks, self.training
