@@ -14,10 +14,9 @@ from torch import Tensor
 
 from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.backbones import Backbone, load_backbone
-from vfm_isbench.click_encoders import check_click_encoder
-from vfm_isbench.datasets import ObjectDataset, open_dataset, open_training_data
+from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.estimate import CostEstimate, RunPlan, estimate_run
-from vfm_isbench.probe import build_probe, check_combination
+from vfm_isbench.probe import build_probe
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.protocol import PROTOCOL_REVISION, Protocol
@@ -25,10 +24,11 @@ from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
 from vfm_isbench.results.environment import package_versions
 from vfm_isbench.runs import RunFolder, TrainedProbe, measure
+from vfm_isbench.runs.needs import Needs, find_needs, open_tests
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, train
-from vfm_isbench.upsamplers import LoadOptions, Upsampler, UpsamplerIdentity, load_upsampler
+from vfm_isbench.upsamplers import LoadedUpsampler, LoadOptions, Upsampler, UpsamplerIdentity, load_upsampler
 
 
 class Benchmark:
@@ -84,8 +84,8 @@ class Benchmark:
             identity: Which upsampler it is, if its code, settings and weights cannot be hashed: any text that changes
                 whenever they do.
         """
-        self.test_datasets(self.protocol)  # so that a missing test set fails before hours of training
-        return self.evaluate(self.train(upsampler, name, identity))
+        needs = self._find_needs(upsampler, evaluates=True)  # so that a missing test set fails before hours of training
+        return self.evaluate(self._train(needs, upsampler, name, identity))
 
     def estimate(self, upsampler: Upsampler | str) -> CostEstimate:
         """What :meth:`run` would take: downloads, time, memory and disk. Nothing is downloaded or written.
@@ -103,23 +103,35 @@ class Benchmark:
         )
         return estimate_run(upsampler, plan)
 
-    @benchmark_settings()
     def train(self, upsampler: Upsampler | str, name: str | None = None, identity: str | None = None) -> TrainedProbe:
         """Check the upsampler, build the probe around it, and train click encoder and head. See :meth:`run`.
 
         Raises:
             ContractError: if the upsampler does not keep its contract.
         """
-        with current_device(self.device):
-            return self._train(upsampler, name, identity)
+        return self._train(self._find_needs(upsampler, evaluates=False), upsampler, name, identity)
 
-    def _train(self, upsampler: Upsampler | str, name: str | None, identity: str | None) -> TrainedProbe:
-        check_click_encoder(self.protocol.click_encoder)
-        notes = check_combination(self.protocol, self.backbone)
-        data = open_training_data(self.protocol, self.data_root)
-        with settings_restored():  # importing an upsampler's code may run anything
-            loaded = load_upsampler(upsampler, self._load_options)
-        loaded, protocol, remarks = follow_protocol(loaded, data.protocol)
+    @benchmark_settings()
+    def _find_needs(self, upsampler: Upsampler | str, *, evaluates: bool) -> Needs:
+        """Find data, weights and code before anything is trained, so that all that is missing is named at once."""
+
+        def load() -> LoadedUpsampler:
+            with settings_restored():  # importing an upsampler's code may run anything
+                return load_upsampler(upsampler, self._load_options)
+
+        with current_device(self.device):
+            return find_needs(self.protocol, self.data_root, lambda: self.backbone, load, evaluates=evaluates)
+
+    @benchmark_settings()
+    def _train(self, needs: Needs, upsampler: Upsampler | str, name: str | None, identity: str | None) -> TrainedProbe:
+        with current_device(self.device):
+            return self._train_here(needs, upsampler, name, identity)
+
+    def _train_here(
+        self, needs: Needs, upsampler: Upsampler | str, name: str | None, identity: str | None
+    ) -> TrainedProbe:
+        data = needs.data
+        loaded, protocol, remarks = follow_protocol(needs.upsampler, data.protocol)
         checked = check_and_identify(loaded, protocol, self.backbone, self.device, identity)
         found = checked.identity if name is None else dataclasses.replace(checked.identity, name=name)
         probe = build_probe(protocol, self.backbone, checked.upsampler).to(self.device)
@@ -152,7 +164,7 @@ class Benchmark:
             history=history,
             training_seconds=time.perf_counter() - began,
             training_peak_bytes=peak_bytes(self.device),
-            notes=(*notes, *remarks, *checked.notes, *(folder.notes if folder else ()), *data.notes()),
+            notes=(*needs.notes, *remarks, *checked.notes, *(folder.notes if folder else ()), *data.notes()),
             plugins=tuple(plugin_origins(data.training, data.validation)),
             precision=self.options.speed.precision,
             folder=folder,
@@ -185,7 +197,7 @@ class Benchmark:
 
     def test_datasets(self, protocol: Protocol) -> list[ObjectDataset]:
         """The test sets of a protocol, opened."""
-        return [open_dataset(name, "test", self.data_root, protocol) for name in protocol.test_datasets]
+        return open_tests(protocol, self.data_root)
 
     def _open_folder(
         self, protocol: Protocol, upsampler: UpsamplerIdentity, parts: Mapping[str, Any]

@@ -31,6 +31,13 @@ class WeightsError(VfmIsbenchError):
     """Weights could not be found, downloaded or loaded into their module."""
 
 
+class MissingError(DataError, WeightsError):
+    """Several things that a run needs are missing or cannot be used; the message lists all of them.
+
+    If it is a single one, its own error is raised instead.
+    """
+
+
 class ResultError(VfmIsbenchError):
     """A result file is broken, has another schema, or contradicts itself."""
 
