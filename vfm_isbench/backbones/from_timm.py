@@ -87,7 +87,7 @@ def _cached_if_unreachable(name: str, timm_name: str) -> Path | None:
 
 
 def hub_files(timm_name: str) -> list[tuple[str, str]]:
-    """Repository and file on the Hugging Face hub, in the order in which timm looks for them; empty if there is none."""
+    """Repository and file on the Hugging Face hub, in the order in which timm looks; empty if there is none."""
     config = timm.models.get_pretrained_cfg(timm_name)
     if config is None or not config.hf_hub_id:
         return []

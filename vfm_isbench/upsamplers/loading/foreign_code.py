@@ -22,7 +22,7 @@ from vfm_isbench.kernels.row_strips import Strips
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.upsamplers.freezing import find_module
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
-from vfm_isbench.upsamplers.loading.adapters import Style, adapt, detect_style
+from vfm_isbench.upsamplers.loading.adapters import adapt, detect_keywords, detect_style, Style, to_contract
 from vfm_isbench.upsamplers.loading.specs import LoadOptions
 
 
@@ -242,6 +242,7 @@ def with_source(
     Raises:
         UnknownNameError: if the settings name a style that does not exist.
     """
+    by_keyword = detect_keywords(found) if settings.style is None else None
     style = cast(Style, settings.style) if settings.style is not None else detect_style(found)
     complete = {
         **source,
@@ -250,7 +251,8 @@ def with_source(
         "style": style,
         "attention": attention_backend(found),
     }
-    return from_elsewhere(adapt(found, style), name, complete, modules)
+    adapted = adapt(found, style) if by_keyword is None else to_contract(found)
+    return from_elsewhere(adapted, name, complete, modules)
 
 
 def attention_backend(upsampler: object) -> dict[str, Any]:

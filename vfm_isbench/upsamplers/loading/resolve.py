@@ -20,7 +20,13 @@ from vfm_isbench.registry.plugins import Plugin, Plugins
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.upsamplers.base import UPSAMPLERS, Upsampler
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
-from vfm_isbench.upsamplers.loading.adapters import FEATURE_NAMES, IMAGE_NAMES, detect_style, to_contract
+from vfm_isbench.upsamplers.loading.adapters import (
+    FEATURE_NAMES,
+    IMAGE_NAMES,
+    detect_keywords,
+    detect_style,
+    to_contract,
+)
 from vfm_isbench.upsamplers.loading.foreign_code import from_elsewhere
 from vfm_isbench.upsamplers.loading.specs import LOADERS, OWN_LOADERS, LoadOptions
 from vfm_isbench.upsamplers.violations import check_callable
@@ -144,7 +150,7 @@ def _is_maker(spec: str, found: Any) -> bool:
                 "that returns a ready instance, and name that"
             )
         return True
-    if detect_style(found) != "features_image":
+    if detect_style(found) != "features_image" or detect_keywords(found) is not None:
         return False
     if _binds(signature, 0):
         named = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
