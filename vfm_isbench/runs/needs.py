@@ -97,19 +97,24 @@ def find_needs(
     search.look(lambda: check_click_encoder(protocol.click_encoder))
     backbone = search.look(load_backbone)
     notes = None if backbone is None else search.look(lambda: check_combination(protocol, backbone))
+    data = find_data(search, protocol, data_root, evaluates=evaluates)
+    upsampler = search.look(load_upsampler)
+    search.finish()
+    assert backbone is not None and data is not None and upsampler is not None and notes is not None
+    return Needs(backbone, data, upsampler, notes)
+
+
+def find_data(search: Search, protocol: Protocol, data_root: Path | None, *, evaluates: bool) -> TrainingData | None:
+    """Open the training and validation set, and the test sets too if ``evaluates``; failures are kept in ``search``."""
     search.look(lambda: check_published(protocol, data_root, trains=True, evaluates=evaluates))
-    training = (protocol.train_dataset, protocol.validation_dataset)
     data = None
-    if not absent_sources(training, data_root):
+    if not absent_sources((protocol.train_dataset, protocol.validation_dataset), data_root):
         data = search.look(lambda: open_training_data(protocol, data_root))
     if data is None:  # the other of the two may be missing, too
         _look_into(search, protocol, data_root, "validation")
     if evaluates:
         _look_into(search, protocol, data_root, "test")
-    upsampler = search.look(load_upsampler)
-    search.finish()
-    assert backbone is not None and data is not None and upsampler is not None and notes is not None
-    return Needs(backbone, data, upsampler, notes)
+    return data
 
 
 def open_tests(protocol: Protocol, data_root: Path | None) -> list[ObjectDataset]:

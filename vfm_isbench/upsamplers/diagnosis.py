@@ -55,10 +55,10 @@ def explain(error: ContractError, upsampler: LoadedUpsampler, trial: Trial) -> C
         return ChannelsError(f"{seen} It works with {listed} channels, but the features here have {given}.", numbers)
     if _try(upsampler, Trial(trial.features, _from_0_to_1(trial.image))) is None:
         return ContractError(
-            f"{seen} It works if the image has values from 0 to 1. The benchmark gives RGB normalised with the mean and "
-            f"standard deviation of ImageNet, from about -2.1 to 2.6. Convert it in the upsampler: image * std + mean, "
-            f"with mean {_MEAN} and std {_STD} as tensors 1×3×1×1; docs/writing-an-upsampler.md shows the code "
-            "under Guidance."
+            f"{seen} It works if the image has values from 0 to 1. The benchmark gives RGB normalised with the mean "
+            "and standard deviation of ImageNet, from about -2.1 to 2.6. Convert it in the upsampler: "
+            f"image * std + mean, with mean {_MEAN} and std {_STD} as tensors 1×3×1×1; docs/writing-an-upsampler.md "
+            "shows the code under Guidance."
         )
     return None
 

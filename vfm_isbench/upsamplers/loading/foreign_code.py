@@ -22,7 +22,7 @@ from vfm_isbench.kernels.row_strips import Strips
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.upsamplers.freezing import find_module
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
-from vfm_isbench.upsamplers.loading.adapters import adapt, detect_keywords, detect_style, Style, to_contract
+from vfm_isbench.upsamplers.loading.adapters import Style, adapt, detect_keywords, detect_style, to_contract
 from vfm_isbench.upsamplers.loading.specs import LoadOptions
 
 
