@@ -197,13 +197,21 @@ def running(what: str) -> Iterator[list[str]]:
     except VfmIsbenchError:
         raise
     except (Exception, SystemExit) as error:
-        missing = isinstance(error, ImportError) or "Missing dependencies" in str(error)
-        hint = "; install what is missing beside this library" if missing else ""
+        packages = _missing_packages(error)
+        hint = f"; install what is missing beside this library: pip install {packages}" if packages else ""
         raise ContractError(f"{what} failed with {type(error).__name__}: {error}{hint}") from error
     of_use = [str(one.message) for one in caught if issubclass(one.category, (UserWarning, RuntimeWarning))]
     texts.extend(dict.fromkeys(of_use))
     for text in texts:
         warnings.warn(f"{what}: {text}", VfmIsbenchWarning, stacklevel=3)
+
+
+def _missing_packages(error: BaseException) -> str:
+    """What to install after an error, as words for ``pip install``; empty if it is another error."""
+    if isinstance(error, ImportError):
+        return (error.name or "PACKAGE").partition(".")[0]
+    _, found, names = str(error).partition("Missing dependencies:")  # in these words, torch.hub names all of them
+    return " ".join(names.replace(",", " ").split()) if found else ""
 
 
 def pick(spec: str, made: Any, attribute: str) -> Any:

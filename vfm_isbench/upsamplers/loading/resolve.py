@@ -218,7 +218,10 @@ def module_from_file(spec: str, path: Path) -> ModuleType:
 
 
 def _import_failed(spec: str, source: str, error: Exception) -> ContractError:
-    hint = "; modules beside it are found when PYTHONPATH holds their folder" if isinstance(error, ImportError) else ""
+    hint = ""
+    if isinstance(error, ImportError):
+        package = f"install it (pip install {error.name.partition('.')[0]}), or, for " if error.name else "for "
+        hint = f"; {package}a module beside it, set PYTHONPATH to its folder"
     return ContractError(f"upsampler {spec!r}: importing {source} failed with {type(error).__name__}: {error}{hint}")
 
 
