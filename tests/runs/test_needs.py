@@ -38,7 +38,8 @@ def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def commands(message: str) -> list[list[str]]:
     """The commands of this library in a message, word by word."""
-    return [shlex.split(line) for line in message.splitlines() if line.strip().startswith("vfm-isbench ")]
+    marker = "To download them: "
+    return [shlex.split(line.partition(marker)[2]) for line in message.splitlines() if marker in line]
 
 
 def test_everything_that_is_missing_is_named_at_once() -> None:

@@ -167,9 +167,8 @@ def check_published(protocol: Protocol, data_root: Path | None, *, trains: bool,
         state = f"{data_root} does not contain them" if data_root.is_dir() else f"{data_root} is not a folder"
         where = f"{state}. Pass the folder that contains {folders}"
     raise DataError(
-        f"data sets are missing: {sets}; {where} as data_root=… (command line: --data-root DIR), or download them:\n"
-        f"  {command} --data-root {shlex.quote(target)}\n"
-        "The protocol 'demo' needs no files."
+        f"data sets are missing: {sets}; {where} as data_root=… (command line: --data-root DIR), or take the protocol "
+        f"'demo', which needs no files. To download them: {command} --data-root {shlex.quote(target)}"
     )
 
 
