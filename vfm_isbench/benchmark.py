@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +16,11 @@ from torch import Tensor
 from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.datasets import ObjectDataset
-from vfm_isbench.estimate import CostEstimate, RunPlan, estimate_run
+from vfm_isbench.estimate import CostEstimate, RunPlan, Start, amounts_of_opened, announce, estimate_run
 from vfm_isbench.probe import build_probe
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
+from vfm_isbench.progress import RunProgress
 from vfm_isbench.protocol import PROTOCOL_REVISION, Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
@@ -28,7 +30,14 @@ from vfm_isbench.runs.needs import Needs, find_needs, open_tests
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, train
-from vfm_isbench.upsamplers import LoadedUpsampler, LoadOptions, Upsampler, UpsamplerIdentity, load_upsampler
+from vfm_isbench.upsamplers import (
+    LoadedUpsampler,
+    LoadOptions,
+    Upsampler,
+    UpsamplerIdentity,
+    load_upsampler,
+    recorded_spec,
+)
 
 
 class Benchmark:
@@ -42,7 +51,7 @@ class Benchmark:
         output_dir: Folder for checkpoint, evidence and result. An interrupted run continues there; None keeps nothing.
         backbone_weights: File or folder with the backbone's weights; None for the hub and its cache.
         workers: Processes that prepare training samples.
-        progress: Show progress bars.
+        progress: Show on standard error what runs, how long it should take, and the progress.
         overwrite: Replace another run found in ``output_dir``.
         load_options: How an upsampler given by name may be loaded: its weights, and whether foreign code may run.
         speed: How fast; see :class:`vfm_isbench.Speed`.
@@ -85,7 +94,9 @@ class Benchmark:
                 whenever they do.
         """
         needs = self._find_needs(upsampler, evaluates=True)  # so that a missing test set fails before hours of training
-        return self.evaluate(self._train(needs, upsampler, name, identity))
+        with RunProgress(self.options.progress) as progress:
+            trained = self._train(needs, upsampler, name, identity, _Announced(progress, needs.tests))
+            return self._evaluate(trained, needs.tests, dataclasses.replace(self.options, run=progress))
 
     def estimate(self, upsampler: Upsampler | str) -> CostEstimate:
         """What :meth:`run` would take: downloads, time, memory and disk. Nothing is downloaded or written.
@@ -123,12 +134,24 @@ class Benchmark:
             return find_needs(self.protocol, self.data_root, lambda: self.backbone, load, evaluates=evaluates)
 
     @benchmark_settings()
-    def _train(self, needs: Needs, upsampler: Upsampler | str, name: str | None, identity: str | None) -> TrainedProbe:
+    def _train(
+        self,
+        needs: Needs,
+        upsampler: Upsampler | str,
+        name: str | None,
+        identity: str | None,
+        announced: _Announced | None = None,
+    ) -> TrainedProbe:
         with current_device(self.device):
-            return self._train_here(needs, upsampler, name, identity)
+            return self._train_here(needs, upsampler, name, identity, announced)
 
     def _train_here(
-        self, needs: Needs, upsampler: Upsampler | str, name: str | None, identity: str | None
+        self,
+        needs: Needs,
+        upsampler: Upsampler | str,
+        name: str | None,
+        identity: str | None,
+        announced: _Announced | None,
     ) -> TrainedProbe:
         data = needs.data
         loaded, protocol, remarks = follow_protocol(needs.upsampler, data.protocol)
@@ -137,23 +160,40 @@ class Benchmark:
         probe = build_probe(protocol, self.backbone, checked.upsampler).to(self.device)
         origins = plugin_origins(self.backbone, probe.click_encoder, data.training, data.validation)
         parts = {"backbone_sha256": weights_sha256(self.backbone), **({"plugins": origins} if origins else {})}
-        folder = self._open_folder(protocol, found, {**parts, "behaviour": dict(checked.behaviour)})
-        described = {**dataclasses.asdict(found), "spec": upsampler if isinstance(upsampler, str) else None}
+        spec = upsampler if isinstance(upsampler, str) else None
+        folder = self._open_folder(protocol, found, {**parts, "behaviour": dict(checked.behaviour)}, spec)
+        described = {**dataclasses.asdict(found), **recorded_spec(spec)}
         extra = {**parts, "precision": self.options.speed.precision}
 
         def keep(history: tuple[EpochRecord, ...], tensors: Mapping[str, Tensor]) -> None:
             if folder is not None:
                 folder.save_checkpoint(Checkpoint(protocol, described, history, tensors, extra))
 
+        start = None if folder is None else folder.load_checkpoint()
+        if announced is not None and announced.progress.is_shown:
+            announce(
+                announced.progress,
+                Start(
+                    name=found.name,
+                    probe=probe,
+                    protocol=protocol,
+                    contract=checked.contract,
+                    amounts=amounts_of_opened(data, announced.tests, protocol),
+                    options=self.options,
+                    data_root=self.data_root,
+                    folder=self.output_dir,
+                    epochs_done=0 if start is None else len(start.history),
+                ),
+            )
         start_counting(self.device)
         began = time.perf_counter()
         history = train(
             probe,
             TrainingSamples(data.training, protocol, data.weights),
             TrainingSamples(data.validation, protocol, validation=True),
-            start=None if folder is None else folder.load_checkpoint(),
+            start=start,
             keep=None if folder is None else keep,
-            options=self.options,
+            options=dataclasses.replace(self.options, run=None if announced is None else announced.progress),
         )
         return TrainedProbe(
             probe=probe,
@@ -172,13 +212,16 @@ class Benchmark:
 
     def evaluate(self, trained: TrainedProbe) -> Result:
         """Evaluate a trained probe click by click, on the test sets of its own protocol."""
-        folder, label = trained.folder, self.options.speed.label()
+        return self._evaluate(trained, self.test_datasets(trained.protocol), self.options)
+
+    def _evaluate(self, trained: TrainedProbe, tests: Sequence[ObjectDataset], options: RunOptions) -> Result:
+        folder, label = trained.folder, options.speed.label()
         weights = weights_sha256(trained.probe.trainable())
         result = measure(
             trained,
-            self.test_datasets(trained.protocol),
+            tests,
             store_of=None if folder is None else lambda dataset: folder.evidence(dataset, weights, label),
-            options=self.options,
+            options=options,
         )
         if folder is not None:
             result.save(folder.result_path(label))
@@ -200,7 +243,7 @@ class Benchmark:
         return open_tests(protocol, self.data_root)
 
     def _open_folder(
-        self, protocol: Protocol, upsampler: UpsamplerIdentity, parts: Mapping[str, Any]
+        self, protocol: Protocol, upsampler: UpsamplerIdentity, parts: Mapping[str, Any], spec: str | None
     ) -> RunFolder | None:
         if self.output_dir is None:
             return None
@@ -212,7 +255,15 @@ class Benchmark:
             "versions": package_versions(),
             **parts,
         }
-        return RunFolder(self.output_dir, belongs_to, overwrite=self._overwrite)
+        return RunFolder(self.output_dir, belongs_to, overwrite=self._overwrite, spec=spec)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Announced:
+    """A whole run, which is announced before it starts: its progress, and its test sets."""
+
+    progress: RunProgress
+    tests: Sequence[ObjectDataset]
 
 
 def evaluate(

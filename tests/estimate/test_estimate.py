@@ -15,7 +15,7 @@ from tiny import TINY, UPSAMPLER
 from vfm_isbench import Benchmark, Protocol, Speed, cli
 from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.errors import ContractError, DataError, UnknownNameError, WeightsError
-from vfm_isbench.estimate import estimate as estimate_module
+from vfm_isbench.estimate import outlook as outlook_module
 from vfm_isbench.estimate import timing
 from vfm_isbench.estimate.amounts import amounts_of
 from vfm_isbench.estimate.cost import CostEstimate
@@ -81,7 +81,7 @@ def test_the_parts_are_what_was_measured_times_the_amounts() -> None:
 
 def test_a_step_is_measured_with_the_mean_number_of_iterative_clicks(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = iter([1.0, 3.0, 0.5])  # a step without clicks, one with the most, a batch of validation
-    monkeypatch.setattr(timing, "seconds_of", lambda work, device: (work(), next(measured))[1])
+    monkeypatch.setattr(timing, "seconds_of", lambda work, device, least: (work(), next(measured))[1])
     training = amounts_of(TINY, None).training
     cost = timing.time_training(small_probe(), training, SMALL, RunOptions(progress=False), validates=True)
     assert (cost.step, cost.validation_step) == (2.0, 1.5)
@@ -107,8 +107,8 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is measured; everything takes a known time."""
     training = TrainingCost(step=1.0, validation_step=1.0, sample=0.0, peak_bytes=2_000_000_000)
     clicks = ClickCost(predicting=0.01, placing=0.0, crop=1.0, image_size=(375, 500), peak_bytes=3_000_000_000)
-    monkeypatch.setattr(estimate_module, "time_training", lambda *_, **__: training)
-    monkeypatch.setattr(estimate_module, "time_clicks", lambda *_: clicks)
+    monkeypatch.setattr(outlook_module, "time_training", lambda *_, **__: training)
+    monkeypatch.setattr(outlook_module, "time_clicks", lambda *_, **__: clicks)
 
 
 def test_an_estimate_adds_up(fixed: None) -> None:
@@ -167,7 +167,7 @@ def test_the_command_measures_prints_and_writes_nothing(
     assert cli.main(arguments) == 0
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["mine.py"]
     lines = capsys.readouterr().out.splitlines()
-    assert re.match(r"mine@\w+:Upsampler under the protocol tiny on cpu \(\d+ threads\), 0 workers$", lines[0])
+    assert re.match(r"Upsampler under the protocol tiny on cpu \(\d+ threads\), 0 workers$", lines[0])
     assert "  data set sbd, about 1.4 GB: vfm-isbench data download sbd" in lines
     assert lines[-1] == "Nothing was started, downloaded or written."
     starts = ["  training step", "  training ", "  scenes", "  total", "  peak memory", "  disk"]

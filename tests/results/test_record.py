@@ -351,7 +351,7 @@ def test_the_frame_has_a_row_per_data_set(result: Result) -> None:
 
 def test_the_signature_names_data_sets_protocol_version_and_hashes(result: Result) -> None:
     assert result.signature() == (
-        f"davis:2,sbd:2|{PROTOCOL.signature()}|v:0.1.0|hash:{PROTOCOL.fingerprint()[:12]}|data:ef,unknown"
+        f"davis:2,sbd:2|{PROTOCOL.signature()}|up:ab|v:0.1.0|hash:{PROTOCOL.fingerprint()[:12]}|data:ef,unknown"
     )
 
 

@@ -16,7 +16,7 @@ def test_a_score_is_named_with_protocol_version_and_hashes() -> None:
     result = made_result(DATA, seed=4)
     line = (
         "noc90|davis:40|bb:dinov2_vits14|enc:simple_vit|inj:late|head:conv2|px:224|clicks:ritm6|flip:yes|seed:4|"
-        f"proto:paper@1+changed|v:0.2.0|hash:{PROTOCOL.fingerprint()[:12]}|data:c0ffeec0ffee"
+        f"proto:paper@1+changed|up:abababababab|v:0.2.0|hash:{PROTOCOL.fingerprint()[:12]}|data:c0ffeec0ffee"
     )
     assert result.score_signature("davis", "noc90") == line
     assert score_signature([result], "davis", "noc90") == line
@@ -41,7 +41,7 @@ def test_what_parts_scores_shows() -> None:
 
 def test_a_precision_other_than_float32_is_named() -> None:
     result = dataclasses.replace(made_result(DATA), speed={"precision": "bfloat16"})
-    assert "|proto:paper@1+changed|prec:bfloat16|v:0.2.0|" in result.score_signature("davis", "noc90")
+    assert "|proto:paper@1+changed|prec:bfloat16|up:abababababab|v:0.2.0|" in result.score_signature("davis", "noc90")
     assert "|prec:bfloat16|" in result.signature()
     assert "prec:" not in dataclasses.replace(result, speed={"precision": "float32"}).signature()
     assert "prec:" not in made_result(DATA).signature()

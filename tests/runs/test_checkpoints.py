@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from vfm_isbench import Benchmark, Result, VfmIsbenchWarning, cli, evaluate_chec
 from vfm_isbench.errors import ContractError, RunError, WeightsError
 from vfm_isbench.evaluation import Lockstep
 from vfm_isbench.isegprobe import read_reference
+from vfm_isbench.leaderboard.findings import Report
+from vfm_isbench.leaderboard.run_checks import check_runs
+from vfm_isbench.results.sides import group_sides
 from vfm_isbench.runs.checkpoints import load_trained
 from vfm_isbench.training import load_checkpoint, save_checkpoint
 from vfm_isbench.types import ObjectId
@@ -117,6 +121,83 @@ def test_an_upsampler_of_ones_own_is_asked_for(tmp_path: Path) -> None:
         load_trained(tmp_path, device="cpu")
     loaded = load_trained(tmp_path, upsampler=mine, device="cpu")
     assert (loaded.upsampler.kind, loaded.notes) == ("function", ())
+
+
+OWN = """
+from torch.nn import functional
+
+class Mine:
+    def __call__(self, features, image):
+        return functional.interpolate(features, image.shape[-2:])
+"""
+
+
+@pytest.fixture
+def own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A trained run of an upsampler in a file of the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    Benchmark(TINY.replace(epochs=1), device="cpu", output_dir="run", progress=False).train("mine.py:Mine")
+    return tmp_path / "run"
+
+
+def test_a_file_of_ones_own_is_found_if_it_has_not_changed(own_run: Path) -> None:
+    loaded = load_trained(own_run, device="cpu")
+    assert (loaded.upsampler.name, loaded.notes, loaded.trained_with) == ("Mine", (), None)
+
+
+def test_a_changed_file_or_one_elsewhere_must_be_named(
+    own_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    with pytest.raises(RunError, match="no file below the current folder"):
+        load_trained(own_run, device="cpu")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN + "open('ran', 'w').close()\n")
+    with pytest.raises(RunError, match="no file below the current folder"):
+        load_trained(own_run, device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.filterwarnings("default::vfm_isbench.VfmIsbenchWarning")
+def test_code_edited_after_the_training_can_evaluate_it(
+    own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN + "# mended\n")
+    benchmark = Benchmark(TINY.replace(epochs=1), device="cpu", output_dir="run", progress=False)
+    with pytest.raises(RunError) as refused:
+        benchmark.run("mine.py:Mine")
+    command = "vfm-isbench eval run --upsampler mine.py:Mine --output run/result-edited.json"
+    assert command in str(refused.value) and "--overwrite" in str(refused.value)
+    assert cli.main([*command.split()[1:], "--device", "cpu", "--quiet"]) == 0
+    assert "another version of upsampler 'Mine'" in capsys.readouterr().err
+    edited = Result.load("run/result-edited.json")
+    assert edited.upsampler["trained_with"] == {
+        "name": "Mine",
+        "sha256": json.loads((own_run / "run.json").read_text())["upsampler"]["sha256"],
+    }
+    assert any("than it was trained with" in note for note in edited.notes)
+    fresh = dataclasses.replace(
+        edited, upsampler={key: value for key, value in edited.upsampler.items() if key != "trained_with"}
+    )
+    assert len(group_sides([edited, fresh])) == 2, "it is no seed of a run that was trained with the new code"
+    finding = validate_runs([edited.to_dict()])
+    assert "train it with this one" in finding and "train it" not in validate_runs([fresh.to_dict()])
+
+
+def test_a_training_is_not_kept_for_another_protocol(own_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN + "# mended\n")
+    with pytest.raises(RunError) as refused:
+        Benchmark(TINY, device="cpu", output_dir="run", progress=False).run("mine.py:Mine")
+    assert "vfm-isbench eval" not in str(refused.value)
+
+
+def validate_runs(runs: list[dict[str, Any]]) -> str:
+    """What a check of an entry finds in its runs."""
+    report = Report("entry")
+    check_runs(runs, None, report)
+    return "; ".join(map(str, report.findings))
 
 
 def test_an_upsampler_of_another_width_is_refused_before_the_evaluation(run: Path) -> None:

@@ -30,12 +30,14 @@ class Needs:
     Attributes:
         backbone: The frozen backbone.
         data: Training and validation set.
+        tests: The test sets; empty if they were not asked for.
         upsampler: The upsampler, as it was loaded.
         notes: Remarks on the combination of protocol and backbone, for the result.
     """
 
     backbone: Backbone
     data: TrainingData
+    tests: list[ObjectDataset]
     upsampler: LoadedUpsampler
     notes: tuple[str, ...]
 
@@ -87,7 +89,7 @@ def find_needs(
         data_root: Folder of the data sets.
         load_backbone: Loads the backbone.
         load_upsampler: Loads the upsampler.
-        evaluates: Whether the test sets are needed too. They are opened, but not returned.
+        evaluates: Whether the test sets are needed too.
 
     Raises:
         VfmIsbenchError: if a single thing is missing or cannot be used; its own error, as of :func:`open_dataset`.
@@ -97,14 +99,16 @@ def find_needs(
     search.look(lambda: check_click_encoder(protocol.click_encoder))
     backbone = search.look(load_backbone)
     notes = None if backbone is None else search.look(lambda: check_combination(protocol, backbone))
-    data = find_data(search, protocol, data_root, evaluates=evaluates)
+    data, tests = find_data(search, protocol, data_root, evaluates=evaluates)
     upsampler = search.look(load_upsampler)
     search.finish()
     assert backbone is not None and data is not None and upsampler is not None and notes is not None
-    return Needs(backbone, data, upsampler, notes)
+    return Needs(backbone, data, tests, upsampler, notes)
 
 
-def find_data(search: Search, protocol: Protocol, data_root: Path | None, *, evaluates: bool) -> TrainingData | None:
+def find_data(
+    search: Search, protocol: Protocol, data_root: Path | None, *, evaluates: bool
+) -> tuple[TrainingData | None, list[ObjectDataset]]:
     """Open the training and validation set, and the test sets too if ``evaluates``; failures are kept in ``search``."""
     search.look(lambda: check_published(protocol, data_root, trains=True, evaluates=evaluates))
     data = None
@@ -112,9 +116,7 @@ def find_data(search: Search, protocol: Protocol, data_root: Path | None, *, eva
         data = search.look(lambda: open_training_data(protocol, data_root))
     if data is None:  # the other of the two may be missing, too
         _look_into(search, protocol, data_root, "validation")
-    if evaluates:
-        _look_into(search, protocol, data_root, "test")
-    return data
+    return data, _look_into(search, protocol, data_root, "test") if evaluates else []
 
 
 def open_tests(protocol: Protocol, data_root: Path | None) -> list[ObjectDataset]:
