@@ -15,10 +15,9 @@ from torch import Tensor
 
 from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.backbones import Backbone, load_backbone
-from vfm_isbench.click_encoders import check_click_encoder
-from vfm_isbench.datasets import ObjectDataset, open_dataset, open_training_data
+from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.estimate import CostEstimate, RunPlan, Start, amounts_of_opened, announce, estimate_run
-from vfm_isbench.probe import build_probe, check_combination
+from vfm_isbench.probe import build_probe
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.progress import RunProgress
@@ -28,10 +27,18 @@ from vfm_isbench.results import Result
 from vfm_isbench.results.display import quoted
 from vfm_isbench.results.environment import package_versions
 from vfm_isbench.runs import BenchmarkOptions, RunFolder, TrainedProbe, measure
+from vfm_isbench.runs.needs import Needs, find_needs, open_tests
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, train
-from vfm_isbench.upsamplers import LoadOptions, Upsampler, UpsamplerIdentity, load_upsampler, recorded_spec
+from vfm_isbench.upsamplers import (
+    LoadedUpsampler,
+    LoadOptions,
+    Upsampler,
+    UpsamplerIdentity,
+    load_upsampler,
+    recorded_spec,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -94,10 +101,10 @@ class Benchmark:
             identity: Which upsampler it is, if its code, settings and weights cannot be hashed: any text that changes
                 whenever they do.
         """
-        tests = self.test_datasets(self.protocol)  # first, so that a missing one fails before hours of training
+        needs = self._find_needs(upsampler, evaluates=True)  # so that a missing test set fails before hours of training
         with RunProgress(self.options.progress) as progress:
-            trained = self._train(upsampler, name, identity, _Announced(progress, tests))
-            return self._evaluate(trained, tests, dataclasses.replace(self.options, run=progress))
+            trained = self._train(needs, upsampler, name, identity, _Announced(progress, needs.tests))
+            return self._evaluate(trained, needs.tests, dataclasses.replace(self.options, run=progress))
 
     def estimate(self, upsampler: Upsampler | str) -> CostEstimate:
         """What :meth:`run` would take: downloads, time, memory and disk. Nothing is downloaded or written.
@@ -121,24 +128,41 @@ class Benchmark:
         Raises:
             ContractError: if the upsampler does not keep its contract.
         """
-        return self._train(upsampler, name, identity)
+        return self._train(self._find_needs(upsampler, evaluates=False), upsampler, name, identity)
+
+    @benchmark_settings()
+    def _find_needs(self, upsampler: Upsampler | str, *, evaluates: bool) -> Needs:
+        """Find data, weights and code before anything is trained, so that all that is missing is named at once."""
+
+        def load() -> LoadedUpsampler:
+            with settings_restored():  # importing an upsampler's code may run anything
+                return load_upsampler(upsampler, self._load_options)
+
+        with current_device(self.device):
+            return find_needs(self.protocol, self.data_root, lambda: self.backbone, load, evaluates=evaluates)
 
     @benchmark_settings()
     def _train(
-        self, upsampler: Upsampler | str, name: str | None, identity: str | None, announced: _Announced | None = None
+        self,
+        needs: Needs,
+        upsampler: Upsampler | str,
+        name: str | None,
+        identity: str | None,
+        announced: _Announced | None = None,
     ) -> TrainedProbe:
         with current_device(self.device):
-            return self._train_here(upsampler, name, identity, announced)
+            return self._train_here(needs, upsampler, name, identity, announced)
 
     def _train_here(
-        self, upsampler: Upsampler | str, name: str | None, identity: str | None, announced: _Announced | None
+        self,
+        needs: Needs,
+        upsampler: Upsampler | str,
+        name: str | None,
+        identity: str | None,
+        announced: _Announced | None,
     ) -> TrainedProbe:
-        check_click_encoder(self.protocol.click_encoder)
-        notes = check_combination(self.protocol, self.backbone)
-        data = open_training_data(self.protocol, self.data_root)
-        with settings_restored():  # importing an upsampler's code may run anything
-            loaded = load_upsampler(upsampler, self._load_options)
-        loaded, protocol, remarks = follow_protocol(loaded, data.protocol)
+        data = needs.data
+        loaded, protocol, remarks = follow_protocol(needs.upsampler, data.protocol)
         checked = check_and_identify(loaded, protocol, self.backbone, self.device, identity)
         found = checked.identity if name is None else dataclasses.replace(checked.identity, name=name)
         probe = build_probe(protocol, self.backbone, checked.upsampler).to(self.device)
@@ -188,7 +212,7 @@ class Benchmark:
             history=history,
             training_seconds=time.perf_counter() - began,
             training_peak_bytes=peak_bytes(self.device),
-            notes=(*notes, *remarks, *checked.notes, *(folder.notes if folder else ()), *data.notes()),
+            notes=(*needs.notes, *remarks, *checked.notes, *(folder.notes if folder else ()), *data.notes()),
             plugins=tuple(plugin_origins(data.training, data.validation)),
             precision=self.options.speed.precision,
             folder=folder,
@@ -224,7 +248,7 @@ class Benchmark:
 
     def test_datasets(self, protocol: Protocol) -> list[ObjectDataset]:
         """The test sets of a protocol, opened."""
-        return [open_dataset(name, "test", self.data_root, protocol) for name in protocol.test_datasets]
+        return open_tests(protocol, self.data_root)
 
     def _open_folder(
         self, protocol: Protocol, upsampler: UpsamplerIdentity, parts: Mapping[str, Any], spec: str | None

@@ -27,8 +27,28 @@ class ContractError(VfmIsbenchError):
     """An upsampler breaks the contract ``(features, image) -> features``; the message says where."""
 
 
+class ChannelsError(ContractError):
+    """An upsampler works, but not with as many feature channels as the backbone has.
+
+    Args:
+        what: What happened, and what to do.
+        works_with: Numbers of channels with which it was found to work.
+    """
+
+    def __init__(self, what: str, works_with: tuple[int, ...]) -> None:
+        super().__init__(what)
+        self.works_with = works_with
+
+
 class WeightsError(VfmIsbenchError):
     """Weights could not be found, downloaded or loaded into their module."""
+
+
+class MissingError(DataError, WeightsError):
+    """Several things that a run needs are missing or cannot be used; the message lists all of them.
+
+    If it is a single one, its own error is raised instead.
+    """
 
 
 class ResultError(VfmIsbenchError):

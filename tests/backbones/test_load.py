@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -139,6 +141,57 @@ def test_a_timm_network_from_a_local_file(tmp_path: Path) -> None:
     torch.testing.assert_close(stem, model.state_dict()["conv_stem.weight"], rtol=0, atol=0)
     with pytest.raises(WeightsError, match="timm models need a file"):
         load_backbone("timm:test_efficientnet@8", 96, weights=tmp_path)
+
+
+@pytest.fixture
+def unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub at an address where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited to try again"))
+
+
+@pytest.mark.usefixtures("flat_transformers", "unreachable_hub")
+def test_without_a_network_timm_weights_are_reported_by_address_and_file_without_waiting() -> None:
+    with pytest.raises(WeightsError, match=r"127\.0\.0\.1.* cannot be reached") as caught:
+        load_backbone("timm:vit_tiny_patch16_224", 96)
+    repository = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    assert f"{repository}/resolve/main/model.safetensors on another machine" in str(caught.value)
+    assert "--backbone-weights" in str(caught.value)
+
+
+@pytest.mark.usefixtures("flat_transformers", "unreachable_hub")
+def test_without_a_network_cached_timm_weights_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = timm.create_model("vit_tiny_patch16_224")
+    path = tmp_path / "model.safetensors"
+    save_file(model.state_dict(), path)
+    asked = []
+
+    def cached(repository: str, file: str) -> str | None:
+        asked.append((repository, file))
+        return str(path) if file == path.name else None
+
+    monkeypatch.setattr("vfm_isbench.backbones.from_timm.try_to_load_from_cache", cached)
+    backbone = load_backbone("timm:vit_tiny_patch16_224", 224)
+    assert asked == [("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", "model.safetensors")]
+    loaded, own = backbone.state_dict()["model.cls_token"], model.state_dict()["cls_token"]
+    torch.testing.assert_close(loaded, own, rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("flat_transformers")
+def test_the_file_that_the_error_names_can_be_given_although_timm_reads_another_layout(tmp_path: Path) -> None:
+    model = timm.create_model("vit_tiny_patch16_224")  # its own loader reads the layout of JAX
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    backbone = load_backbone("timm:vit_tiny_patch16_224", 224, weights=tmp_path / "model.safetensors")
+    loaded, own = backbone.state_dict()["model.cls_token"], model.state_dict()["cls_token"]
+    torch.testing.assert_close(loaded, own, rtol=0, atol=0)
+
+
+def test_models_without_published_weights_say_so() -> None:
+    with pytest.raises(WeightsError, match="timm publishes no weights of this name"):
+        load_backbone("timm:vit_small_patch16_18x2_224", 96)
 
 
 def test_strides_that_do_not_exist_are_refused() -> None:

@@ -125,7 +125,8 @@ def test_without_a_hub_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(WeightsError) as caught:
         find_weights("x", None, ["a.pth"], HUB)
     message = str(caught.value)
-    for part in ("'x'", "someone/model", "ConnectionError: no route", "a.pth", "--backbone-weights", "HF_HOME"):
+    url = "https://huggingface.co/someone/model/resolve/main/"
+    for part in ("'x'", url, "ConnectionError: no route", "a.pth", "--backbone-weights", "HF_HOME"):
         assert part in message
     assert "to host" not in message
 
@@ -140,13 +141,13 @@ def test_without_a_network_only_the_hubs_cache_is_searched(tmp_path: Path, monke
     (tmp_path / "models--someone--model/refs/main").write_text("0" * 40)
     (snapshot / "model.safetensors").touch()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(module, "getproxies", dict)
-    monkeypatch.setattr(module.socket, "getaddrinfo", no_such_host)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    monkeypatch.setattr("socket.getaddrinfo", no_such_host)
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited to try again"))
     assert find_weights("x", None, ["a.pth"], HUB) == snapshot / "model.safetensors"
     with pytest.raises(
-        WeightsError, match="https://huggingface.co cannot be resolved, and the hub.s cache does not hold"
+        WeightsError, match="https://huggingface.co cannot be reached, and the hub.s cache does not hold"
     ):
         find_weights("x", None, ["a.pth"], HUB[1:])
-    monkeypatch.setattr(module, "getproxies", lambda: {"https": "http://proxy"})
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://proxy"})
     assert not module.is_hub_out_of_reach()

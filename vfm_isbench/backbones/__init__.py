@@ -1,6 +1,7 @@
 """Frozen vision foundation models: what they declare, how they are built, where their weights come from."""
 
 from vfm_isbench.backbones.base import Backbone
-from vfm_isbench.backbones.load import BACKBONE_PLUGINS, list_backbones, load_backbone
+from vfm_isbench.backbones.load import BACKBONE_PLUGINS, CHANNELS, list_backbones, load_backbone
+from vfm_isbench.backbones.stand_in import StandIn
 
-__all__ = ["BACKBONE_PLUGINS", "Backbone", "list_backbones", "load_backbone"]
+__all__ = ["BACKBONE_PLUGINS", "CHANNELS", "Backbone", "StandIn", "list_backbones", "load_backbone"]

@@ -76,10 +76,20 @@ class Backbone(nn.Module, ABC):
         Raises:
             ProtocolError: if ``image_size`` is not a multiple of the patch size.
         """
-        if image_size % self.patch_size:
-            lower = image_size // self.patch_size * self.patch_size
-            raise ProtocolError(
-                f"image_size {image_size} is not a multiple of {self.patch_size}, the patch size (or stride) of "
-                f"backbone {self.name!r}; use {lower} or {lower + self.patch_size}"
-            )
+        check_multiple(image_size, self.patch_size, f"backbone {self.name!r}")
         return image_size // self.patch_size
+
+
+def check_multiple(image_size: int, patch_size: int, whose: str) -> None:
+    """Check that an image consists of whole patches.
+
+    Raises:
+        ProtocolError: if not; it gives the nearest sizes that do.
+    """
+    if image_size % patch_size:
+        lower = image_size // patch_size * patch_size
+        sizes = " or ".join(str(size) for size in (lower, lower + patch_size) if size)
+        raise ProtocolError(
+            f"image_size {image_size} is not a multiple of {patch_size}, the patch size (or stride) of {whose}; use "
+            f"{sizes}"
+        )

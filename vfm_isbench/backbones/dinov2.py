@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vfm_isbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from vfm_isbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD, check_multiple
 from vfm_isbench.backbones.timm_models import ViTBackbone
 from vfm_isbench.errors import ProtocolError, WeightsError
 
@@ -103,8 +103,8 @@ def build_dinov2(
         raise WeightsError(
             f"weights with {channels} channels cannot belong to {name!r}: each attention head of DINOv2 has 64 channels"
         )
-    if image_size[0] % patch_size or image_size[1] % patch_size:
-        raise ProtocolError(f"image size {image_size} is not a multiple of the patch size {patch_size} of {name!r}")
+    for side in image_size:
+        check_multiple(side, patch_size, f"backbone {name!r}")
     grid = (image_size[0] // patch_size, image_size[1] // patch_size)
     depth = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
     fixed, registers = _timm_state(state, grid, position_embedding)

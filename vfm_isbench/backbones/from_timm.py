@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 
 from vfm_isbench.backbones.base import Backbone
@@ -15,10 +15,14 @@ from vfm_isbench.backbones.timm_models import FeatureMapBackbone, ViTBackbone
 from vfm_isbench.errors import ProtocolError, UnknownNameError, VfmIsbenchError, WeightsError
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.no_downloads import are_downloads_forbidden
+from vfm_isbench.storage.weights import is_hub_out_of_reach, without_hub
 
 TIMM_PREFIX = "timm:"
 _TRANSFORMERS = ("vit", "deit", "eva", "beit")
 _USUAL_STRIDE = 16
+_STATE_DICTS = frozenset({".safetensors", ".bin", ".pth", ".pt"})
+"""Suffixes of files that hold a state dict."""
+_OPTION = "backbone_weights=… (command line: --backbone-weights)"
 
 
 def load_timm(name: str, stride: int | None, image_size: int, weights: Path | None, pretrained: bool) -> Backbone:
@@ -30,13 +34,15 @@ def load_timm(name: str, stride: int | None, image_size: int, weights: Path | No
     if architecture not in timm.list_models():
         near = difflib.get_close_matches(architecture, timm.list_models(), n=5)  # timm has over a thousand
         raise unknown_name("timm model", timm_name, [*near, "…"], "See timm.list_models().")
-    if pretrained and weights is None and are_downloads_forbidden() and not _is_cached(timm_name):
-        raise WeightsError(f"the weights of {name!r} are not in the hub's cache, and downloads are forbidden here")
+    if pretrained and weights is None:
+        weights = _cached_if_unreachable(name, timm_name)
     options: dict[str, Any] = {}
     if weights is not None:
         if not weights.is_file():
             raise WeightsError(f"no weights file for {name!r} at {weights}: timm models need a file")
         options = {"pretrained_cfg_overlay": {"file": str(weights)}}
+        if weights.suffix in _STATE_DICTS:  # and not in the layout that a model's own loader reads
+            options["pretrained_cfg_overlay"]["custom_load"] = False
         pretrained = True
     if stride is not None:
 
@@ -61,16 +67,50 @@ def load_timm(name: str, stride: int | None, image_size: int, weights: Path | No
     return ViTBackbone(name, model, *normalisation(model))
 
 
-def _is_cached(timm_name: str) -> bool:
-    """Whether the hub's cache holds the weights that timm would download."""
+def _cached_if_unreachable(name: str, timm_name: str) -> Path | None:
+    """The cached weights if the hub cannot be asked; None if timm can fetch them, or look for them itself.
+
+    The hub's client would retry for most of a minute.
+
+    Raises:
+        WeightsError: if the hub cannot be asked, and its cache does not hold them.
+    """
+    hub = hub_files(timm_name)
+    is_forbidden = are_downloads_forbidden()
+    if not (is_forbidden or (hub and is_hub_out_of_reach())):
+        return None
+    for repository, file in hub:
+        found = try_to_load_from_cache(repository, file)
+        if isinstance(found, str):
+            return Path(found)
+    why = "downloads are forbidden here" if is_forbidden else f"{constants.ENDPOINT} cannot be reached"
+    raise WeightsError(f"the weights of {name!r} are not in the hub's cache, and {why}. {_by_hand(timm_name)}")
+
+
+def hub_files(timm_name: str) -> list[tuple[str, str]]:
+    """Repository and file on the Hugging Face hub, in the order in which timm looks; empty if there is none."""
     import timm
 
     config = timm.models.get_pretrained_cfg(timm_name)
-    repository = None if config is None else config.hf_hub_id
-    if not repository:
-        return False
-    files = ("model.safetensors", "pytorch_model.bin")
-    return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+    if config is None or not config.hf_hub_id:
+        return []
+    file = config.hf_hub_filename or "pytorch_model.bin"
+    safe = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
+    files = [safe[file], file] if file in safe else [file]
+    return [(config.hf_hub_id, each) for each in files]
+
+
+def _by_hand(timm_name: str) -> str:
+    """How to get the weights without access to the hub."""
+    import timm
+
+    hub = hub_files(timm_name)
+    if hub:
+        return without_hub(hub[:1], _OPTION)
+    config = timm.models.get_pretrained_cfg(timm_name)
+    if config is not None and config.url:
+        return f"Without a network, download {config.url} on another machine, and pass the file as {_OPTION}."
+    return f"timm publishes no weights of this name: pass a file of your own as {_OPTION}, or choose another model."
 
 
 def features_only(timm_name: str, name: str, stride: int, image_size: int, **options: Any) -> nn.Module:
@@ -119,8 +159,8 @@ def _create(name: str, image_size: int, pretrained: bool, create: Callable[[bool
         what = f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0][:300]}"
         if pretrained and _succeeds(lambda: create(False)):  # so it is the hub, the network connection or the file
             raise WeightsError(
-                f"timm could not build {name!r} with weights: {what}. Without access to the hub, pass a local file as "
-                "backbone_weights=… (command line: --backbone-weights), or fill the hub's cache and set HF_HOME."
+                f"timm could not build {name!r} with weights: {what.rstrip('.')}. "
+                f"{_by_hand(name.removeprefix(TIMM_PREFIX).partition('@')[0])}"
             ) from error
         raise ProtocolError(
             f"timm could not build {name!r} for image_size {image_size}: {what}; {other_size(name, image_size)}"

@@ -20,6 +20,14 @@ DINOV2 = [f"dinov2_vit{size}14{registers}" for size in _DINOV2_SIZES for registe
 EFFICIENTNET_LITE0 = "efficientnet_lite0"
 _DEFAULT_STRIDE = 16
 
+_DINOV2_CHANNELS = {"s": 384, "b": 768, "l": 1024}
+CHANNELS = {name: _DINOV2_CHANNELS[name[10]] for name in DINOV2} | {
+    f"{EFFICIENTNET_LITE0}@8": 40,
+    f"{EFFICIENTNET_LITE0}@16": 112,
+    f"{EFFICIENTNET_LITE0}@32": 320,
+}
+"""Feature channels of the built-in backbones."""
+
 BACKBONE_PLUGINS = Plugins(
     "backbone",
     "vfm_isbench.backbones",
@@ -123,7 +131,7 @@ def _load_dinov2(
 
         path, state = Path(timm_name), timm.create_model(timm_name, pretrained=False).state_dict()
     backbone = build_dinov2(name, state, (image_size, image_size), position_embedding=position_embedding)
-    channels = {"s": 384, "b": 768, "l": 1024}[name[10]]
+    channels = CHANNELS[name]
     if backbone.channels != channels:
         raise WeightsError(f"{path} holds weights with {backbone.channels} channels, but {name!r} has {channels}")
     return backbone

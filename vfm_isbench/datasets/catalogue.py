@@ -82,8 +82,9 @@ def open_dataset(name: str, role: Role, data_root: Path | None, protocol: Protoc
 def _folder(name: str, folder: str, data_root: Path | None) -> Path:
     if data_root is None:
         raise DataError(
-            f"data set {name!r} needs files: pass the folder that contains {folder}/ as data_root=… "
-            "(command line: --data-root DIR). The protocol 'demo' needs no files: it uses the embedded scenes."
+            f"data set {name!r} needs files: pass the folder that contains {folder}/ as data_root=… (command line: "
+            f"--data-root DIR), or download it first: vfm-isbench data download {DATASETS.get(name).files_of or name} "
+            "--data-root DIR. The protocol 'demo' needs no files: it uses the embedded scenes."
         )
     if not data_root.is_dir():
         raise DataError(f"data_root {data_root} is not a folder; expected a folder that contains {folder}/")

@@ -88,15 +88,20 @@ def _has_layout(root: Path, folders: Sequence[str], files: Sequence[str]) -> boo
 
 def _layout_hint(root: Path, folders: Sequence[str], files: Sequence[str]) -> str:
     """Advice for common mistakes: a data root one level too deep, or an archive unpacked with its outer folders."""
-    for candidate in _folders_nearby(root):
-        if _has_layout(candidate, folders, files):
-            advice = (
-                f"give {candidate.parent} as the data root"
-                if candidate.name == root.name
-                else f"rename or link it to a folder called {root.name}, and give that folder's parent as the data root"
-            )
-            return f"{candidate} has this layout: if it is the data set, {advice}."
-    return f"Give the folder that contains {root.name}/ as the data root, or put the data set there."
+    candidate = find_layout(root, folders, files)
+    if candidate is None:
+        return f"Give the folder that contains {root.name}/ as the data root, or put the data set there."
+    advice = (
+        f"give {candidate.parent} as the data root"
+        if candidate.name == root.name
+        else f"rename or link it to a folder called {root.name}, and give that folder's parent as the data root"
+    )
+    return f"{candidate} has this layout: if it is the data set, {advice}."
+
+
+def find_layout(root: Path, folders: Sequence[str], files: Sequence[str]) -> Path | None:
+    """A folder near ``root`` that has the layout which ``root`` should have; None if there is none."""
+    return next((folder for folder in _folders_nearby(root) if _has_layout(folder, folders, files)), None)
 
 
 def _folders_nearby(root: Path) -> Iterator[Path]:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from vfm_isbench.backbones import Backbone
-from vfm_isbench.errors import ContractError, RunError, VfmIsbenchWarning
+from vfm_isbench.backbones import CHANNELS, Backbone
+from vfm_isbench.errors import ChannelsError, ContractError, RunError, VfmIsbenchWarning
 from vfm_isbench.probe.behaviour import backbone_behaviour, upsampler_behaviour
 from vfm_isbench.probe.build import build_head
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers, settings_restored
-from vfm_isbench.protocol import Protocol
+from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.types import Behaviour
 from vfm_isbench.upsamplers import (
     ContractReport,
@@ -227,15 +227,19 @@ def check_on_grid(
         move_to(upsampler, device)
         image_size = (protocol.image_size, protocol.image_size)
         needs_gradient = protocol.injection != "late"
-        report = check_upsampler(
-            upsampler,
-            channels=channels,
-            grid=grid,
-            image_size=image_size,
-            device=device,
-            needs_gradient=needs_gradient,
-            batch_size=protocol.batch_size,
-        )
+        try:
+            report = check_upsampler(
+                upsampler,
+                channels=channels,
+                grid=grid,
+                image_size=image_size,
+                device=device,
+                needs_gradient=needs_gradient,
+                batch_size=protocol.batch_size,
+            )
+        except ChannelsError as error:
+            who = " ".join(_backbones_with(number) for number in error.works_with)
+            raise ChannelsError(f"{error} {who}", error.works_with) from error
         trial = Trial.smooth(channels, grid, image_size, batch=1, device=device).channels_last()
         trial.features.requires_grad_(needs_gradient)
         # Layers draw their initial weights from the global generator.
@@ -244,6 +248,16 @@ def check_on_grid(
             head = build_head(protocol, channels).to(device).to(memory_format=torch.channels_last)
         _check_training_step(LoadedUpsampler.of(upsampler), head, trial)
         return report
+
+
+def _backbones_with(channels: int) -> str:
+    """Which built-in backbones and presets have features of so many channels."""
+    backbones = [name for name, number in CHANNELS.items() if number == channels]
+    presets = [name for name, preset in PRESETS.items() if preset.backbone in backbones]
+    if not backbones:
+        return f"No built-in backbone has {channels} channels; one of timm may (--backbone timm:NAME[@STRIDE])."
+    listed = f"Built-in backbones with {channels} channels: {', '.join(backbones)} (--backbone NAME)."
+    return f"{listed} Protocols with such a backbone: {', '.join(presets)} (--protocol NAME)." if presets else listed
 
 
 def _check_training_step(upsampler: LoadedUpsampler, head: nn.Module, trial: Trial) -> None:

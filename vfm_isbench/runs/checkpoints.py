@@ -14,7 +14,6 @@ import torch
 
 from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.backbones import load_backbone
-from vfm_isbench.datasets import open_dataset
 from vfm_isbench.errors import RunError, UnknownNameError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.isegprobe import assemble_reference, is_reference, protocol_of, read_reference
 from vfm_isbench.probe import Probe, build_probe
@@ -25,6 +24,7 @@ from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
 from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.runs.measure import measure
+from vfm_isbench.runs.needs import open_tests
 from vfm_isbench.runs.options import LoadingOptions
 from vfm_isbench.runs.trained import TrainedProbe
 from vfm_isbench.storage.hashing import weights_sha256
@@ -117,7 +117,7 @@ def evaluate_checkpoint(
     options = RunOptions(speed=speed or Speed(), progress=progress)
     result = measure(
         trained.named(name),
-        [open_dataset(dataset, "test", root, protocol) for dataset in protocol.test_datasets],
+        open_tests(protocol, root),
         store_of=None if kept is None else lambda dataset: kept.store(dataset, trained, options.speed),
         options=options,
     )

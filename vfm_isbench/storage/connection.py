@@ -6,9 +6,11 @@ import errno
 import http
 import http.client
 import socket
+import threading
 import urllib.error
 import urllib.request
 from typing import Any
+from urllib.parse import urlsplit
 
 from vfm_isbench.storage.partial_download import Version
 
@@ -16,6 +18,12 @@ USER_AGENT = "vfm-isbench (Python urllib)"
 CHUNK = 1 << 16
 WORTH_A_RETRY = frozenset({408, 429, 500, 502, 503, 504})
 """HTTP status codes of temporary failures."""
+
+_SECONDS_PER_ADDRESS = 2.0
+"""Time for one address of a host to accept a connection; a host may have several."""
+_SECONDS_PER_HOST = 6.0
+"""Time for a host to be found and to accept a connection at one of its addresses."""
+_PORTS = {"http": 80, "https": 443}
 
 
 class GaveUp(Exception):
@@ -32,6 +40,32 @@ class Unreachable(BrokenConnection):
 
 class FileChanged(Exception):
     """The bytes received so far belong to another version than the bytes that would follow."""
+
+
+def is_out_of_reach(url: str) -> bool:
+    """Whether nothing answers at the host of a URL, found out within seconds.
+
+    Clients of hubs would retry for most of a minute before they say so. Behind a proxy, which finds hosts itself, the
+    answer is always False.
+    """
+    parts = urlsplit(url)
+    if parts.hostname is None or urllib.request.getproxies():
+        return False
+    address = (parts.hostname, parts.port or _PORTS.get(parts.scheme, _PORTS["https"]))
+    answered = threading.Event()
+
+    def connect() -> None:
+        try:
+            socket.create_connection(address, timeout=_SECONDS_PER_ADDRESS).close()
+        except (OSError, ValueError):  # ValueError: no host can have that name
+            return
+        answered.set()
+
+    # In a thread, because looking up a name has no timeout.
+    attempt = threading.Thread(target=connect, daemon=True)
+    attempt.start()
+    attempt.join(_SECONDS_PER_HOST)
+    return not answered.is_set()
 
 
 def open_url(url: str, first: int, validator: str | None, timeout: float) -> Any:

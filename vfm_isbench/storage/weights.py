@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 from huggingface_hub import constants, hf_hub_download
@@ -16,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vfm_isbench.errors import WeightsError
+from vfm_isbench.storage.connection import is_out_of_reach
 from vfm_isbench.storage.inert_pickle import Placeholder, read_torch_file
 from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 
@@ -102,25 +100,33 @@ def find_weights(
         except Exception as error:  # the hub's client raises errors of its own and of its transport
             failures.append(f"{repository}/{file_name}: {type(error).__name__}: {str(error).splitlines()[0][:160]}")
     if no_network:
-        why = "downloads are forbidden here" if is_forbidden else f"{constants.ENDPOINT} cannot be resolved"
+        why = "downloads are forbidden here" if is_forbidden else f"{constants.ENDPOINT} cannot be reached"
         failures.insert(0, f"{why}, and the hub's cache does not hold them")
-    pages = " or ".join(dict.fromkeys(f"{constants.ENDPOINT}/{repository}" for repository, _ in hub))
     raise WeightsError(
         f"the weights of {name!r} could not be fetched from the Hugging Face hub ({'; '.join(failures)}). "
-        f"Without access to the hub, download one of {', '.join(file_names)} from {pages} on another machine, and pass "
-        f"the file, or a folder that holds it, as {option}; or fill the hub's cache and set HF_HOME."
+        f"{without_hub(hub, option, file_names)}"
+    )
+
+
+def without_hub(hub: Sequence[tuple[str, str]], option: str, file_names: Sequence[str] = ()) -> str:
+    """What to do without access to the Hugging Face hub: the files to place, their addresses, and where to name them.
+
+    Args:
+        hub: (repository, file) pairs, of which one is enough.
+        option: How a user passes the file.
+        file_names: Names that the file may have in a folder; none if a folder is not accepted.
+    """
+    urls = " or ".join(f"{constants.ENDPOINT}/{repository}/resolve/main/{file}" for repository, file in hub)
+    folder = f", or a folder that holds it under one of the names {', '.join(file_names)}," if file_names else ""
+    return (
+        f"Without access to the hub, download {urls} on another machine, and pass the file{folder} as {option}; or "
+        "fill the hub's cache and set HF_HOME."
     )
 
 
 def is_hub_out_of_reach() -> bool:
-    """Whether the Hugging Face hub's address cannot be resolved, for example without a network.
+    """Whether nothing answers at the Hugging Face hub's address, for example without a network.
 
     The hub's client would retry for half a minute before it falls back to its cache.
     """
-    if getproxies():  # a proxy resolves addresses itself
-        return False
-    try:
-        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None)
-    except OSError:
-        return True
-    return False
+    return is_out_of_reach(constants.ENDPOINT)

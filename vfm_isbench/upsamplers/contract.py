@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from vfm_isbench.errors import ContractError, VfmIsbenchWarning
 from vfm_isbench.upsamplers.base import Upsampler
+from vfm_isbench.upsamplers.diagnosis import explain
 from vfm_isbench.upsamplers.freezing import count_parameters, freeze
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.trial_inputs import Trial
@@ -100,6 +101,7 @@ def check_upsampler(
         batch_size: Images in a batch of the training.
 
     Raises:
+        ChannelsError: if it works with another number of channels.
         ContractError: if it is not callable, raises, changes its inputs, passes no gradient although it must, has two
             steps or strips that do not equal the call, is not the interpolation that it declares to be, depends on the
             memory layout of its inputs, or returns anything but finite floating-point features B×C×H'×W' on the device,
@@ -117,6 +119,16 @@ def check_upsampler(
         device=device,
         generator=torch.Generator().manual_seed(seed),
     )
+    try:
+        return _check(loaded, trial, needs_gradient=needs_gradient)
+    except ContractError as error:
+        explained = explain(error, loaded, trial[:_BATCH])
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def _check(loaded: LoadedUpsampler, trial: Trial, *, needs_gradient: bool) -> ContractReport:
     watched, dtypes = _watched(loaded)
     calls = _Calls.of(watched, trial)
     _check_layout(watched, trial[: calls.batch], calls)
@@ -134,14 +146,14 @@ def check_upsampler(
         *_other_size_notes(loaded, trial),
     )
     for note in notes:
-        warnings.warn(note, VfmIsbenchWarning, stacklevel=2)
+        warnings.warn(note, VfmIsbenchWarning, stacklevel=3)
     return ContractReport(
         output_size=(calls.output.shape[-2], calls.output.shape[-1]),
         deterministic=calls.repeat_deviation == 0,
         batch_independent=calls.batch_deviation <= calls.tolerance,
         repeat_deviation=calls.repeat_deviation,
         batch_deviation=calls.batch_deviation,
-        n_parameters=count_parameters(upsampler),
+        n_parameters=count_parameters(loaded),
         ms_per_image=_milliseconds(loaded, trial[: calls.batch]) / calls.batch,
         warnings=notes,
     )

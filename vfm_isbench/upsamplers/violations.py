@@ -10,10 +10,23 @@ from torch import Tensor
 from vfm_isbench.errors import ContractError
 from vfm_isbench.upsamplers.base import Upsampler
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
-from vfm_isbench.upsamplers.loading.adapters import STYLES
+from vfm_isbench.upsamplers.loading.adapters import STYLES, Adapted, ByKeyword
 
 _ORDINARY = "finite features"
 """Inputs with nothing special about them, in messages."""
+
+
+class CallError(ContractError):
+    """A call of the upsampler failed.
+
+    Args:
+        seen: What happened.
+        advice: What to do, unless a cause is found by trying.
+    """
+
+    def __init__(self, seen: str, advice: str) -> None:
+        super().__init__(f"{seen} {advice}")
+        self.seen = seen
 
 
 def check_callable(upsampler: object) -> None:
@@ -58,16 +71,28 @@ def _run(upsampler: Upsampler, features: Tensor, image: Tensor, *, case: str = _
     try:
         return upsampler(features, image)
     except ContractError as error:
-        raise ContractError(
-            f"{error}. A learned upsampler works on features of the backbone it was trained for: choose that one "
-            "(command line: --backbone NAME), or other weights"
+        raise CallError(
+            f"{error}.",
+            "A learned upsampler works on features of the backbone it was trained for: choose that one (command line: "
+            "--backbone NAME), or other weights",
         ) from error
     except (Exception, SystemExit) as error:
-        raise ContractError(
+        raise CallError(
             f"the upsampler raised {type(error).__name__}: {error}\nIt was called with (features {shape_of(features)}, "
-            f"image {shape_of(image)}) by position, in that order, both {features.dtype} on {features.device}. "
-            f"{_advice(str(error), features, case)}"
+            f"image {shape_of(image)}){_manner(upsampler)}, both {features.dtype} on {features.device}.",
+            _advice(str(error), features, case),
         ) from error
+
+
+def _manner(upsampler: Upsampler) -> str:
+    """How an upsampler gets features and image."""
+    call = upsampler.call if isinstance(upsampler, LoadedUpsampler) else upsampler
+    if isinstance(call, Adapted):
+        return f" in the style {call.style!r}"
+    if isinstance(call, ByKeyword):
+        names = {"features": call.features, "image": call.image, "output size": call.size}
+        return f" with {', '.join(f'the {what} as {name}=…' for what, name in names.items() if name is not None)}"
+    return " by position, in that order"
 
 
 def _advice(message: str, features: Tensor, case: str) -> str:
@@ -76,6 +101,11 @@ def _advice(message: str, features: Tensor, case: str) -> str:
         return (
             "If it optimises something for each image, declare needs_gradients = True: it is then called with "
             "gradients enabled. Create what it optimises inside the call, because weights of its modules are frozen."
+        )
+    if features.requires_grad and "numpy" in message:
+        return (
+            "With this injection (early, pre_upsampler) the click encoder is trained through the upsampler, and no "
+            "gradient passes through numpy: compute with torch's operations, or use injection 'late'."
         )
     if case != _ORDINARY:
         return f"It accepted others, but not {case}, which occurs in photographs and features, too."
@@ -139,7 +169,10 @@ def check_gradient(upsampler: LoadedUpsampler, features: Tensor, image: Tensor) 
         ContractError: if there is none, it is zero everywhere, not finite, or cannot be computed.
     """
     if upsampler.capabilities.needs_gradients:
-        raise _no_gradient("optimises per image (needs_gradients = True), so no gradient passes through it")
+        raise _no_gradient(
+            "optimises per image (needs_gradients = True), so no gradient passes through it",
+            "make it a single pass without an optimiser of its own",
+        )
     _check_passes_gradient(upsampler, features, image)
     if upsampler.capabilities.upsample is not None:
 
@@ -163,15 +196,33 @@ def _check_passes_gradient(upsampler: Upsampler, features: Tensor, image: Tensor
             try:
                 (gradient,) = torch.autograd.grad((output * weights).sum(), needed, allow_unused=True)
             except RuntimeError as error:
-                raise _no_gradient(f"cannot pass its gradient back ({error})") from error
-    if gradient is None or not bool(gradient.any()):
-        raise _no_gradient("passes no gradient from its output to the features")
+                raise _no_gradient(
+                    f"cannot pass its gradient back ({error})", "look for in-place writes (+=, [...] =, relu_) in it"
+                ) from error
+    if not output.requires_grad:
+        raise _no_gradient(
+            "passes no gradient: its output is cut off from the features",
+            "look for .detach(), .data, numpy or torch.no_grad() in it",
+        )
+    if gradient is None:
+        raise _no_gradient(
+            "passes no gradient from its output to the features",
+            "look for .detach(), .data, numpy or torch.no_grad() where it reads the features",
+        )
+    if not bool(gradient.any()):
+        raise _no_gradient(
+            "passes no gradient to the features but zeros",
+            "look for rounding, comparisons, argmax or conversions to integers in it, and for .detach()",
+        )
     if not bool(gradient.isfinite().all()):
-        raise _no_gradient("passes a gradient that is NaN or infinite to the features")
+        raise _no_gradient(
+            "passes a gradient that is NaN or infinite to the features",
+            "look for divisions by zero, square roots and logarithms of zero, and norms without an epsilon in it",
+        )
 
 
-def _no_gradient(seen: str) -> ContractError:
+def _no_gradient(seen: str, advice: str) -> ContractError:
     return ContractError(
         f"the upsampler {seen}, but with this injection (early, pre_upsampler) the click encoder is trained through "
-        "it: look for .detach(), numpy, torch.no_grad() or an in-place write in it, or use injection 'late'"
+        f"it: {advice}, or use injection 'late'"
     )

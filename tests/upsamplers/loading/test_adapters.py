@@ -11,7 +11,17 @@ from torch import Tensor, nn
 
 from vfm_isbench.acceleration.cached_probe import CachedProbe
 from vfm_isbench.errors import UnknownNameError
-from vfm_isbench.upsamplers import STYLES, Bilinear, Identity, adapt, check_upsampler, detect_style, to_contract
+from vfm_isbench.upsamplers import (
+    STYLES,
+    Bilinear,
+    Identity,
+    adapt,
+    check_upsampler,
+    detect_style,
+    identity_of,
+    to_contract,
+)
+from vfm_isbench.upsamplers.loading.adapters import detect_keywords
 
 FEATURES, IMAGE = torch.rand(2, 5, 4, 6), torch.rand(2, 3, 16, 24)
 
@@ -92,6 +102,68 @@ def images(image: Any, guidance: Any) -> Any: ...
 )
 def test_style_is_told_by_the_parameters_names(function: Any, style: str) -> None:
     assert detect_style(function) == style
+
+
+def both(*, features: Any, image: Any) -> Any:
+    return features, image, None
+
+
+def both_turned(*, img: Any, feats: Any, scale: int = 2) -> Any:
+    return feats, img, None
+
+
+def guided(x: Any, scale: int = 2, *, guidance: Any) -> Any:
+    assert scale == 2
+    return x, guidance, None
+
+
+def guided_by_place(features: Any, /, *, image: Any = None) -> Any:
+    return features, image, None
+
+
+def lifted(image: Any, *, features: Any) -> Any:
+    return features, image, None
+
+
+def sized(features: Any, image: Any, *, output_size: Any) -> Any:
+    return features, image, output_size
+
+
+def sized_image_first(image: Any, features: Any, *, output_size: Any) -> Any:
+    return features, image, output_size
+
+
+def sized_by_keyword(*, image: Any, features: Any, size: Any) -> Any:
+    return features, image, size
+
+
+@pytest.mark.parametrize(
+    "function",
+    [both, both_turned, guided, guided_by_place, lifted, sized, sized_image_first, sized_by_keyword],
+)
+def test_parameters_that_take_keywords_only_are_adapted(function: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        adapted = to_contract(function)
+    features, image, size = adapted(FEATURES, IMAGE)  # type: ignore[misc]
+    assert features is FEATURES and image is IMAGE
+    assert size == ((16, 24) if "sized" in function.__name__ else None)
+    assert adapted.name.endswith(f":{function.__name__}") and "by keyword" in caplog.text
+    assert identity_of(adapted).sha256 not in (None, identity_of(function).sha256)
+    assert identity_of(adapted).sha256 == identity_of(to_contract(function)).sha256
+
+
+@pytest.mark.parametrize(
+    "function",
+    [ours, unknown, anything, featup, keywords, lift, jafar, torch.add, lambda a, b=None, *, image=None: a],
+)
+def test_what_was_called_before_is_called_as_before(function: Any) -> None:
+    assert detect_keywords(function) is None, "or its fingerprint would change"
+
+
+def test_names_that_do_not_tell_are_left_to_the_check() -> None:
+    assert detect_keywords(lambda *, a, b: a) is None
+    assert detect_keywords(lambda features, *, scale: features) is None
+    assert detect_keywords(lambda features, image, *, temperature: features) is None
 
 
 class ImageFirst(nn.Module):

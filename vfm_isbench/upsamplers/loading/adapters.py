@@ -68,6 +68,32 @@ class Adapted:
         return self.upsampler(image, features, size)
 
 
+@dataclass(frozen=True)
+class ByKeyword:
+    """An upsampler with parameters that take keywords only, as ``(features, image)``.
+
+    Args:
+        upsampler: The original callable.
+        features: Name of the parameter for the features; None for the first place.
+        image: Name of the parameter for the image; None for the first place.
+        size: Name of the parameter for the output size, which gets that of the image; None if it has none.
+    """
+
+    upsampler: Callable[..., Any]
+    features: str | None
+    image: str | None
+    size: str | None = None
+
+    def __call__(self, features: Tensor, image: Tensor) -> Any:
+        """Call the original with ``features`` B×C×h×w and ``image`` B×3×H×W in its own way."""
+        given = ((self.features, features), (self.image, image))
+        places = [value for name, value in given if name is None]
+        named: dict[str, Any] = {name: value for name, value in given if name is not None}
+        if self.size is not None:
+            named[self.size] = (int(image.shape[-2]), int(image.shape[-1]))
+        return self.upsampler(*places, **named)
+
+
 def adapt(upsampler: Callable[..., Any], style: Style) -> LoadedUpsampler:
     """Turn an upsampler called in another style into one called ``(features, image)``, with all it declares.
 
@@ -120,8 +146,60 @@ def detect_style(upsampler: Callable[..., Any]) -> Style:
     return "features_image_size" if image_places == [False, True] and must_have_size else "features_image"
 
 
+def detect_keywords(upsampler: Callable[..., Any]) -> ByKeyword | None:
+    """How to call an upsampler that takes features, image or an output size by keyword only, judging by their names.
+
+    Returns:
+        The adapted upsampler. None if nothing must be given by keyword, if that is a known style, or if the names do
+        not tell features from image; the contract check will tell then.
+
+    Example:
+        >>> adapted = detect_keywords(lambda features, *, guidance: features)
+        >>> adapted.features, adapted.image
+        (None, 'guidance')
+    """
+    parameters = _parameters(upsampler)
+    style = detect_style(upsampler)
+    if not parameters or style in _KEYWORDS or _takes_two(parameters):
+        return None
+    only = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    features = next((p.name for p in only if p.name in FEATURE_NAMES), None)
+    image = next((p.name for p in only if p.name in IMAGE_NAMES), None)
+    size = next((p.name for p in only if p.name in _SIZE_NAMES and p.default is p.empty), None)
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in places if p.default is p.empty]
+    if len(required) + (features is not None) + (image is not None) != 2:
+        return None
+    if features is None and image is None:
+        if size is None:
+            return None
+        if style == "features_image":
+            return ByKeyword(upsampler, None, None, size)
+        is_named = all(place.kind is place.POSITIONAL_OR_KEYWORD for place in required)
+        return ByKeyword(upsampler, required[1].name, required[0].name, size) if is_named else None
+    return ByKeyword(upsampler, features, image, size)
+
+
+def _takes_two(parameters: list[inspect.Parameter]) -> bool:
+    """Whether a callable with these parameters can be called with two positional arguments."""
+    try:
+        inspect.Signature(parameters).bind(None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def original_of(upsampler: Callable[..., Any]) -> Callable[..., Any]:
+    """What an adapter calls; anything else is returned as it is."""
+    return upsampler.upsampler if isinstance(upsampler, (Adapted, ByKeyword)) else upsampler
+
+
 def to_contract(upsampler: Callable[..., Any]) -> LoadedUpsampler:
-    """Adapt an upsampler by what :func:`detect_style` finds, and say so in the log if anything was changed."""
+    """Adapt an upsampler by what :func:`detect_style` and :func:`detect_keywords` find; the log says what changed."""
+    by_keyword = None if isinstance(upsampler, LoadedUpsampler) else detect_keywords(upsampler)
+    if by_keyword is not None:
+        _log.info("calling %r by keyword, judging by its parameters' names", upsampler)
+        return dataclasses.replace(LoadedUpsampler.of(upsampler), call=by_keyword)
     style = detect_style(upsampler)
     if style != "features_image":
         _log.info("calling %r in the style %r, judging by its parameters' names", upsampler, style)

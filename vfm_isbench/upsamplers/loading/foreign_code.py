@@ -22,7 +22,7 @@ from vfm_isbench.kernels.row_strips import Strips
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.upsamplers.freezing import find_module
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
-from vfm_isbench.upsamplers.loading.adapters import Style, adapt, detect_style
+from vfm_isbench.upsamplers.loading.adapters import Style, adapt, detect_keywords, detect_style, to_contract
 from vfm_isbench.upsamplers.loading.specs import LoadOptions
 
 
@@ -197,13 +197,21 @@ def running(what: str) -> Iterator[list[str]]:
     except VfmIsbenchError:
         raise
     except (Exception, SystemExit) as error:
-        missing = isinstance(error, ImportError) or "Missing dependencies" in str(error)
-        hint = "; install what is missing beside this library" if missing else ""
+        packages = _missing_packages(error)
+        hint = f"; install what is missing beside this library: pip install {packages}" if packages else ""
         raise ContractError(f"{what} failed with {type(error).__name__}: {error}{hint}") from error
     of_use = [str(one.message) for one in caught if issubclass(one.category, (UserWarning, RuntimeWarning))]
     texts.extend(dict.fromkeys(of_use))
     for text in texts:
         warnings.warn(f"{what}: {text}", VfmIsbenchWarning, stacklevel=3)
+
+
+def _missing_packages(error: BaseException) -> str:
+    """What to install after an error, as words for ``pip install``; empty if it is another error."""
+    if isinstance(error, ImportError):
+        return (error.name or "PACKAGE").partition(".")[0]
+    _, found, names = str(error).partition("Missing dependencies:")  # in these words, torch.hub names all of them
+    return " ".join(names.replace(",", " ").split()) if found else ""
 
 
 def pick(spec: str, made: Any, attribute: str) -> Any:
@@ -242,6 +250,7 @@ def with_source(
     Raises:
         UnknownNameError: if the settings name a style that does not exist.
     """
+    by_keyword = detect_keywords(found) if settings.style is None else None
     style = cast(Style, settings.style) if settings.style is not None else detect_style(found)
     complete = {
         **source,
@@ -250,7 +259,8 @@ def with_source(
         "style": style,
         "attention": attention_backend(found),
     }
-    return from_elsewhere(adapt(found, style), name, complete, modules)
+    adapted = adapt(found, style) if by_keyword is None else to_contract(found)
+    return from_elsewhere(adapted, name, complete, modules)
 
 
 def attention_backend(upsampler: object) -> dict[str, Any]:

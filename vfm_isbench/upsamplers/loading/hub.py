@@ -9,12 +9,14 @@ import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from torch import nn
 
 from vfm_isbench.errors import ContractError, UnknownNameError
 from vfm_isbench.registry.registry import unknown_name
+from vfm_isbench.storage.connection import is_out_of_reach
 from vfm_isbench.storage.hashing import code_sha256, hash_file
 from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 from vfm_isbench.storage.weights import read_state_dict
@@ -130,6 +132,8 @@ def _fetch(owner: str, project: str, ref: str | None) -> tuple[Path, str | None]
     url = f"{GITHUB}/{owner}/{project}/archive/{wanted}.zip"
     hub.mkdir(parents=True, exist_ok=True)
     try:
+        if is_out_of_reach(url):
+            raise ConnectionError(f"{urlsplit(url).hostname} cannot be reached")
         with tempfile.TemporaryDirectory(dir=hub) as temporary:
             archive, content = Path(temporary) / "repository.zip", Path(temporary) / "content"
             torch.hub.download_url_to_file(url, str(archive), progress=False)

@@ -21,7 +21,13 @@ from vfm_isbench.registry.plugins import Plugin, Plugins
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.upsamplers.base import UPSAMPLERS, Upsampler
 from vfm_isbench.upsamplers.loaded import FILE_MARK, LoadedUpsampler
-from vfm_isbench.upsamplers.loading.adapters import FEATURE_NAMES, IMAGE_NAMES, detect_style, to_contract
+from vfm_isbench.upsamplers.loading.adapters import (
+    FEATURE_NAMES,
+    IMAGE_NAMES,
+    detect_keywords,
+    detect_style,
+    to_contract,
+)
 from vfm_isbench.upsamplers.loading.foreign_code import from_elsewhere
 from vfm_isbench.upsamplers.loading.specs import LOADERS, OWN_LOADERS, LoadOptions
 from vfm_isbench.upsamplers.violations import check_callable
@@ -147,7 +153,7 @@ def _is_maker(spec: str, found: Any) -> bool:
                 "that returns a ready instance, and name that"
             )
         return True
-    if detect_style(found) != "features_image":
+    if detect_style(found) != "features_image" or detect_keywords(found) is not None:
         return False
     if _binds(signature, 0):
         named = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -215,7 +221,10 @@ def module_from_file(spec: str, path: Path) -> ModuleType:
 
 
 def _import_failed(spec: str, source: str, error: Exception) -> ContractError:
-    hint = "; modules beside it are found when PYTHONPATH holds their folder" if isinstance(error, ImportError) else ""
+    hint = ""
+    if isinstance(error, ImportError):
+        package = f"install it (pip install {error.name.partition('.')[0]}), or, for " if error.name else "for "
+        hint = f"; {package}a module beside it, set PYTHONPATH to its folder"
     return ContractError(f"upsampler {spec!r}: importing {source} failed with {type(error).__name__}: {error}{hint}")
 
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from torch import Tensor
 
 from vfm_isbench.errors import DataError, UnknownNameError, WeightsError
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.atomic import write_text
+from vfm_isbench.storage.connection import is_out_of_reach
 from vfm_isbench.storage.downloads import download
 from vfm_isbench.storage.hashing import hash_file
 from vfm_isbench.storage.no_downloads import are_downloads_forbidden
@@ -241,6 +243,8 @@ def _from_url(spec: str, name: str, source: Source, url: str) -> _Found:
     path = cache_folder() / source.file_name
     record = path.with_name(f"{path.name}.sha256")
     try:
+        if not path.exists() and not are_downloads_forbidden() and is_out_of_reach(url):
+            raise DataError(f"{path.name} is not at {path}, and {urlsplit(url).hostname} cannot be reached")
         download([url], path, sha256=source.sha256 or _remembered(record))
     except (DataError, OSError) as error:
         raise WeightsError(
