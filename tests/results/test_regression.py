@@ -134,10 +134,11 @@ def much_worse(seed: int, objects: int = 8, **fields: Any) -> tuple[vfm_isbench.
     base = random_ious(3, objects=objects)
     lost = 0.11 + np.tile([0.3, 0.2, -0.2, -0.3], objects // 4)[:, None]
     lost = lost + 0.002 * np.random.default_rng([5, seed]).normal(size=lost.shape)
-    return tuple(
+    broken, bilinear = (
         made_result(made_dataset(ious, per_image=1), name=name, sha256=name[:1] * 64, seed=seed, **fields)
         for name, ious in (("broken", base - lost), ("bilinear", base))
-    )  # type: ignore[return-value]
+    )
+    return broken, bilinear
 
 
 def test_an_estimate_beyond_the_margin_is_called_a_likely_regression() -> None:
@@ -188,6 +189,7 @@ def test_the_advice_names_options_that_exist(limit: int | None, said: str) -> No
     new, base = zip(*(much_worse(seed, protocol=protocol) for seed in (0, 1, 2)), strict=True)
     regression = vfm_isbench.regress(new, base, metric="mean_iou", margin=0.01)
     assert regression.is_likely_regression
+    assert "More seeds alone would not settle it. With these seeds, about 2" in str(regression)
     assert said in str(regression)
     assert "vfm-isbench power RESULT… --metric mean_iou --margin 0.1" in str(regression)
     parser = build_parser()
@@ -260,8 +262,8 @@ def test_what_is_alike_or_not_recorded_is_not_noted() -> None:
     """Results of earlier versions lack the capability and the hash of the code."""
     new, recorded = seeds_of("mine", [0, 1, 2]), {"cpu_capability": "AVX2", "vfm_isbench_code": "a" * 64}
     for then, now in ((recorded, recorded), ({}, recorded), (recorded, {})):
-        regression = vfm_isbench.regress(in_environment(new, **now), in_environment(BASE, **then))
-        assert regression.remarks == ()
+        pair = in_environment(new, **now), in_environment(BASE, **then)
+        assert vfm_isbench.regress(*pair, metric="mean_iou").remarks == ()
 
 
 def test_a_single_seed_on_both_sides_speaks_for_its_probes_only() -> None:

@@ -57,6 +57,8 @@ def _settled_by(judgement: Judgement, margin: float) -> str:
         )
     elif worsening.value == margin:
         return "No number of objects or seeds would settle it: the difference equals the margin"
+    elif judgement.objects_needed is not None:
+        text = "More seeds alone would not settle it"
     else:
         text = "These seeds differ too much: add seeds on both sides, or choose a larger margin"
     if judgement.objects_needed is not None:
