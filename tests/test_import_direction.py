@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": {"errors", "storage"},
     "protocol": {"errors", "registry", "storage", "types"},
     "kernels": {"errors", "types"},
+    "progress": set(),
     # What a benchmark is made of. These rooms never import each other.
     "metrics": BASE,
     "clicks": BASE,
@@ -41,22 +42,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "upsamplers": BASE | {"kernels"},
     # The probe, and what makes it fast.
     "probe": BASE | COMPONENTS,
-    "acceleration": BASE | COMPONENTS | {"kernels", "probe"},
+    "acceleration": BASE | COMPONENTS | {"kernels", "probe", "progress"},
     "isegprobe": BASE | COMPONENTS | {"probe"},
     # The stages. Training and evaluation do not know each other; results and viz know neither.
-    "training": BASE | {"acceleration", "clicks", "datasets", "probe"},
+    "training": BASE | {"acceleration", "clicks", "datasets", "probe", "progress"},
     "evaluation": BASE | {"acceleration", "clicks", "datasets", "metrics", "probe"},
     "results": BASE | {"metrics"},
     "viz": BASE | {"metrics", "results"},
     "runs": BASE
     | COMPONENTS
     | {"acceleration", "datasets", "evaluation", "isegprobe", "metrics", "probe", "results", "training"},
-    "estimate": BASE | COMPONENTS | {"acceleration", "datasets", "evaluation", "probe", "runs", "training"},
+    "estimate": BASE | COMPONENTS | {"acceleration", "datasets", "evaluation", "probe", "progress", "runs", "training"},
     # The leaderboard runs nothing: whoever checks an entry hands in the function that reruns it.
     "leaderboard": BASE | {"datasets", "metrics", "results", "runs", "upsamplers"},
     "testing": BASE | {"backbones", "datasets"},
     # The top.
-    "benchmark": BASE | COMPONENTS | {"acceleration", "datasets", "estimate", "probe", "results", "runs", "training"},
+    "benchmark": BASE
+    | COMPONENTS
+    | {"acceleration", "datasets", "estimate", "probe", "progress", "results"}
+    | {"runs", "training"},
     "baseline": BASE | COMPONENTS | {"benchmark", "datasets", "metrics", "probe", "results", "training"},
     "inspection": BASE
     | COMPONENTS
@@ -75,7 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "leaderboard",
         "results",
     }
-    | {"probe", "runs", "viz"},
+    | {"probe", "progress", "runs", "viz"},
     "__main__": {"cli"},
 }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +17,11 @@ from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.datasets import ObjectDataset, open_dataset, open_training_data
-from vfm_isbench.estimate import CostEstimate, RunPlan, estimate_run
+from vfm_isbench.estimate import CostEstimate, RunPlan, Start, amounts_of_opened, announce, estimate_run
 from vfm_isbench.probe import build_probe, check_combination
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
+from vfm_isbench.progress import RunProgress
 from vfm_isbench.protocol import PROTOCOL_REVISION, Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
@@ -28,7 +30,7 @@ from vfm_isbench.runs import RunFolder, TrainedProbe, measure
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, train
-from vfm_isbench.upsamplers import LoadOptions, Upsampler, UpsamplerIdentity, load_upsampler
+from vfm_isbench.upsamplers import LoadOptions, Upsampler, UpsamplerIdentity, load_upsampler, recorded_spec
 
 
 class Benchmark:
@@ -42,7 +44,7 @@ class Benchmark:
         output_dir: Folder for checkpoint, evidence and result. An interrupted run continues there; None keeps nothing.
         backbone_weights: File or folder with the backbone's weights; None for the hub and its cache.
         workers: Processes that prepare training samples.
-        progress: Show progress bars.
+        progress: Show on standard error what runs, how long it should take, and the progress.
         overwrite: Replace another run found in ``output_dir``.
         load_options: How an upsampler given by name may be loaded: its weights, and whether foreign code may run.
         speed: How fast; see :class:`vfm_isbench.Speed`.
@@ -84,8 +86,10 @@ class Benchmark:
             identity: Which upsampler it is, if its code, settings and weights cannot be hashed: any text that changes
                 whenever they do.
         """
-        self.test_datasets(self.protocol)  # so that a missing test set fails before hours of training
-        return self.evaluate(self.train(upsampler, name, identity))
+        tests = self.test_datasets(self.protocol)  # first, so that a missing one fails before hours of training
+        with RunProgress(self.options.progress) as progress:
+            trained = self._train(upsampler, name, identity, _Announced(progress, tests))
+            return self._evaluate(trained, tests, dataclasses.replace(self.options, run=progress))
 
     def estimate(self, upsampler: Upsampler | str) -> CostEstimate:
         """What :meth:`run` would take: downloads, time, memory and disk. Nothing is downloaded or written.
@@ -103,17 +107,24 @@ class Benchmark:
         )
         return estimate_run(upsampler, plan)
 
-    @benchmark_settings()
     def train(self, upsampler: Upsampler | str, name: str | None = None, identity: str | None = None) -> TrainedProbe:
         """Check the upsampler, build the probe around it, and train click encoder and head. See :meth:`run`.
 
         Raises:
             ContractError: if the upsampler does not keep its contract.
         """
-        with current_device(self.device):
-            return self._train(upsampler, name, identity)
+        return self._train(upsampler, name, identity)
 
-    def _train(self, upsampler: Upsampler | str, name: str | None, identity: str | None) -> TrainedProbe:
+    @benchmark_settings()
+    def _train(
+        self, upsampler: Upsampler | str, name: str | None, identity: str | None, announced: _Announced | None = None
+    ) -> TrainedProbe:
+        with current_device(self.device):
+            return self._train_here(upsampler, name, identity, announced)
+
+    def _train_here(
+        self, upsampler: Upsampler | str, name: str | None, identity: str | None, announced: _Announced | None
+    ) -> TrainedProbe:
         check_click_encoder(self.protocol.click_encoder)
         notes = check_combination(self.protocol, self.backbone)
         data = open_training_data(self.protocol, self.data_root)
@@ -125,23 +136,40 @@ class Benchmark:
         probe = build_probe(protocol, self.backbone, checked.upsampler).to(self.device)
         origins = plugin_origins(self.backbone, probe.click_encoder, data.training, data.validation)
         parts = {"backbone_sha256": weights_sha256(self.backbone), **({"plugins": origins} if origins else {})}
-        folder = self._open_folder(protocol, found, {**parts, "behaviour": dict(checked.behaviour)})
-        described = {**dataclasses.asdict(found), "spec": upsampler if isinstance(upsampler, str) else None}
+        spec = upsampler if isinstance(upsampler, str) else None
+        folder = self._open_folder(protocol, found, {**parts, "behaviour": dict(checked.behaviour)}, spec)
+        described = {**dataclasses.asdict(found), **recorded_spec(spec)}
         extra = {**parts, "precision": self.options.speed.precision}
 
         def keep(history: tuple[EpochRecord, ...], tensors: Mapping[str, Tensor]) -> None:
             if folder is not None:
                 folder.save_checkpoint(Checkpoint(protocol, described, history, tensors, extra))
 
+        start = None if folder is None else folder.load_checkpoint()
+        if announced is not None and announced.progress.is_shown:
+            announce(
+                announced.progress,
+                Start(
+                    name=found.name,
+                    probe=probe,
+                    protocol=protocol,
+                    contract=checked.contract,
+                    amounts=amounts_of_opened(data, announced.tests, protocol),
+                    options=self.options,
+                    data_root=self.data_root,
+                    folder=self.output_dir,
+                    epochs_done=0 if start is None else len(start.history),
+                ),
+            )
         start_counting(self.device)
         began = time.perf_counter()
         history = train(
             probe,
             TrainingSamples(data.training, protocol, data.weights),
             TrainingSamples(data.validation, protocol, validation=True),
-            start=None if folder is None else folder.load_checkpoint(),
+            start=start,
             keep=None if folder is None else keep,
-            options=self.options,
+            options=dataclasses.replace(self.options, run=None if announced is None else announced.progress),
         )
         return TrainedProbe(
             probe=probe,
@@ -160,13 +188,16 @@ class Benchmark:
 
     def evaluate(self, trained: TrainedProbe) -> Result:
         """Evaluate a trained probe click by click, on the test sets of its own protocol."""
-        folder, label = trained.folder, self.options.speed.label()
+        return self._evaluate(trained, self.test_datasets(trained.protocol), self.options)
+
+    def _evaluate(self, trained: TrainedProbe, tests: Sequence[ObjectDataset], options: RunOptions) -> Result:
+        folder, label = trained.folder, options.speed.label()
         weights = weights_sha256(trained.probe.trainable())
         result = measure(
             trained,
-            self.test_datasets(trained.protocol),
+            tests,
             store_of=None if folder is None else lambda dataset: folder.evidence(dataset, weights, label),
-            options=self.options,
+            options=options,
         )
         if folder is not None:
             result.save(folder.result_path(label))
@@ -188,7 +219,7 @@ class Benchmark:
         return [open_dataset(name, "test", self.data_root, protocol) for name in protocol.test_datasets]
 
     def _open_folder(
-        self, protocol: Protocol, upsampler: UpsamplerIdentity, parts: Mapping[str, Any]
+        self, protocol: Protocol, upsampler: UpsamplerIdentity, parts: Mapping[str, Any], spec: str | None
     ) -> RunFolder | None:
         if self.output_dir is None:
             return None
@@ -200,7 +231,15 @@ class Benchmark:
             "versions": package_versions(),
             **parts,
         }
-        return RunFolder(self.output_dir, belongs_to, overwrite=self._overwrite)
+        return RunFolder(self.output_dir, belongs_to, overwrite=self._overwrite, spec=spec)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Announced:
+    """A whole run, which is announced before it starts: its progress, and its test sets."""
+
+    progress: RunProgress
+    tests: Sequence[ObjectDataset]
 
 
 def evaluate(

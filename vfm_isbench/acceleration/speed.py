@@ -12,6 +12,7 @@ import torch
 
 from vfm_isbench.errors import SpeedError
 from vfm_isbench.kernels.winograd import LEAST_CHANNELS
+from vfm_isbench.progress import Part, RunProgress
 
 Precision: TypeAlias = Literal["float32", "tf32", "bfloat16"]
 
@@ -126,12 +127,20 @@ class RunOptions:
     Attributes:
         speed: How fast, and at which tolerance.
         workers: Processes that prepare training samples.
-        progress: Show progress bars.
+        progress: Show the progress.
+        run: Progress of the run that training or evaluation is a part of; None if it stands alone.
     """
 
     speed: Speed = field(default_factory=Speed)
     workers: int = 0
     progress: bool = True
+    run: RunProgress | None = None
+
+    @contextmanager
+    def progress_of(self, part: str, total: float) -> Iterator[Part]:
+        """The progress of a part of the run, see :meth:`vfm_isbench.progress.RunProgress.part`."""
+        with nullcontext(self.run) if self.run else RunProgress(self.progress) as run, run.part(part, total) as found:
+            yield found
 
 
 @contextmanager

@@ -23,6 +23,9 @@ from vfm_isbench.cli.options import (
 from vfm_isbench.cli.terminal import say
 from vfm_isbench.protocol import Protocol
 
+_NETWORK = ("backbone", "click_encoder", "injection", "head", "image_size")
+"""Fields of a protocol that a run folder has in its name where they are not the preset's."""
+
 
 def add_run(commands: Subparsers) -> None:
     """Add the subcommand."""
@@ -46,7 +49,7 @@ def add_run(commands: Subparsers) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="run folder (default: runs/UPSAMPLER-PROTOCOL[@VERSION]-seedN)",
+        help="run folder (default: runs/UPSAMPLER-PROTOCOL[@VERSION][-BACKBONE]-seedN)",
     )
     run.add_argument("--overwrite", action="store_true", help="discard a different run found in the run folder")
     run.add_argument(
@@ -84,6 +87,9 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 def default_output(upsampler: str, protocol: Protocol) -> Path:
     """The run folder if none is given."""
-    words = re.sub(r"[^\w.-]+", "-", f"{upsampler}-{protocol.name}")
-    version = f"@{protocol.version}" if protocol.version > 1 else ""  # so that no version continues another's run
-    return Path("runs") / f"{words}{version}-seed{protocol.seed}"
+    # Every part of the network that was chosen, so that no run of another network has the same folder.
+    chosen = [str(getattr(protocol, part)) for part in _NETWORK if part in protocol.changed_fields()]
+    words = [re.sub(r"[^\w.@-]+", "-", part) for part in (upsampler.replace("@", "-"), protocol.name)]
+    version = f"@{protocol.version}" if protocol.version > 1 else ""
+    network = "".join(re.sub(r"[^\w.@-]+", "-", f"-{part}") for part in chosen)
+    return Path("runs") / f"{'-'.join(words)}{version}{network}-seed{protocol.seed}"

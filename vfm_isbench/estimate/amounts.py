@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vfm_isbench.datasets import ObjectDataset, open_dataset, read_sample
-from vfm_isbench.datasets.catalogue import Role, training_weights
+from vfm_isbench.datasets.catalogue import Role, TrainingData, training_weights
 from vfm_isbench.datasets.download.sources import DatasetSource, published_counts, source_for
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Array
@@ -73,13 +74,30 @@ def amounts_of(protocol: Protocol, data_root: Path | None) -> Amounts:
         UnknownNameError: if there is no such data set.
         DataError: if the files of a data set are here, but broken; or if it is missing and was never published.
     """
-    training = _holding(protocol.train_dataset, "train", data_root, protocol)
-    validation = _holding(protocol.validation_dataset, "validation", data_root, protocol)
+    return _count(
+        _holding(protocol.train_dataset, "train", data_root, protocol),
+        _holding(protocol.validation_dataset, "validation", data_root, protocol),
+        tuple(_holding(name, "test", data_root, protocol) for name in protocol.test_datasets),
+        protocol,
+    )
+
+
+def amounts_of_opened(data: TrainingData, tests: Sequence[ObjectDataset], protocol: Protocol) -> Amounts:
+    """The same for data sets that are open."""
+    return _count(
+        _present(data.training, "train", protocol, data.weights),
+        _present(data.validation, "validation", protocol),
+        tuple(_present(test, "test", protocol) for test in tests),
+        protocol,
+    )
+
+
+def _count(training: Holding, validation: Holding, tests: tuple[Holding, ...], protocol: Protocol) -> Amounts:
     steps = protocol.epochs * ((protocol.samples_per_epoch or training.images) // protocol.batch_size)
     return Amounts(
         training=training,
         validation=validation,
-        tests=tuple(_holding(name, "test", data_root, protocol) for name in protocol.test_datasets),
+        tests=tests,
         steps=steps,
         training_images=steps * protocol.batch_size,
         validation_steps=protocol.epochs * -(-protocol.validation_samples // protocol.batch_size),
@@ -95,13 +113,18 @@ def _holding(name: str, role: Role, data_root: Path | None, protocol: Protocol) 
         images = min(counts.images, objects) if role == "test" else counts.images
         return Holding(name, None, source, images, objects, _TYPICAL_SIZES.get(name, _TYPICAL_SIZE))
     dataset = open_dataset(name, role, data_root, protocol)
+    weights = training_weights(dataset, protocol, data_root)[0] if role == "train" else None
+    return _present(dataset, role, protocol, weights)
+
+
+def _present(dataset: ObjectDataset, role: Role, protocol: Protocol, weights: Array | None = None) -> Holding:
+    source = source_for(dataset.name)
     image = read_sample(dataset, dataset.image_ids[0]).image
     size = (image.shape[0], image.shape[1])
     if role != "test":
-        weights = training_weights(dataset, protocol, data_root)[0] if role == "train" else None
-        return Holding(name, dataset, source, len(dataset), 0, size, weights)
+        return Holding(dataset.name, dataset, source, len(dataset), 0, size, weights)
     chosen = dataset.objects[: protocol.object_limit]
-    return Holding(name, dataset, source, len({object_id.image for object_id in chosen}), len(chosen), size)
+    return Holding(dataset.name, dataset, source, len({object_id.image for object_id in chosen}), len(chosen), size)
 
 
 def _limited(objects: int, protocol: Protocol) -> int:

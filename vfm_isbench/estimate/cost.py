@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vfm_isbench.estimate.timing import ClickCost, TrainingCost
+from vfm_isbench.progress.durations import rough
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +103,6 @@ class CostEstimate:
 
     def _memory(self) -> str:
         return "unknown" if self.peak_bytes is None else f"{size(self.peak_bytes)} {self.memory_of}"
-
-
-def rough(seconds: float) -> str:
-    """A long time, in the two largest units.
-
-    >>> [rough(seconds) for seconds in (0.4, 59.6, 3570, 3600 * 30)]
-    ['0 s', '1 min', '1 h', '30 h']
-    >>> rough(4000), rough(90)
-    ('1 h 7 min', '1 min 30 s')
-    """
-    for unit, name, smaller, small_name in ((3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if round(seconds / smaller) * smaller >= unit:
-            whole, rest = divmod(round(seconds / smaller), unit // smaller)
-            return f"{whole} {name}" + (f" {rest} {small_name}" if rest and whole < 24 else "")
-    return f"{round(seconds)} s"
 
 
 def short(seconds: float) -> str:

@@ -13,9 +13,9 @@ from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.errors import DataError, VfmIsbenchWarning, WeightsError
-from vfm_isbench.estimate.amounts import Amounts, Holding, amounts_of
-from vfm_isbench.estimate.cost import CostEstimate, Download, Part, size
-from vfm_isbench.estimate.timing import ClickCost, TrainingCost, time_clicks, time_training
+from vfm_isbench.estimate.amounts import Amounts, amounts_of
+from vfm_isbench.estimate.cost import CostEstimate, Download, size
+from vfm_isbench.estimate.outlook import CROPS_PER_OBJECT, measure_outlook
 from vfm_isbench.probe import Probe, build_probe, check_combination
 from vfm_isbench.probe.preparation import follow_protocol, freeze_hidden_modules
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
@@ -30,9 +30,6 @@ from vfm_isbench.upsamplers import (
     load_upsampler,
 )
 from vfm_isbench.upsamplers.published.pretrained import without_weights
-
-CROPS_PER_OBJECT = 1
-"""Crops of a trained probe besides that of the whole image; measured, see docs/where-the-time-goes.md."""
 
 _BYTES_PER_WEIGHT = 4
 _COPIES_OF_WEIGHTS = 3
@@ -79,30 +76,31 @@ def estimate_run(upsampler: Upsampler | str, plan: RunPlan) -> CostEstimate:
         check_click_encoder(plan.protocol.click_encoder)
         amounts = amounts_of(plan.protocol, plan.data_root)
         built = _build(upsampler, plan)
-        protocol, validates = built.protocol, plan.protocol.validation_samples > 0
-        training = time_training(built.probe, amounts.training, protocol, plan.options, validates=validates)
-        most_objects = max(amounts.tests, key=lambda test: test.objects)
-        clicks = time_clicks(built.probe, most_objects, protocol, plan.options)
-    peaks = [peak for peak in (training.peak_bytes, clicks.peak_bytes) if peak is not None]
-    is_cpu = plan.device.type == "cpu"
-    where = f"{torch.get_num_threads()} threads" if is_cpu else torch.cuda.get_device_name(plan.device)
+        protocol = built.protocol
+        found = measure_outlook(built.probe, amounts, protocol, plan.options)
+    peaks = [peak for peak in (found.training.peak_bytes, found.clicks.peak_bytes) if peak is not None]
     workers = plan.options.workers
     return CostEstimate(
-        title=f"{built.probe.upsampler.name} under the protocol {protocol.label} on {plan.device} ({where}), "
+        title=f"{built.probe.upsampler.name} under the protocol {protocol.label} on {describe_device(plan.device)}, "
         f"{workers} workers",
         downloads=(*_data_downloads(amounts), *built.missing),
-        parts=(
-            _training(amounts, protocol, training, workers),
-            *(_evaluation(test, protocol, clicks) for test in amounts.tests),
-        ),
-        training=training,
-        clicks=clicks,
+        parts=found.parts(amounts, protocol),
+        training=found.training,
+        clicks=found.clicks,
         batch_size=protocol.batch_size,
         peak_bytes=max(peaks, default=None),
-        memory_of="of this process" if is_cpu else "of the device, as tensors",
+        memory_of="of this process" if plan.device.type == "cpu" else "of the device, as tensors",
         run_folder_bytes=_run_folder_bytes(built.probe, amounts, protocol),
         notes=_notes(plan, amounts, built),
     )
+
+
+def describe_device(device: torch.device) -> str:
+    """A device in words: "cpu (2 threads)"."""
+    where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else str(device.type)
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
+    return f"{device} ({where})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,19 +182,6 @@ def _run_folder_bytes(probe: Probe, amounts: Amounts, protocol: Protocol) -> int
     clicks = protocol.max_clicks * sum(test.objects for test in amounts.tests)
     # A checkpoint is written beside the last one before it replaces it.
     return 2 * checkpoint + _BYTES_PER_CLICK * clicks
-
-
-def _training(amounts: Amounts, protocol: Protocol, cost: TrainingCost, workers: int) -> Part:
-    validated = f", {amounts.validation_steps} batches of validation" if amounts.validation_steps else ""
-    seconds = cost.seconds(amounts.steps, amounts.validation_steps, protocol.batch_size, workers)
-    return Part("training", f"{amounts.steps} steps of {protocol.batch_size} images{validated}", seconds)
-
-
-def _evaluation(test: Holding, protocol: Protocol, cost: ClickCost) -> Part:
-    crops = test.images + (CROPS_PER_OBJECT * test.objects if protocol.zoom_in else 0)
-    clicks = test.objects * protocol.max_clicks
-    seconds = clicks * cost.per_click(test.image_size) + crops * cost.crop
-    return Part(test.name, f"{test.objects} objects, {clicks} clicks", seconds)
 
 
 def _notes(plan: RunPlan, amounts: Amounts, built: _Built) -> tuple[str, ...]:

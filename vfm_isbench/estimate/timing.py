@@ -26,7 +26,7 @@ from vfm_isbench.training import TrainingSamples, normalized_focal_loss
 from vfm_isbench.training.loop import predict_batch
 from vfm_isbench.training.samples import collate
 
-_LEAST_SECONDS = 1.0
+LEAST_SECONDS = 1.0
 """What is faster is repeated until it has taken this long; what is slower is done once."""
 
 _MOST_REPEATS = 20
@@ -83,7 +83,13 @@ class ClickCost:
 
 @benchmark_settings()
 def time_training(
-    probe: Probe, training: Holding, protocol: Protocol, options: RunOptions, *, validates: bool
+    probe: Probe,
+    training: Holding,
+    protocol: Protocol,
+    options: RunOptions,
+    *,
+    validates: bool,
+    least: float = LEAST_SECONDS,
 ) -> TrainingCost:
     """Measure a few steps, without and with the largest number of iterative clicks; changes the probe's weights."""
     device = probe.device
@@ -110,15 +116,17 @@ def time_training(
 
     with tf32(options.speed.precision == "tf32"), current_device(device), own_random_numbers():
         start_counting(device)
-        without = seconds_of(lambda: step(0), device)
-        clicks = (seconds_of(lambda: step(most), device) - without) / 2 if most else 0.0
+        without = seconds_of(lambda: step(0), device, least)
+        clicks = (seconds_of(lambda: step(most), device, least) - without) / 2 if most else 0.0
         peak = peak_bytes(device)
-        validation = seconds_of(validation_step, device) + max(clicks, 0) if validates else 0.0
+        validation = seconds_of(validation_step, device, least) + max(clicks, 0) if validates else 0.0
     return TrainingCost(without + max(clicks, 0), validation, per_sample, peak)
 
 
 @benchmark_settings()
-def time_clicks(probe: Probe, test: Holding, protocol: Protocol, options: RunOptions) -> ClickCost:
+def time_clicks(
+    probe: Probe, test: Holding, protocol: Protocol, options: RunOptions, *, least: float = LEAST_SECONDS
+) -> ClickCost:
     """Measure a few clicks on as many objects as are clicked at once, in crops of the whole image."""
     device, speed = probe.device, replace(options.speed, stop_at_iou=None, feature_cache=None)
     size = speed.lockstep(device)
@@ -137,7 +145,7 @@ def time_clicks(probe: Probe, test: Holding, protocol: Protocol, options: RunOpt
     began = time.perf_counter()
     one = click(1)
     more = 4
-    if time.perf_counter() - began < _LEAST_SECONDS:
+    if time.perf_counter() - began < least:
         one, more = click(1), max(protocol.max_clicks, 4)
     several = click(more)
     predicting = max(several.predicting - one.predicting, 0.0) / (more - 1) / size
@@ -166,10 +174,10 @@ def _drawing(number: int, most: int) -> np.random.Generator:
     )
 
 
-def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+def seconds_of(work: Callable[[], object], device: torch.device, least: float = LEAST_SECONDS) -> float:
     """Seconds that work takes: of the first time if that is long, otherwise the median of the repetitions after it."""
     spent: list[float] = []
-    while not spent or (spent[0] < _LEAST_SECONDS and sum(spent[1:]) < _LEAST_SECONDS and len(spent) <= _MOST_REPEATS):
+    while not spent or (spent[0] < least and sum(spent[1:]) < least and len(spent) <= _MOST_REPEATS):
         began = time.perf_counter()
         work()
         if device.type == "cuda":

@@ -12,7 +12,6 @@ from typing import Protocol as Interface
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from vfm_isbench.acceleration.cached_probe import network_for
 from vfm_isbench.acceleration.feature_cache import open_feature_cache
@@ -124,7 +123,7 @@ def evaluate_dataset(
     lockstep = Lockstep(network, protocol, speed, times)
     in_flight = _GROUPS_IN_FLIGHT if speed.places_clicks_on(probe.device) else 1
     with (
-        tqdm(total=len(objects), desc=dataset.name, unit="object", disable=not options.progress) as bar,
+        options.progress_of(dataset.name, len(objects)) as progress,
         arithmetic(speed.precision, probe.device),
         closing(_read_images(dataset, objects, speed.read_ahead)) as images,
         current_device(probe.device),
@@ -133,10 +132,10 @@ def evaluate_dataset(
     ):
         torch.manual_seed(int(np.random.default_rng([_GLOBAL_STREAM, protocol.seed]).integers(2**63)))
 
-        def add(evidence: ObjectEvidence) -> None:
+        def add(evidence: ObjectEvidence, *, is_new: bool = True) -> None:
             found[evidence.object_id] = evidence
-            bar.set_postfix({"NoC90": running.add(evidence)}, refresh=False)
-            bar.update()
+            progress.say(f"{len(found)} of {len(objects)} objects")
+            (progress.advance if is_new else progress.skip)(NoC90=running.add(evidence))
 
         def missing() -> Iterator[_Missing]:
             for object_ids, sample, sha256 in images:
@@ -145,7 +144,7 @@ def evaluate_dataset(
                     content.add(object_id, sample)
                     evidence = None if store is None else store.done(object_id, sha256)
                     if evidence is not None:
-                        add(evidence)
+                        add(evidence, is_new=False)
                         continue
                     crops = crops or ImageCrops(network, sample.image, protocol)
                     name = f"image {object_id.image!r}, object {object_id}"

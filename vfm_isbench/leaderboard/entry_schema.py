@@ -135,7 +135,7 @@ UPSAMPLER = Record(
         for kind in (UpsamplerIdentity, ContractReport)
         for field in dataclasses.fields(kind)
     },
-    {"behaviour": _BEHAVIOUR},
+    {"behaviour": _BEHAVIOUR, "trained_with": Plain()},
 )
 BACKBONE = Record(
     {

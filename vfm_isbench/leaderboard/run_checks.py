@@ -48,6 +48,11 @@ def check_runs(runs: Any, fingerprint: Any, report: Report) -> None:
         for written, where in ((run.get("fingerprint"), f"{path}.fingerprint"), (fingerprint, "fingerprint")):
             if isinstance(written, str) and written != protocol.fingerprint():
                 report.add(where, f"{quote(written)} is not that of {path}.protocol, {protocol.fingerprint()}")
+        if _dict(run.get("upsampler")).get("trained_with"):
+            report.add(
+                f"{path}.upsampler.trained_with",
+                "the probe was trained with another upsampler than it was evaluated with: train it with this one",
+            )
         backbone = _dict(run.get("backbone")).get("name")
         if isinstance(backbone, str) and backbone != protocol.backbone:
             report.add(f"{path}.backbone.name", f"{quote(backbone)} is not the backbone of the protocol")

@@ -102,10 +102,11 @@ def group_sides(results: Iterable[Result]) -> list[Side]:
         IncomparableError: if their protocols differ.
         ResultError: if a result does not name its upsampler.
     """
-    groups: dict[tuple[str, object], dict[int, Result]] = {}
+    groups: dict[tuple[str, object, object], dict[int, Result]] = {}
     for result in results:
         name = _name_of(result)
-        seeds = groups.setdefault((name, result.upsampler.get("sha256") or _content(result)), {})
+        sha256 = result.upsampler.get("sha256") or _content(result)
+        seeds = groups.setdefault((name, sha256, repr(result.upsampler.get("trained_with"))), {})
         for other in seeds.values():
             if differs(result.upsampler.get("behaviour"), other.upsampler.get("behaviour"), _devices(result, other)):
                 raise IncomparableError(
@@ -121,7 +122,7 @@ def group_sides(results: Iterable[Result]) -> list[Side]:
                 "seed. To compare a rerun with the original run, give them as two sides: regress RERUN --baseline RUN, "
                 "or vfm_isbench.compare(run, rerun)"
             )
-    sides = [Side(name, tuple(seeds[seed] for seed in sorted(seeds))) for (name, _), seeds in groups.items()]
+    sides = [Side(name, tuple(seeds[seed] for seed in sorted(seeds))) for (name, *_), seeds in groups.items()]
     return distinct(sides)
 
 

@@ -24,6 +24,10 @@ class Measured(Interface):
         """Protocol of the run."""
 
     @property
+    def upsampler(self) -> Mapping[str, Any]:
+        """What is known of the upsampler."""
+
+    @property
     def datasets(self) -> Mapping[str, DatasetResult]:
         """Result per data set."""
 
@@ -45,9 +49,9 @@ def score_signature(results: Sequence[Measured], dataset: str, metric: str) -> s
         metric: Name of the score ("noc90"), or several names joined by commas.
 
     Returns:
-        ``metric|data set:objects|protocol, with all seeds|v:version|hash:protocol|data:content``, with
-        ``prec:bfloat16`` before ``v:`` if the precision was not float32. Scores may be compared if their signatures
-        differ only in seed and version.
+        ``metric|data set:objects|protocol, with all seeds|up:upsampler|v:version|hash:protocol|data:content``, with
+        ``prec:bfloat16`` before ``up:`` if the precision was not float32. Scores may be compared if their signatures
+        differ only in seed, upsampler and version.
     """
     return f"{metric}|{signature(results, [dataset])}"
 
@@ -62,7 +66,9 @@ def signature(results: Sequence[Measured], datasets: Sequence[str]) -> str:
     if precisions != FLOAT32:
         protocol += f"|prec:{precisions}"
     contents = ",".join(short_hash(first.datasets[name].content_sha256) for name in datasets)
-    return f"{counts}|{protocol}|v:{versions}|hash:{short_hash(first.protocol.fingerprint())}|data:{contents}"
+    upsampler = _joined(short_hash(result.upsampler.get("sha256")) for result in results)
+    fingerprint = short_hash(first.protocol.fingerprint())
+    return f"{counts}|{protocol}|up:{upsampler}|v:{versions}|hash:{fingerprint}|data:{contents}"
 
 
 def precision_of(result: Measured) -> str:

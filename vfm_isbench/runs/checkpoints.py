@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shlex
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,15 @@ from vfm_isbench.runs.measure import measure
 from vfm_isbench.runs.trained import TrainedProbe
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, load_checkpoint
-from vfm_isbench.upsamplers import LoadedUpsampler, LoadOptions, Upsampler, UpsamplerIdentity, is_own, load_upsampler
+from vfm_isbench.upsamplers import (
+    LoadedUpsampler,
+    LoadOptions,
+    Upsampler,
+    UpsamplerIdentity,
+    is_own,
+    is_unchanged_here,
+    load_upsampler,
+)
 
 
 @benchmark_settings()
@@ -197,6 +206,7 @@ def _load_own(
         history=checkpoint.history,
         plugins=tuple(plugin for plugin in plugins if plugin.get("kind") == "data set"),
         precision=str(checkpoint.extra.get("precision", "float32")),
+        trained_with=_trained_with(checkpoint, trained.upsampler),
     )
 
 
@@ -245,10 +255,12 @@ def _plugin_notes(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, 
 def _named_upsampler(path: Path, checkpoint: Checkpoint, options: LoadOptions) -> LoadedUpsampler:
     """The upsampler a checkpoint names, if it is one of this library: a file must not choose which code runs."""
     spec = str(checkpoint.upsampler.get("spec") or checkpoint.upsampler.get("name"))
-    if not is_own(spec):
+    if not is_own(spec) and not is_unchanged_here(checkpoint.upsampler):
+        known = checkpoint.upsampler.get("spec")
         raise RunError(
-            f"{path} was trained with upsampler {spec!r}, which is not part of this library; give it as upsampler=… "
-            "(command line: --upsampler SPEC)"
+            f"{path} was trained with upsampler {spec!r}, which is not part of this library, and which no file in this "
+            "folder is known to be; give it as upsampler=… (command line: --upsampler "
+            f"{shlex.quote(known) if isinstance(known, str) else 'SPEC'})"
         )
     try:
         return load_upsampler(spec, options)
@@ -276,4 +288,16 @@ def _upsampler_notes(path: Path, checkpoint: Checkpoint, now: UpsamplerIdentity,
             "that name here. To evaluate it with this one anyway, name it as upsampler=… (command line: --upsampler "
             f"{now.name})"
         )
+    if now.name == then.get("name"):
+        return [
+            f"evaluated with another version of upsampler {now.name!r} ({now.sha256[:12]}…) than it was trained with "
+            f"({str(then['sha256'])[:12]}…)"
+        ]
     return [f"evaluated with upsampler {now.name!r}, trained with another, {then.get('name')!r}"]
+
+
+def _trained_with(checkpoint: Checkpoint, now: UpsamplerIdentity) -> Mapping[str, Any] | None:
+    then = checkpoint.upsampler
+    if now.sha256 == then.get("sha256") and now.sha256 is not None:
+        return None
+    return {"name": then.get("name"), "sha256": then.get("sha256")}

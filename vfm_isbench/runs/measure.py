@@ -66,6 +66,7 @@ def measure(
             **dataclasses.asdict(trained.upsampler),
             **dataclasses.asdict(trained.contract),
             "behaviour": trained.behaviour["upsampler"],
+            **({"trained_with": dict(trained.trained_with)} if trained.trained_with else {}),
         },
         backbone={
             "name": probe.backbone.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,13 +29,17 @@ class RunFolder:
         belongs_to: JSON values that must be equal for earlier work to be reused: protocol, upsampler, backbone weights,
             origins of plugins.
         overwrite: Delete the files of another run instead of refusing.
+        spec: What the user called the upsampler, for messages; None if it is a callable.
 
     Raises:
         RunError: if the folder cannot be written, or holds another run and ``overwrite`` is False.
     """
 
-    def __init__(self, folder: Path, belongs_to: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(
+        self, folder: Path, belongs_to: Mapping[str, Any], *, overwrite: bool = False, spec: str | None = None
+    ) -> None:
         self.folder = folder
+        self._spec = spec
         self._manifest = folder / "run.json"
         self._checkpoint = folder / "checkpoint.safetensors"
         self.notes: tuple[str, ...] = ()
@@ -80,7 +85,8 @@ class RunFolder:
         different = _differences(earlier, belongs_to)
         if different:
             raise RunError(
-                f"the folder {self.folder} holds another run; it differs in {'; '.join(different)}. {advice}"
+                f"the folder {self.folder} holds another run; it differs in {'; '.join(different)}. "
+                f"{self._evaluation_advice(earlier, belongs_to)}{advice}"
             )
         if belongs_to.get("upsampler", {}).get("sha256") is None and self._checkpoint.exists():
             raise RunError(
@@ -94,6 +100,23 @@ class RunFolder:
             self.notes = (f"the run was continued under other versions: {', '.join(changed)}",)
             warnings.warn(self.notes[0], VfmIsbenchWarning, stacklevel=6)
 
+    def _evaluation_advice(self, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+        """How to keep a training when nothing but the upsampler has changed since; empty if anything else has."""
+        if not self._checkpoint.exists() or _differences({**earlier, **_of_upsampler(now)}, dict(now)):
+            return ""
+        in_python = f"vfm_isbench.evaluate_checkpoint({str(self.folder)!r}, upsampler=…)"
+        output = shlex.quote(str(self.folder / "result-edited.json"))
+        command = (
+            f"vfm-isbench eval {shlex.quote(str(self.folder))} --upsampler {shlex.quote(self._spec)} --output {output}"
+            if self._spec
+            else in_python
+        )
+        return (
+            "The training in it need not be lost: if what has changed in the upsampler only concerns the evaluation, "
+            f"evaluate the checkpoint with the upsampler as it is now: {command} (with the same data folder). The "
+            "result says that it was trained with the earlier one, and is not ranked. "
+        )
+
     def load_checkpoint(self) -> Checkpoint | None:
         """Checkpoint of the last finished epoch; None before the first."""
         return load_checkpoint(self._checkpoint) if self._checkpoint.is_file() else None
@@ -105,6 +128,11 @@ class RunFolder:
     def evidence(self, dataset: str, belongs_to: str, label: str = "") -> EvidenceStore:
         """Evidence of a data set; ``belongs_to`` is the hash of the trained weights, the label as above."""
         return EvidenceStore(self.folder / "evidence" / f"{dataset}{label}.jsonl", belongs_to)
+
+
+def _of_upsampler(belongs_to: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a run depends on its upsampler's code alone."""
+    return {name: belongs_to[name] for name in ("upsampler", "behaviour") if name in belongs_to}
 
 
 def _in_current_form(belongs_to: dict[str, Any]) -> dict[str, Any]:
@@ -131,6 +159,8 @@ def _differences(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
             continue
         if isinstance(before, dict) and isinstance(after, dict):
             keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+            if part == "upsampler" and "sha256" not in keys and after.get("sha256") is not None:
+                keys = [key for key in keys if key != "name"]  # the same upsampler under another name
             found += [f"{part}.{key}: {before.get(key)!r} there, {after.get(key)!r} now" for key in keys]
         else:
             found.append(f"{part}: {before!r} there, {after!r} now")

@@ -32,6 +32,7 @@ class TrainedProbe:
         notes: What else a reader of its numbers should know.
         plugins: Origins of the data sets that other packages added to the training.
         precision: Arithmetic that it was trained in, see :class:`vfm_isbench.Speed`.
+        trained_with: Name and hash of the upsampler in training, if it was another one.
         folder: Where its work is kept; None if nothing is kept.
     """
 
@@ -46,6 +47,7 @@ class TrainedProbe:
     notes: tuple[str, ...] = ()
     plugins: tuple[Mapping[str, Any], ...] = ()
     precision: str = "float32"
+    trained_with: Mapping[str, Any] | None = None
     folder: RunFolder | None = None
 
     def named(self, name: str | None) -> TrainedProbe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -12,7 +13,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vfm_isbench.acceleration.cached_probe import Network, network_for
 from vfm_isbench.acceleration.feature_cache import FeatureCache, open_feature_cache
@@ -23,6 +23,7 @@ from vfm_isbench.errors import ProtocolError
 from vfm_isbench.probe import Probe
 from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers, repeatable_gradients
+from vfm_isbench.progress import Part
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.training.averaging import WeightAverage
 from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture, check_finite
@@ -95,23 +96,27 @@ def train(
     sources = [samples, validation] if validation is not None else [samples]
     loader = BatchLoader(sources, options.workers, probe.device)
     setup = _Setup(probe, samples, optimizer, average, loader, cache, options)
+    epochs = protocol.epochs - len(history)
+    steps = epochs * (_steps_per_epoch(samples) + (_validation_steps(protocol) if validation is not None else 0))
     # TF32 also concerns the backward pass.
     with (
         tf32(options.speed.precision == "tf32"),
         current_device(probe.device),
         own_random_numbers(),
         repeatable_gradients(probe.device),
+        options.progress_of("training", steps) as progress,
     ):
         for epoch in range(len(history), protocol.epochs):
             place = f"training with upsampler {probe.upsampler.name!r}, epoch {epoch + 1} of {protocol.epochs}"
             with during(place, _kept(keep, epoch)):
                 began = time.perf_counter()
                 torch.manual_seed(_global_seed(protocol, epoch))
-                found = _train_epoch(setup, epoch)
+                progress.say(f"epoch {epoch + 1}/{protocol.epochs}")
+                found = _train_epoch(setup, epoch, progress)
                 validation_iou = None
                 with average.in_place():
                     if validation is not None and protocol.validation_samples:
-                        validation_iou = validate(probe, validation, cache, options, loader)
+                        validation_iou = validate(probe, validation, cache, options, loader, progress)
                     tensors = capture(probe.trainable(), optimizer)
                 tensors |= average.unaveraged()
                 seconds = time.perf_counter() - began
@@ -149,6 +154,10 @@ def _steps_per_epoch(samples: TrainingSamples) -> int:
     return steps
 
 
+def _validation_steps(protocol: Protocol) -> int:
+    return -(-protocol.validation_samples // protocol.batch_size)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Setup:
     """What the steps of a training share."""
@@ -173,14 +182,13 @@ def _optimizer(probe: Probe, protocol: Protocol) -> torch.optim.Adam:
     )
 
 
-def _train_epoch(setup: _Setup, epoch: int) -> StepFigures:
+def _train_epoch(setup: _Setup, epoch: int, progress: Part) -> StepFigures:
     """One pass; returns the loss of each step and the IoU of each sample."""
     protocol, steps = setup.samples.protocol, _steps_per_epoch(setup.samples)
     images_at_once = min(setup.options.speed.images_at_once or protocol.batch_size, protocol.batch_size)
     batches = setup.loader.batches(setup.samples, epoch, steps)
-    title = f"epoch {epoch + 1}/{protocol.epochs}"
-    with tqdm(batches, total=steps, desc=title, disable=not setup.options.progress) as bar, StepFigures() as figures:
-        for step, batch in enumerate(bar):
+    with StepFigures() as figures:
+        for step, batch in enumerate(batches):
             place = f"step {step + 1} of {steps}"
             before = epoch * steps + step
             for group in setup.optimizer.param_groups:
@@ -195,7 +203,9 @@ def _train_epoch(setup: _Setup, epoch: int) -> StepFigures:
             figures.add(place, logits, targets, loss)
             if figures.losses:
                 recent = np.mean(figures.losses[-50:]), np.mean(figures.ious[-50 * len(targets) :])
-                bar.set_postfix(loss=f"{recent[0]:.3f}", IoU=f"{recent[1]:.3f}")
+                progress.advance(loss=f"{recent[0]:.3f}", IoU=f"{recent[1]:.3f}")
+            else:
+                progress.advance()
     return figures
 
 
@@ -231,6 +241,7 @@ def validate(
     cache: FeatureCache | None = None,
     options: RunOptions | None = None,
     loader: BatchLoader | None = None,
+    progress: Part | None = None,
 ) -> float:
     """Mean IoU over the protocol's validation samples: the same samples after every epoch.
 
@@ -240,15 +251,16 @@ def validate(
         cache: Backbone features on disk.
         options: Speed, worker processes and progress bars.
         loader: A loader with these samples among its sources; None starts new workers.
+        progress: Progress of the training; None shows the validation's own.
     """
     options = options or RunOptions()
     protocol = samples.protocol
-    steps = -(-protocol.validation_samples // protocol.batch_size)
+    steps = _validation_steps(protocol)
     loader = loader or BatchLoader([samples], options.workers, probe.device)
     batches = loader.batches(samples, 0, steps)
-    bar = tqdm(batches, total=steps, desc="validation", leave=False, disable=not options.progress)
-    with torch.no_grad(), bar, StepFigures() as figures:
-        for step, batch in enumerate(bar):
+    shown = options.progress_of("validation", steps) if progress is None else nullcontext(progress)
+    with torch.no_grad(), shown as part, StepFigures() as figures:
+        for step, batch in enumerate(batches):
             place = f"validation, step {step + 1} of {steps}"
             rng = click_generator(protocol, 1, 0, step)
             with during(place):
@@ -256,6 +268,7 @@ def validate(
                     probe, batch, protocol, rng, training=False, speed=options.speed, cache=cache
                 )
             figures.add(place, logits, targets)
+            part.advance()
     return float(np.mean(figures.ious[: protocol.validation_samples]))
 
 

@@ -19,8 +19,10 @@ from vfm_isbench.upsamplers.loading.hub_mixin import load_from_hf
 from vfm_isbench.upsamplers.loading.resolve import (
     UPSAMPLER_PLUGINS,
     is_own,
+    is_unchanged_here,
     list_upsamplers,
     load_upsampler,
+    recorded_spec,
 )
 from vfm_isbench.upsamplers.loading.specs import LOADERS, Loader, LoadOptions
 from vfm_isbench.upsamplers.published.featup import FeatUpJBU, featup_from_state_dict
@@ -69,6 +71,7 @@ __all__ = [
     "freeze",
     "identity_of",
     "is_own",
+    "is_unchanged_here",
     "lift_from_state_dict",
     "list_upsamplers",
     "load_from_hf",
@@ -78,5 +81,6 @@ __all__ = [
     "load_pretrained_loftup",
     "load_upsampler",
     "loftup_from_state_dict",
+    "recorded_spec",
     "to_contract",
 ]

@@ -20,6 +20,9 @@ _MODES = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
 """Modes of ``torch.nn.functional.interpolate`` for maps."""
 
 
+FILE_MARK = "@"
+"""What the module name of a file holds, and that of no importable module."""
+
 DECLARED_IDENTITY = "__vfm_isbench_identity__"
 """Attribute by which an upsampler says which one it is: a text, or a function without arguments that returns one."""
 
@@ -169,7 +172,7 @@ def as_features(output: Any, features: Tensor) -> Any:
 
 
 def name_of(upsampler: Any) -> str:
-    """Name of an upsampler in tables: the one it declares, else ``module:qualname``."""
+    """Name of an upsampler in tables: the one it declares, else ``module:qualname``, or ``qualname`` if from a file."""
     if isinstance(upsampler, LoadedUpsampler):
         return upsampler.name
     declared = getattr(upsampler, "upsampler_name", None)
@@ -180,4 +183,6 @@ def name_of(upsampler: Any) -> str:
     if isinstance(upsampler, MethodType) and not isinstance(upsampler.__self__, type):
         return f"{name_of(upsampler.__self__)}.{upsampler.__name__}"
     named = upsampler if hasattr(upsampler, "__qualname__") else type(upsampler)
-    return f"{named.__module__}:{named.__qualname__}"
+    # A file has no name of its own as a module: see module_from_file.
+    is_from_file = FILE_MARK in named.__module__ or named.__module__ == "__main__"
+    return named.__qualname__ if is_from_file else f"{named.__module__}:{named.__qualname__}"

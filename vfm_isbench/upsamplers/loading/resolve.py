@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError
 from vfm_isbench.registry.plugins import Plugin, Plugins
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.upsamplers.base import UPSAMPLERS, Upsampler
-from vfm_isbench.upsamplers.loaded import LoadedUpsampler
+from vfm_isbench.upsamplers.loaded import FILE_MARK, LoadedUpsampler
 from vfm_isbench.upsamplers.loading.adapters import FEATURE_NAMES, IMAGE_NAMES, detect_style, to_contract
 from vfm_isbench.upsamplers.loading.foreign_code import from_elsewhere
 from vfm_isbench.upsamplers.loading.specs import LOADERS, OWN_LOADERS, LoadOptions
@@ -71,7 +72,9 @@ def load_upsampler(upsampler: str | Upsampler, options: LoadOptions | None = Non
         raise UnknownNameError(f"there is no kind of upsampler {kind!r}; did you mean {meant[0]}:{rest}?")
     source, colon, attribute = spec.rpartition(":")
     if colon and source and attribute:
-        return to_contract(_make(spec, _find_attribute(spec, source, attribute)))
+        loaded = to_contract(_make(spec, _find_attribute(spec, source, attribute)))
+        # A lambda and a function made inside another have no name that says anything.
+        return dataclasses.replace(loaded, name=attribute) if "<" in loaded.name else loaded
     if spec.removesuffix(":").endswith(".py"):
         raise UnknownNameError(
             f"{spec!r} names a file but not what is in it; write {spec.removesuffix(':')}:attribute, the attribute "
@@ -195,7 +198,7 @@ def module_from_file(spec: str, path: Path) -> ModuleType:
         ) from error
     # Pickle and dataclasses look modules up in sys.modules. "@" is in no importable name, so this one hides no other;
     # and the content's digest, unlike the path, is the same on every machine.
-    name = f"{path.stem}@{digest}"
+    name = f"{path.stem}{FILE_MARK}{digest}"
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return loaded
@@ -219,6 +222,34 @@ def _import_failed(spec: str, source: str, error: Exception) -> ContractError:
 def is_own(spec: str) -> bool:
     """Whether a name means an upsampler of this library, so that loading it runs no other code; a plugin's does not."""
     return spec in UPSAMPLERS or spec.partition(":")[0] in OWN_LOADERS
+
+
+def recorded_spec(spec: str | None) -> dict[str, Any]:
+    """What a checkpoint keeps of what the user called an upsampler: the text, and the hash of the file if any."""
+    path = _file_of(spec) if spec else None
+    return {"spec": spec, **({} if path is None else {"file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()})}
+
+
+def is_unchanged_here(recorded: Mapping[str, Any]) -> bool:
+    """Whether what :func:`recorded_spec` kept names a file below the current folder that is still the same.
+
+    A checkpoint may be anybody's, and must not choose which code runs: nothing but files that the user works on counts,
+    and no file that has changed since.
+    """
+    spec, sha256 = recorded.get("spec"), recorded.get("file_sha256")
+    path = _file_of(spec) if isinstance(spec, str) else None
+    if path is None or not isinstance(sha256, str) or not path.is_relative_to(Path.cwd()):
+        return False
+    return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+
+
+def _file_of(spec: str) -> Path | None:
+    """The file in a name ``path/to/file.py:attribute``; None if the name is of another form, or there is no file."""
+    source, colon, attribute = spec.rpartition(":")
+    if not (colon and attribute and source.endswith(".py")):
+        return None
+    path = Path(source).expanduser().resolve()
+    return path if path.is_file() else None
 
 
 def list_upsamplers() -> dict[str, str]:

@@ -1,0 +1,155 @@
+"""What a run says before it starts: everything that decides its numbers and its time, in a few lines."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vfm_isbench.acceleration.speed import RunOptions
+from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
+from vfm_isbench.estimate.amounts import Amounts, Holding, amounts_of
+from vfm_isbench.estimate.estimate import describe_device
+from vfm_isbench.estimate.outlook import Outlook, measure_outlook
+from vfm_isbench.probe import Probe, build_probe
+from vfm_isbench.progress import RunProgress
+from vfm_isbench.progress.durations import rough
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.upsamplers import ContractReport, count_parameters
+
+LONG = 12 * 3600
+"""Seconds from which a run on a CPU is told of shorter protocols."""
+
+_LEAST_SECONDS = 0.2
+"""How long a fast step is repeated: the run itself shows more exactly, and soon, what it takes."""
+
+_SHORTER = ("lite", "quick")
+"""Protocols with the network of the paper's and less training, the longest first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """A run that is about to start.
+
+    Attributes:
+        name: Name of the upsampler.
+        probe: The probe, on its device; its weights stay as they are.
+        protocol: What it is trained under.
+        contract: What the check of the upsampler found.
+        amounts: What the run does.
+        options: Speed and worker processes.
+        data_root: Folder of the data sets.
+        folder: The run folder; None if nothing is kept.
+        epochs_done: Epochs that were trained in an earlier run.
+    """
+
+    name: str
+    probe: Probe
+    protocol: Protocol
+    contract: ContractReport
+    amounts: Amounts
+    options: RunOptions
+    data_root: Path | None = None
+    folder: Path | None = None
+    epochs_done: int = 0
+
+
+def announce(progress: RunProgress, start: Start) -> None:
+    """Say what is about to run, measure how long it should take, and say that too.
+
+    A step that fails while it is measured is no reason to stop: the run itself will say what is wrong with it.
+    """
+    progress.print("\n".join(_facts(start)))
+    probe = build_probe(start.protocol, start.probe.backbone, start.probe.upsampler).to(start.probe.device)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VfmIsbenchWarning)  # the run gives them
+            outlook = measure_outlook(probe, start.amounts, start.protocol, start.options, _LEAST_SECONDS)
+    except VfmIsbenchError:
+        progress.print("  time        could not be measured beforehand")
+        return
+    parts = outlook.parts(start.amounts, start.protocol, start.epochs_done)
+    total = sum(part.seconds for part in parts)
+    each = ", ".join(f"{part.name} {rough(part.seconds)}" for part in parts if part.seconds)
+    progress.print(f"  time        about {rough(total)} ({each}), judging by a few steps and clicks measured now")
+    for note in _advice(start, outlook, total):
+        progress.print(f"  note        {note}")
+    progress.expect({part.name: part.seconds for part in parts})
+
+
+def _facts(start: Start) -> Iterator[str]:
+    probe, protocol, amounts = start.probe, start.protocol, start.amounts
+    grid = probe.backbone.grid(protocol.image_size)
+    trained = count_parameters(probe.trainable()) or 0
+    size = "{}×{}".format(*start.contract.output_size)
+    yield f"{start.name} under {protocol.label}, seed {protocol.seed}, on {describe_device(probe.device)}"
+    features = f"{probe.backbone.channels} channels at {grid}×{grid}"
+    yield f"  backbone    {protocol.backbone}: {features} from images of {protocol.image_size} px"
+    speed = f"{start.contract.ms_per_image:.1f} ms per image"
+    yield f"  upsampler   to {size}, {_parameters(start.contract.n_parameters)}, {speed}"
+    yield (
+        f"  trained     click encoder {protocol.click_encoder} (injection {protocol.injection}) and head "
+        f"{protocol.head}: {_parameters(trained)}"
+    )
+    steps = amounts.steps // protocol.epochs
+    yield (
+        f"  training    {_images(amounts.training)}; {protocol.epochs} epochs of {steps} steps of "
+        f"{protocol.batch_size} images"
+    )
+    if amounts.validation_steps:
+        yield f"  validation  {_images(amounts.validation)}; {protocol.validation_samples} samples after every epoch"
+    tests = ", ".join(f"{test.name} ({test.objects} objects)" for test in amounts.tests)
+    yield f"  test        {tests}; {protocol.max_clicks} clicks per object"
+    yield f"  run folder  {_folder(start)}"
+
+
+def _images(holding: Holding) -> str:
+    return f"{holding.name} ({holding.images} images)"
+
+
+def _parameters(count: int | None) -> str:
+    if not count:
+        return "no parameters"
+    return f"{count / 1e6:.2f} M parameters" if count >= 1e5 else f"{count} parameters"
+
+
+def _folder(start: Start) -> str:
+    if start.folder is None:
+        return "none, so nothing is kept and an interrupted run starts again (output_dir=…)"
+    if not start.epochs_done:
+        return str(start.folder)
+    return f"{start.folder}, which continues after epoch {start.epochs_done} of {start.protocol.epochs}"
+
+
+def _advice(start: Start, outlook: Outlook, seconds: float) -> Iterator[str]:
+    """What to do about a run that is too long for a CPU."""
+    protocol = start.protocol
+    if start.probe.device.type != "cpu" or seconds < LONG:
+        return
+    gpu = "; PyTorch sees no CUDA device here" if not torch.cuda.is_available() else "; --device cuda uses the GPU"
+    yield f"{protocol.label} is made for a GPU{gpu}"
+    for name in _SHORTER:
+        other = Protocol.preset(name)
+        if protocol.name == name or not _has_network_of(protocol, other):
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", VfmIsbenchWarning)
+                total = outlook.seconds(amounts_of(other, start.data_root), other)
+        except VfmIsbenchError:
+            continue
+        if total < seconds:
+            fits = " and fits this machine" if total < LONG else ""
+            yield f"--protocol {name} takes about {rough(total)} here{fits}; compare its numbers only with each other"
+    yield "--protocol demo takes minutes, with its embedded data"
+    if start.folder is not None:
+        yield "Ctrl+C now loses nothing; the same command continues an interrupted run"
+
+
+def _has_network_of(protocol: Protocol, other: Protocol) -> bool:
+    """Whether steps and clicks take the same time under two protocols."""
+    fields = ("backbone", "image_size", "click_encoder", "injection", "head", "head_layers", "batch_size")
+    return all(getattr(protocol, name) == getattr(other, name) for name in fields)
