@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import torch
 from vfm_isbench.storage.hashing import code_sha256
 
 _PACKAGES = ("vfm_isbench", "torch", "torchvision", "timm", "numpy", "scipy", "pillow")
+
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 _NUMERIC = (
     "acceleration",
@@ -58,18 +59,18 @@ def package_versions() -> dict[str, str | None]:
     return versions
 
 
-@lru_cache(maxsize=1)
-def library_sha256() -> str | None:
+def library_sha256(package: Path = _PACKAGE) -> str | None:
     """Hash of the code of this library that takes part in a run; None if it is not installed as files.
 
     The version says which code it should be; this says whether somebody edited it.
+
+    Args:
+        package: Folder of the package.
     """
-    package = Path(__file__).resolve().parents[1]
-    try:
-        digests = [code_sha256(package / name) for name in _NUMERIC]
-    except OSError:
+    parts = [package / name for name in _NUMERIC]
+    if not all(part.exists() for part in parts):
         return None
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
+    return hashlib.sha256("".join(map(code_sha256, parts)).encode()).hexdigest()
 
 
 def describe_environment(device: torch.device) -> dict[str, str | int | None]:
