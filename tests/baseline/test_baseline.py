@@ -147,6 +147,16 @@ def test_the_first_epoch_is_compared_with_its_record(loss: float, effect: str, c
     assert found.exit_code == code
 
 
+def test_the_first_epoch_on_another_machine_tells_rounding_from_nothing() -> None:
+    """Rounding alone made 2 % with another CPU capability."""
+    epoch = EpochRecord(epoch=0, loss=0.204, iou=0.6, validation_iou=None, seconds=1.0)
+    assert checked(run(), epoch=epoch).exit_code == 1
+    found = checked(run(environment={"cpu_capability": "DEFAULT"}), epoch=epoch)
+    assert found.exit_code == 0
+    assert {finding.effect for finding in found.findings} == {"rounding", "unchecked"}
+    assert "differs by 2%" in str(found) and "make the baseline again on this one" in str(found)
+
+
 def test_the_first_epoch_of_another_upsampler_says_nothing() -> None:
     other = run(upsampler={"sha256": "ef" * 32, "behaviour": (1.0,)})
     found = checked(other, epoch=EpochRecord(0, 0.9, 0.1, None, 1.0))
