@@ -22,6 +22,13 @@ from vfm_isbench.results.environment import package_versions
 from vfm_isbench.training import EpochRecord
 
 BEHAVIOUR = (0.1, -0.2, 0.3)
+VERSIONS = {
+    "torch": "2.14.1",
+    "numpy": "2.4.6",
+    "cpu_capability": "AVX2",
+    "vfm_isbench_code": "a" * 64,
+    "platform": "Linux-6.1.0-x86_64-with-glibc2.36",
+}
 
 
 def run(seed: int = 0, **changes: Any) -> Result:
@@ -30,7 +37,7 @@ def run(seed: int = 0, **changes: Any) -> Result:
     parts = {
         "upsampler": {**found.upsampler, "behaviour": BEHAVIOUR},
         "backbone": {**found.backbone, "behaviour": BEHAVIOUR},
-        "environment": {**found.environment, "torch": "2.14.1", "numpy": "2.4.6"},
+        "environment": {**found.environment, **VERSIONS},
     }
     parts |= {name: {**parts[name], **changes.pop(name)} for name in tuple(parts) if name in changes}
     return dataclasses.replace(found, **{**parts, **changes})
@@ -76,8 +83,10 @@ def test_what_regress_would_refuse_asks_for_a_new_baseline(today: Callable[[], R
     [
         ({"torch": "2.15.0"}, "torch 2.14.1 and 2.15.0"),
         ({"threads": 4}, "threads 1 and 4"),
-        ({"device": "NVIDIA H100"}, "computed on cpu in the baseline, on NVIDIA H100 today"),
-        ({"vfm_isbench": "9.0"}, "vfm_isbench 0.2.0 in the baseline, 9.0 today"),
+        ({"device": "NVIDIA H100"}, "in the baseline and today: device cpu and NVIDIA H100"),
+        ({"vfm_isbench": "9.0"}, "under the same revision of the rules: vfm_isbench 0.2.0 and 9.0"),
+        ({"cpu_capability": "AVX512"}, "CPU capability AVX2 and AVX512"),
+        ({"platform": "macOS-15.1-arm64-arm-64bit"}, "system Linux glibc2.36 and macOS"),
     ],
 )
 def test_versions_and_devices_only_round_differently(changes: dict[str, Any], said: str) -> None:
@@ -85,6 +94,25 @@ def test_versions_and_devices_only_round_differently(changes: dict[str, Any], sa
     assert (found.numbers, found.exit_code) == ("rounding", 0)
     assert [finding.effect for finding in found.findings] == ["rounding"] and said in str(found)
     assert "the margin of regress must cover" in str(found)
+
+
+def test_another_kernel_of_the_operating_system_changes_nothing() -> None:
+    assert checked(run(environment={"platform": "Linux-6.9.9-generic-x86_64-with-glibc2.36"})).findings == ()
+
+
+def test_edited_code_of_the_same_version_is_noted_and_the_first_epoch_recommended() -> None:
+    found = checked(run(environment={"vfm_isbench_code": "b" * 64}))
+    assert [finding.effect for finding in found.findings] == ["unchecked"] and found.exit_code == 0
+    assert "vfm_isbench 0.2.0" in str(found) and "aaaaaaaaaaaa and bbbbbbbbbbbb" in str(found)
+    assert "--first-epoch" in str(found)
+
+
+@pytest.mark.parametrize("part", [*VERSIONS, "threads"])
+def test_what_older_results_do_not_record_is_not_compared(part: str) -> None:
+    old = run()
+    environment = {name: value for name, value in old.environment.items() if name != part}
+    recorded = [Recorded(Path("baseline/seed0.json"), dataclasses.replace(old, environment=environment))]
+    assert check_baseline(recorded, Prospect(run(), ()), "REMAKE").findings == ()
 
 
 @pytest.mark.parametrize(
@@ -117,6 +145,16 @@ def test_the_first_epoch_is_compared_with_its_record(loss: float, effect: str, c
     found = checked(run(), epoch=EpochRecord(0, loss, 0.6, None, 1.0))
     assert [(finding.effect, finding.seeds) for finding in found.findings] == [(effect, (0,))]
     assert found.exit_code == code
+
+
+def test_the_first_epoch_on_another_machine_tells_rounding_from_nothing() -> None:
+    """Rounding alone made 2 % with another CPU capability."""
+    epoch = EpochRecord(epoch=0, loss=0.204, iou=0.6, validation_iou=None, seconds=1.0)
+    assert checked(run(), epoch=epoch).exit_code == 1
+    found = checked(run(environment={"cpu_capability": "DEFAULT"}), epoch=epoch)
+    assert found.exit_code == 0
+    assert {finding.effect for finding in found.findings} == {"rounding", "unchecked"}
+    assert "differs by 2%" in str(found) and "make the baseline again on this one" in str(found)
 
 
 def test_the_first_epoch_of_another_upsampler_says_nothing() -> None:

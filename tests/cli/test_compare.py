@@ -123,6 +123,19 @@ def test_regress_of_the_same_runs_is_a_pass() -> None:
     assert regress(base[1:2], base) == 0
 
 
+def test_inconclusive_passes_only_with_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    base = saved(seeds_of("bilinear", [0, 1, 2]), "bilinear")
+    new = saved(seeds_of("mine", [3, 4, 5], shift=-0.05), "mine")
+    assert regress(new, base, "--metric", "mean_iou", "--margin", "0.05") == 4
+    assert "This fails (exit code 4)" in capsys.readouterr().out
+    assert regress(new, base, "--metric", "mean_iou", "--margin", "0.05", "--allow-inconclusive") == 0
+    assert capsys.readouterr().out.startswith("inconclusive: ")
+    content = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    assert (content["verdict"], content["exit_code"]) == ("inconclusive", 0)
+    worse = saved(seeds_of("worse", [3, 4, 5], shift=-0.2), "worse")
+    assert regress(worse, base, "--metric", "mean_iou", "--allow-inconclusive") == 1
+
+
 def test_regress_says_how_many_objects_would_settle_it(capsys: pytest.CaptureFixture[str]) -> None:
     base = saved(seeds_of("bilinear", [0]), "bilinear")
     new = saved([made_result(made_dataset(random_ious(8)), name="mine", sha256=None)], "mine")

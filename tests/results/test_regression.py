@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from result_builder import PROTOCOL, made_dataset, made_result, random_ious, seeds_of, synthetic_result
 
 import vfm_isbench
+from vfm_isbench.cli.main import build_parser
 from vfm_isbench.errors import ComparisonError, IncomparableError
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.protocol.protocol import HEADLINES
@@ -122,7 +125,145 @@ def test_where_seeds_differ_too_much_objects_do_not_help() -> None:
     regression = vfm_isbench.regress(runs("mine", [0, 1, 2]), runs("base", [3, 4, 5]), metric="mean_iou", margin=0.0)
     assert regression.verdict == "inconclusive"
     assert regression.judgements[0].objects_needed is None
-    assert "Add seeds" in str(regression) and "Add seeds" in regression.to_markdown()
+    for text in (str(regression), regression.to_markdown()):
+        assert "Run the same seeds on both sides" in text and "objects would settle it" not in text
+
+
+def much_worse(seed: int, objects: int = 8, **fields: Any) -> tuple[vfm_isbench.Result, vfm_isbench.Result]:
+    """A result that is 11 points of IoU worse on average, far from evenly, and its baseline."""
+    base = random_ious(3, objects=objects)
+    lost = 0.11 + np.tile([0.3, 0.2, -0.2, -0.3], objects // 4)[:, None]
+    lost = lost + 0.002 * np.random.default_rng([5, seed]).normal(size=lost.shape)
+    broken, bilinear = (
+        made_result(made_dataset(ious, per_image=1), name=name, sha256=name[:1] * 64, seed=seed, **fields)
+        for name, ious in (("broken", base - lost), ("bilinear", base))
+    )
+    return broken, bilinear
+
+
+def test_an_estimate_beyond_the_margin_is_called_a_likely_regression() -> None:
+    regression = vfm_isbench.regress(*much_worse(0), metric="mean_iou", margin=0.01)
+    (judgement,) = regression.judgements
+    assert (regression.verdict, regression.exit_code) == ("inconclusive", 4)
+    assert regression.is_likely_regression and judgement.is_likely_regression
+    worsening = judgement.worsening
+    assert worsening.value == pytest.approx(0.11, abs=0.002) and worsening.low < 0.01
+    for text in (str(regression), regression.to_markdown().replace("\\", "")):
+        assert "likely regression, not established" in text
+        assert (
+            f"the estimate, worse by +{100 * worsening.value:.2f} IoU points," in text
+            and "beyond the margin of 1.00" in text
+        )
+        assert "from one seed and 8 objects, reach back within it" in text
+        assert "Run at least 3 seeds on both sides (--seed 0, --seed 1, --seed 2)" in text
+        assert "This fails (exit code 4)" in text and "--allow-inconclusive" in text
+    assert regression.to_markdown().startswith("### ❔ vfm-isbench regress: inconclusive, likely a regression\n")
+    assert regression.to_dict()["is_likely_regression"] is True
+    assert regression.to_dict()["datasets"][0]["is_likely_regression"] is True
+
+
+def test_an_estimate_within_the_margin_is_not_called_a_regression() -> None:
+    regression = vfm_isbench.regress(*much_worse(0), metric="mean_iou", margin=0.2)
+    assert regression.verdict == "inconclusive" and not regression.is_likely_regression
+    assert "regression" not in str(regression)
+    assert "not settled: the estimate" in str(regression) and "is within the margin of 20.00" in str(regression)
+
+
+def test_inconclusive_passes_only_if_that_is_allowed() -> None:
+    """Neither a regression nor incomparable results ever do."""
+    new, base = much_worse(0)
+    allowed = vfm_isbench.regress(new, base, metric="mean_iou", margin=0.01, allow_inconclusive=True)
+    assert (allowed.verdict, allowed.exit_code, allowed.to_dict()["exit_code"]) == ("inconclusive", 0, 0)
+    assert "likely regression" in str(allowed) and "is allowed here" in str(allowed)
+    regression = vfm_isbench.regress(seeds_of("mine", [0, 1, 2], shift=-0.2), BASE, allow_inconclusive=True)
+    assert (regression.verdict, regression.exit_code) == ("regression", 1)
+    other = seeds_of("mine", [0], protocol=PROTOCOL.replace(disk_radius=4))
+    assert vfm_isbench.regress(other, BASE[0], allow_inconclusive=True).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [(8, "raise the limit of 8 objects (--limit N)"), (None, "larger test set (--datasets)")]
+)
+def test_the_advice_names_options_that_exist(limit: int | None, said: str) -> None:
+    protocol = PROTOCOL.replace(object_limit=limit)
+    new, base = zip(*(much_worse(seed, protocol=protocol) for seed in (0, 1, 2)), strict=True)
+    regression = vfm_isbench.regress(new, base, metric="mean_iou", margin=0.01)
+    assert regression.is_likely_regression
+    assert "More seeds alone would not settle it. With these seeds, about 2" in str(regression)
+    assert said in str(regression)
+    assert "vfm-isbench power RESULT… --metric mean_iou --margin 0.1" in str(regression)
+    parser = build_parser()
+    for words in (
+        "run bilinear --seed 3 --limit 9 --datasets davis --protocol demo",
+        "baseline make --again DIR --seeds 0 1 2 3",
+        "power RESULT --metric mean_iou --margin 0.1",
+        "regress RESULT --baseline RESULT --allow-inconclusive",
+    ):
+        parser.parse_args(words.split())
+
+
+def test_the_number_of_seeds_asked_for_does_settle_it() -> None:
+    def runs(n_seeds: int, name: str) -> list[vfm_isbench.Result]:
+        luck = 0.02 * np.resize([1.0, -1.0, 0.0], n_seeds) if name == "mine" else np.zeros(n_seeds)
+        shift = 0.0 if name == "base" else -0.05
+        return [
+            made_result(
+                made_dataset(random_ious(7) * 0.5 + 0.3 + shift + luck[s]), name=name, seed=s, sha256=name[0] * 64
+            )
+            for s in range(n_seeds)
+        ]
+
+    (judgement,) = (
+        few := vfm_isbench.regress(runs(3, "mine"), runs(3, "base"), metric="mean_iou", margin=0.03)
+    ).judgements
+    assert few.is_likely_regression
+    needed = judgement.seeds_needed
+    assert needed is not None and needed > 3
+    assert f"about {needed} seeds on both sides would settle it: vfm-isbench baseline make --again DIR" in str(few)
+    needed += 3 - needed % 3
+    more = vfm_isbench.regress(runs(needed, "mine"), runs(needed, "base"), metric="mean_iou", margin=0.03)
+    assert more.verdict == "regression"
+
+
+def in_environment(results: Sequence[vfm_isbench.Result], **changes: Any) -> list[vfm_isbench.Result]:
+    return [dataclasses.replace(one, environment={**one.environment, **changes}) for one in results]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "said"),
+    [
+        ({"cpu_capability": "AVX2"}, {"cpu_capability": "AVX512"}, "CPU capability AVX2 and AVX512"),
+        ({"threads": 1}, {"threads": 4}, "threads 1 and 4"),
+        ({"torch": "2.14.1+cpu"}, {"torch": "2.15.0+cpu"}, "torch 2.14.1+cpu and 2.15.0+cpu"),
+        ({"device": "cpu"}, {"device": "NVIDIA H100"}, "device cpu and NVIDIA H100"),
+        (
+            {"platform": "Linux-6.1-x86_64-with-glibc2.36"},
+            {"platform": "Windows-11-10.0.22631-SP0"},
+            "system Linux glibc2.36 and Windows",
+        ),
+        ({"vfm_isbench": "0.4.0"}, {"vfm_isbench": "0.5.0"}, "vfm_isbench 0.4.0 and 0.5.0"),
+        (
+            {"vfm_isbench_code": "a" * 64},
+            {"vfm_isbench_code": "b" * 64},
+            "the version is the same, its hash is aaaaaaaaaaaa and bbbbbbbbbbbb",
+        ),
+    ],
+)
+def test_another_environment_or_library_of_the_baseline_is_noted(
+    then: dict[str, Any], now: dict[str, Any], said: str
+) -> None:
+    new = seeds_of("mine", [0, 1, 2])
+    apart = vfm_isbench.regress(in_environment(new, **now), in_environment(BASE, **then))
+    assert said in str(apart) and said in apart.to_markdown().replace("\\", "")
+    assert said in str(vfm_isbench.compare(in_environment(BASE, **then), in_environment(new, **now)))
+
+
+def test_what_is_alike_or_not_recorded_is_not_noted() -> None:
+    """Results of earlier versions lack the capability and the hash of the code."""
+    new, recorded = seeds_of("mine", [0, 1, 2]), {"cpu_capability": "AVX2", "vfm_isbench_code": "a" * 64}
+    for then, now in ((recorded, recorded), ({}, recorded), (recorded, {})):
+        pair = in_environment(new, **now), in_environment(BASE, **then)
+        assert vfm_isbench.regress(*pair, metric="mean_iou").remarks == ()
 
 
 def test_a_single_seed_on_both_sides_speaks_for_its_probes_only() -> None:
@@ -139,7 +280,8 @@ def test_one_image_is_inconclusive_and_says_so() -> None:
         made_result(made_dataset(random_ious(1)[:2]), name="mine"), made_result(made_dataset(random_ious(2)[:2]))
     )
     assert regression.verdict == "inconclusive"
-    assert "more images are needed" in str(regression)
+    assert "all objects lie in one image" in str(regression)
+    assert "More images are needed on both sides: choose a larger test set (--datasets)" in str(regression)
 
 
 def two_sets(shift: float, sbd_shift: float, name: str) -> vfm_isbench.Result:

@@ -40,8 +40,10 @@ from vfm_isbench.cli.options import (
 )
 from vfm_isbench.cli.terminal import say
 from vfm_isbench.errors import ResultError, VfmIsbenchError
+from vfm_isbench.probe.preparation import choose_device
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.results import Result
+from vfm_isbench.results import Result, describe_environment
+from vfm_isbench.results.environment_difference import environment_key
 from vfm_isbench.upsamplers import list_upsamplers
 
 CODES = (
@@ -101,6 +103,14 @@ def add_baseline(commands: Subparsers) -> None:
     )
     make.add_argument("--overwrite", action="store_true", help="replace files and discard other runs")
     make.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare training samples")
+    key = subjects.add_parser(
+        "key",
+        help="print a key of this machine and its packages, for a cache of baselines",
+        description="Prints one word: processor, CPU capability, threads, PyTorch, this library, and a hash of "
+        "all that decides the last digits. Under the same key, the same seeds give the same numbers.",
+    )
+    key.set_defaults(function=key_command)
+    add_device_option(key)
     for command in (check, make):
         command.add_argument("--identity", metavar="TEXT", help="which upsampler it is, if it cannot be hashed")
         add_protocol_options(command, of_baseline=True)
@@ -144,6 +154,11 @@ def make_command(arguments: argparse.Namespace) -> None:
 
     results = make_baseline(plan, run)
     say(*(str(result) for result in results), *(f"written: {path}" for path in plan.files.values()))
+
+
+def key_command(arguments: argparse.Namespace) -> None:
+    """``vfm-isbench baseline key``."""
+    say(environment_key(describe_environment(choose_device(arguments.device))))
 
 
 def _first_plan(arguments: argparse.Namespace) -> BaselinePlan:

@@ -13,7 +13,10 @@ from vfm_isbench.errors import ResultError, VfmIsbenchError
 from vfm_isbench.results import regress
 from vfm_isbench.results.regression import MARGIN
 
-CODES = "exit codes: 0 pass, 1 regression, 2 wrong use or a bad file, 3 incomparable, 4 inconclusive"
+CODES = (
+    "exit codes: 0 pass, 1 regression, 2 wrong use or a bad file, 3 incomparable, 4 inconclusive (0 with "
+    "--allow-inconclusive)"
+)
 
 
 def add_regress(commands: Subparsers) -> None:
@@ -43,6 +46,11 @@ def add_regress(commands: Subparsers) -> None:
         help=f"worsening to tolerate, in clicks for NoC and in IoU (0 to 1) otherwise (default: {MARGIN})",
     )
     parser.add_argument("--dataset", metavar="NAME", help="judge only this data set (default: all of the baseline's)")
+    parser.add_argument(
+        "--allow-inconclusive",
+        action="store_true",
+        help="exit with 0 if the data are too few to tell; without it, that fails with code 4",
+    )
     add_statistics_options(parser, "of each one-sided bound")
     parser.add_argument(
         "--summary", type=Path, metavar="FILE", help="write the verdict as Markdown; $GITHUB_STEP_SUMMARY gets it too"
@@ -68,6 +76,7 @@ def _judged(arguments: argparse.Namespace) -> int:
         margin=arguments.margin,
         confidence=arguments.confidence,
         dataset=arguments.dataset,
+        allow_inconclusive=arguments.allow_inconclusive,
         resamples=arguments.resamples,
     )
     if arguments.json:

@@ -10,6 +10,7 @@ from vfm_isbench.results.components import Aim, smallest_difference
 from vfm_isbench.results.measured import Cost, Measured
 
 MOST_OBJECTS = 1_000_000
+MOST_SEEDS = 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from vfm_isbench.errors import ComparisonError
+from vfm_isbench.results.budgets import MOST_SEEDS
+from vfm_isbench.results.components import Aim, Components, smallest_difference
 from vfm_isbench.results.difference import Difference, difference_of, json_ready
 from vfm_isbench.results.intervals import Estimate
 from vfm_isbench.results.object_scores import Metric
@@ -27,14 +29,26 @@ class Judgement:
         difference: Scores of baseline (first) and result (second), in the metric's own direction.
         worsening: How much worse the result is, positive for worse: in clicks for NoC, otherwise in IoU of [0, 1].
             ``low`` and ``high`` are one-sided bounds, each with the requested confidence.
+        margin: The margin it was judged by.
         objects_needed: For "inconclusive": how many objects, in similar images, would settle it if the difference
             stays the same; None if no number would.
+        seeds_needed: Likewise, how many seeds on both sides would settle it with a probability of 80 %; None if no
+            number up to 20 would, or unknown because seeds are not paired or there is only one.
+        object_limit: The protocol's limit of objects per data set.
     """
 
     verdict: Verdict
     difference: Difference
     worsening: Estimate
+    margin: float
     objects_needed: int | None = None
+    seeds_needed: int | None = None
+    object_limit: int | None = None
+
+    @property
+    def is_likely_regression(self) -> bool:
+        """Whether the estimate is beyond the margin, but not with the requested confidence."""
+        return self.verdict == "inconclusive" and self.worsening.value > self.margin
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -42,21 +56,10 @@ class Judgement:
             "verdict": self.verdict,
             **self.difference.to_dict(),
             "worsening": json_ready(dataclasses.asdict(self.worsening)),
+            "is_likely_regression": self.is_likely_regression,
             "objects_needed": self.objects_needed,
+            "seeds_needed": self.seeds_needed,
         }
-
-    def settled_by(self) -> str:
-        """What would settle an inconclusive verdict."""
-        if self.objects_needed is not None:
-            return (
-                f"if the difference stays the same, about {self.objects_needed:,} objects would settle it "
-                f"({self.difference.objects:,} were measured)"
-            )
-        if math.isnan(self.worsening.high):
-            return "all objects lie in one image, which gives no interval; more images are needed"
-        if self.worsening.seeds_error:
-            return "these seeds differ too much for any number of objects to settle it. Add seeds on both sides"
-        return "no number of objects would settle it: the difference equals the margin"
 
 
 def judge(pair: Pair, metric: Metric, margin: float, confidence: float) -> Judgement:
@@ -84,10 +87,33 @@ def judge(pair: Pair, metric: Metric, margin: float, confidence: float) -> Judge
         worsening = dataclasses.replace(estimate, value=-estimate.value, low=-estimate.high, high=-estimate.low)
     first, second = pair.scores(metric)
     if worsening.high <= margin or (pair.paired_seeds and np.array_equal(first, second)):
-        return Judgement("pass", found, worsening)
+        return Judgement("pass", found, worsening, margin)
     if worsening.low > margin:
-        return Judgement("regression", found, worsening)
-    return Judgement("inconclusive", found, worsening, _objects_needed(worsening, margin, found.objects))
+        return Judgement("regression", found, worsening, margin)
+    return Judgement(
+        "inconclusive",
+        found,
+        worsening,
+        margin,
+        objects_needed=_objects_needed(worsening, margin, found.objects),
+        seeds_needed=_seeds_needed(pair, metric, abs(worsening.value - margin), confidence),
+        object_limit=pair.first.results[0].protocol.object_limit,
+    )
+
+
+def _seeds_needed(pair: Pair, metric: Metric, gap: float, confidence: float) -> int | None:
+    """The fewest seeds that show a difference as large as the gap between estimate and margin, by the components."""
+    if not pair.paired_seeds:
+        return None
+    first, second = pair.scores(metric)
+    components = Components.of(second - first, pair.images)
+    if components is None:
+        return None
+    objects, freedom = len(pair.images), float(len(set(pair.images)) - 1)
+    for seeds in range(len(first) + 1, MOST_SEEDS + 1):
+        if smallest_difference(components, objects, seeds, Aim(confidence=confidence), freedom) <= gap:
+            return seeds
+    return None
 
 
 def _objects_needed(worsening: Estimate, margin: float, objects: int) -> int | None:

@@ -13,6 +13,7 @@ from vfm_isbench.results.difference_text import MISSING, at_cap_text, interval, 
 from vfm_isbench.results.display import html_block, html_table, quoted
 from vfm_isbench.results.intervals import CONFIDENCE, warn_without_effect
 from vfm_isbench.results.judgement import Judgement, Verdict, judge
+from vfm_isbench.results.judgement_text import RECOMMENDED_SEEDS, open_question, unit_of
 from vfm_isbench.results.markdown import code, escape, markdown_table
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.sides import Given, Pair, Side, check_datasets, side_of, why_apart
@@ -43,6 +44,7 @@ class Regression:
         reasons: Why the results are incomparable.
         signatures: Label and signature of each side on each data set.
         remarks: Remarks for readers.
+        allow_inconclusive: Whether an inconclusive verdict has exit code 0.
     """
 
     verdict: Verdict
@@ -53,15 +55,27 @@ class Regression:
     reasons: tuple[str, ...] = ()
     signatures: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
+    allow_inconclusive: bool = False
 
     @property
     def exit_code(self) -> int:
-        """0 pass, 1 regression, 3 incomparable, 4 inconclusive."""
+        """0 pass, 1 regression, 3 incomparable, 4 inconclusive (0 if that is allowed)."""
+        if self.verdict == "inconclusive" and self.allow_inconclusive:
+            return 0
         return EXIT_CODES[self.verdict]
+
+    @property
+    def is_likely_regression(self) -> bool:
+        """Whether it is inconclusive, and an estimate is beyond the margin."""
+        return self.verdict == "inconclusive" and any(one.is_likely_regression for one in self.judgements)
 
     def to_markdown(self) -> str:
         """For the summary of a continuous-integration job, in GitHub's Markdown."""
-        blocks = [f"### {_MARKS[self.verdict]} vfm-isbench regress: {self.verdict}", escape(self._meaning())]
+        blocks = [
+            f"### {_MARKS[self.verdict]} vfm-isbench regress: {self.verdict}"
+            + (", likely a regression" if self.is_likely_regression else ""),
+            escape(self._meaning()),
+        ]
         if self.judgements:
             blocks.append(markdown_table(self._rows(), text_columns=2))
         lines = [f"- {escape(line)}" for line in self._open()]
@@ -95,8 +109,13 @@ class Regression:
 
     def _meaning(self) -> str:
         metric = Metric.named(self.metric)
-        margin = f"{number(self.margin, metric)} {'clicks' if metric.is_noc else 'IoU points'}"
+        margin = f"{number(self.margin, metric)} {unit_of(metric)}"
         sure = f"(each bound with {100 * self.confidence:g} % confidence)"
+        if self.is_likely_regression:
+            return (
+                f"likely regression, not established: by estimate, {metric.label} is worse than the baseline by more "
+                f"than {margin}, but the data are too few to be sure {sure}"
+            )
         return {
             "pass": f"{metric.label} is not worse than the baseline by more than {margin} {sure}",
             "regression": f"{metric.label} is worse than the baseline by more than {margin} {sure}",
@@ -125,10 +144,19 @@ class Regression:
         return rows
 
     def _open(self) -> list[str]:
-        return [
-            f"{judgement.difference.dataset}: {judgement.settled_by()}"
+        lines = [
+            f"{judgement.difference.dataset}: {open_question(judgement, self.margin)}"
             for judgement in self.judgements
             if judgement.verdict == "inconclusive"
+        ]
+        if self.verdict != "inconclusive":
+            return lines
+        if self.allow_inconclusive:
+            return [*lines, "An inconclusive verdict is allowed here, so this passes (exit code 0)"]
+        return [
+            *lines,
+            f"This fails (exit code {self.exit_code}). To let inconclusive verdicts pass, add --allow-inconclusive; in "
+            "Python, allow_inconclusive=True",
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,6 +164,8 @@ class Regression:
         return {
             "verdict": self.verdict,
             "exit_code": self.exit_code,
+            "allow_inconclusive": self.allow_inconclusive,
+            "is_likely_regression": self.is_likely_regression,
             "metric": self.metric,
             "unit": Metric.named(self.metric).unit,
             "margin": self.margin,
@@ -155,6 +185,7 @@ def regress(
     margin: float = MARGIN,
     confidence: float = CONFIDENCE,
     dataset: str | None = None,
+    allow_inconclusive: bool = False,
     resamples: int | None = None,
     seed: int | None = None,
 ) -> Regression:
@@ -166,9 +197,9 @@ def regress(
     - "regression" if the lower bound of w is above the margin;
     - "inconclusive" otherwise: the margin lies between the bounds.
 
-    So both statements carry the confidence, and lack of data leads to neither. Pass is a test of non-inferiority: of
-    upsamplers that are worse by more than the margin, at most 1 − confidence pass, however many data sets there are.
-    Of the others, at most 1 − confidence *per data set* are called a regression.
+    So both statements carry the confidence, and lack of data leads to neither: an inconclusive verdict is no pass. Pass
+    is a test of non-inferiority: of upsamplers that are worse by more than the margin, at most 1 − confidence pass,
+    however many data sets there are. Of the others, at most 1 − confidence *per data set* are called a regression.
 
     Args:
         result: The result to judge: a result, the path of a result file or run folder, or several, one per seed.
@@ -178,6 +209,7 @@ def regress(
         margin: At least 0: clicks for NoC, otherwise IoU of [0, 1] (0.01 is one IoU point).
         confidence: Confidence of each one-sided bound, in (0.5, 1).
         dataset: Data set to judge by; None for all of the baseline's.
+        allow_inconclusive: Whether an inconclusive verdict has exit code 0 instead of 4.
         resamples: Deprecated, without effect.
         seed: Likewise.
 
@@ -216,6 +248,7 @@ def regress(
             for side in (pair.first, pair.second)
         ),
         remarks=tuple(dict.fromkeys(remarks)),
+        allow_inconclusive=allow_inconclusive,
     )
 
 
@@ -224,7 +257,7 @@ def _single_seeds(pairs: Sequence[Pair]) -> list[str]:
     if any(len(pair.first.seeds) == len(pair.second.seeds) == 1 for pair in pairs):
         return [
             "a single training seed on both sides: the verdict holds for these trained probes only, not for the "
-            "upsampler: the spread of seeds is unknown"
+            f"upsampler: the spread of seeds is unknown. Run at least {RECOMMENDED_SEEDS} seeds on both sides"
         ]
     return []
 

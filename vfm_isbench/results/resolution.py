@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vfm_isbench.errors import ComparisonError
-from vfm_isbench.results.budgets import Budget, cheapest, objects_for
+from vfm_isbench.results.budgets import MOST_SEEDS, Budget, cheapest, objects_for
 from vfm_isbench.results.components import Aim, smallest_difference
 from vfm_isbench.results.difference import json_ready
 from vfm_isbench.results.difference_text import MISSING, number
@@ -32,8 +32,6 @@ METRICS = ("noc80", "noc85", "noc90", "iou_at_1", "iou_at_3", "iou_at_5", "iou_a
 SEEDS = (2, 3, 5, 10)
 GROWTH = (1, 2, 4, 10, 100)
 """Numbers of seeds, and multiples of the measured objects, of the table of budgets."""
-
-MOST_SEEDS = 20
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.results.comparability import unchecked, why_incomparable
 from vfm_isbench.results.dataset_result import DatasetResult
+from vfm_isbench.results.environment_difference import environment_remarks
 from vfm_isbench.results.intervals import CONFIDENCE, Estimate, estimate_difference
 from vfm_isbench.results.object_scores import Metric, object_scores
 from vfm_isbench.results.record import Result
@@ -33,6 +34,11 @@ class Side:
 
     label: str
     results: tuple[Result, ...]
+
+    @property
+    def environments(self) -> list[Mapping[str, Any]]:
+        """Environment of each result."""
+        return [result.environment for result in self.results]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -196,7 +202,7 @@ class Pair:
         first: First side, with the seeds that are compared.
         second: Second side, likewise.
         paired_seeds: Whether differences are taken seed by seed.
-        remarks: Remarks for readers: seeds left out, what could not be checked.
+        remarks: Remarks for readers: seeds left out, what could not be checked, other machines or versions.
     """
 
     dataset: str
@@ -226,6 +232,7 @@ class Pair:
                 "one training seed on either side: the interval covers these two probes on other images, but not other "
                 "seeds"
             )
+        remarks += environment_remarks((first.label, second.label), first.environments, second.environments)
         return cls(dataset, first, second, is_paired, tuple(remarks))
 
     @cached_property
