@@ -106,10 +106,10 @@ function scoreTable(entry, group) {
 
 /** How to rerun the entry: command by command, and by the command that also compares. */
 function reproduction(entry) {
-  const known = Array.isArray(entry.rerun) && entry.rerun.length;
-  const run = known
-    ? copied("Run it again", entry.rerun, `In a checkout of vfm_isbench${entry.rerun[0].startsWith("git clone") ? "" : ", for example this page’s"}. DATA is your folder of data sets. The runs execute the entry’s code: read it first.`)
-    : null;
+  const known = Array.isArray(entry.rerun) && entry.rerun.length > 0;
+  const folder = known && entry.rerun[0].startsWith("git clone") ? "" : "Run these in a folder with the source code of vfm_isbench. ";
+  const data = known && entry.rerun.some((line) => / DATA\b/.test(line)) ? "DATA is your folder of data sets. " : "";
+  const run = known ? copied("Run it again", entry.rerun, `${folder}${data}They run the entry’s code: read it first.`) : null;
   const missing = "Nobody recorded how to load it: get its code, read it, and replace UPSAMPLER with its name.";
   const compare = "This runs all seeds and compares every score with the entry’s. It needs a checkout that contains the entry.";
   return [run, copied("Run and compare", entry.reproduce, known ? compare : missing)];
