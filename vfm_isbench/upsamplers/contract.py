@@ -66,7 +66,7 @@ class ContractReport:
             "output size": "{}×{}".format(*self.output_size),
             "deterministic": "yes" if self.deterministic else f"no (differs by {self.repeat_deviation:.1e})",
             "batch-independent": "yes" if self.batch_independent else f"no (differs by {self.batch_deviation:.1e})",
-            "parameters": {None: "unknown", 0: "none"}.get(self.n_parameters, f"{self.n_parameters:,}"),
+            "parameters": _count(self.n_parameters),
             "time per image": f"{self.ms_per_image:.1f} ms",
         }
         return "\n".join(f"{name + ':':19}{value}" for name, value in findings.items())
@@ -147,6 +147,12 @@ def check_upsampler(
         ms_per_image=_milliseconds(loaded, trial[: calls.batch]) / calls.batch,
         warnings=notes,
     )
+
+
+def _count(parameters: int | None) -> str:
+    if parameters is None:
+        return "unknown"
+    return f"{parameters:,}" if parameters else "none"
 
 
 def _parameters(upsampler: Upsampler | LoadedUpsampler) -> int | None:

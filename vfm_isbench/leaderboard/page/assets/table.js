@@ -124,10 +124,11 @@ function renderMeaning() {
       `gets there counts as ${group.max_clicks} clicks.`
     : `${label} is the mean overlap of mask and object after the first click, in %; 100 % is a perfect mask.`;
   const [first, last] = [ranked[0], ranked.at(-1)];
-  const value = (entry) => scaled(meanHeadline(entry), METRICS[metric]);
+  const score = (entry) => (state.data ? meanHeadline(entry) : entry.mean_headline) ?? null;
+  const value = (entry) => scaled(score(entry), METRICS[metric]);
   const example = [" ", foreign(first.name), ` ${fewer ? "needs" : "reaches"} ${value(first)}`];
   if (last !== first) example.push(", ", foreign(last.name), ` ${value(last)}`);
-  place.replaceChildren(text, ...(meanHeadline(first) === null || meanHeadline(last) === null ? [] : [...example, "."]));
+  place.replaceChildren(text, ...(score(first) === null || score(last) === null ? [] : [...example, "."]));
 }
 
 function renderSetting() {
