@@ -542,7 +542,8 @@ def test_axes_end_at_the_cap_of_the_protocol(browser):
     assert min(clicks) >= 1 and max(clicks) == 12
     # The longest interval ends where the axis ends.
     lines = browser.run(
-        "return [...document.querySelectorAll('#latency svg [aria-label=rule] line')].map((one) => +one.getAttribute('y2'))"
+        "return [...document.querySelectorAll('#latency svg [aria-label=rule] line')]"
+        ".map((one) => +one.getAttribute('y2'))"
     )
     tops = browser.run(
         "return [...document.querySelectorAll(\"#latency svg [aria-label='y-axis tick'] path\")]"
@@ -556,8 +557,8 @@ def test_the_reader_is_told_in_words_what_the_numbers_mean(browser):
     lead = browser.one(".lead").text
     assert "simulated user cut out objects" in lead and "Fewer is better." in lead and "NoC" not in lead
     assert browser.one("#meaning").text == (
-        "NoC90 is the mean number of clicks until mask and object overlap by 90 %; an object that never gets there counts "
-        "as 20 clicks. Summit-L needs 9.93, Tarn-Tiny-with-a-rather-long-name 15.22."
+        "NoC90 is the mean number of clicks until mask and object overlap by 90 %; an object that never gets there "
+        "counts as 20 clicks. Summit-L needs 9.93, Tarn-Tiny-with-a-rather-long-name 15.22."
     )
     data = sample()
     for group in data["groups"]:
