@@ -87,7 +87,7 @@ def test_every_command_of_the_page_about_it_runs(entries, tmp_path, monkeypatch,
     assert '"repository":"https://example.org/vfm_isbench"' in with_links
     assert '"repository":null' in without and "OWNER" not in without.partition('id="page-data"')[2]
     assert cli.main(["leaderboard", "build", "--repository", "javascript:alert(1)"]) == 2
-    assert "--repository 'javascript:alert(1)' contains" in capsys.readouterr().err
+    assert "--repository 'javascript:alert(1)' is not a web address" in capsys.readouterr().err
 
 
 def test_entries_with_findings_make_no_page(tmp_path, capsys):
