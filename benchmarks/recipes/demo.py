@@ -19,9 +19,6 @@ from pathlib import Path
 
 from vfm_isbench import Protocol, cli
 
-CODE = "https://github.com/OWNER/vfm_isbench"
-"""A placeholder until this repository has an address."""
-
 NAMES = ("nearest", "bilinear", "bicubic", "jbu")
 
 
@@ -51,7 +48,7 @@ def submit_all(folders: dict[str, list[Path]], protocol: str, entries: Path) -> 
     ending = Protocol.preset(protocol).fingerprint()[:12]
     for name in sorted(folders, key=lambda name: name != "bilinear"):
         if not (entries / f"{name}-{ending}.json.gz").exists():
-            about = ["--name", name, "--code", CODE, "--spec", name, "--submitter", "the vfm_isbench authors"]
+            about = ["--name", name, "--spec", name, "--submitter", "the vfm_isbench authors"]
             command("leaderboard", "submit", *folders[name], *about, "--entries", entries)
 
 

@@ -81,8 +81,13 @@ def test_every_command_of_the_page_about_it_runs(entries, tmp_path, monkeypatch,
     assert capsys.readouterr().out.splitlines() == [
         f"saved: {Path('site') / 'index.html'}",
         f"saved: {Path('site') / 'leaderboard' / 'index.html'}",
+        f"saved: {Path('site') / 'index.html'}",
     ]
-    assert (tmp_path / "site" / "index.html").read_bytes() == (tmp_path / "site/leaderboard/index.html").read_bytes()
+    with_links, without = ((tmp_path / path).read_text() for path in ("site/index.html", "site/leaderboard/index.html"))
+    assert '"repository":"https://example.org/vfm_isbench"' in with_links
+    assert '"repository":null' in without and "OWNER" not in without.partition('id="page-data"')[2]
+    assert cli.main(["leaderboard", "build", "--repository", "javascript:alert(1)"]) == 2
+    assert "--repository 'javascript:alert(1)' is not a web address" in capsys.readouterr().err
 
 
 def test_entries_with_findings_make_no_page(tmp_path, capsys):

@@ -61,7 +61,7 @@ def test_compare_shows_results_beside_quoted_figures(tiny_preset, tmp_path, caps
     assert cli.main(["compare", str(output), str(output / "result.json"), "--quoted"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("nearest · tiny protocol") == 2
-    assert "LoftUp (quoted)" in printed
+    assert "LoftUp (quoted, second-hand)" in printed
     assert "* not comparable: nearest was measured with" in printed
     assert cli.main(["compare", str(tmp_path / "absent.json")]) == 2
     assert "absent.json could not be read" in capsys.readouterr().err

@@ -229,7 +229,8 @@ def run_pytest(folder: Path, python: list[str]) -> tuple[int, str]:
     for line, smaller in (
         (
             'PROTOCOL = vfm_isbench.Protocol.preset("demo")',
-            "from tiny import TINY\n\nPROTOCOL = TINY.replace(epochs=1)",
+            "from tiny import TINY\nfrom vfm_isbench.protocol import PRESETS\n\n"
+            'PROTOCOL = PRESETS["tiny"] = TINY.replace(epochs=1)',
         ),
     ):
         assert text.count(f"{line}\n") == 1

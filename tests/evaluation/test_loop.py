@@ -152,7 +152,7 @@ def test_the_progress_bar_shows_the_running_noc(capsys: pytest.CaptureFixture[st
     dataset = FakeDataset(images=2, instances=1)
     evidence = evaluate_dataset(small_probe(), dataset, SMALL).evidence
     counts = [next((k for k, iou in enumerate(found.ious, 1) if iou >= 0.9), 4) for found in evidence]
-    assert f"NoC90={np.mean(counts):.2f}" in capsys.readouterr().err
+    assert f"NoC90 {np.mean(counts):.2f}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("injection", ["early", "late", "pre_upsampler"])

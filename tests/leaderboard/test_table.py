@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -11,13 +12,15 @@ import pytest
 from result_builder import CODE, DEMO, synthetic_entry
 
 from vfm_isbench.errors import LeaderboardError
-from vfm_isbench.leaderboard import Board, gzip_json, load_board, page_data, validation
+from vfm_isbench.leaderboard import Board, Entry, gzip_json, load_board, page_data, validation
 from vfm_isbench.leaderboard import entry as entry_module
+from vfm_isbench.leaderboard.findings import Report
 from vfm_isbench.leaderboard.removals import remove_entry
 from vfm_isbench.leaderboard.reproduction import compare_with, mark
 from vfm_isbench.leaderboard.scores import score
 from vfm_isbench.leaderboard.submission import make_entry
 from vfm_isbench.leaderboard.table import AFTER, BEFORE, head_label, to_csv
+from vfm_isbench.leaderboard.validation import check_content
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
 
@@ -85,10 +88,47 @@ def test_versions_of_a_protocol_are_told_apart_and_never_ranked_together() -> No
     assert groups["demo@1"] != groups[NEWEST.label]
 
 
-def test_the_command_that_reproduces_an_entry_names_its_version() -> None:
-    new = synthetic_entry("bilinear", protocol="demo")
-    commands = [page_data(Board((entry,)), version="1")["entries"][0]["reproduce"] for entry in (BASELINE, new)]
-    assert commands == [f"vfm-isbench run bilinear --protocol {label} --seed 0" for label in ("demo@1", NEWEST.label)]
+def test_upsamplers_without_parameters_have_0_alike_whatever_the_version() -> None:
+    old = synthetic_entry("bilinear")
+    assert old.upsampler["n_parameters"] is None, "as version 0.4.0 wrote it"
+    found = [{**run.upsampler, "n_parameters": 0} for run in old.runs]
+    new = dataclasses.replace(
+        old, runs=tuple(dataclasses.replace(run, upsampler=one) for run, one in zip(old.runs, found, strict=True))
+    )
+    for entry in (old, new, dataclasses.replace(old, runs=(old.runs[0], *new.runs[1:]))):
+        assert rows_of(Board((entry,)))[0]["parameters"] == "0"
+        assert page_data(Board((entry,)), version="1")["entries"][0]["parameters"] == 0
+        assert check_content(json.loads(json.dumps(entry.to_dict())), Report("mixed.json.gz")) is not None
+    assert rows_of(Board((MINE,)))[0]["parameters"] == "", "of foreign code nobody knows"
+
+
+def test_code_of_this_library_is_at_the_repository_if_that_has_an_address() -> None:
+    written = synthetic_entry("bilinear").to_dict()
+    for code in ("https://github.com/OWNER/vfm_isbench", None):
+        entry = Entry.from_dict({**written, "code": code})
+        assert rows_of(Board((entry,)))[0]["code"] == ""
+        for repository in (None, "https://example.org/vfm_isbench"):
+            data = page_data(Board((entry,)), version="1", repository=repository)
+            assert data["repository"] == data["entries"][0]["code"] == repository
+            assert "OWNER" not in json.dumps(data)
+    report = Report("mine.json.gz")
+    check_content(json.loads(json.dumps({**MINE.to_dict(), "code": None})), report)
+    assert [str(found) for found in report.findings] == [
+        "mine.json.gz: code: is missing: say where the code of the upsampler is (leaderboard submit --code URL)"
+    ]
+
+
+def test_no_interval_leaves_the_range_of_its_score() -> None:
+    """Hard objects: nearly all of them need all clicks."""
+    entry = synthetic_entry("bilinear", skill=-2.0, noise=0.3)
+    (row,) = page_data(Board((entry,)), version="1")["entries"][:1]
+    (csv_row,) = rows_of(Board((entry,)))
+    for metric in ("noc80", "noc85", "noc90"):
+        found = row["scores"]["scenes"][metric]
+        assert 1 <= found["low"] <= found["value"] <= found["high"] <= DEMO.max_clicks
+        assert float(csv_row[f"scenes_{metric}_high"]) <= DEMO.max_clicks
+    assert row["scores"]["scenes"]["noc90"]["value"] > DEMO.max_clicks - 1.5
+    assert row["scores"]["scenes"]["iou_at_1"]["low"] >= 0
 
 
 def test_the_table_does_not_depend_on_the_order_of_entries(board: Board) -> None:
@@ -161,7 +201,7 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
         "id", "group", "protocol", "name", "upsampler", "status", "why_unranked", "rank", "rank_low", "rank_high",
         "mean_headline", "better",
         "seeds", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter",
-        "version", "signature", "reproduce", "notes", "scores",
+        "version", "signature", "rerun", "reproduce", "notes", "scores", "injection", "origin",
     }  # fmt: skip
     assert all(set(entry) == set(mine) for entry in data["entries"])
     assert (mine["group"], mine["protocol"]) == (group["id"], group["protocol"])
@@ -184,9 +224,13 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
     }
     assert scenes["noc90"]["low"] < scenes["noc90"]["value"] < scenes["noc90"]["high"]
     assert len(scenes["curve"]) == 20
-    assert mine["reproduce"] is None  # nobody said how to load it
+    assert mine["rerun"] is None  # nobody said how to load it
+    assert mine["reproduce"] == f"vfm-isbench leaderboard reproduce {MINE.id} --upsampler UPSAMPLER"
     bilinear = entries[BASELINE.id]
-    assert bilinear["reproduce"] == f"vfm-isbench run bilinear --protocol {DEMO.label} --seed 0"
+    assert bilinear["rerun"][1:] == [
+        f"vfm-isbench run bilinear --protocol {DEMO.label} --seed {seed}" for seed in (0, 1, 2)
+    ]
+    assert (bilinear["injection"], bilinear["origin"]) == ("late", "measured")
     assert any("demo numbers" in note for note in mine["notes"])
 
 
@@ -213,6 +257,8 @@ def test_quoted_figures_are_marked_cited_and_never_ranked(board: Board) -> None:
             assert len(given) == 1
             assert given[0]["low"] is given[0]["high"] is None
         assert f"(protocol {entry['protocol']}: " in entry["notes"][0]
+        assert entry["injection"] == ("early" if entry["protocol"] == "paper-early" else "late")
+        assert ("second-hand" in entry["origin"]) == ("third-party notes" in entry["citation"])
     assert {entry["protocol"] for entry in quoted} == {"paper", "paper-early"}
     loftup = next(entry for entry in quoted if entry["id"] == "quoted-loftup-paper-noc90")
     assert loftup["scores"]["grabcut"]["noc90"]["value"] == 3.76

@@ -49,8 +49,10 @@ def test_a_paper_run_stands_above_the_quoted_rows_of_its_protocol() -> None:
     text = beside_quoted([measured(Protocol.preset("paper"))])
     assert "SimpleViT, late injection" in text
     assert "patch embedding" not in text
-    assert line_of(text, "mine (measured") == ["mine", "(measured,", "seed", "0)", "4.00", "–", "–", "–"]
-    assert line_of(text, "LoftUp (quoted)") == ["LoftUp", "(quoted)", "3.76", "5.42", "10.14", "9.79"]
+    assert line_of(text, "mine (measured") == ["mine", "(measured,", "seed", "0)", "late", "4.00", "–", "–", "–"]
+    loftup = line_of(text, "LoftUp (quoted")
+    assert loftup == ["LoftUp", "(quoted,", "second-hand)", "late", "3.76", "5.42", "10.14", "9.79"]
+    assert line_of(text, "quoted, second-hand: from")[-3:] == ["not", "measured", "here"]
     assert "arXiv 2505.02075" in text
     assert "second-hand" in text
     assert "not comparable" not in text

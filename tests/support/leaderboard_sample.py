@@ -61,6 +61,8 @@ def entry(identity: str, name: str, noc90: float, rank: int | None, **changes: A
         "id": identity,
         "group": PAPER,
         "protocol": "paper",
+        "injection": "late",
+        "origin": "measured",
         "name": name,
         "upsampler": name,
         "status": "ranked",
@@ -80,7 +82,11 @@ def entry(identity: str, name: str, noc90: float, rank: int | None, **changes: A
         "submitter": "A. Sample",
         "version": "0.3.0",
         "signature": f"{group(PAPER)['signature']}|up:{identity}",
-        "reproduce": f"vfm-isbench run {identity} --protocol paper --data-root DATA --seed 0",
+        "rerun": [
+            "python -m pip install . torch==2.14.1",
+            *(f"vfm-isbench run {identity} --protocol paper --data-root DATA --seed {seed}" for seed in range(3)),
+        ],
+        "reproduce": f"vfm-isbench leaderboard reproduce {identity} --data-root DATA",
         "notes": [],
         "scores": {name: scores(noc90 + OFFSETS[name], objects, rank) for name, objects in DATASETS.items()},
     }
@@ -110,6 +116,8 @@ def quoted(identity: str, name: str, noc90: dict[str, float], **changes: Any) ->
             submitter=None,
             version=None,
             signature=None,
+            origin="quoted, second-hand",
+            rerun=None,
             reproduce=None,
             scores={
                 dataset: {**bare, "noc90": {"value": value, **only}, "curve": None} for dataset, value in noc90.items()
@@ -138,7 +146,8 @@ def sample() -> dict[str, Any]:
     for row, places in zip(ranked, ([1, 1, 2, 2], [2, 2, 1, 1]), strict=False):
         for found, rank in zip(row["scores"].values(), places, strict=True):
             found |= place(rank, 1, 2)
-    ranked[7]["reproduce"] = None
+    ranked[7]["rerun"] = None
+    ranked[7]["reproduce"] = "vfm-isbench leaderboard reproduce tarn --upsampler UPSAMPLER"
     # Stopped early: scores that need missing values are missing, and so is the end of the curve.
     stopped = ranked[7]["scores"]["sbd"]
     stopped["noc85"] = None
@@ -161,7 +170,7 @@ def sample() -> dict[str, Any]:
         | {
             "protocol": "demo",
             "scores": {"scenes": scores(noc90, 38, rank)},
-            "reproduce": f"vfm-isbench run {identity}",
+            "rerun": [f"vfm-isbench run {identity}"],
         }
         for identity, rank, noc90, ms in [("demo-jbu", 1, 14.0, 24.0), ("demo-bilinear", 2, 18.8, 0.5)]
     ]
@@ -173,12 +182,16 @@ def sample() -> dict[str, Any]:
             "bilinear",
             {"grabcut": 10.58, "davis": 17.73},
             protocol="paper-early",
+            injection="early",
+            origin="quoted",
             notes=["patch_embedding, early injection; 224×224"],
         ),
     ]
     return {
         "generated": "2026-11-25",
         "version": "0.3.0",
+        "repository": None,
+        "wanted": None,
         "groups": [
             group(DEMO, protocol="demo", backbone="efficientnet_lite0@16", image_size=128, fingerprint="5eed00" * 10)
             | {"datasets": [{"name": "scenes", "objects": 38, "content_sha256": "1" * 64}]},

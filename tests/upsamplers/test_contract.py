@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vfm_isbench.errors import ContractError, VfmIsbenchWarning
-from vfm_isbench.upsamplers import Bilinear, ContractReport, check_upsampler
+from vfm_isbench.upsamplers import Bilinear, ContractReport, check_upsampler, load_upsampler
 
 
 def check(upsampler: Any, **options: Any) -> ContractReport:
@@ -158,7 +158,22 @@ class Dropping(nn.Module):
 def test_report_of_a_plain_function() -> None:
     report = check(lambda f, x: functional.interpolate(f, x.shape[-2:]))
     assert report.output_size == (16, 24)
-    assert report.n_parameters is None
+    assert report.n_parameters == 0
+
+
+def test_values_outside_modules_are_not_counted_as_none() -> None:
+    weight = torch.ones(1)
+    assert check(lambda f, x: functional.interpolate(f * weight, x.shape[-2:])).n_parameters is None
+    assert "parameters:        unknown" in str(check(lambda f, x: functional.interpolate(f * weight, x.shape[-2:])))
+
+
+@pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic", "jbu", "identity"])
+def test_training_free_upsamplers_have_no_parameters(name: str) -> None:
+    assert check(load_upsampler(name)).n_parameters == 0
+
+
+def test_report_of_a_plain_function_has_no_warnings() -> None:
+    report = check(lambda f, x: functional.interpolate(f, x.shape[-2:]))
     assert report.ms_per_image > 0
     assert report.repeat_deviation == report.batch_deviation == 0
     assert report.warnings == ()

@@ -28,6 +28,7 @@ def line(panel, label):
 def test_lines_are_the_means_and_bands_their_intervals() -> None:
     figure = iou_curves([result_of("a", {"scenes": A}), result_of("b", {"scenes": B}, sha256="b")])
     (panel,) = figure.axes
+    assert panel.get_xlim() == (1, 3) and panel.get_ylim()[1] == 100, "the axes end at the cap"
     np.testing.assert_allclose(line(panel, "a"), [[1, 100 / 3], [2, 50], [3, 230 / 3]])
     np.testing.assert_allclose(line(panel, "b")[:, 1], 100 * np.mean(B, axis=0))
     vertices = panel.collections[0].get_paths()[0].vertices

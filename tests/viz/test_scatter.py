@@ -32,7 +32,7 @@ def test_clicks_needed_with_each() -> None:
     assert found[3, 3] == 2 * found[2, 1], "its area shows the number"
     assert "better with a: 1 (above), with b: 1 (below), equal: 2" in words(panel)
     assert panel.get_xlabel() == "a: clicks to 90 % IoU" and panel.get_ylabel() == "b: clicks to 90 % IoU"
-    assert panel.get_aspect() == 1 and panel.get_xlim() == panel.get_ylim()
+    assert panel.get_aspect() == 1 and panel.get_xlim() == panel.get_ylim() == (1, 3), "from one click to the cap"
     assert "cap; objects that do not reach 90 % IoU lie on it" in caption_of(figure)
 
 

@@ -55,7 +55,7 @@ def _add_submit(actions: Subparsers) -> None:
     parser.set_defaults(function=submit_command)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT", help="result.json, or a run folder")
     parser.add_argument("--name", required=True, help="name of the upsampler on the leaderboard")
-    parser.add_argument("--code", required=True, metavar="URL", help="where its code is")
+    parser.add_argument("--code", metavar="URL", help="where its code is (not needed for upsamplers of this library)")
     parser.add_argument("--paper", metavar="URL", help="where its paper is")
     parser.add_argument("--submitter", metavar="NAME", help="who submits it")
     parser.add_argument("--spec", metavar="UPSAMPLER", help="how others name it in: vfm-isbench run")

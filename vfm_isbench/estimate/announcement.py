@@ -112,7 +112,7 @@ def _images(holding: Holding) -> str:
 
 def _parameters(count: int | None) -> str:
     if not count:
-        return "no parameters"
+        return "no parameters" if count == 0 else "parameters unknown"
     return f"{count / 1e6:.2f} M parameters" if count >= 1e5 else f"{count} parameters"
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.entry_schema import SCHEMA_VERSION
 from vfm_isbench.leaderboard.gzip_json import to_bytes
+from vfm_isbench.leaderboard.repository import PLACEHOLDER
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import DatasetResult, Result
 from vfm_isbench.results.dataset_result import evidence_to_dict
@@ -57,7 +58,7 @@ class Entry:
 
     Attributes:
         name: Name on the leaderboard.
-        code: URL of its code.
+        code: URL of its code; None if it is part of this library.
         paper: URL of its paper.
         submitter: Who submits it.
         date: Date of submission, ISO 8601.
@@ -67,7 +68,7 @@ class Entry:
     """
 
     name: str
-    code: str
+    code: str | None
     date: str
     runs: tuple[Result, ...]
     paper: str | None = None
@@ -155,7 +156,7 @@ class Entry:
         reproduced = content["reproduced"]
         return cls(
             name=content["name"],
-            code=content["code"],
+            code=None if content["code"] == PLACEHOLDER else content["code"],
             paper=content["paper"],
             submitter=content["submitter"],
             date=content["date"],

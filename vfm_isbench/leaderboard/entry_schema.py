@@ -176,7 +176,7 @@ ENTRY = Record(
     {
         "schema_version": Number(SCHEMA_VERSION, SCHEMA_VERSION, whole=True),
         "name": Name(),
-        "code": Url(),
+        "code": Optional(Url()),
         "paper": Optional(Url()),
         "submitter": Optional(Name()),
         "date": DATE,

@@ -4,38 +4,53 @@ from __future__ import annotations
 
 import datetime
 import re
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from vfm_isbench.leaderboard.board import Board, group_id, ranked_datasets
 from vfm_isbench.leaderboard.entry import Entry, slug
+from vfm_isbench.leaderboard.full_size import COMMANDS, NEEDS, has_full_size
+from vfm_isbench.leaderboard.repository import REPOSITORY
+from vfm_isbench.leaderboard.rerun_commands import reproduce_command, rerun_commands
 from vfm_isbench.leaderboard.scores import METRICS, at_the_cap, curve, score
-from vfm_isbench.leaderboard.table import head_label, milliseconds, protocol_label, timed_on, versions
+from vfm_isbench.leaderboard.table import (
+    code_of,
+    head_label,
+    milliseconds,
+    parameters_of,
+    protocol_label,
+    timed_on,
+    versions,
+)
 from vfm_isbench.leaderboard.trust import evidence_gaps, headline_of, trust_of, why_unranked
-from vfm_isbench.protocol import Protocol, versions_of
+from vfm_isbench.protocol import Protocol
 from vfm_isbench.results.intervals import Estimate
 from vfm_isbench.results.quoted import QuotedTable, quoted_tables
 from vfm_isbench.results.rank_ranges import Place
-from vfm_isbench.upsamplers import is_own
 
 PLACE = ("rank", "rank_low", "rank_high")
 DEMO_NOTE = "demo numbers: they compare upsamplers on generated scenes and do not follow the paper's protocol"
 
 
-def page_data(board: Board, *, version: str, generated: str | None = None) -> dict[str, Any]:
+def page_data(
+    board: Board, *, version: str, generated: str | None = None, repository: str | None = REPOSITORY
+) -> dict[str, Any]:
     """JSON-ready content of the page.
 
     Args:
         board: The leaderboard.
         version: Version of this library.
         generated: Date in ISO 8601; today by default.
+        repository: Web address of this library's repository; None if it has none: then no link to it is shown.
     """
     return {
         "generated": generated or datetime.date.today().isoformat(),
         "version": version,
+        "repository": repository,
+        # What it takes to add a full-size result; None as soon as there is one.
+        "wanted": None if has_full_size(board.entries) else {"needs": list(NEEDS), "commands": list(COMMANDS)},
         "groups": [_group(group, members) for group, members in board.groups.items()],
-        "entries": [*(_entry(board, entry) for entry in board.entries), *_quoted()],
+        "entries": [*(_entry(board, entry, repository) for entry in board.entries), *_quoted()],
         "removed": [{"name": gone.name, "date": gone.date, "why": gone.why} for gone in board.removals],
     }
 
@@ -67,13 +82,15 @@ def _group(group: str, members: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
-def _entry(board: Board, entry: Entry) -> dict[str, Any]:
+def _entry(board: Board, entry: Entry, repository: str | None) -> dict[str, Any]:
     standing = board.standings.get(entry.id)
     reasons = why_unranked(entry)
     return {
         "id": entry.id,
         "group": group_id(entry),
         "protocol": protocol_label(entry),
+        "injection": entry.protocol.injection,
+        "origin": "measured",
         "name": entry.name,
         "upsampler": entry.upsampler["name"],
         "status": "unranked" if standing is None else "ranked",
@@ -83,16 +100,17 @@ def _entry(board: Board, entry: Entry) -> dict[str, Any]:
         "better": [] if standing is None else list(standing.better),
         "seeds": list(entry.seeds),
         "trust": trust_of(entry),
-        "parameters": entry.upsampler["n_parameters"],
+        "parameters": parameters_of(entry),
         "ms_per_image": milliseconds(entry),
         "timed_on": timed_on(entry),
-        "code": entry.code,
+        "code": code_of(entry, repository),
         "paper": entry.paper,
         "citation": None,
         "date": entry.date,
         "submitter": entry.submitter,
         "version": versions(entry),
         "signature": entry.signature(),
+        "rerun": rerun_commands(entry, repository),
         "reproduce": reproduce_command(entry),
         "notes": _notes(entry),
         "scores": {name: _scores(board, entry, name) for name in entry.datasets},
@@ -136,19 +154,6 @@ def _notes(entry: Entry) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def reproduce_command(entry: Entry) -> str | None:
-    """The command that reruns the first seed; None if the protocol was changed or the entry has no spec."""
-    name = str(entry.upsampler["name"])
-    spec = entry.spec or (name if is_own(name) else None)
-    preset = versions_of(entry.protocol.name).get(entry.protocol.version)
-    if spec is None or preset is None or entry.protocol.changed_fields():
-        return None
-    words = ["vfm-isbench", "run", spec, "--protocol", preset.label, "--seed", str(entry.seeds[0])]
-    if entry.protocol.test_datasets != preset.test_datasets:
-        words += ["--datasets", *entry.protocol.test_datasets]
-    return shlex.join(words)
-
-
 def _quoted() -> list[dict[str, Any]]:
     """One row per upsampler and table: figures from papers, marked as quoted, without interval and rank."""
     return [_quoted_row(table, name, figures) for table in quoted_tables() for name, figures in table.rows.items()]
@@ -170,6 +175,8 @@ def _quoted_row(table: QuotedTable, name: str, figures: Sequence[float]) -> dict
         "id": f"quoted-{slug(name)}-{table.protocol}-{table.metric.replace('_', '-')}",
         "group": None,
         "protocol": protocol.label,
+        "injection": table.injection,
+        "origin": table.origin,
         "name": name,
         "upsampler": name,
         "status": "quoted",
@@ -179,7 +186,7 @@ def _quoted_row(table: QuotedTable, name: str, figures: Sequence[float]) -> dict
         "seeds": [],
         "citation": f"{table.citation} ({table.provenance})",
         "date": None,
-        **dict.fromkeys(("submitter", "version", "signature", "reproduce")),
+        **dict.fromkeys(("submitter", "version", "signature", "rerun", "reproduce")),
         "notes": [f"{table.setting} (protocol {protocol.label}: {protocol.click_encoder}, {protocol.injection})"],
         "scores": scores,
     }

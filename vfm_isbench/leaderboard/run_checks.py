@@ -252,8 +252,7 @@ def _check_seeds(protocols: Sequence[Protocol | None], report: Report) -> None:
 
 
 _SAME = (
-    ("protocol", "name"), ("upsampler", "name"), ("upsampler", "sha256"), ("upsampler", "n_parameters"),
-    ("backbone", "sha256"),
+    ("protocol", "name"), ("upsampler", "name"), ("upsampler", "sha256"), ("backbone", "sha256"),
 )  # fmt: skip
 """Fields that must be equal in all seeds of an entry."""
 
@@ -268,6 +267,10 @@ def _check_together(runs: Sequence[Mapping[str, Any]], report: Report) -> None:
             mine, theirs = _dict(run.get(part)).get(key), _dict(first.get(part)).get(key)
             if mine != theirs:
                 report.add(f"{path}.{part}.{key}", f"{quote(mine)} is not that of runs[0], {quote(theirs)}")
+        # Versions up to 0.4.0 wrote null for upsamplers without a module, later ones 0.
+        mine, theirs = (_dict(one.get("upsampler")).get("n_parameters") for one in (run, first))
+        if (mine or 0) != (theirs or 0):
+            report.add(f"{path}.upsampler.n_parameters", f"{quote(mine)} is not that of runs[0], {quote(theirs)}")
         own = _dict(run.get("datasets"))
         for name in sorted(set(own) ^ set(datasets)):
             where = path if name in datasets else "runs[0]"

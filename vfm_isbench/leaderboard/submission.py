@@ -20,8 +20,8 @@ def make_entry(
     results: Sequence[Result],
     *,
     name: str,
-    code: str,
     date: str,
+    code: str | None = None,
     paper: str | None = None,
     submitter: str | None = None,
     spec: str | None = None,
@@ -31,8 +31,8 @@ def make_entry(
     Args:
         results: One or several, of one upsampler under one protocol.
         name: Name on the leaderboard.
-        code: URL of the upsampler's code.
         date: Date of submission, ISO 8601.
+        code: URL of the upsampler's code; None if it is part of this library.
         paper: URL of its paper.
         submitter: Who submits it.
         spec: Upsampler argument for ``vfm-isbench run``; by default the name of the upsampler, if it is built in.

@@ -11,8 +11,10 @@ from typing import Any
 from vfm_isbench.datasets import list_datasets
 from vfm_isbench.leaderboard.board import Board
 from vfm_isbench.leaderboard.entry import Entry
+from vfm_isbench.leaderboard.repository import REPOSITORY
 from vfm_isbench.leaderboard.scores import METRICS, score
 from vfm_isbench.leaderboard.trust import preset_of, trust_of, why_unranked
+from vfm_isbench.upsamplers import list_upsamplers
 
 BEFORE = (
     "name", "upsampler", "backbone", "click_encoder", "injection", "head", "protocol", "fingerprint", "seeds",
@@ -70,6 +72,19 @@ def milliseconds(entry: Entry) -> float:
     return float(median(run.upsampler["ms_per_image"] for run in entry.runs))
 
 
+def parameters_of(entry: Entry) -> int | None:
+    """Number of parameters; None if unknown. Versions up to 0.4.0 recorded none for upsamplers without a module."""
+    recorded = entry.upsampler["n_parameters"]
+    if recorded is None and entry.upsampler["name"] in list_upsamplers() and entry.upsampler["kind"] != "module":
+        return 0
+    return None if recorded is None else int(recorded)
+
+
+def code_of(entry: Entry, repository: str | None = REPOSITORY) -> str | None:
+    """Address of the entry's code; for upsamplers of this library, that of its repository, if it has one."""
+    return entry.code or repository
+
+
 def timed_on(entry: Entry) -> str:
     """Devices of the timing; for a CPU, its name and the number of threads."""
     devices = []
@@ -121,7 +136,7 @@ def _tail(board: Board, entry: Entry) -> dict[str, Any]:
         None if standing is None else standing.mean_rank,
         None if standing is None else standing.overall.rank,
         "" if standing is None else " ".join(standing.tied_with),
-        entry.upsampler["n_parameters"], milliseconds(entry), timed_on(entry), entry.code, entry.paper, entry.date,
+        parameters_of(entry), milliseconds(entry), timed_on(entry), code_of(entry), entry.paper, entry.date,
         entry.submitter, trust_of(entry), versions(entry),
         None if standing is None else standing.overall.low, None if standing is None else standing.overall.high,
         None if standing is None else standing.metric,

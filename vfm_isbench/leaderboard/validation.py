@@ -19,7 +19,7 @@ from vfm_isbench.leaderboard.removals import Removal
 from vfm_isbench.leaderboard.reproduction import is_within
 from vfm_isbench.leaderboard.run_checks import check_runs
 from vfm_isbench.leaderboard.scores import METRICS, score
-from vfm_isbench.upsamplers import identity_of, load_upsampler
+from vfm_isbench.upsamplers import identity_of, is_own, load_upsampler
 
 BASELINE = "bilinear"
 
@@ -101,6 +101,8 @@ def check_content(content: Any, report: Report) -> Entry | None:
         report.add("runs", str(error))
         return None
     _check_baseline_name(entry, report)
+    if entry.code is None and not is_own(str(entry.upsampler["name"])):
+        report.add("code", "is missing: say where the code of the upsampler is (leaderboard submit --code URL)")
     if entry.reproduced is not None:
         _check_mark(entry, entry.reproduced, report)
     return entry

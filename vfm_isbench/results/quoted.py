@@ -30,6 +30,7 @@ class QuotedTable:
         protocol: The preset that describes how the figures were obtained.
         setting: The same in words.
         citation: Title, arXiv number, table.
+        second_hand: Whether they were copied from someone who quotes the paper, not from the paper itself.
         provenance: Where the figures were copied from.
         datasets: Columns.
         objects: Number of objects in each data set.
@@ -40,10 +41,21 @@ class QuotedTable:
     protocol: str
     setting: str
     citation: str
+    second_hand: bool
     provenance: str
     datasets: tuple[str, ...]
     objects: tuple[int, ...]
     rows: Mapping[str, tuple[float, ...]]
+
+    @property
+    def origin(self) -> str:
+        """Where the figures come from, in a word or two: never measured by this library."""
+        return "quoted, second-hand" if self.second_hand else "quoted"
+
+    @property
+    def injection(self) -> str:
+        """Where the clicks enter: "early" or "late"."""
+        return Protocol.preset(self.protocol).injection
 
 
 @lru_cache(maxsize=1)
@@ -56,6 +68,7 @@ def quoted_tables() -> tuple[QuotedTable, ...]:
             protocol=table["protocol"],
             setting=table["setting"],
             citation=table["citation"],
+            second_hand=table["second_hand"],
             provenance=table["provenance"],
             datasets=tuple(table["datasets"]),
             objects=tuple(table["objects"]),
@@ -105,7 +118,7 @@ def differences(result: Result, table: QuotedTable) -> list[str]:
 
 
 def _block(table: QuotedTable, results: Sequence[Result]) -> str:
-    rows = [["", *table.datasets]]
+    rows = [["", "injection", *table.datasets]]
     remarks = []
     for result in results:
         name = f"{result.upsampler['name']} (measured, seed {result.protocol.seed})"
@@ -115,10 +128,13 @@ def _block(table: QuotedTable, results: Sequence[Result]) -> str:
             remarks.append(f"* not comparable: {result.upsampler['name']} was measured with {', '.join(different)}")
         elif different:
             remarks.append(f"{result.upsampler['name']} was measured with {', '.join(different)}")
-        rows.append([name, *(_score(result, dataset, table.metric) for dataset in table.datasets)])
-    rows += [[f"{name} (quoted)", *(f"{score:.2f}" for score in scores)] for name, scores in table.rows.items()]
+        scores = (_score(result, dataset, table.metric) for dataset in table.datasets)
+        rows.append([name, result.protocol.injection, *scores])
+    for name, figures in table.rows.items():
+        rows.append([f"{name} ({table.origin})", table.injection, *(f"{figure:.2f}" for figure in figures)])
     heading = f"{METRICS[table.metric]} · {table.setting}"
-    return "\n".join([heading, *lay_out(rows), f"quoted from {table.citation} ({table.provenance})", *remarks])
+    source = f"{table.origin}: from {table.citation} ({table.provenance}); not measured here"
+    return "\n".join([heading, *lay_out(rows), source, *remarks])
 
 
 def _score(result: Result, dataset: str, metric: str) -> str:

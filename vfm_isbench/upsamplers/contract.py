@@ -15,7 +15,8 @@ from torch.nn import functional
 from vfm_isbench.errors import ContractError, VfmIsbenchWarning
 from vfm_isbench.upsamplers.base import Upsampler
 from vfm_isbench.upsamplers.diagnosis import explain
-from vfm_isbench.upsamplers.freezing import count_parameters, freeze
+from vfm_isbench.upsamplers.freezing import count_parameters, freeze, holds_tensors
+from vfm_isbench.upsamplers.identity import fingerprint_of
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.trial_inputs import Trial
 from vfm_isbench.upsamplers.violations import call_checked, check_callable, check_gradient, check_output, shape_of
@@ -46,7 +47,8 @@ class ContractReport:
             larger, twice the ``repeat_deviation``.
         repeat_deviation: Largest difference between the two calls, relative to the largest output.
         batch_deviation: Largest difference between images alone and in the batch, likewise.
-        n_parameters: Number of parameters of its modules; None if it has no module.
+        n_parameters: Number of parameters of its modules; 0 if it has none, None if it keeps values that are not in a
+            module or cannot be read.
         ms_per_image: Median milliseconds per image in a batch of 2, without gradient, or alone if it optimises.
         warnings: What a reader of its numbers should know; each was also given as a warning.
     """
@@ -65,7 +67,7 @@ class ContractReport:
             "output size": "{}×{}".format(*self.output_size),
             "deterministic": "yes" if self.deterministic else f"no (differs by {self.repeat_deviation:.1e})",
             "batch-independent": "yes" if self.batch_independent else f"no (differs by {self.batch_deviation:.1e})",
-            "parameters": "none" if not self.n_parameters else f"{self.n_parameters:,}",
+            "parameters": _count(self.n_parameters),
             "time per image": f"{self.ms_per_image:.1f} ms",
         }
         return "\n".join(f"{name + ':':19}{value}" for name, value in findings.items())
@@ -153,10 +155,24 @@ def _check(loaded: LoadedUpsampler, trial: Trial, *, needs_gradient: bool) -> Co
         batch_independent=calls.batch_deviation <= calls.tolerance,
         repeat_deviation=calls.repeat_deviation,
         batch_deviation=calls.batch_deviation,
-        n_parameters=count_parameters(loaded),
+        n_parameters=_parameters(loaded),
         ms_per_image=_milliseconds(loaded, trial[: calls.batch]) / calls.batch,
         warnings=notes,
     )
+
+
+def _count(parameters: int | None) -> str:
+    if parameters is None:
+        return "unknown"
+    return f"{parameters:,}" if parameters else "none"
+
+
+def _parameters(upsampler: Upsampler | LoadedUpsampler) -> int | None:
+    """Number of parameters; without a module, 0 only if everything the upsampler uses is known and holds no tensor."""
+    counted = count_parameters(upsampler)
+    if counted is not None or holds_tensors(upsampler):
+        return counted
+    return None if fingerprint_of(LoadedUpsampler.of(upsampler).call) is None else 0
 
 
 def _watched(upsampler: LoadedUpsampler) -> tuple[LoadedUpsampler, set[torch.dtype]]:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType, MethodType
 from typing import Any, TypeVar
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 T = TypeVar("T")
@@ -26,8 +27,7 @@ def find_module(upsampler: object) -> nn.Module | None:
     Returns:
         The module, an ``nn.ModuleList`` if there are several, or None if there is none.
     """
-    found: list[nn.Module] = []
-    _collect(upsampler, found, set())
+    found = [value for value in _reached(upsampler, set()) if isinstance(value, nn.Module)]
     if len(found) > 1:
         return nn.ModuleList(found)
     return found[0] if found else None
@@ -77,6 +77,11 @@ def count_parameters(upsampler: object) -> int | None:
     return None if module is None else sum(parameter.numel() for parameter in module.parameters())
 
 
+def holds_tensors(upsampler: object) -> bool:
+    """Whether an upsampler holds tensors or arrays outside modules, wherever :func:`find_module` would look."""
+    return any(isinstance(value, (Tensor, np.ndarray)) for value in _reached(upsampler, set()))
+
+
 def used_globals(function: FunctionType) -> dict[str, Any]:
     """Global variables that a function and the functions nested in it read, sorted by name.
 
@@ -105,15 +110,15 @@ def _global_names(code: CodeType) -> Iterator[str]:
             yield from _global_names(constant)
 
 
-def _collect(value: object, found: list[nn.Module], seen: set[int]) -> None:
+def _reached(value: object, seen: set[int]) -> Iterator[object]:
+    """The value and all its parts, each once; modules are not taken apart."""
     if id(value) in seen:
         return
     seen.add(id(value))
-    if isinstance(value, nn.Module):
-        found.append(value)
-        return
-    for part in _parts(value):
-        _collect(part, found, seen)
+    yield value
+    if not isinstance(value, nn.Module):
+        for part in _parts(value):
+            yield from _reached(part, seen)
 
 
 def _parts(value: object) -> list[object]:

@@ -140,7 +140,7 @@ def _label(panel: Axes, dataset: str, series: Sequence[Series]) -> None:
     cap = max(member.results[0].protocol.max_clicks for member in have)
     panel.set_title(f"{dataset} ({len(have[0].objects(dataset))} objects)")
     panel.set_xlabel("clicks per object")
-    panel.set_xlim(0.5, cap + 0.5)
+    panel.set_xlim(1, max(cap, 2))
     panel.set_xticks(clicks_to_mark(cap))
     low, _ = panel.get_ylim()
     panel.set_ylim(max(0.0, 10 * math.floor(low / 10)), 100)

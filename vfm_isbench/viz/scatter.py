@@ -176,9 +176,9 @@ def _draw_dots(panel: Axes, x: Array, y: Array, score: ObjectScore, pair: Sequen
             panel.text(across, up, str(count), ha="center", va="center_baseline", fontsize=5.5, color="white", zorder=4)
     if score.fewer_is_better:
         caps = [member.results[0].protocol.max_clicks for member in pair]
-        panel.axvline(caps[0], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)))
-        panel.axhline(caps[1], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)))
-        low, high = 0.0, max(caps) + 0.08 * max(caps)
+        panel.axvline(caps[0], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)), clip_on=False)
+        panel.axhline(caps[1], color=GREY, linewidth=0.7, linestyle=(0, (4, 3)), clip_on=False)
+        low, high = 1.0, float(max(2, *caps))  # dots on the ends are drawn whole, see clip_on
         panel.set_xticks(clicks_to_mark(caps[0]))
         panel.set_yticks(clicks_to_mark(caps[1]))
     else:

@@ -14,7 +14,7 @@ from leaderboard_sample import DEMO, PAPER, entry, sample
 RANKED = ["summit", "ridge", "glacier", "moraine", "scree", "bilinear", "nearest", "tarn"]
 TEXTS = (
     *("upsampler", "code", "paper", "citation", "submitter"),
-    *("version", "signature", "reproduce", "timed_on", "date", "trust"),
+    *("version", "signature", "reproduce", "timed_on", "date", "trust", "injection", "origin"),
 )
 HOSTILE = [
     "<img src=x onerror=\"window.harmed='img'\">",
@@ -257,7 +257,11 @@ def test_a_detail_opens_by_mouse_closes_by_escape_and_gives_back_the_focus(brows
     assert "Cannot be told apart (3): Ridge, Moraine, Scree (guided filter)\n" in detail.text
     assert "Shown to be worse (3): bilinear, nearest, Tarn-Tiny-with-a-rather-long-name\n" in detail.text
     assert "hash:c0ffee123456|up:glacier" in detail.text
-    assert "vfm-isbench run glacier --protocol paper --data-root DATA --seed 0" in detail.text
+    for seed in range(3):
+        assert f"vfm-isbench run glacier --protocol paper --data-root DATA --seed {seed}\n" in detail.text
+    assert "python -m pip install . torch==2.14.1\n" in detail.text
+    assert "DATA is your folder of data sets." in detail.text
+    assert "vfm-isbench leaderboard reproduce glacier --data-root DATA" in detail.text
     assert address(browser) == "#entry=glacier"
     link = browser.one("#detail .facts a")
     assert link.get_attribute("href") == "https://example.org/glacier"
@@ -388,7 +392,7 @@ def test_latex_is_the_table_shown(browser):
     assert ridge.startswith("2 (1--2) & Ridge & ")
     assert ridge.split(" & ")[4] == "5.50 {\\scriptsize [4.86, 6.20]}"
     assert "-- & bilinear$^{q}$ & -- & -- & 8.68 & -- \\\\" in text
-    assert "% q: quoted, not measured, from Sample, Example and Nobody" in text
+    assert "% q: not measured, quoted, second-hand: Sample, Example and Nobody" in text
     assert "Proceedings of Nowhere, 2026; simple_vit, late injection; 224×224\n" in text
 
 
@@ -518,6 +522,97 @@ def test_a_curve_ends_where_its_values_do(browser):
     browser.one("#curves summary").click()
     assert browser.one("#curves tbody tr").text.split()[-3:] == ["–", "–", "–"]
     assert "no recorded times" in browser.one("#latency .plot").text
+
+
+def test_axes_end_at_the_cap_of_the_protocol(browser):
+    """Also where round numbers would go beyond it, and where clicking stopped early."""
+    data = sample()
+    group = next(one for one in data["groups"] if one["id"] == DEMO) | {"max_clicks": 12}
+    members = [one for one in data["entries"] if one["group"] == DEMO]
+    for member in members:
+        found = member["scores"]["scenes"]
+        found["noc90"] = {"value": 11.7, "low": 1.0, "high": 12.0}
+        found["curve"] = [0.2 + 0.08 * click for click in range(6)] + [None] * 6
+    ticks = "return [...document.querySelectorAll(arguments[0])].map((one) => Number(one.textContent))"
+    browser.open(data | {"groups": [group], "entries": members})
+    assert browser.run(ticks, "#curves svg [aria-label='x-axis tick label'] text") == [1, 5, 12]
+    iou = browser.run(ticks, "#curves svg [aria-label='y-axis tick label'] text")
+    assert (iou[0], iou[-1]) == (20, 100)
+    clicks = browser.run(ticks, "#latency svg [aria-label='y-axis tick label'] text")
+    assert min(clicks) >= 1 and max(clicks) == 12
+    # The longest interval ends where the axis ends.
+    lines = browser.run(
+        "return [...document.querySelectorAll('#latency svg [aria-label=rule] line')]"
+        ".map((one) => +one.getAttribute('y2'))"
+    )
+    tops = browser.run(
+        "return [...document.querySelectorAll(\"#latency svg [aria-label='y-axis tick'] path\")]"
+        ".map((one) => one.getCTM().f - one.ownerSVGElement.getCTM().f)"
+    )
+    assert min(lines) == pytest.approx(min(tops), abs=1)
+
+
+def test_the_reader_is_told_in_words_what_the_numbers_mean(browser):
+    browser.open(sample())
+    lead = browser.one(".lead").text
+    assert "simulated user cut out objects" in lead and "Fewer is better." in lead and "NoC" not in lead
+    assert browser.one("#meaning").text == (
+        "NoC90 is the mean number of clicks until mask and object overlap by 90 %; an object that never gets there "
+        "counts as 20 clicks. Summit-L needs 9.93, Tarn-Tiny-with-a-rather-long-name 15.22."
+    )
+    data = sample()
+    for group in data["groups"]:
+        group["headline"] = "iou_at_1"
+    browser.open(data, "#data=grabcut")
+    assert browser.one("#meaning").text.startswith(
+        "IoU@1 is the mean overlap of mask and object after the first click, in %"
+    )
+    browser.open(sample() | {"entries": []})
+    assert not browser.one("#meaning").is_displayed()
+
+
+def test_the_call_for_full_size_results_is_there_until_there_is_one(browser):
+    data = sample() | {
+        "wanted": {"needs": ["A GPU", "<b>data</b>"], "commands": ["vfm-isbench one", "vfm-isbench two"]}
+    }
+    browser.open(data)
+    wanted = browser.one("#wanted")
+    assert wanted.is_displayed()
+    assert wanted.text.startswith("No full-size results yet\nNobody has measured a published upsampler")
+    browser.one("#wanted summary").click()
+    assert browser.texts("#wanted li") == ["A GPU", "<b>data</b>"]
+    assert browser.one("#wanted pre").text == "vfm-isbench one\nvfm-isbench two"
+    browser.open(sample())
+    assert not browser.one("#wanted").is_displayed()
+
+
+def test_links_to_the_repository_are_shown_only_if_it_has_an_address(browser):
+    browser.open(sample())
+    assert not browser.one("#source").is_displayed()
+    browser.open(sample() | {"repository": "https://example.org/vfm_isbench"})
+    assert browser.one("#source a").get_attribute("href") == "https://example.org/vfm_isbench"
+    browser.open(sample() | {"repository": "javascript:alert(1)"})
+    assert browser.all("#source a") == []
+
+
+def test_early_and_late_quoted_rows_are_told_apart_and_marked(browser):
+    browser.open(sample())
+    assert browser.texts("#quoted thead th")[:3] == ["Upsampler", "Injection", "Origin"]
+    rows = [
+        [cell.text for cell in row.find_elements("css selector", "th, td")] for row in browser.all("#quoted tbody tr")
+    ]
+    assert [row[:3] for row in rows] == [
+        ["Fjord", "late", "quoted, second-hand"],
+        ["bilinear", "late", "quoted, second-hand"],
+        ["bilinear", "early", "quoted"],
+    ]
+    browser.one("#export-csv").click()
+    exported = list(csv.DictReader(io.StringIO(browser.downloaded("leaderboard.csv"), newline="")))
+    assert {row["status"]: (row["injection"], row["origin"]) for row in exported} == {
+        "ranked": ("late", "measured"),
+        "unranked": ("late", "measured"),
+        "quoted": ("late", "quoted, second-hand"),
+    }
 
 
 def test_quoted_and_removed_rows_stand_apart(browser):

@@ -106,7 +106,8 @@ function drawCurves(entries, look) {
   const points = found.flatMap(({ entry, curve }) =>
     curve.map((iou, index) => ({ entry, click: index + 1, iou: iou === null ? NaN : 100 * iou })),
   );
-  const cap = Math.max(...points.map((point) => point.click));
+  const cap = currentGroup().max_clicks;
+  const lowest = Math.min(...points.map((point) => point.iou).filter((iou) => !Number.isNaN(iou)));
   const lines = found.map(({ entry }) =>
     Plot.line(points.filter((point) => point.entry === entry), {
       x: "click", y: "iou", stroke: look.get(entry.id).color, strokeDasharray: look.get(entry.id).dash, strokeWidth: 2,
@@ -115,7 +116,7 @@ function drawCurves(entries, look) {
   const title = ({ entry, click, iou }) => `${plain(entry.name)}\nclick ${click}: ${fixed(iou, 1)} %`;
   const chart = plot("curves", `Lines: mean IoU in percent after each of ${cap} clicks on ${plain(name)}, ${found.length} entries. The table below has the numbers.`, {
     x: { label: "clicks →", labelOffset: 38, domain: [1, cap], ticks: ticksOfClicks(cap), tickFormat: "d" },
-    y: { label: "↑ mean IoU, %", grid: true, nice: true },
+    y: { label: "↑ mean IoU, %", grid: true, domain: [10 * Math.floor(Math.min(lowest, 90) / 10), 100] },
     marks: [...lines, Plot.tip(points.filter((point) => !Number.isNaN(point.iou)), Plot.pointer({ x: "click", y: "iou", title }))],
   });
   const clicks = [1, 2, 3, 5, 10, 15, 20].filter((click) => click <= cap);
@@ -128,9 +129,21 @@ function drawCurves(entries, look) {
 }
 
 function ticksOfClicks(cap) {
-  const ticks = [1, 5, 10, 15, 20, 25, 30].filter((tick) => tick <= cap);
-  return ticks.length > 1 ? ticks : [1, cap];
+  const step = Math.max(1, Math.ceil(cap / 20) * 5);
+  const between = d3.range(step, cap, step).filter((tick) => cap - tick >= step / 2);
+  return [...new Set([1, ...between, cap])];
 }
+
+/** Round ends around all scores and intervals, but never beyond what the score can be. */
+function scoreDomain(points, metric) {
+  const [least, most] = metricLimits(metric);
+  const ends = points.flatMap(({ score }) => [score.value, score.low, score.high]).filter((end) => typeof end === "number");
+  const [low, high] = d3.nice(...d3.extent(ends), 10);
+  return [Math.max(low, least), Math.min(high, most)];
+}
+
+/** Lowest and highest value of a score in its unit: from one click to the cap, or from 0 to 100 %. */
+const metricLimits = (metric) => (METRICS[metric].fewer ? [1, currentGroup().max_clicks] : [0, 100]);
 
 const scaledEnd = (end, factor) => (typeof end === "number" ? end * factor : null);
 
@@ -166,7 +179,7 @@ function drawLatency(entries, look) {
     x: wide
       ? { type: "log", label: "milliseconds per image (log scale) →", labelOffset: 38, domain: [Math.min(...times) / 1.6, Math.max(...times) * 1.6], ticks: 4, tickFormat: "~g" }
       : { label: "milliseconds per image →", labelOffset: 38, domain: [0, Math.max(...times) * 1.15] },
-    y: { label: `↑ ${metricLabel}, ${unit}`, grid: true, nice: true, inset: 8 },
+    y: { label: `↑ ${metricLabel}, ${unit}`, grid: true, domain: scoreDomain(points, metric), inset: 8 },
     color: { type: "identity" },
     symbol: { type: "identity" },
   };

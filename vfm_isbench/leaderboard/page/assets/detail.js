@@ -39,7 +39,7 @@ function detailContent(entry) {
       facts(entry, group),
       scoreTable(entry, group),
       copied("Signature", entry.signature, "One line that says what was measured. Entries are comparable if data, protocol and hash are equal."),
-      reproduction(entry),
+      ...reproduction(entry),
     ),
   ];
 }
@@ -47,7 +47,7 @@ function detailContent(entry) {
 function standing(entry) {
   const parts = [];
   if (entry.status === "ranked" && entry.rank) parts.push(`Rank ${placeText(entry)}`);
-  if (entry.status === "quoted") parts.push("Quoted from a paper, not measured here");
+  if (entry.status === "quoted") parts.push(/second-hand/.test(entry.origin) ? "Quoted from notes on a paper (second-hand), not measured here" : "Quoted from a paper, not measured here");
   if (entry.status === "unranked") parts.push(element("span", {}, "Not ranked: ", foreign(entry.why_unranked || "no reason is recorded")));
   if (entry.trust) parts.push(trustBadge(entry.trust));
   return parts.flatMap((part, index) => (index ? [" · ", part] : [part]));
@@ -104,18 +104,21 @@ function scoreTable(entry, group) {
   return element("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Scores per data set" }, simpleTable("Scores per data set", head, rows));
 }
 
-/** How to rerun the entry: its own command, or one with a placeholder if nobody recorded how to load it. */
+/** How to rerun the entry: command by command, and by the command that also compares. */
 function reproduction(entry) {
-  if (entry.reproduce) return copied("Reproduce", entry.reproduce, "This runs the entry's code: read it first.");
-  if (entry.status === "quoted" || !/^[\w.-]+$/.test(entry.id)) return null;
-  const line = `vfm-isbench leaderboard reproduce ${entry.id} --upsampler UPSAMPLER`;
-  return copied("Reproduce", line, "Nobody recorded how to load it: get its code, read it, and replace UPSAMPLER with its name.");
+  const known = Array.isArray(entry.rerun) && entry.rerun.length > 0;
+  const folder = known && entry.rerun[0].startsWith("git clone") ? "" : "Run these in a folder with the source code of vfm_isbench. ";
+  const data = known && entry.rerun.some((line) => / DATA\b/.test(line)) ? "DATA is your folder of data sets. " : "";
+  const run = known ? copied("Run it again", entry.rerun, `${folder}${data}They run the entry’s code: read it first.`) : null;
+  const missing = "Nobody recorded how to load it: get its code, read it, and replace UPSAMPLER with its name.";
+  const compare = "This runs all seeds and compares every score with the entry’s. It needs a checkout that contains the entry.";
+  return [run, copied("Run and compare", entry.reproduce, known ? compare : missing)];
 }
 
-/** A line with a copy button; nothing if the line is empty. */
-function copied(title, line, remark) {
-  if (!line) return null;
-  const text = plain(line);
+/** One or several lines with a copy button; nothing if there is none. */
+function copied(title, lines, remark) {
+  if (!lines || !lines.length) return null;
+  const text = [lines].flat().map(plain).join("\n");
   const button = element("button", { type: "button", "aria-label": `Copy ${title.toLowerCase()}` }, "Copy");
   button.addEventListener("click", async () => {
     const done = await copy(text, detail);

@@ -2,7 +2,7 @@
 // Exports the visible rows in the order of the table, followed by quoted ones.
 
 const PLACE = ["rank", "rank_low", "rank_high"];
-const DETAILS = ["status", "why_unranked", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter", "version", "signature", "notes"];
+const DETAILS = ["status", "origin", "why_unranked", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter", "version", "signature", "notes"];
 
 function exported() {
   const { ranked, unranked } = shownRows();
@@ -24,7 +24,7 @@ function asCsv() {
   const names = shownDatasets().map((dataset) => dataset.name);
   const scores = names.flatMap((name) => Object.keys(METRICS).flatMap((metric) => ["value", "low", "high"].map((part) => [name, metric, part])));
   const head = [
-    "id", "name", "upsampler", "rank", "rank_low", "rank_high", `mean_${headlineOf(group)}`, "seeds", "protocol", "fingerprint", "backbone",
+    "id", "name", "upsampler", "rank", "rank_low", "rank_high", `mean_${headlineOf(group)}`, "seeds", "protocol", "injection", "fingerprint", "backbone",
     ...names.flatMap((name) => PLACE.map((part) => `${name}_${part}`)),
     ...scores.map(([name, metric, part]) => (part === "value" ? `${name}_${metric}` : `${name}_${metric}_${part}`)),
     ...names.map((name) => `${name}_not_reached90`),
@@ -34,7 +34,7 @@ function asCsv() {
     const own = entry.group === group.id ? group : null;
     return [
       entry.id, entry.name, entry.upsampler, ...PLACE.map((part) => entry[part]), entry.mean_headline, (entry.seeds || []).join(" "),
-      entry.protocol, own && own.fingerprint, own && own.backbone,
+      entry.protocol, entry.injection, own && own.fingerprint, own && own.backbone,
       ...names.flatMap((name) => PLACE.map((part) => scoresOn(entry, name)?.[part])),
       ...scores.map(([name, metric, part]) => estimate(entry, name, metric)?.[part]),
       ...names.map((name) => scoresOn(entry, name)?.not_reached90),
@@ -79,14 +79,14 @@ function asLatex() {
     return `${place ? placeText(place).replace("–", "--") : "--"} & ${name} & ${scores.map((column) => cell(column.text(entry))).join(" & ")} \\\\`;
   };
   const quoted = quotedOnShown().filter((entry) => scores.some((column) => column.text(entry)));
-  const source = (entry) => [entry.citation || entry.paper || "an unrecorded source", ...(entry.notes || [])].join("; ");
+  const source = (entry) => [`${entry.origin || "quoted"}: ${entry.citation || entry.paper || "an unrecorded source"}`, ...(entry.notes || [])].join("; ");
   const sources = [...new Set(quoted.map(source))];
   const remarks = [
     `% vfm_isbench ${plain(page.version)}, ${plain(page.generated)}; needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}`,
     `% ${plain(group.signature || group.fingerprint)}`,
     `% in brackets: 95 % intervals; ranks by ${METRICS[headlineOf(group)].label}, and the ranks that the evidence leaves open, at 95 % for all entries together`,
     ...(/^demo\b/.test(group.protocol) ? ["% demo protocol: not leaderboard numbers"] : []),
-    ...sources.map((text) => `% q: quoted, not measured, from ${plain(text)}`),
+    ...sources.map((text) => `% q: not measured, ${plain(text)}`),
   ];
   return [
     ...remarks,

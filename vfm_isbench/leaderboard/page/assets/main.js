@@ -60,11 +60,13 @@ function render() {
   settle();
   renderFilters();
   renderSetting();
+  renderMeaning();
   renderVerdict();
   renderTable();
   renderCharts();
   renderQuoted();
   renderLists();
+  renderWanted();
   writeAddress();
 }
 

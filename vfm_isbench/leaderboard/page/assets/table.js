@@ -108,6 +108,29 @@ function list(parts, most) {
   return shown.length < parts.length ? [...joined, ` and ${parts.length - shown.length} more`] : joined;
 }
 
+const WHOLE = { noc80: 80, noc85: 85, noc90: 90 };
+
+/** What the headline score means, in words, with the first and the last entry as examples. */
+function renderMeaning() {
+  const place = document.getElementById("meaning");
+  const group = currentGroup();
+  const metric = headlineOf(group);
+  const ranked = group ? rankedIn(group).sort(byRank) : [];
+  place.hidden = !ranked.length;
+  if (place.hidden) return;
+  const { label, fewer } = METRICS[metric];
+  const text = fewer
+    ? `${label} is the mean number of clicks until mask and object overlap by ${WHOLE[metric]} %; an object that never ` +
+      `gets there counts as ${group.max_clicks} clicks.`
+    : `${label} is the mean overlap of mask and object after the first click, in %; 100 % is a perfect mask.`;
+  const [first, last] = [ranked[0], ranked.at(-1)];
+  const score = (entry) => (state.data ? meanHeadline(entry) : entry.mean_headline) ?? null;
+  const value = (entry) => scaled(score(entry), METRICS[metric]);
+  const example = [" ", foreign(first.name), ` ${fewer ? "needs" : "reaches"} ${value(first)}`];
+  if (last !== first) example.push(", ", foreign(last.name), ` ${value(last)}`);
+  place.replaceChildren(text, ...(score(first) === null || score(last) === null ? [] : [...example, "."]));
+}
+
 function renderSetting() {
   const group = currentGroup();
   const text = group
@@ -119,9 +142,10 @@ function renderSetting() {
   document.getElementById("demo").hidden = !(group && /^demo\b/.test(group.protocol));
 }
 
-/** A small table of text and numbers, without sorting. */
-function simpleTable(caption, head, rows) {
-  const cell = (tag, scope) => (content, index) => element(tag, { scope, class: index ? "number" : null }, content);
+/** A small table, without sorting: the first ``words`` columns are text, the others numbers. */
+function simpleTable(caption, head, rows, words = 1) {
+  const kind = (index) => (index < words ? null : "number");
+  const cell = (tag, scope) => (content, index) => element(tag, { scope, class: kind(index) }, content);
   return element(
     "table",
     { class: "simple" },
@@ -131,7 +155,7 @@ function simpleTable(caption, head, rows) {
       "tbody",
       {},
       ...rows.map(([first, ...rest]) =>
-        element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((content) => element("td", { class: "number" }, content))),
+        element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((content, index) => element("td", { class: kind(index + 1) }, content))),
       ),
     ),
   );
@@ -149,15 +173,18 @@ function renderQuoted() {
   const sources = [...new Set(rows.map(sourceKey))];
   const table = simpleTable(
     "Quoted from papers",
-    ["Upsampler", ...filled.map((name) => foreign(`${label}, ${name}`)), "Source"],
+    ["Upsampler", "Injection", "Origin", ...filled.map((name) => foreign(`${label}, ${name}`)), "Source"],
     rows.map((entry) => [
       foreign(entry.name),
+      foreign(entry.injection ?? MISSING),
+      foreign(entry.origin ?? MISSING),
       ...filled.map((name) => {
         const found = estimate(entry, name, shownMetric());
         return found ? fixed(found.value * factor, digits) : MISSING;
       }),
       `[${sources.indexOf(sourceKey(entry)) + 1}]`,
     ]),
+    3,
   );
   section.querySelector(".scroller").replaceChildren(table);
   const first = (key) => rows.find((entry) => sourceKey(entry) === key);
@@ -174,6 +201,15 @@ function sourceOf(entry) {
   return element("span", {}, ...parts.filter(Boolean).flatMap((part, index) => (index ? [" · ", part] : [part])));
 }
 
+/** The call for a full-size result; the data lack it as soon as there is one. */
+function renderWanted() {
+  const section = document.getElementById("wanted");
+  section.hidden = !page.wanted;
+  if (section.hidden) return;
+  section.querySelector("ul").replaceChildren(...page.wanted.needs.map((need) => element("li", {}, plain(need))));
+  section.querySelector("pre").textContent = page.wanted.commands.map(plain).join("\n");
+}
+
 function renderLists() {
   const apart = page.entries.filter((entry) => entry.status === "unranked" && !groupById.has(entry.group));
   document.getElementById("apart").hidden = !apart.length;
@@ -185,4 +221,7 @@ function renderLists() {
     ...page.removed.map(({ name, date, why }) => element("li", {}, foreign(name), ` (${plain(date)}): `, foreign(why))),
   );
   document.getElementById("made").textContent = plain(`Made by vfm_isbench ${page.version} on ${String(page.generated).slice(0, 10)}.`);
+  const source = document.getElementById("source");
+  source.hidden = !page.repository;
+  if (page.repository) source.replaceChildren("Source code: ", outside(page.repository));
 }
