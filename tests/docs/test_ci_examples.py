@@ -185,7 +185,11 @@ def test_the_step_that_is_not_run_here_installs_pinned_wheels_for_cpus() -> None
         'python -m pip install "$VFM_ISBENCH"',
     ]
     env = workflow()["env"]
-    assert env["VFM_ISBENCH"].startswith("git+https://") and env["WHEELS"].endswith("/cpu")
+    assert (
+        env["VFM_ISBENCH"].startswith("git+")
+        and env["VFM_ISBENCH"].endswith("@COMMIT")
+        and env["WHEELS"].endswith("/cpu")
+    )
     assert all(re.fullmatch(r"torch(vision)?==[\d.]+", one) for one in env["TORCH"].split())
     # pip's cache needs a file to hash: the one that holds the versions.
     assert (setup["cache"], setup["cache-dependency-path"]) == ("pip", f".github/workflows/{WORKFLOW.name}")
