@@ -17,7 +17,7 @@ from PIL import Image
 from plugin_packages import Packages
 from tiny import TINY
 
-from vfm_isbench import Benchmark, Result, VfmIsbenchWarning, cli, evaluate_checkpoint
+from vfm_isbench import Benchmark, Result, VfmIsbenchWarning, cli, compare, evaluate_checkpoint
 from vfm_isbench.errors import ContractError, RunError, WeightsError
 from vfm_isbench.evaluation import Lockstep
 from vfm_isbench.isegprobe import read_reference
@@ -151,11 +151,11 @@ def test_a_changed_file_or_one_elsewhere_must_be_named(
 ) -> None:
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
-    with pytest.raises(RunError, match="no file below the current folder"):
+    with pytest.raises(RunError, match="no file below the current folder is unchanged"):
         load_trained(own_run, device="cpu")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(OWN + "open('ran', 'w').close()\n")
-    with pytest.raises(RunError, match="no file below the current folder"):
+    with pytest.raises(RunError, match="no file below the current folder is unchanged"):
         load_trained(own_run, device="cpu")
     assert not (tmp_path / "ran").exists()
 
@@ -169,7 +169,8 @@ def test_code_edited_after_the_training_can_evaluate_it(
     with pytest.raises(RunError) as refused:
         benchmark.run("mine.py:Mine")
     command = "vfm-isbench eval run --upsampler mine.py:Mine --output run/result-edited.json"
-    assert command in str(refused.value) and "--overwrite" in str(refused.value)
+    lines = str(refused.value).splitlines()
+    assert [line.strip() for line in lines[2:3]] == [command] and "--overwrite" in lines[3]
     assert cli.main([*command.split()[1:], "--device", "cpu", "--quiet"]) == 0
     assert "another version of upsampler 'Mine'" in capsys.readouterr().err
     edited = Result.load("run/result-edited.json")
@@ -182,8 +183,18 @@ def test_code_edited_after_the_training_can_evaluate_it(
         edited, upsampler={key: value for key, value in edited.upsampler.items() if key != "trained_with"}
     )
     assert len(group_sides([edited, fresh])) == 2, "it is no seed of a run that was trained with the new code"
+    bilinear = dataclasses.replace(fresh, upsampler={**fresh.upsampler, "name": "other", "sha256": "1" * 64})
+    comparison = compare(fresh, bilinear, edited)
+    assert {rank.side for rank in comparison.ranks} == {comparison.sides[0], "other"}
+    assert "was trained with another upsampler or version, 'Mine'" in str(comparison)
     finding = validate_runs([edited.to_dict()])
     assert "train it with this one" in finding and "train it" not in validate_runs([fresh.to_dict()])
+
+
+def test_another_upsampler_is_not_offered_the_training(own_run: Path) -> None:
+    with pytest.raises(RunError) as refused:
+        Benchmark(TINY.replace(epochs=1), device="cpu", output_dir="run", progress=False).run("bilinear")
+    assert "vfm-isbench eval" not in str(refused.value)
 
 
 def test_a_training_is_not_kept_for_another_protocol(own_run: Path, tmp_path: Path) -> None:

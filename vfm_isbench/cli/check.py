@@ -26,7 +26,7 @@ from vfm_isbench.probe.torch_state import benchmark_settings, current_device, se
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.runs.needs import Search, find_data
 from vfm_isbench.storage.no_downloads import no_downloads
-from vfm_isbench.upsamplers import LoadedUpsampler, load_upsampler
+from vfm_isbench.upsamplers import LoadedUpsampler, call_style, load_upsampler
 
 
 def add_check(commands: Subparsers) -> None:
@@ -83,7 +83,8 @@ def check_command(arguments: argparse.Namespace) -> None:
         f"{arguments.upsampler} keeps the contract",
         f"checked with:      {protocol.label} protocol, features of {backbone.name} ({backbone.channels} channels, "
         f"patch {backbone.patch_size}), images of {side}×{side}",
-        "image it is given: RGB, normalised with the mean and standard deviation of ImageNet",
+        f"called as:         {call_style(loaded)}",
+        "image:             RGB, normalised with the mean and standard deviation of ImageNet",
         str(checked.contract),
     )
     data = Search()

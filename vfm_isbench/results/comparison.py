@@ -177,6 +177,12 @@ def compare(
             names = ",".join(metric.name for metric in wanted)
             for compared in (pair.first, pair.second):
                 signatures[compared.label, score_signature(compared.results, dataset, names)] = None
+    for compared in (side, *rest):
+        if compared.trained_with is not None:
+            remarks[
+                f"{compared.label} was evaluated with a probe that was trained with another upsampler or version, "
+                f"{compared.trained_with!r}: it shows what an edit does to the evaluation, and has no rank"
+            ] = None
     if not differences:
         raise IncomparableError(f"incomparable: {'; '.join(incomparable)}")
     ranks: list[SideRank] = []

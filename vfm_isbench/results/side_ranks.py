@@ -48,8 +48,12 @@ def rank_sides(
 ) -> list[SideRank]:
     """Rank the sides that may be compared with the first one, on each data set and over all of them.
 
-    Over all data sets only sides are ranked that can be compared on each of them. All seeds of a side count.
+    Over all data sets only sides are ranked that can be compared on each of them. All seeds of a side count. A side
+    whose probes were trained with another upsampler has no rank.
     """
+    sides = [side for side in sides if side.trained_with is None]
+    if not sides:
+        return []
     comparable = {
         dataset: [side for side in sides if side is sides[0] or not why_apart(sides[0], side, dataset)]
         for dataset in datasets

@@ -51,6 +51,12 @@ class Side:
         found: str | None = self.results[0].upsampler.get("sha256")
         return found
 
+    @property
+    def trained_with(self) -> str | None:
+        """Name of the upsampler that the probes were trained with, if it was another one or another version of it."""
+        then = self.results[0].upsampler.get("trained_with")
+        return str(then.get("name")) if isinstance(then, Mapping) else None
+
     def only(self, seeds: Iterable[int]) -> Side:
         """The same side, with only these seeds."""
         kept = set(seeds)

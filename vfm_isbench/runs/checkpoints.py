@@ -261,7 +261,7 @@ def _named_upsampler(path: Path, checkpoint: Checkpoint, options: LoadOptions) -
     if not is_own(spec) and not is_unchanged_here(checkpoint.upsampler):
         raise RunError(
             f"{path} was trained with upsampler {spec!r}, which is not part of this library, and no file below the "
-            "current folder is known to be that one; give it as upsampler=… (command line: --upsampler SPEC)"
+            "current folder is unchanged since; give it as upsampler=… (command line: --upsampler SPEC)"
         )
     try:
         return load_upsampler(spec, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import warnings
 from collections.abc import Mapping
@@ -85,8 +86,8 @@ class RunFolder:
         different = _differences(earlier, belongs_to)
         if different:
             raise RunError(
-                f"the folder {self.folder} holds another run; it differs in {'; '.join(different)}. "
-                f"{self._evaluation_advice(earlier, belongs_to)}{advice}"
+                f"the folder {self.folder} holds another run; it differs in {'; '.join(different)}."
+                f"{self._evaluation_advice(earlier, belongs_to)}\n{advice}."
             )
         if belongs_to.get("upsampler", {}).get("sha256") is None and self._checkpoint.exists():
             raise RunError(
@@ -102,7 +103,8 @@ class RunFolder:
 
     def _evaluation_advice(self, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         """How to keep a training when nothing but the upsampler has changed since; empty if anything else has."""
-        if not self._checkpoint.exists() or _differences({**earlier, **_of_upsampler(now)}, dict(now)):
+        is_same = earlier.get("upsampler", {}).get("name") == now.get("upsampler", {}).get("name")
+        if not (is_same and self._checkpoint.exists()) or _differences({**earlier, **_of_upsampler(now)}, dict(now)):
             return ""
         in_python = f"vfm_isbench.evaluate_checkpoint({str(self.folder)!r}, upsampler=…)"
         output = shlex.quote(str(self.folder / "result-edited.json"))
@@ -112,9 +114,8 @@ class RunFolder:
             else in_python
         )
         return (
-            "The training in it need not be lost: if what has changed in the upsampler only concerns the evaluation, "
-            f"evaluate the checkpoint with the upsampler as it is now: {command} (with the same data folder). The "
-            "result says that it was trained with the earlier one, and is not ranked. "
+            "\nTo keep the training, evaluate its checkpoint with the upsampler as it is now and the same data folder; the "
+            f"result says so, and has no rank:\n    {command}"
         )
 
     def load_checkpoint(self) -> Checkpoint | None:
@@ -161,7 +162,12 @@ def _differences(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
             keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
             if part == "upsampler" and "sha256" not in keys and after.get("sha256") is not None:
                 keys = [key for key in keys if key != "name"]  # the same upsampler under another name
-            found += [f"{part}.{key}: {before.get(key)!r} there, {after.get(key)!r} now" for key in keys]
+            found += [f"{part}.{key}: {_value(before.get(key))} there, {_value(after.get(key))} now" for key in keys]
         else:
-            found.append(f"{part}: {before!r} there, {after!r} now")
+            found.append(f"{part}: {_value(before)} there, {_value(after)} now")
     return found
+
+
+def _value(value: Any) -> str:
+    """A value for messages; of a hash, the first digits."""
+    return f"{value[:12]}…" if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else repr(value)

@@ -13,7 +13,7 @@ from vfm_isbench.upsamplers.contract import ContractReport, check_upsampler
 from vfm_isbench.upsamplers.freezing import count_parameters, find_module, freeze
 from vfm_isbench.upsamplers.identity import UpsamplerIdentity, identity_of
 from vfm_isbench.upsamplers.loaded import Capabilities, LoadedUpsampler
-from vfm_isbench.upsamplers.loading.adapters import STYLES, Adapted, Style, adapt, detect_style, to_contract
+from vfm_isbench.upsamplers.loading.adapters import STYLES, Adapted, Style, adapt, call_style, detect_style, to_contract
 from vfm_isbench.upsamplers.loading.hub import load_from_hub
 from vfm_isbench.upsamplers.loading.hub_mixin import load_from_hf
 from vfm_isbench.upsamplers.loading.resolve import (
@@ -62,6 +62,7 @@ __all__ = [
     "Upsampler",
     "UpsamplerIdentity",
     "adapt",
+    "call_style",
     "check_upsampler",
     "count_parameters",
     "describe_loaders",

@@ -194,6 +194,23 @@ def original_of(upsampler: Callable[..., Any]) -> Callable[..., Any]:
     return upsampler.upsampler if isinstance(upsampler, (Adapted, ByKeyword)) else upsampler
 
 
+def call_style(upsampler: LoadedUpsampler) -> str:
+    """How an upsampler is called, for readers, such as ``(image, features)`` or ``(features, guidance=image)``."""
+    call = upsampler.call
+    if isinstance(call, ByKeyword):
+        given = ((call.features, "features"), (call.image, "image"), (call.size, "size"))
+        places = [value for name, value in given[:2] if name is None]
+        named = [f"{name}={value}" for name, value in given if name is not None]
+        return f"({', '.join([*places, *named])}), from the names of its parameters"
+    if not isinstance(call, Adapted):
+        return "(features, image)"
+    if call.style in _KEYWORDS:
+        features_name, image_name = _KEYWORDS[call.style]
+        return f"({features_name}=features, {image_name}=image), from the names of its parameters"
+    names = {"image_features": "image, features", "features_image_size": "features, image, size"}
+    return f"({names.get(call.style, 'image, features, size')}), from the names of its parameters"
+
+
 def to_contract(upsampler: Callable[..., Any]) -> LoadedUpsampler:
     """Adapt an upsampler by what :func:`detect_style` and :func:`detect_keywords` find; the log says what changed."""
     by_keyword = None if isinstance(upsampler, LoadedUpsampler) else detect_keywords(upsampler)
