@@ -114,8 +114,8 @@ class RunFolder:
             else in_python
         )
         return (
-            "\nTo keep the training, evaluate its checkpoint with the upsampler as it is now and the same data folder; the "
-            f"result says so, and has no rank:\n    {command}"
+            "\nTo keep the training, evaluate its checkpoint with the upsampler as it is now and the same data folder; "
+            f"the result says so, and has no rank:\n    {command}"
         )
 
     def load_checkpoint(self) -> Checkpoint | None:
