@@ -47,14 +47,14 @@ if TYPE_CHECKING:
 class Benchmark:
     """Measures upsamplers under one protocol: any number of them, each trained and evaluated by itself.
 
-    A benchmark keeps nothing of a run but the loaded backbone. What a training gave is in the :class:`TrainedProbe` that
-    :meth:`train` returns.
+    A benchmark keeps nothing of a run but the loaded backbone. What a training gave is in the :class:`TrainedProbe`
+    that :meth:`train` returns.
 
     Args:
         protocol: A protocol, or the name of a preset.
         device: "auto" for CUDA if available, else the CPU; or any PyTorch device.
-        data_root: Folder that holds the data sets' own folders (SBD, GrabCut, Berkeley, DAVIS). The demo needs none: its
-            images are generated.
+        data_root: Folder that holds the data sets' own folders (SBD, GrabCut, Berkeley, DAVIS). The demo needs none:
+            its images are generated.
         output_dir: Folder for checkpoint, evidence and result. An interrupted run continues there; None keeps nothing.
         backbone_weights: File or folder with the backbone's weights; None for the hub and its cache.
         workers: Processes that prepare training samples.

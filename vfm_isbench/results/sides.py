@@ -82,7 +82,8 @@ def side_of(given: Given) -> Side:
     """
     if isinstance(given, Side):
         return given
-    several = [given] if isinstance(given, Result | str | Path) or not isinstance(given, Iterable) else list(given)
+    is_single = isinstance(given, Result | str | Path | Mapping) or not isinstance(given, Iterable)
+    several: list[Any] = [given] if is_single else list(given)
     for item in several:
         if not isinstance(item, Result | str | Path):
             raise ComparisonError(
@@ -187,8 +188,8 @@ def twins(sides: Sequence[Side]) -> Iterator[str]:
         elif one.sha256 is not None and not runs.keys() & again.keys():
             seeds, others = (", ".join(map(str, side.seeds)) for side in (one, other))
             yield (
-                f"two sides are the same upsampler, {one.label} with seed {seeds} and with seed {others}: to compare it "
-                "with another one, give its seeds as one side, in a list: compare([a, b], …)"
+                f"two sides are the same upsampler, {one.label} with seed {seeds} and with seed {others}: to compare "
+                "it with another one, give its seeds as one side, in a list: compare([a, b], …)"
             )
 
 
