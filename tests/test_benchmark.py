@@ -288,3 +288,22 @@ def test_cuda_gives_nearly_the_same_result(result):
 def test_unusable_device_is_an_error():
     with pytest.raises(RunError, match="warp"):
         Benchmark(TINY, device="warp")
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_an_interrupt_says_what_is_kept(is_kept, tmp_path, monkeypatch):
+    def interrupt(*_given, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vfm_isbench.benchmark.train", interrupt)
+    folder = tmp_path / "run" if is_kept else None
+    with pytest.raises(KeyboardInterrupt) as caught:
+        vfm_isbench.evaluate(upsample, TINY, device="cpu", progress=False, output_dir=folder)
+    said = f"the run so far is kept in {folder}, and the same call continues it" if is_kept else "nothing was kept"
+    assert said in str(caught.value)
+
+
+def test_evaluate_takes_a_name():
+    smallest = TINY.replace(epochs=1, samples_per_epoch=4, validation_samples=0, object_limit=1, max_clicks=1)
+    result = vfm_isbench.evaluate(upsample, smallest, name="mine", device="cpu", progress=False)
+    assert result.upsampler["name"] == "mine"

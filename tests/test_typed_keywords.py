@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -68,5 +69,15 @@ def test_no_public_function_takes_keywords_of_any_name() -> None:
 def test_a_wrong_name_is_still_refused_where_nothing_checks_types() -> None:
     with pytest.raises(ProtocolError, match="epochs"):
         Protocol().replace(epoch=3)
-    with pytest.raises(TypeError, match="divice"):
+    with pytest.raises(TypeError, match=r"evaluate\(\) has no argument 'divice'\. Did you mean 'device'\?"):
         evaluate("bilinear", divice="cpu")
+    with pytest.raises(TypeError, match=r"Did you mean 'progress'\? It takes name, identity, device, .*, speed$"):
+        evaluate("bilinear", progres=False)
+
+
+def test_a_field_of_the_protocol_is_told_from_an_option() -> None:
+    said = "has no argument 'seed', because that is a field of the protocol: give "
+    with pytest.raises(TypeError, match=re.escape(f"{said}Protocol.preset('demo').replace(seed=1) as protocol")):
+        evaluate("bilinear", "demo", seed=1)
+    with pytest.raises(TypeError, match=re.escape(f"{said}protocol.replace(seed=1) as protocol")):
+        evaluate("bilinear", Protocol(), seed=1)

@@ -26,7 +26,7 @@ from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
 from vfm_isbench.results.display import quoted
 from vfm_isbench.results.environment import package_versions
-from vfm_isbench.runs import BenchmarkOptions, RunFolder, TrainedProbe, measure
+from vfm_isbench.runs import BenchmarkOptions, RunFolder, TrainedProbe, check_options, measure
 from vfm_isbench.runs.needs import Needs, find_needs, open_tests
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.storage.hashing import weights_sha256
@@ -45,13 +45,16 @@ if TYPE_CHECKING:
 
 
 class Benchmark:
-    """Measures upsamplers under one protocol. It never changes: what a run decides is in its :class:`TrainedProbe`.
+    """Measures upsamplers under one protocol: any number of them, each trained and evaluated by itself.
+
+    A benchmark keeps nothing of a run but the loaded backbone. What a training gave is in the :class:`TrainedProbe`
+    that :meth:`train` returns.
 
     Args:
         protocol: A protocol, or the name of a preset.
         device: "auto" for CUDA if available, else the CPU; or any PyTorch device.
-        data_root: Folder that holds the data sets' own folders (SBD, GrabCut, Berkeley, DAVIS); the embedded ``scenes``
-            need none.
+        data_root: Folder that holds the data sets' own folders (SBD, GrabCut, Berkeley, DAVIS). The demo needs none:
+            its images are generated.
         output_dir: Folder for checkpoint, evidence and result. An interrupted run continues there; None keeps nothing.
         backbone_weights: File or folder with the backbone's weights; None for the hub and its cache.
         workers: Processes that prepare training samples.
@@ -61,6 +64,7 @@ class Benchmark:
         speed: How fast; see :class:`vfm_isbench.Speed`.
 
     Raises:
+        ProtocolError: if ``protocol`` is neither a protocol nor a name.
         UnknownNameError, DataError, WeightsError, ProtocolError: on the first use, before any training, if a name, a
             folder or the weights are missing.
     """
@@ -79,7 +83,7 @@ class Benchmark:
         load_options: LoadOptions | None = None,
         speed: Speed | None = None,
     ) -> None:
-        self.protocol: Final = Protocol.preset(protocol) if isinstance(protocol, str) else protocol
+        self.protocol: Final = Protocol.of(protocol)
         self.device: Final = choose_device(device)
         self.data_root: Final = None if data_root is None else Path(data_root)
         self.output_dir: Final = None if output_dir is None else Path(output_dir)
@@ -103,8 +107,18 @@ class Benchmark:
         """
         needs = self._find_needs(upsampler, evaluates=True)  # so that a missing test set fails before hours of training
         with RunProgress(self.options.progress) as progress:
-            trained = self._train(needs, upsampler, name, identity, _Announced(progress, needs.tests))
-            return self._evaluate(trained, needs.tests, dataclasses.replace(self.options, run=progress))
+            try:
+                trained = self._train(needs, upsampler, name, identity, _Announced(progress, needs.tests))
+                return self._evaluate(trained, needs.tests, dataclasses.replace(self.options, run=progress))
+            except KeyboardInterrupt as interrupt:
+                # The last line of the traceback; the command line has a line of its own.
+                interrupt.args = interrupt.args or (self._after_interrupt(),)
+                raise
+
+    def _after_interrupt(self) -> str:
+        if self.output_dir is None:
+            return "interrupted; nothing was kept, because there is no output_dir"
+        return f"interrupted; the run so far is kept in {self.output_dir}, and the same call continues it"
 
     def estimate(self, upsampler: Upsampler | str) -> CostEstimate:
         """What :meth:`run` would take: downloads, time, memory and disk. Nothing is downloaded or written.
@@ -278,19 +292,49 @@ def evaluate(
     upsampler: Upsampler | str,
     protocol: Protocol | str = "demo",
     *,
+    name: str | None = None,
     identity: str | None = None,
     **options: Unpack[BenchmarkOptions],
 ) -> Result:
     """Answer the question: how good is this upsampler?
 
+    The options are those of :class:`Benchmark`:
+
+    - ``device``: "auto" (CUDA if available, else the CPU), "cpu", "cuda", "cuda:1", …
+    - ``data_root``: folder that holds the data sets' own folders; the demo needs none.
+    - ``output_dir``: folder for checkpoint, evidence and result. The same call continues an interrupted run there;
+      without a folder, nothing is kept.
+    - ``backbone_weights``: file or folder with the backbone's weights; by default those of the hub.
+    - ``workers``: processes that prepare training samples; 0 by default.
+    - ``progress``: False shows nothing on standard error.
+    - ``overwrite``: True replaces another run found in ``output_dir``.
+    - ``load_options``: how an upsampler given by name may be loaded, see :class:`vfm_isbench.LoadOptions`.
+    - ``speed``: how fast, see :class:`vfm_isbench.Speed`.
+
     Args:
         upsampler: Callable (features B×C×h×w, ImageNet-normalised image B×3×H×W) → features B×C×H'×W', or a name.
-        protocol: "demo" (embedded data, minutes on a laptop, not for the leaderboard), "paper", …, or a
-            :class:`vfm_isbench.Protocol`.
-        identity: See :meth:`Benchmark.run`.
-        options: Passed on to :class:`Benchmark`: ``device``, ``data_root``, ``output_dir``, …
+        protocol: "demo" (generated images, minutes on a laptop, not for the leaderboard), "paper", …, or a
+            :class:`vfm_isbench.Protocol`. To change one of its fields, such as ``seed``:
+            ``Protocol.preset("demo").replace(seed=1)``.
+        name: Name in tables; by default the upsampler's own.
+        identity: Which upsampler it is, if its code, settings and weights cannot be hashed: any text that changes
+            whenever they do.
+        options: See above.
 
     Returns:
         The result; ``print`` it for the standard table.
+
+    Raises:
+        TypeError: for an option that does not exist.
+        ContractError: if the upsampler does not keep its contract.
+        UnknownNameError, DataError, WeightsError, ProtocolError: before any training, if a name, a folder or the
+            weights are missing.
+        RunError: if the device cannot be used, or ``output_dir`` holds another run.
+
+    Example:
+        >>> import vfm_isbench
+        >>> result = vfm_isbench.evaluate("bilinear", output_dir="runs/bilinear")  # doctest: +SKIP
+        >>> print(result)  # doctest: +SKIP
     """
-    return Benchmark(protocol, **options).run(upsampler, identity=identity)
+    check_options("evaluate", options, ("name", "identity"), protocol)
+    return Benchmark(protocol, **options).run(upsampler, name, identity)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import TINY, UPSAMPLER
 
 from vfm_isbench import Benchmark, Protocol, cli
@@ -57,7 +58,7 @@ def test_a_run_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert cli.main(["run", "mine.py:Upsampler", "--protocol", "tiny", "--device", "cpu"]) == 0
     shown = capsys.readouterr().err
     lines = [
-        r"Upsampler under tiny, seed 0, on cpu \(\d+ threads\)",
+        r"Upsampler under tiny, seed 0, on cpu \(\d+ threads?\)",
         r"  backbone    efficientnet_lite0@16: 112 channels at 4×4 from images of 64 px",
         r"  upsampler   to 64×64, no parameters, [\d.]+ ms per image",
         r"  trained     click encoder simple_vit \(injection late\) and head conv: 0\.\d\d M parameters",
@@ -69,6 +70,22 @@ def test_a_run_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     ]
     assert [line for line in lines if not re.search(f"^{line}$", shown, re.MULTILINE)] == []
     assert re.search(r"training, epoch 2/2 .*left", shown) and re.search(r"scenes, 3 of 3 objects 100%", shown)
+
+
+def test_numbers_are_words_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    once = TINY.replace(
+        epochs=1, samples_per_epoch=1, batch_size=1, validation_samples=1, max_clicks=1, object_limit=1, milestones=()
+    )
+    facts = "\n".join(announcement._facts(start_of(once)))
+    for said in (
+        "cpu (1 thread)",
+        "1 epoch of 1 step of 1 image\n",
+        "1 sample after",
+        "(1 object); 1 click per object",
+    ):
+        assert said in facts
+    assert announcement._parameters(45625) == "45,625 parameters"
 
 
 def test_announcing_changes_no_number(tmp_path: Path, capsys: Printed) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+import pytest
 from result_builder import synthetic_entry
 
-from vfm_isbench.leaderboard import Board
+from vfm_isbench.errors import LeaderboardError
+from vfm_isbench.leaderboard import Board, load_board
+from vfm_isbench.leaderboard.board import ENTRIES
 
 NASTY = "<img src=x onerror=alert(1)>"
 
@@ -36,3 +40,10 @@ def test_an_empty_board_says_so() -> None:
 def test_repr_is_one_short_line() -> None:
     board = Board((synthetic_entry("bilinear"), synthetic_entry("nearest")))
     assert repr(board) == "<Board: 2 entries in 1 group, 0 removed>"
+
+
+def test_the_folder_of_the_board_may_be_a_text() -> None:
+    folder = Path(__file__).parents[2] / ENTRIES
+    assert load_board(str(folder)).entries == load_board(folder).entries
+    with pytest.raises(LeaderboardError, match="no folder of entries 'absent'|no folder of entries absent"):
+        load_board("absent")

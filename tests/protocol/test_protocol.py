@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vfm_isbench import Benchmark
 from vfm_isbench.errors import ProtocolError, UnknownNameError
 from vfm_isbench.leaderboard.scores import METRICS
 from vfm_isbench.protocol import PRESETS, Protocol
@@ -304,3 +305,17 @@ def test_the_demo_has_the_fingerprint_of_the_leaderboard() -> None:
         rows = [row for row in csv.DictReader(file) if row["protocol"].startswith("demo@")]
     assert rows
     assert all(Protocol.preset(row["protocol"]).fingerprint() == row["fingerprint"] for row in rows)
+
+
+def test_repr_is_one_line_with_what_was_changed() -> None:
+    assert repr(Protocol.preset("demo")) == "<Protocol 'demo@2'>"
+    assert repr(Protocol.preset("demo").replace(seed=1, epochs=2)) == "<Protocol 'demo@2', changed: epochs=2, seed=1>"
+    assert repr(Protocol(name="mine", head="linear")) == "<Protocol 'mine', changed from 'paper': head='linear'>"
+    many = repr(Protocol.preset("demo").replace(name="paper", version=1))
+    assert many.startswith("<Protocol 'paper', changed: ") and re.search(r", and \d+ more fields>$", many)
+
+
+@pytest.mark.parametrize("given", [{"epochs": 1}, None, 3])
+def test_what_is_no_protocol_is_refused_with_what_to_give(given: object) -> None:
+    with pytest.raises(ProtocolError, match=r"got .* of type \w+; to change fields: Protocol\.preset\('demo'\)"):
+        Benchmark(given)  # type: ignore[arg-type]

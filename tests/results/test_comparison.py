@@ -245,3 +245,20 @@ def test_wrong_use_is_refused(more: dict[str, object], said: str) -> None:
 def test_one_side_is_not_compared() -> None:
     with pytest.raises(ComparisonError, match="at least two"):
         vfm_isbench.compare(FIRST)
+
+
+def test_a_single_data_set_or_score_needs_no_list() -> None:
+    chosen = vfm_isbench.compare(FIRST, SECOND, datasets="davis", metrics="iou_at_2")
+    in_lists = vfm_isbench.compare(FIRST, SECOND, datasets=["davis"], metrics=["iou_at_2"])
+    assert str(chosen) == str(in_lists)
+
+
+def test_two_sides_of_one_upsampler_are_remarked() -> None:
+    seeds = seeds_of("bilinear", [0, 1])
+    assert (
+        "two sides are the same upsampler, bilinear with seed 0 and with seed 1: to compare it with another one, give "
+        "its seeds as one side, in a list: compare([a, b], …)"
+    ) in vfm_isbench.compare(*seeds).remarks
+    assert "two sides of bilinear are the same results" in vfm_isbench.compare(seeds, seeds).remarks
+    others = vfm_isbench.compare(seeds, seeds_of("jbu", [2, 3])).remarks
+    assert not [remark for remark in others if "two sides" in remark]

@@ -398,3 +398,25 @@ def test_evidence_that_does_not_end_where_it_should_is_refused(
     content["datasets"]["davis"]["max_clicks"] = CLICKS
     with pytest.raises(ResultError, match=problem):
         Result.from_dict(content)
+
+
+def test_a_run_folder_is_read_by_its_result(result: Result, tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match="has no result.json; give a result file"):
+        Result.load(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ResultError, match="this run is not finished"):
+        Result.load(tmp_path)
+    result.save(tmp_path / "result-stop90.json")
+    with pytest.raises(ResultError, match=r"name it: .*result-stop90\.json"):
+        Result.load(tmp_path)
+    result.save(tmp_path / "result.json")
+    assert Result.load(tmp_path) == Result.load(str(tmp_path)) == result
+    with pytest.raises(ResultError, match=r"run\.json: not a result .*; the result of this run is in .*result\.json"):
+        Result.load(tmp_path / "run.json")
+
+
+def test_the_path_of_a_missing_file_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "absent.json"
+    with pytest.raises(ResultError) as caught:
+        Result.load(path)
+    assert str(caught.value) == f"{path} could not be read: No such file or directory"

@@ -160,3 +160,10 @@ def test_budgets_need_a_margin() -> None:
 def test_a_protocol_without_stored_components_says_what_to_pass() -> None:
     with pytest.raises(ComparisonError, match=r"Give results instead.*vfm-isbench power"):
         stored(Protocol.preset("paper"))
+
+
+def test_a_single_data_set_or_score_needs_no_list() -> None:
+    chosen = vfm_isbench.resolution(MINE, OTHER, datasets="davis", metrics="noc80", metric="noc90")
+    assert str(chosen) == str(
+        vfm_isbench.resolution(MINE, OTHER, datasets=["davis"], metrics=["noc80"], metric="noc90")
+    )

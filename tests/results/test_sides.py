@@ -150,3 +150,9 @@ def test_seeds_with_equal_hashes_but_other_features_are_not_seeds_of_one_upsampl
     assert [side.seeds for side in group_sides(near)] == [(0, 1, 2)]
     with pytest.raises(IncomparableError, match="different features for the same input"):
         group_sides([near[0], behaving(second, [0.51, 1.0])])
+
+
+@pytest.mark.parametrize("given", [3, [3], {"epochs": 1}, None])
+def test_what_is_no_result_is_named(given: object) -> None:
+    with pytest.raises(ComparisonError, match="expected a result, .* or a list of these, got .* of type"):
+        side_of(given)  # type: ignore[arg-type]

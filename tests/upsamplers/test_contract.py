@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vfm_isbench.errors import ContractError, VfmIsbenchWarning
-from vfm_isbench.upsamplers import Bilinear, ContractReport, check_upsampler, load_upsampler
+from vfm_isbench.upsamplers import Bilinear, ContractReport, check_upsampler, identity_of, load_upsampler
 
 
 def check(upsampler: Any, **options: Any) -> ContractReport:
@@ -266,3 +266,59 @@ def test_what_declares_to_be_an_interpolation_must_be_one(kind: type[Bilinear]) 
     check(Bilinear())
     with pytest.raises(ContractError, match="interpolation = None"):
         check(kind())
+
+
+class Failing:
+    """Raises in some of its calls."""
+
+    def __init__(self, fails: Callable[[int, int], bool]) -> None:
+        self.fails = fails
+        self.calls = 0
+
+    def __call__(self, features: Tensor, image: Tensor) -> Tensor:
+        self.calls += 1
+        if self.fails(self.calls, len(features)):
+            raise RuntimeError("it broke")
+        return functional.interpolate(features, image.shape[-2:])
+
+
+STATE = "The same call worked before: look for state"
+
+
+@pytest.mark.parametrize("first", [2, 3, 8])
+def test_an_upsampler_that_stops_working_is_told_to_look_for_state(first: int) -> None:
+    with pytest.raises(ContractError, match=f"it broke(?s:.*){STATE}") as caught:
+        check(Failing(lambda call, _: call >= first))
+    assert "adapt(" not in str(caught.value)
+
+
+def test_an_upsampler_that_fails_while_its_calls_are_timed_breaks_the_contract() -> None:
+    working = Failing(lambda call, _: False)
+    check(working)
+    with pytest.raises(ContractError, match=f"it broke(?s:.*){STATE}"):
+        check(Failing(lambda call, _: call == working.calls))
+
+
+def test_a_batch_that_an_upsampler_does_not_take_is_named() -> None:
+    with pytest.raises(ContractError, match="works with 2 images in a batch, but not with 1"):
+        check(Failing(lambda _, images: images == 1))
+    with pytest.raises(ContractError, match="works with 2 images in a batch, but not with 8"):
+        check(Failing(lambda _, images: images == 8))
+
+
+def needs_more(image: Tensor, features: Tensor, *, q_chunk_size: int) -> Tensor:
+    return functional.interpolate(features, image.shape[-2:])
+
+
+def test_arguments_that_only_the_author_can_give_are_bound_in_a_lambda() -> None:
+    said = re.escape("lambda features, image: up(image, features, q_chunk_size=…)")
+    with pytest.raises(ContractError, match=said):
+        check(load_upsampler(needs_more))
+
+
+def test_code_without_a_module_has_a_name() -> None:
+    there: dict[str, Any] = {"__name__": None, "functional": functional}
+    exec("def up(features, image):\n    return functional.interpolate(features, image.shape[-2:])", there)
+    loaded = load_upsampler(there["up"])
+    assert loaded.name == identity_of(loaded).name == "up"
+    check(loaded)

@@ -16,6 +16,7 @@ from vfm_isbench.estimate.estimate import describe_device
 from vfm_isbench.estimate.outlook import Outlook, measure_outlook
 from vfm_isbench.probe import Probe, build_probe
 from vfm_isbench.progress import RunProgress
+from vfm_isbench.progress.counts import counted
 from vfm_isbench.progress.durations import rough
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.upsamplers import ContractReport, count_parameters
@@ -96,24 +97,25 @@ def _facts(start: Start) -> Iterator[str]:
     )
     steps = amounts.steps // protocol.epochs
     yield (
-        f"  training    {_images(amounts.training)}; {protocol.epochs} epochs of {steps} steps of "
-        f"{protocol.batch_size} images"
+        f"  training    {_images(amounts.training)}; {counted(protocol.epochs, 'epoch')} of {counted(steps, 'step')} of "
+        f"{counted(protocol.batch_size, 'image')}"
     )
     if amounts.validation_steps:
-        yield f"  validation  {_images(amounts.validation)}; {protocol.validation_samples} samples after every epoch"
-    tests = ", ".join(f"{test.name} ({test.objects} objects)" for test in amounts.tests)
-    yield f"  test        {tests}; {protocol.max_clicks} clicks per object"
+        samples = counted(protocol.validation_samples, "sample")
+        yield f"  validation  {_images(amounts.validation)}; {samples} after every epoch"
+    tests = ", ".join(f"{test.name} ({counted(test.objects, 'object')})" for test in amounts.tests)
+    yield f"  test        {tests}; {counted(protocol.max_clicks, 'click')} per object"
     yield f"  run folder  {_folder(start)}"
 
 
 def _images(holding: Holding) -> str:
-    return f"{holding.name} ({holding.images} images)"
+    return f"{holding.name} ({counted(holding.images, 'image')})"
 
 
 def _parameters(count: int | None) -> str:
     if not count:
         return "no parameters" if count == 0 else "parameters unknown"
-    return f"{count / 1e6:.2f} M parameters" if count >= 1e5 else f"{count} parameters"
+    return f"{count / 1e6:.2f} M parameters" if count >= 1e5 else counted(count, "parameter")
 
 
 def _folder(start: Start) -> str:

@@ -19,6 +19,7 @@ from vfm_isbench.estimate.outlook import CROPS_PER_OBJECT, measure_outlook
 from vfm_isbench.probe import Probe, build_probe, check_combination
 from vfm_isbench.probe.preparation import follow_protocol, freeze_hidden_modules
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
+from vfm_isbench.progress.counts import counted
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.storage.no_downloads import no_downloads
 from vfm_isbench.upsamplers import (
@@ -82,7 +83,7 @@ def estimate_run(upsampler: Upsampler | str, plan: RunPlan) -> CostEstimate:
     workers = plan.options.workers
     return CostEstimate(
         title=f"{built.probe.upsampler.name} under the protocol {protocol.label} on {describe_device(plan.device)}, "
-        f"{workers} workers",
+        f"{counted(workers, 'worker')}",
         downloads=(*_data_downloads(amounts), *built.missing),
         parts=found.parts(amounts, protocol),
         training=found.training,
@@ -97,7 +98,7 @@ def estimate_run(upsampler: Upsampler | str, plan: RunPlan) -> CostEstimate:
 
 def describe_device(device: torch.device) -> str:
     """A device in words: "cpu (2 threads)"."""
-    where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else str(device.type)
+    where = counted(torch.get_num_threads(), "thread") if device.type == "cpu" else str(device.type)
     if device.type == "cuda":
         where = torch.cuda.get_device_name(device)
     return f"{device} ({where})"

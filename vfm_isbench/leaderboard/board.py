@@ -67,12 +67,13 @@ class Board:
         return f"<Board: {entries} in {groups}, {len(self.removals)} removed>"
 
 
-def load_board(folder: Path = ENTRIES) -> Board:
+def load_board(folder: str | Path = ENTRIES) -> Board:
     """Read and validate all entries of a folder.
 
     Raises:
         LeaderboardError: if there is no such folder, or an entry is invalid; the message has a line per finding.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         # Treating it as an empty folder would overwrite the table with nothing.
         raise LeaderboardError(f"there is no folder of entries {printable(str(folder), 400)}; give one with --entries")

@@ -54,6 +54,11 @@ def choose_device(device: str | torch.device) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
+    except RuntimeError as error:
+        raise RunError(
+            f"there is no device {str(device)!r}; choose 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"
+        ) from error
+    try:
         if chosen.type == "cuda":
             _check_index(chosen)
         return torch.empty(1, device=chosen).device

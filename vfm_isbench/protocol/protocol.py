@@ -42,8 +42,11 @@ HEADLINES: dict[tuple[str, int], str] = {}
 
 USUAL_HEADLINE = "noc90"
 
+_SHOWN = 6
+"""Changed fields that a ``repr`` shows."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Protocol:
     """Exactly what is measured. Defaults are the paper's; numbers in parentheses are sections of ``docs/protocol.md``.
 
@@ -233,6 +236,23 @@ class Protocol:
             )
         return versions[int(version)]
 
+    @classmethod
+    def of(cls, given: Protocol | str) -> Protocol:
+        """A protocol, or the preset of a name.
+
+        Raises:
+            UnknownNameError: for the name of no preset.
+            ProtocolError: for anything else.
+        """
+        if isinstance(given, str):
+            return cls.preset(given)
+        if not isinstance(given, Protocol):
+            raise ProtocolError(
+                f"expected a protocol or the name of a preset, got {given!r} of type {type(given).__name__}; to change "
+                "fields: Protocol.preset('demo').replace(epochs=1)"
+            )
+        return given
+
     def replace(self, **changes: Unpack[ProtocolFields]) -> Protocol:
         """A validated copy with some fields changed.
 
@@ -291,6 +311,19 @@ class Protocol:
             return []
         mine, theirs = self.to_dict(), base.to_dict()
         return [key for key in mine if key not in NOT_IN_FINGERPRINT and mine[key] != theirs[key]]
+
+    def __repr__(self) -> str:
+        is_preset = bool(versions_of(self.name))
+        base = versions_of(self.name).get(self.version, PRESETS.get("paper", self))
+        changed = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if field.name not in ("name", "version") and getattr(self, field.name) != getattr(base, field.name)
+        ]
+        if len(changed) > _SHOWN:
+            changed[_SHOWN:] = [f"and {len(changed) - _SHOWN} more fields"]
+        since = "changed" if is_preset else "changed from 'paper'"
+        return f"<Protocol {self.label!r}{f', {since}: ' if changed else ''}{', '.join(changed)}>"
 
     @property
     def label(self) -> str:

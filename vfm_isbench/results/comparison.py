@@ -16,7 +16,7 @@ from vfm_isbench.results.intervals import CONFIDENCE, warn_without_effect
 from vfm_isbench.results.markdown import code, escape, markdown_table
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.side_ranks import SideRank, rank_sides, rank_tables
-from vfm_isbench.results.sides import Given, Pair, Side, check_datasets, distinct, side_of, why_apart
+from vfm_isbench.results.sides import Given, Pair, Side, check_datasets, distinct, side_of, twins, why_apart
 from vfm_isbench.results.signature import score_signature
 from vfm_isbench.results.table import lay_out
 
@@ -131,8 +131,8 @@ class Comparison:
 def compare(
     first: Given,
     *others: Given,
-    datasets: Sequence[str] | None = None,
-    metrics: Sequence[str] | None = None,
+    datasets: str | Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     confidence: float = CONFIDENCE,
     resamples: int | None = None,
     seed: int | None = None,
@@ -142,28 +142,31 @@ def compare(
     Args:
         first: A result, the path of a result file or run folder, or several of these: one upsampler with several seeds.
         others: One or more further sides, likewise.
-        datasets: Data sets to compare; None for all that two sides have in common.
-        metrics: Scores to compare; None for :data:`METRICS`, without IoUs beyond the click cap.
+        datasets: One or several data sets to compare; None for all that two sides have in common.
+        metrics: One or several scores to compare; None for :data:`METRICS`, without IoUs beyond the click cap.
         confidence: Confidence of the two-sided intervals, in (0, 1).
         resamples: Deprecated, without effect.
         seed: Likewise.
 
     Raises:
         IncomparableError: if nothing may be compared; the message gives every reason.
-        ComparisonError: if a side holds results of different upsamplers, or a metric does not exist.
+        ComparisonError: if a side is no result, holds results of different upsamplers, or a metric does not exist.
         ResultError: if a file cannot be read.
         UnknownNameError: if no side has a data set that was asked for.
     """
     if not others:
         raise ComparisonError("one side alone cannot be compared; give at least two")
+    datasets = [datasets] if isinstance(datasets, str) else datasets
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     warn_without_effect(resamples=resamples, seed=seed)
     check_confidence(confidence)
-    side, *rest = distinct([side_of(given) for given in (first, *others)])
+    given = [side_of(side) for side in (first, *others)]
+    side, *rest = distinct(given)
     check_datasets([side, *rest], datasets or ())
     differences: list[Difference] = []
     signatures: dict[tuple[str, str], None] = {}
     incomparable: dict[str, None] = {}
-    remarks: dict[str, None] = {}
+    remarks = dict.fromkeys(twins(given))
     for other in rest:
         for dataset in _datasets(side, other, datasets):
             if reasons := why_apart(side, other, dataset):

@@ -20,8 +20,12 @@ def quoted(text: object) -> str:
     >>> print(quoted("jbu"), quoted("two\nlines"))
     'jbu' 'two\nlines'
     """
-    found = str(text)
-    return repr(found if len(found) <= _LONGEST else f"{found[: _LONGEST - 1]}…")
+    return repr(shortened(str(text)))
+
+
+def shortened(text: str) -> str:
+    """Text that is not too long for one line, with "…" for what was cut off."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def html_table(heading: str, rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:

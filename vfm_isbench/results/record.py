@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+RESULT_FILE = "result.json"
+"""The result in a run folder."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -137,17 +140,20 @@ class Result:
 
     @classmethod
     def load(cls, path: str | Path) -> Result:
-        """Read a result file and recompute every score from the evidence.
+        """Read a result and recompute every score from the evidence.
+
+        Args:
+            path: A result file, or a run folder with its ``result.json``.
 
         Raises:
             ResultError: if the file is missing, broken or of another schema, or if its scores or fingerprint contradict
                 its evidence or protocol.
         """
-        path = Path(path)
+        path = _result_file(Path(path))
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise ResultError(f"{path} could not be read: {error}") from error
+            raise ResultError(f"{path} could not be read: {error.strerror or error}") from error
         except ValueError as error:
             raise ResultError(f"{path} is not a JSON file: {error}") from error
         except RecursionError as error:
@@ -155,7 +161,10 @@ class Result:
         try:
             return cls.from_dict(content)
         except ResultError as error:
-            raise ResultError(f"{path}: {error}") from error
+            beside = path.with_name(RESULT_FILE)
+            is_other = path.name == "run.json" and beside.is_file()
+            hint = f"; the result of this run is in {beside}" if is_other else ""
+            raise ResultError(f"{path}: {error}{hint}") from error
 
     @classmethod
     def from_dict(cls, content: Any) -> Result:
@@ -193,3 +202,21 @@ class Result:
         if content.get("fingerprint") != result.fingerprint:
             raise ResultError("the fingerprint does not match the protocol written beside it")
         return result
+
+
+def _result_file(path: Path) -> Path:
+    """The file to read: in a folder, that of a finished run.
+
+    Raises:
+        ResultError: if the folder has none.
+    """
+    if not path.is_dir() or (path / RESULT_FILE).is_file():
+        return path / RESULT_FILE if path.is_dir() else path
+    others = sorted(path.glob("result*.json"))
+    if others:
+        advice = f"; to read one of another evaluation, name it: {', '.join(map(str, others))}"
+    elif (path / "run.json").is_file():
+        advice = ": this run is not finished; the same command or call continues it"
+    else:
+        advice = "; give a result file, or the folder of a finished run"
+    raise ResultError(f"the folder {path} has no {RESULT_FILE}{advice}")

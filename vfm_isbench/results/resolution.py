@@ -221,8 +221,8 @@ def resolution(
     objects: int | None = None,
     margin: float | None = None,
     metric: str | None = None,
-    metrics: Sequence[str] | None = None,
-    datasets: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
+    datasets: str | Sequence[str] | None = None,
     power: float = Aim().power,
     confidence: float = Aim().confidence,
 ) -> Resolution:
@@ -240,8 +240,8 @@ def resolution(
         margin: Difference that shall be resolved, in clicks or IoU of [0, 1]; budgets are then listed.
         metric: Score of the budgets; None for the headline metric of the results' protocol,
             :attr:`vfm_isbench.Protocol.headline`.
-        metrics: Scores to list; None for :data:`METRICS`, without IoUs beyond the click cap.
-        datasets: Data sets; None for all.
+        metrics: One or several scores to list; None for :data:`METRICS`, without IoUs beyond the click cap.
+        datasets: One or several data sets; None for all.
         power: Probability of showing the difference, in (0, 1).
         confidence: Confidence of the one-sided bound that shows it, in (0.5, 1).
 
@@ -252,6 +252,8 @@ def resolution(
     """
     if not results:
         raise ComparisonError("expected results of at least one upsampler with two seeds")
+    datasets = [datasets] if isinstance(datasets, str) else datasets
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     # A result may be given by itself, so sides are put together again.
     sides = group_sides(result for given in results for result in side_of(given).results)
     check_datasets(sides, datasets or ())

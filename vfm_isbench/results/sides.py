@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +16,7 @@ from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.results.comparability import unchecked, why_incomparable
 from vfm_isbench.results.dataset_result import DatasetResult
+from vfm_isbench.results.display import shortened
 from vfm_isbench.results.environment_difference import environment_remarks
 from vfm_isbench.results.intervals import CONFIDENCE, Estimate, estimate_difference
 from vfm_isbench.results.object_scores import Metric, object_scores
@@ -73,21 +75,27 @@ def load_result(path: str | Path) -> Result:
     Raises:
         ResultError: see :meth:`vfm_isbench.Result.load`.
     """
-    path = Path(path)
-    return Result.load(path / "result.json" if path.is_dir() else path)
+    return Result.load(path)
 
 
 def side_of(given: Given) -> Side:
     """Load a side and check that its results belong together.
 
     Raises:
-        ComparisonError: if there are no results, they are of different upsamplers, or two different ones have the same
-            seed (IncomparableError if their protocols differ).
+        ComparisonError: if there are no results, something else is given, they are of different upsamplers, or two
+            different ones have the same seed (IncomparableError if their protocols differ).
         ResultError: if a file cannot be read.
     """
     if isinstance(given, Side):
         return given
-    several = [given] if isinstance(given, Result | str | Path) else list(given)
+    is_single = isinstance(given, Result | str | Path | Mapping) or not isinstance(given, Iterable)
+    several: list[Any] = [given] if is_single else list(given)
+    for item in several:
+        if not isinstance(item, Result | str | Path):
+            raise ComparisonError(
+                "expected a result, the path of a result file or run folder, or a list of these, got "
+                f"{shortened(repr(item))} of type {type(item).__name__}"
+            )
     sides = group_sides(item if isinstance(item, Result) else load_result(item) for item in several)
     if len(sides) != 1:
         labels = ", ".join(side.label for side in sides) or "none"
@@ -173,6 +181,22 @@ def distinct(sides: Sequence[Side]) -> list[Side]:
         for place, label in enumerate(labels)
     ]
     return [Side(label, side.results) for label, side in zip(numbered, sides, strict=True)]
+
+
+def twins(sides: Sequence[Side]) -> Iterator[str]:
+    """Remarks on sides that are of one upsampler, which hardly anyone compares on purpose."""
+    for one, other in combinations(sides, 2):
+        if (one.label, one.sha256) != (other.label, other.sha256):
+            continue
+        runs, again = ({result.protocol.seed: result for result in side.results} for side in (one, other))
+        if runs.keys() == again.keys() and all(_are_equal(runs[seed], again[seed]) for seed in runs):
+            yield f"two sides of {one.label} are the same results"
+        elif one.sha256 is not None and not runs.keys() & again.keys():
+            seeds, others = (", ".join(map(str, side.seeds)) for side in (one, other))
+            yield (
+                f"two sides are the same upsampler, {one.label} with seed {seeds} and with seed {others}: to compare "
+                "it with another one, give its seeds as one side, in a list: compare([a, b], …)"
+            )
 
 
 def check_datasets(sides: Sequence[Side], asked: Iterable[str]) -> None:

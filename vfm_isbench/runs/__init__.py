@@ -2,7 +2,7 @@
 
 from vfm_isbench.runs.checkpoints import evaluate_checkpoint, load_trained
 from vfm_isbench.runs.measure import measure
-from vfm_isbench.runs.options import BenchmarkOptions, LoadingOptions
+from vfm_isbench.runs.options import BenchmarkOptions, LoadingOptions, check_options
 from vfm_isbench.runs.run_folder import RunFolder
 from vfm_isbench.runs.trained import TrainedProbe
 
@@ -11,6 +11,7 @@ __all__ = [
     "LoadingOptions",
     "RunFolder",
     "TrainedProbe",
+    "check_options",
     "evaluate_checkpoint",
     "load_trained",
     "measure",

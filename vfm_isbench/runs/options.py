@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 
 from vfm_isbench.acceleration.speed import Speed
+from vfm_isbench.protocol import Protocol
+from vfm_isbench.results.display import shortened
 from vfm_isbench.upsamplers import LoadOptions, Upsampler
 
 
@@ -35,3 +40,31 @@ class LoadingOptions(TypedDict, total=False):
     backbone_weights: str | Path | None
     load_options: LoadOptions | None
     device: str | torch.device
+
+
+def check_options(function: str, given: Mapping[str, Any], more: Iterable[str], protocol: Protocol | str) -> None:
+    """Refuse keyword arguments of names that do not exist, and say which one was meant.
+
+    Args:
+        function: The function that they were given to, as the user calls it.
+        given: What belongs into :class:`BenchmarkOptions`.
+        more: Names of the keyword arguments that the function takes besides.
+        protocol: The protocol; its fields are often taken for keyword arguments.
+
+    Raises:
+        TypeError: for the first name that does not exist.
+    """
+    known = [*more, *BenchmarkOptions.__annotations__]
+    fields = [field.name for field in dataclasses.fields(Protocol)]
+    for name, value in given.items():
+        if name in known:
+            continue
+        if name in fields:
+            start = f"Protocol.preset({protocol!r})" if isinstance(protocol, str) else "protocol"
+            raise TypeError(
+                f"{function}() has no argument {name!r}, because that is a field of the protocol: give "
+                f"{start}.replace({name}={shortened(repr(value))}) as protocol"
+            )
+        nearest = difflib.get_close_matches(name, known, n=1)
+        meant = f". Did you mean {nearest[0]!r}?" if nearest else "."
+        raise TypeError(f"{function}() has no argument {name!r}{meant} It takes {', '.join(known)}")

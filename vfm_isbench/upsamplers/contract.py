@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import functools
 import warnings
 from dataclasses import dataclass
-from statistics import median
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from vfm_isbench.upsamplers.diagnosis import explain
 from vfm_isbench.upsamplers.freezing import count_parameters, freeze, holds_tensors
 from vfm_isbench.upsamplers.identity import fingerprint_of
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
+from vfm_isbench.upsamplers.timed_calls import milliseconds
 from vfm_isbench.upsamplers.trial_inputs import Trial
 from vfm_isbench.upsamplers.violations import call_checked, check_callable, check_gradient, check_output, shape_of
 
@@ -32,8 +32,6 @@ _LARGEST_GAIN = 1e4
 """Output values, relative to the features', from which on a warning says so."""
 
 _BATCH = 2
-_TIMED_CALLS = 5
-_TIMED_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +119,19 @@ def check_upsampler(
         device=device,
         generator=torch.Generator().manual_seed(seed),
     )
+    watched, dtypes = _watched(loaded)
     try:
-        return _check(loaded, trial, needs_gradient=needs_gradient)
+        return _check(loaded, watched, dtypes, trial, needs_gradient=needs_gradient)
     except ContractError as error:
-        explained = explain(error, loaded, trial[:_BATCH])
+        explained = explain(error, loaded, trial[:_BATCH], has_worked=bool(dtypes))
         if explained is None:
             raise
         raise explained from error
 
 
-def _check(loaded: LoadedUpsampler, trial: Trial, *, needs_gradient: bool) -> ContractReport:
-    watched, dtypes = _watched(loaded)
+def _check(
+    loaded: LoadedUpsampler, watched: LoadedUpsampler, dtypes: set[torch.dtype], trial: Trial, *, needs_gradient: bool
+) -> ContractReport:
     calls = _Calls.of(watched, trial)
     _check_layout(watched, trial[: calls.batch], calls)
     for case, hard in trial.hard_cases():
@@ -156,7 +156,7 @@ def _check(loaded: LoadedUpsampler, trial: Trial, *, needs_gradient: bool) -> Co
         repeat_deviation=calls.repeat_deviation,
         batch_deviation=calls.batch_deviation,
         n_parameters=_parameters(loaded),
-        ms_per_image=_milliseconds(loaded, trial[: calls.batch]) / calls.batch,
+        ms_per_image=milliseconds(loaded, trial[: calls.batch]) / calls.batch,
         warnings=notes,
     )
 
@@ -179,6 +179,7 @@ def _watched(upsampler: LoadedUpsampler) -> tuple[LoadedUpsampler, set[torch.dty
     """The upsampler, and a set to which its calls add the dtypes of what it returns, before they are converted."""
     dtypes: set[torch.dtype] = set()
 
+    @functools.wraps(upsampler.call, assigned=(), updated=())  # messages say how the original is called
     def call(features: Tensor, image: Tensor) -> Tensor:
         output = upsampler.call(features, image)
         if isinstance(output, Tensor):
@@ -213,7 +214,8 @@ class _Calls:
             return call_checked(upsampler, trial.features[images], trial.image[images])
 
         batch = 1 if upsampler.capabilities.needs_gradients else _BATCH
-        output, again = call(slice(batch)), call(slice(batch))
+        output = call(slice(batch))
+        again = call_checked(upsampler, trial.features[:batch], trial.image[:batch], is_repeated=True)
         _check_same_size(again, "again in the same batch", output)
         repeated = _deviation(again, output)
         if batch == 1:
@@ -368,24 +370,6 @@ def _check_equal(found: Tensor, calls: _Calls, what: str) -> None:
             f"{shape_of(output)} that calling the upsampler returned; both must be equal: fix these methods, remove "
             "them or rename them"
         )
-
-
-def _milliseconds(upsampler: LoadedUpsampler, trial: Trial) -> float:
-    """Median time of a call; the calls made before were the warm-up."""
-    taken: list[float] = []
-    with torch.no_grad():
-        while len(taken) < _TIMED_CALLS and sum(taken) < _TIMED_SECONDS:
-            _synchronize(trial.features.device)
-            start = time.perf_counter()
-            upsampler(trial.features, trial.image)
-            _synchronize(trial.features.device)
-            taken.append(time.perf_counter() - start)
-    return 1000 * median(taken)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _deviation(one: Tensor, other: Tensor) -> float:

@@ -15,7 +15,7 @@ from vfm_isbench.upsamplers.freezing import find_module
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.loading.adapters import STYLES, Adapted, Style, original_of
 from vfm_isbench.upsamplers.trial_inputs import Trial
-from vfm_isbench.upsamplers.violations import CallError, check_output
+from vfm_isbench.upsamplers.violations import WORKED_BEFORE, CallError, check_output
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Normalisation of the image that upsamplers get, which is ImageNet's."""
@@ -31,15 +31,27 @@ _MOST_CHANNELS = 8192
 _MOST_TRIES = 12
 
 
-def explain(error: ContractError, upsampler: LoadedUpsampler, trial: Trial) -> ContractError | None:
+def explain(
+    error: ContractError, upsampler: LoadedUpsampler, trial: Trial, *, has_worked: bool
+) -> ContractError | None:
     """The error with the advice that fits its cause; None if the ordinary call works, or no cause is found.
 
     Args:
         error: Why the check failed.
         upsampler: The upsampler.
         trial: Ordinary features and images.
+        has_worked: Whether a call with them worked before.
     """
-    if _try(upsampler, trial) is None:
+    failure = _try(upsampler, trial)
+    if has_worked and isinstance(error, CallError):
+        if failure is not None:
+            return ContractError(f"{error.seen} {WORKED_BEFORE}")
+        if _try(upsampler, _of_batch(trial, error.batch)) is not None:
+            return ContractError(
+                f"{error.seen} It works with {len(trial)} images in a batch, but not with {error.batch}: training "
+                "calls it with whole batches, evaluation with one image or two."
+            )
+    if failure is None:
         return None
     seen = error.seen if isinstance(error, CallError) else f"{error}."
     original = original_of(upsampler.call)
@@ -61,6 +73,13 @@ def explain(error: ContractError, upsampler: LoadedUpsampler, trial: Trial) -> C
             "shows the code under Guidance."
         )
     return None
+
+
+def _of_batch(trial: Trial, images: int) -> Trial:
+    """The same inputs with more or fewer images."""
+    repeats = -(-images // len(trial))
+    features, image = (tensor.repeat(repeats, 1, 1, 1)[:images] for tensor in (trial.features, trial.image))
+    return Trial(features, image)
 
 
 def _advice_on_style(style: Style) -> str:

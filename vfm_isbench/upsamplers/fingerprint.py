@@ -195,7 +195,7 @@ class _Fingerprint:
             self._text("class", base.__qualname__)
             if _package(base) in _LIBRARIES:
                 continue
-            if base in self._classes or self._module_code(base.__module__):
+            if base in self._classes or self._module_code(str(base.__module__)):
                 continue
             self._classes.add(base)
             for name, member in sorted(vars(base).items()):

@@ -132,7 +132,7 @@ def _parts(value: object) -> list[object]:
     if isinstance(value, MethodType):
         return [value.__self__, value.__func__]
     if isinstance(value, FunctionType):
-        if value.__globals__.get("__name__", "").partition(".")[0] in _LIBRARIES:
+        if str(value.__globals__.get("__name__")).partition(".")[0] in _LIBRARIES:
             # Only what they wrap, not their globals: @torch.no_grad() keeps the decorated function in its closure.
             return list(closed_over(value).values())
         defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]

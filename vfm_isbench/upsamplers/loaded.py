@@ -184,5 +184,7 @@ def name_of(upsampler: Any) -> str:
         return f"{name_of(upsampler.__self__)}.{upsampler.__name__}"
     named = upsampler if hasattr(upsampler, "__qualname__") else type(upsampler)
     # A file has no name of its own as a module: see module_from_file.
-    is_from_file = FILE_MARK in named.__module__ or named.__module__ == "__main__"
-    return named.__qualname__ if is_from_file else f"{named.__module__}:{named.__qualname__}"
+    # Code made by exec may have no module at all.
+    module = named.__module__ or FILE_MARK
+    is_from_file = FILE_MARK in module or module == "__main__"
+    return named.__qualname__ if is_from_file else f"{module}:{named.__qualname__}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +17,12 @@ from vfm_isbench.upsamplers.loading.adapters import STYLES, Adapted, ByKeyword
 _ORDINARY = "finite features"
 """Inputs with nothing special about them, in messages."""
 
+WORKED_BEFORE = (
+    "The same call worked before: look for state that it keeps between calls, such as a cache, a counter or a buffer "
+    "that fills up, and for random failures."
+)
+"""What to do about a call that fails although an equal one has worked."""
+
 
 class CallError(ContractError):
     """A call of the upsampler failed.
@@ -22,11 +30,13 @@ class CallError(ContractError):
     Args:
         seen: What happened.
         advice: What to do, unless a cause is found by trying.
+        batch: Number of images it was called with.
     """
 
-    def __init__(self, seen: str, advice: str) -> None:
+    def __init__(self, seen: str, advice: str, batch: int) -> None:
         super().__init__(f"{seen} {advice}")
         self.seen = seen
+        self.batch = batch
 
 
 def check_callable(upsampler: object) -> None:
@@ -47,16 +57,18 @@ def shape_of(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "a scalar"
 
 
-def call_checked(upsampler: Upsampler, features: Tensor, image: Tensor, *, case: str = _ORDINARY) -> Tensor:
+def call_checked(
+    upsampler: Upsampler, features: Tensor, image: Tensor, *, case: str = _ORDINARY, is_repeated: bool = False
+) -> Tensor:
     """Call an upsampler with copies of ``features`` B×C×h×w and ``image`` B×3×H×W, and check what comes back.
 
-    ``case`` tells the user what is special about them.
+    ``case`` tells the user what is special about them, ``is_repeated`` that an equal call has worked.
 
     Raises:
         ContractError: for whatever a single call can show to break the contract.
     """
     given = (features.clone(), image.clone())
-    output: Any = _run(upsampler, *given, case=case)
+    output: Any = call_caught(upsampler, *given, case=case, is_repeated=is_repeated)
     check_output(output, features, image, case=case)
     for name, before, after in (("features", features, given[0]), ("image", image, given[1])):
         if not torch.equal(before, after):
@@ -67,7 +79,14 @@ def call_checked(upsampler: Upsampler, features: Tensor, image: Tensor, *, case:
     return output  # type: ignore[no-any-return]
 
 
-def _run(upsampler: Upsampler, features: Tensor, image: Tensor, *, case: str = _ORDINARY) -> Any:
+def call_caught(
+    upsampler: Upsampler, features: Tensor, image: Tensor, *, case: str = _ORDINARY, is_repeated: bool = False
+) -> Any:
+    """Call an upsampler; see :func:`call_checked`, which also checks what comes back.
+
+    Raises:
+        CallError: if it raises.
+    """
     try:
         return upsampler(features, image)
     except ContractError as error:
@@ -75,18 +94,27 @@ def _run(upsampler: Upsampler, features: Tensor, image: Tensor, *, case: str = _
             f"{error}.",
             "A learned upsampler works on features of the backbone it was trained for: choose that one (command line: "
             "--backbone NAME), or other weights",
+            len(features),
         ) from error
     except (Exception, SystemExit) as error:
         raise CallError(
             f"the upsampler raised {type(error).__name__}: {error}\nIt was called with (features {shape_of(features)}, "
             f"image {shape_of(image)}){_manner(upsampler)}, both {features.dtype} on {features.device}.",
-            _advice(str(error), features, case),
+            WORKED_BEFORE if is_repeated else _advice(upsampler, str(error), features, case),
+            len(features),
         ) from error
+
+
+def _call_of(upsampler: Upsampler) -> Callable[..., Any]:
+    """What is called, below what only watches the calls."""
+    call = upsampler.call if isinstance(upsampler, LoadedUpsampler) else upsampler
+    watched: Callable[..., Any] = getattr(call, "__wrapped__", call)
+    return watched
 
 
 def _manner(upsampler: Upsampler) -> str:
     """How an upsampler gets features and image."""
-    call = upsampler.call if isinstance(upsampler, LoadedUpsampler) else upsampler
+    call = _call_of(upsampler)
     if isinstance(call, Adapted):
         return f" in the style {call.style!r}"
     if isinstance(call, ByKeyword):
@@ -95,7 +123,18 @@ def _manner(upsampler: Upsampler) -> str:
     return " by position, in that order"
 
 
-def _advice(message: str, features: Tensor, case: str) -> str:
+def _arguments(upsampler: Upsampler) -> str:
+    """Features and image as they stand in a call of an upsampler."""
+    call = _call_of(upsampler)
+    if isinstance(call, Adapted):
+        return call.arguments
+    if isinstance(call, ByKeyword):
+        given = ((call.features, "features"), (call.image, "image"))
+        return ", ".join(what if name is None else f"{name}={what}" for name, what in given)
+    return "features, image"
+
+
+def _advice(upsampler: Upsampler, message: str, features: Tensor, case: str) -> str:
     """What to do about an exception that an upsampler raised."""
     if "does not require grad" in message:
         return (
@@ -113,6 +152,12 @@ def _advice(message: str, features: Tensor, case: str) -> str:
         return (
             "It accepted the same features in contiguous memory, but not with the channels last, as several backbones "
             "return them: use .reshape() in place of .view(), or call .contiguous() first."
+        )
+    if missing := re.search(r"missing \d+ required (?:positional|keyword-only) arguments?: (.+)", message):
+        more = ", ".join(f"{name}=…" for name in re.findall(r"'(\w+)'", missing[1]))
+        return (
+            "The benchmark gives an upsampler only features and image. Give it the rest yourself: "
+            f"lambda features, image: up({_arguments(upsampler)}, {more})."
         )
     return (
         "If its arguments are otherwise, wrap it with vfm_isbench.upsamplers.adapt(upsampler, style), style one of "
@@ -188,7 +233,7 @@ def _check_passes_gradient(upsampler: Upsampler, features: Tensor, image: Tensor
     needed = features.clone().requires_grad_()
     generator = torch.Generator().manual_seed(0)
     with torch.enable_grad():
-        output = _run(upsampler, needed, image)
+        output = call_caught(upsampler, needed, image)
         gradient: Tensor | None = None
         if output.requires_grad:
             # Random weights: the plain sum is constant where outputs are normalised, and its gradient zero.

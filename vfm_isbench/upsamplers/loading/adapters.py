@@ -67,6 +67,14 @@ class Adapted:
             return self.upsampler(features, image, size)
         return self.upsampler(image, features, size)
 
+    @property
+    def arguments(self) -> str:
+        """The arguments of such a call, as code."""
+        if self.style in _KEYWORDS:
+            return "{}=features, {}=image".format(*_KEYWORDS[self.style])
+        order = "image, features" if self.style.startswith("image") else "features, image"
+        return f"{order}, image.shape[-2:]" if self.style.endswith("size") else order
+
 
 @dataclass(frozen=True)
 class ByKeyword:
