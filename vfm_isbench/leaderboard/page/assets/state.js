@@ -81,6 +81,7 @@ function estimate(entry, name, metric) {
 
 /** Mean of a score, by default the headline, over the visible data sets; null if any is missing. */
 function meanScore(entry, metric = headlineOf(currentGroup())) {
+  if (!state.data && metric === headlineOf(currentGroup()) && typeof entry.mean_headline === "number") return entry.mean_headline;
   const values = shownDatasets().map(({ name }) => estimate(entry, name, metric)?.value);
   return values.length && values.every((value) => typeof value === "number") ? d3.mean(values) : null;
 }

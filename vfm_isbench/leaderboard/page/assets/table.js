@@ -122,12 +122,12 @@ function headlineScore(entry) {
   const metric = headlineOf(currentGroup());
   const { label, unit, factor, digits } = METRICS[metric];
   const [{ name }, ...more] = shownDatasets();
-  const score = element("strong", {}, `${scaled(meanScore(entry) ?? entry.mean_headline, METRICS[metric])} ${unit}`);
+  const score = element("strong", {}, `${scaled(meanScore(entry), METRICS[metric])} ${unit}`);
   const found = more.length ? null : estimate(entry, name, metric);
   if (typeof found?.low !== "number" || typeof found.high !== "number") {
     return [score, ` (${label}${more.length ? `, mean over ${more.length + 1} data sets` : ""})`];
   }
-  return [score, ` (${label}; 95 % interval ${fixed(found.low * factor, digits)} – ${fixed(found.high * factor, digits)})`];
+  return [score, ` (${label}; 95\u00a0% interval ${fixed(found.low * factor, digits)}\u00a0–\u00a0${fixed(found.high * factor, digits)})`];
 }
 
 const isDemo = (group) => /^demo\b/.test(group.protocol);
@@ -148,7 +148,7 @@ function renderMeaning() {
   const headline = headlineOf(group);
   const metric = state.data ? headline : shownMetric();
   const ranked = group ? rankedIn(group).sort(byRank) : [];
-  place.hidden = !ranked.length;
+  place.hidden = !ranked.length || !measuredIn(group).some(passes);
   if (place.hidden) return;
   const { label, fewer } = METRICS[metric];
   const text = fewer
