@@ -90,7 +90,8 @@ def test_the_printed_steps_work_in_a_repository(desk: Path, capsys: pytest.Captu
     subprocess.run([*git, "init", "-q", "."], check=True)
     name = "It's $(touch owned)"
     assert cli.main(["leaderboard", "submit", "result.json", "--name", name, "--code", CODE]) == 0
-    *_, first, second, third = capsys.readouterr().out.splitlines()
+    *_, table, first, second, third = capsys.readouterr().out.splitlines()
+    assert run(table.partition(" ")[2]) == 0
     for step in (first, second):
         command = step.partition(" ")[2].replace("git ", f"{shlex.join(git)} ")
         subprocess.run(["bash", "-euc", command], check=True, capture_output=True)
@@ -98,7 +99,39 @@ def test_the_printed_steps_work_in_a_repository(desk: Path, capsys: pytest.Captu
     shown = subprocess.run([*git, "show", "--stat", "--format=%s"], check=True, capture_output=True, text=True).stdout
     assert shown.startswith(f"Leaderboard entry: {name}\n")
     assert f"it-s-touch-owned-{HASH}.json.gz" in shown.replace("benchmarks/entries/", "")
+    assert "leaderboard.csv" in shown
+    assert run("vfm-isbench leaderboard csv --check") == 0
     assert not (desk / "owned").exists()
+
+
+def test_the_printed_steps_name_another_folder(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    synthetic_result("bilinear", protocol="demo").save(desk / "result.json")
+    assert run("vfm-isbench leaderboard submit result.json --name bilinear --entries 'my entries'") == 0
+    assert "1. vfm-isbench leaderboard csv --entries 'my entries'\n" in capsys.readouterr().out
+
+
+def test_submit_warns_of_one_seed_and_of_code_that_may_move(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (0, 1, 2):
+        synthetic_result("bilinear", seed=seed, protocol="demo").save(desk / f"{seed}.json")
+    submit = "vfm-isbench leaderboard submit 0.json --name bilinear --dry-run"
+    assert run(submit) == 0
+    described, warning, _ = capsys.readouterr().out.splitlines()
+    assert ", seed 0: " in described
+    assert warning.startswith("warning: an entry with one training seed is not ranked. Use three seeds")
+    assert run(f"{submit.replace('0.json', '0.json 1.json 2.json')} --spec hub:author/mine@main:mine") == 0
+    described, warning, _ = capsys.readouterr().out.splitlines()
+    assert ", seeds 0, 1, 2: " in described
+    assert warning.startswith("warning: --spec names author/mine@main, whose code may change.")
+    assert run(f"{submit.replace('0.json', '0.json 1.json')} --spec hub:author/mine@{'ab' * 20}:mine") == 0
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_progress_is_shown_on_standard_error(entries: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for action, saved in (("csv", "leaderboard.csv"), ("build", str(Path("site") / "index.html"))):
+        assert run(f"vfm-isbench leaderboard {action}") == 0
+        out, err = capsys.readouterr()
+        assert out == f"saved: {saved}\n"
+        assert "checking 2 entries" in err and "computing scores and ranks" in err
 
 
 def test_submit_refuses_with_all_findings_and_writes_nothing(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from result_builder import synthetic_entry
 from vfm_isbench.cli.main import build_parser
 from vfm_isbench.cli.options import protocol_from
 from vfm_isbench.leaderboard import Board, Entry, page_data
-from vfm_isbench.leaderboard.full_size import COMMANDS
+from vfm_isbench.leaderboard.full_size import COMMANDS, commands
 from vfm_isbench.protocol import Protocol
 
 
@@ -28,8 +28,15 @@ def under(label: str, **changes: object) -> Entry:
 @pytest.mark.parametrize("entries", [(), (under("demo@1"),), (under("demo@1"), under("paper", object_limit=20))])
 def test_it_is_there_without_a_full_size_result(entries: tuple[Entry, ...]) -> None:
     wanted = page_data(Board(entries), version="1")["wanted"]
-    assert wanted["commands"] == list(COMMANDS)
+    assert wanted["commands"] == ["python -m pip install .", *COMMANDS]
     assert "GPU" in wanted["needs"][0] and "SBD" in wanted["needs"][1] and "DINOv2" in wanted["needs"][2]
+
+
+def test_the_commands_begin_with_the_installation() -> None:
+    assert commands("https://example.org/x")[:2] == [
+        "git clone https://example.org/x vfm_isbench && cd vfm_isbench",
+        "python -m pip install .",
+    ]
 
 
 @pytest.mark.parametrize("label", ["paper", "paper-early"])

@@ -19,7 +19,7 @@ from vfm_isbench.cli.options import load_options, protocol_from, speed_from
 from vfm_isbench.leaderboard import load_board
 from vfm_isbench.leaderboard.entry import Entry
 from vfm_isbench.leaderboard.reproduction import compare_with
-from vfm_isbench.leaderboard.rerun_commands import DATA, reproduce_command, rerun_commands
+from vfm_isbench.leaderboard.rerun_commands import DATA, reproduce_command, rerun_commands, spec_to_show
 from vfm_isbench.leaderboard.submission import make_entry
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results import load_result
@@ -60,6 +60,19 @@ def test_every_seed_of_an_upsampler_from_a_repository_runs_with_all_its_options(
     compare = parsed(reproduce_command(entry))
     assert (compare.entry, compare.upsampler, compare.trust_remote_code) == (entry.id, entry.spec, True)
     assert str(compare.data_root) == DATA
+
+
+@pytest.mark.parametrize(("kind", "rest"), [("hub", ":mine?scale=2"), ("hf", "")])
+def test_a_branch_is_replaced_by_the_commit_that_was_measured(kind: str, rest: str) -> None:
+    def shown(ref: str, **source: Any) -> str | None:
+        return spec_to_show(entry_of(f"{kind}:author/mine{ref}{rest}", PAPER, source))
+
+    recorded = {"repository": "author/mine", "commit": "ab" * 20}
+    pinned = f"{kind}:author/mine@{'ab' * 20}{rest}"
+    assert shown("@main", **recorded) == shown("", **recorded) == pinned
+    assert shown(f"@{'cd' * 20}", **recorded) == f"{kind}:author/mine@{'cd' * 20}{rest}"
+    for other in ({"repository": "else/where", "commit": "ab" * 20}, {"repository": "author/mine", "commit": None}):
+        assert shown("@main", **other) == f"{kind}:author/mine@main{rest}"
 
 
 def test_consent_is_asked_for_only_where_a_repository_brings_code() -> None:

@@ -126,8 +126,12 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def choose(self, identity: str, value: str) -> None:
-        """Choose an option of a select by its value."""
+        """Choose an option of a select by its value, in the filters opened for it."""
+        self.open_filters()
         self.one(f"#{identity} option[value={json.dumps(value)}]").click()
+
+    def open_filters(self) -> None:
+        self.run("document.getElementById('choices').open = true")
 
     def press(self, *keys: str) -> None:
         """Press keys in the focused element."""

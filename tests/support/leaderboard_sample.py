@@ -169,6 +169,7 @@ def sample() -> dict[str, Any]:
         entry(identity, identity, 0.0, rank, group=DEMO, parameters=0, ms_per_image=ms, timed_on="2 x86 cores")
         | {
             "protocol": "demo",
+            "mean_headline": noc90,
             "scores": {"scenes": scores(noc90, 38, rank)},
             "rerun": [f"vfm-isbench run {identity}"],
         }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vfm_isbench.benchmark import Benchmark
-from vfm_isbench.cli.leaderboard_build import add_build
+from vfm_isbench.cli.leaderboard_build import add_build, load_with_progress
 from vfm_isbench.cli.options import (
     UPSAMPLER_HELP,
     Subparsers,
@@ -25,21 +25,20 @@ from vfm_isbench.cli.options import (
 )
 from vfm_isbench.cli.terminal import say
 from vfm_isbench.errors import LeaderboardError
-from vfm_isbench.leaderboard.board import load_board
 from vfm_isbench.leaderboard.entry import ENDING, Entry
 from vfm_isbench.leaderboard.findings import printable
 from vfm_isbench.leaderboard.removals import read_removals, remove_entry
 from vfm_isbench.leaderboard.reproduction import mark, reproduce, spec_of
-from vfm_isbench.leaderboard.submission import check_entry, make_entry, steps
-from vfm_isbench.leaderboard.table import to_csv
+from vfm_isbench.leaderboard.submission import advice, check_entry, make_entry, steps
+from vfm_isbench.leaderboard.table import TABLE, to_csv
 from vfm_isbench.leaderboard.trust import trust_of, why_unranked
 from vfm_isbench.leaderboard.validation import Checked, check_file, entry_files, validate
+from vfm_isbench.progress import RunProgress
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result, load_result
 from vfm_isbench.storage.atomic import write_text
 
 CHECK_FAILED = 1
-TABLE = Path("leaderboard.csv")
 
 
 def add_leaderboard(commands: Subparsers) -> None:
@@ -79,7 +78,7 @@ def submit_command(arguments: argparse.Namespace) -> int:
     if findings:
         say(*map(str, findings), f"nothing was written: {_count(len(findings), 'finding')}")
         return CHECK_FAILED
-    say(_describe(entry))
+    say(_describe(entry), *advice(entry))
     path = folder / entry.file_name
     if arguments.dry_run:
         say(f"nothing was written (--dry-run); the entry would go to {path}")
@@ -124,8 +123,8 @@ def _passed(checked: Checked) -> str:
 def _describe(entry: Entry) -> str:
     reasons = why_unranked(entry)
     ranked = f"not ranked: {printable('; '.join(reasons), 400)}" if reasons else "ranked"
-    seeds = ", ".join(map(str, entry.seeds))
-    return f"{printable(entry.name)}, {entry.protocol.label} protocol, seeds {seeds}: {trust_of(entry)}, {ranked}"
+    seeds = f"seed{'' if len(entry.seeds) == 1 else 's'} {', '.join(map(str, entry.seeds))}"
+    return f"{printable(entry.name)}, {entry.protocol.label} protocol, {seeds}: {trust_of(entry)}, {ranked}"
 
 
 def _add_csv(actions: Subparsers) -> None:
@@ -138,10 +137,12 @@ def _add_csv(actions: Subparsers) -> None:
 
 def csv_command(arguments: argparse.Namespace) -> int:
     """``vfm-isbench leaderboard csv``: with ``--check``, exit code 1 if the table is out of date."""
-    board = load_board(arguments.entries)
-    if not board.entries:
-        raise LeaderboardError(_no_entry(arguments.entries))
-    text = to_csv(board)
+    with RunProgress() as progress:
+        board = load_with_progress(arguments.entries, progress)
+        if not board.entries:
+            raise LeaderboardError(_no_entry(arguments.entries))
+        with progress.part("computing scores and ranks", 1):
+            text = to_csv(board)
     output: Path = arguments.output
     try:
         if not arguments.check:

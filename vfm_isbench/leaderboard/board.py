@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,8 +67,12 @@ class Board:
         return f"<Board: {entries} in {groups}, {len(self.removals)} removed>"
 
 
-def load_board(folder: str | Path = ENTRIES) -> Board:
+def load_board(folder: str | Path = ENTRIES, *, on_checked: Callable[[], None] | None = None) -> Board:
     """Read and validate all entries of a folder.
+
+    Args:
+        folder: Folder of the entries.
+        on_checked: Called after each file, to show progress.
 
     Raises:
         LeaderboardError: if there is no such folder, or an entry is invalid; the message has a line per finding.
@@ -78,7 +82,7 @@ def load_board(folder: str | Path = ENTRIES) -> Board:
         # Treating it as an empty folder would overwrite the table with nothing.
         raise LeaderboardError(f"there is no folder of entries {printable(str(folder), 400)}; give one with --entries")
     removals = read_removals(folder)
-    checked = validate(entry_files(folder), folder, removals)
+    checked = validate(entry_files(folder), folder, removals, on_checked=on_checked)
     findings = [str(finding) for file in checked for finding in file.findings]
     if findings:
         raise LeaderboardError("\n".join(["the entries are not valid:", *findings]))

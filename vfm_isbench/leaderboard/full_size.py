@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vfm_isbench.leaderboard.entry import Entry
+from vfm_isbench.leaderboard.rerun_commands import clone
 from vfm_isbench.leaderboard.trust import preset_of
 
 FULL_SIZE = ("paper", "paper-early")
 """Protocols whose results can stand beside those of papers."""
+
+INSTALL = "python -m pip install ."
+"""In a folder with the source code of this library."""
 
 COMMANDS = (
     "vfm-isbench data download grabcut berkeley davis sbd --data-root DATA",
@@ -25,12 +29,22 @@ COMMANDS = (
 """From nothing to an entry of a published upsampler. Every entry needs that of bilinear beside it."""
 
 NEEDS = (
-    "A CUDA GPU. None was measured yet; --estimate measures yours in a minute and prints the time and the memory. "
+    "A CUDA GPU. We have not run this on one yet; --estimate measures yours in a minute and prints the time and the "
+    "memory. "
     "At 10 TFLOP/s in float32 we expect 4 to 5 hours per seed for bilinear, by a count of operations, and about twice "
     "as long for LoftUp. If memory runs out in training, the run says which smaller --images-at-once fits.",
-    "The data sets GrabCut, Berkeley, DAVIS and SBD: a download of 1.5 GB. The first command below fetches them.",
+    "The data sets GrabCut, Berkeley, DAVIS and SBD: a download of 1.5 GB. vfm-isbench data download fetches them.",
     "The weights of the backbone (DINOv2 ViT-S/14) and of the upsampler. The first run downloads them.",
 )
+
+
+def commands(repository: str | None) -> list[str]:
+    """All commands, from the installation on.
+
+    Args:
+        repository: Web address of this library's repository; None if it has none.
+    """
+    return [*clone(repository), INSTALL, *COMMANDS]
 
 
 def has_full_size(entries: Iterable[Entry]) -> bool:

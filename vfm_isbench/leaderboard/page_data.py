@@ -9,7 +9,7 @@ from typing import Any
 
 from vfm_isbench.leaderboard.board import Board, group_id, ranked_datasets
 from vfm_isbench.leaderboard.entry import Entry, slug
-from vfm_isbench.leaderboard.full_size import COMMANDS, NEEDS, has_full_size
+from vfm_isbench.leaderboard.full_size import NEEDS, commands, has_full_size
 from vfm_isbench.leaderboard.repository import REPOSITORY
 from vfm_isbench.leaderboard.rerun_commands import reproduce_command, rerun_commands
 from vfm_isbench.leaderboard.scores import METRICS, at_the_cap, curve, score
@@ -48,7 +48,7 @@ def page_data(
         "version": version,
         "repository": repository,
         # What it takes to add a full-size result; None as soon as there is one.
-        "wanted": None if has_full_size(board.entries) else {"needs": list(NEEDS), "commands": list(COMMANDS)},
+        "wanted": None if has_full_size(board.entries) else {"needs": list(NEEDS), "commands": commands(repository)},
         "groups": [_group(group, members) for group, members in board.groups.items()],
         "entries": [*(_entry(board, entry, repository) for entry in board.entries), *_quoted()],
         "removed": [{"name": gone.name, "date": gone.date, "why": gone.why} for gone in board.removals],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vfm_isbench.datasets.download.sources import source_for
@@ -24,6 +24,10 @@ PINNED = ("torch", "torchvision", "timm", "numpy", "scipy", "pillow")
 DATA = "DATA"
 """Stands for the reader's folder of data sets."""
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_REPOSITORY = re.compile(
+    r"(?P<kind>hub|hf):(?P<place>(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<ref>[\w./-]+))?)(?=[:?]|$)"
+)
 _VERSION = re.compile(r"\d[0-9A-Za-z.]*")
 _BY_OPTION = {"object_limit": "--limit", "backbone": "--backbone", "click_encoder": "--click-encoder"}
 
@@ -45,12 +49,16 @@ def rerun_commands(entry: Entry, repository: str | None = None) -> list[str] | N
     preset = versions_of(entry.protocol.name).get(entry.protocol.version)
     if spec is None or preset is None:
         return None
-    lines = [] if repository is None else [f"git clone {shlex.quote(repository)} vfm_isbench && cd vfm_isbench"]
-    lines.append(_install(entry.runs[0]))
+    lines = [*clone(repository), _install(entry.runs[0])]
     downloads = datasets_to_download(entry.protocol)
     if downloads:
         lines.append(shlex.join(["vfm-isbench", "data", "download", *downloads, "--data-root", DATA]))
     return [*lines, *(shlex.join(_run(run, spec, preset)) for run in entry.runs)]
+
+
+def clone(repository: str | None) -> list[str]:
+    """The command that fetches this library; none if its repository has no address."""
+    return [] if repository is None else [f"git clone {shlex.quote(repository)} vfm_isbench && cd vfm_isbench"]
 
 
 def reproduce_command(entry: Entry) -> str:
@@ -65,10 +73,39 @@ def reproduce_command(entry: Entry) -> str:
 
 
 def spec_to_show(entry: Entry) -> str | None:
-    """What to write after ``vfm-isbench run``; None if nobody recorded it, or if it would be read as an option."""
+    """What to write after ``vfm-isbench run``; None if nobody recorded it, or if it would be read as an option.
+
+    A branch or tag of a repository is replaced by the commit that the runs recorded, because it may have moved since.
+    """
     name = str(entry.upsampler["name"])
     spec = entry.spec or (name if is_own(name) else None)
-    return None if spec is None or spec.startswith("-") else spec
+    return None if spec is None or spec.startswith("-") else _pinned(spec, entry.runs)
+
+
+def moving_reference(spec: str | None) -> str | None:
+    """The repository that a spec names without a commit, as in ``author/mine@main``; None if it is pinned.
+
+    >>> moving_reference("hub:author/mine@main:mine"), moving_reference("hf:author/mine")
+    ('author/mine@main', 'author/mine')
+    >>> moving_reference("bilinear"), moving_reference(f"hub:author/mine@{'0' * 40}:mine")
+    (None, None)
+    """
+    match = _REPOSITORY.match(spec or "")
+    return None if match is None or _COMMIT.fullmatch(match["ref"] or "") else match["place"]
+
+
+def _pinned(spec: str, runs: Sequence[Result]) -> str:
+    """The spec, at the commit that all runs recorded for the repository it names."""
+    match = _REPOSITORY.match(spec)
+    sources = [run.upsampler.get("source") for run in runs]
+    commits = {str(source.get("commit")) for source in sources if isinstance(source, Mapping)}
+    repositories = {source.get("repository") for source in sources if isinstance(source, Mapping)}
+    if match is None or moving_reference(spec) is None or repositories != {match["repository"]} or len(commits) != 1:
+        return spec
+    (commit,) = commits
+    if not _COMMIT.fullmatch(commit):
+        return spec
+    return f"{match['kind']}:{match['repository']}@{commit}{spec[match.end() :]}"
 
 
 def datasets_to_download(protocol: Protocol) -> list[str]:

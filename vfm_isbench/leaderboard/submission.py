@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vfm_isbench.errors import LeaderboardError
+from vfm_isbench.leaderboard.board import ENTRIES
 from vfm_isbench.leaderboard.entry import Entry
 from vfm_isbench.leaderboard.findings import Finding, Report
 from vfm_isbench.leaderboard.gzip_json import UnreadableError, to_bytes, unpack
 from vfm_isbench.leaderboard.removals import Removal
+from vfm_isbench.leaderboard.rerun_commands import moving_reference
+from vfm_isbench.leaderboard.table import TABLE
 from vfm_isbench.leaderboard.validation import check_against, check_content, check_file, entry_files
 from vfm_isbench.results import Result
 from vfm_isbench.upsamplers import is_own
@@ -72,9 +75,28 @@ def check_entry(entry: Entry, folder: Path, removals: Sequence[Removal] = ()) ->
 
 
 def steps(path: Path, entry: Entry) -> list[str]:
-    """How to submit the entry's file, in three steps."""
+    """How to submit the entry's file, in four steps. The table goes with it: CI compares it with the entries."""
+    folder = [] if path.parent == ENTRIES else ["--entries", str(path.parent)]
     return [
-        f"1. git switch -c {entry.id} && git add {shlex.quote(str(path))}",
-        f"2. git commit -m {shlex.quote(f'Leaderboard entry: {entry.name}')}",
-        "3. push the branch to your fork and open a pull request",
+        f"1. {shlex.join(['vfm-isbench', 'leaderboard', 'csv', *folder])}",
+        f"2. git switch -c {entry.id} && git add {shlex.join([str(path), str(TABLE)])}",
+        f"3. git commit -m {shlex.quote(f'Leaderboard entry: {entry.name}')}",
+        "4. push the branch to your fork and open a pull request",
     ]
+
+
+def advice(entry: Entry) -> list[str]:
+    """Warnings about a valid entry: what keeps it out of the ranking or makes it hard to repeat."""
+    warnings = []
+    if len(entry.seeds) == 1:
+        warnings.append(
+            "warning: an entry with one training seed is not ranked. Use three seeds: run again with two other values "
+            "of --seed, then submit all results together."
+        )
+    moving = moving_reference(entry.spec)
+    if moving is not None:
+        warnings.append(
+            f"warning: --spec names {moving}, whose code may change. Name the commit that you measured, as in "
+            f"{moving.partition('@')[0]}@COMMIT with its 40 hexadecimal digits."
+        )
+    return warnings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -15,6 +16,9 @@ from vfm_isbench.leaderboard.repository import REPOSITORY
 from vfm_isbench.leaderboard.scores import METRICS, score
 from vfm_isbench.leaderboard.trust import preset_of, trust_of, why_unranked
 from vfm_isbench.upsamplers import list_upsamplers
+
+TABLE = Path("leaderboard.csv")
+"""The table in the repository."""
 
 BEFORE = (
     "name", "upsampler", "backbone", "click_encoder", "injection", "head", "protocol", "fingerprint", "seeds",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,7 +45,12 @@ def entry_files(folder: Path) -> list[Path]:
 
 
 def validate(
-    files: Sequence[Path], folder: Path, removals: Sequence[Removal] = (), *, are_submissions: bool = False
+    files: Sequence[Path],
+    folder: Path,
+    removals: Sequence[Removal] = (),
+    *,
+    are_submissions: bool = False,
+    on_checked: Callable[[], None] | None = None,
 ) -> list[Checked]:
     """Check files, each alone and against the entries in a folder.
 
@@ -54,8 +59,13 @@ def validate(
         folder: The existing entries.
         removals: Removed entries.
         are_submissions: Whether the files come from outside: a submission must not claim that it was reproduced.
+        on_checked: Called after each of the files, to show progress.
     """
-    alone = {path: check_file(path, are_submissions=are_submissions) for path in files}
+    alone: dict[Path, Checked] = {}
+    for path in files:
+        alone[path] = check_file(path, are_submissions=are_submissions)
+        if on_checked is not None:
+            on_checked()
     here = {path.resolve() for path in files}
     others = [check_file(path) for path in entry_files(folder) if path.resolve() not in here]
     known = {checked.path: checked.entry for checked in (*alone.values(), *others) if checked.entry is not None}

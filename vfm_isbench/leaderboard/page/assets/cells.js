@@ -61,7 +61,7 @@ function rankCell(entry) {
   const scale = [1, rankedIn(currentGroup()).length];
   return [
     element("span", { class: "place" }, String(rank)),
-    element("span", { class: "places" }, ` (${low}–${high})`),
+    rangeText(place) ? element("span", { class: "places" }, ` ${rangeText(place)}`) : null,
     bar({ value: rank, low, high }, scale),
   ];
 }

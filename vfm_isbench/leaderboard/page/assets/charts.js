@@ -27,7 +27,7 @@ function charted() {
 }
 
 function renderCharts() {
-  document.getElementById("charts").hidden = !currentGroup() || !measuredIn(currentGroup()).length;
+  document.getElementById("charts").hidden = !currentGroup() || !measuredIn(currentGroup()).some(passes);
   renderSegments();
   renderLegend();
   drawCharts();
@@ -95,13 +95,16 @@ function plot(id, label, options) {
   return chart;
 }
 
+/** Why a chart is empty. */
+const nothingDrawn = (entries, what) => (entries.length ? `The ticked entries have no recorded ${what}.` : "Tick an entry above to draw it.");
+
 function drawCurves(entries, look) {
   const name = chartDataset();
   const found = entries
     .map((entry) => ({ entry, curve: scoresOn(entry, name)?.curve }))
     .filter(({ curve }) => Array.isArray(curve) && curve.some((iou) => iou !== null));
   const caption = `on ${plain(name)}: mean over objects, in %; higher is better`;
-  if (!found.length) return fill("curves", caption, null, "The visible entries have no recorded curves.");
+  if (!found.length) return fill("curves", caption, null, nothingDrawn(entries, "curves"));
   // A missing mean is a gap in the line: Plot draws NaN as a gap, but null as 0.
   const points = found.flatMap(({ entry, curve }) =>
     curve.map((iou, index) => ({ entry, click: index + 1, iou: iou === null ? NaN : 100 * iou })),
@@ -163,7 +166,7 @@ function drawLatency(entries, look) {
       ? ` Compare times only between equal symbols: ${machines.map((machine, index) => `${SYMBOLS[index % SYMBOLS.length]}: ${plain(machine)}`).join("; ")}.`
       : machines.length ? ` Timed on ${plain(machines[0])}.` : "";
   const caption = `on ${plain(name)}, with 95 % intervals; ${fewer ? "lower" : "upper"} left is better.${where}`;
-  if (!points.length) return fill("latency", caption, null, "The visible entries have no recorded times.");
+  if (!points.length) return fill("latency", caption, null, nothingDrawn(entries, "times"));
   const times = points.map((point) => point.ms);
   const wide = Math.max(...times) / Math.min(...times) > 8;
   const title = ({ entry, ms, score, on }) =>

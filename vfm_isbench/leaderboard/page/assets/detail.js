@@ -121,7 +121,7 @@ function copied(title, lines, remark) {
   const text = [lines].flat().map(plain).join("\n");
   const button = element("button", { type: "button", "aria-label": `Copy ${title.toLowerCase()}` }, "Copy");
   button.addEventListener("click", async () => {
-    const done = await copy(text, detail);
+    const done = await copy(text, button.parentElement);
     button.textContent = done ? "Copied" : "Not copied";
     say(done ? `${title} copied` : `${title} could not be copied`);
     setTimeout(() => (button.textContent = "Copy"), 2000);

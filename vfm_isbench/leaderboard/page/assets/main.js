@@ -10,7 +10,7 @@ function isDark() {
 }
 
 function showTheme() {
-  themeButton.setAttribute("aria-pressed", String(isDark()));
+  themeButton.textContent = isDark() ? "Light theme" : "Dark theme";
 }
 
 /** The stored theme; null if the browser stores nothing for files. */
@@ -83,13 +83,16 @@ function choose({ id, value }) {
 
 filters.addEventListener("change", (event) => choose(event.target));
 document.getElementById("q").addEventListener("input", (event) => choose(event.target));
-document.getElementById("reset").addEventListener("click", () => {
+document.getElementById("reset").addEventListener("click", reset);
+
+function reset() {
   Object.assign(state, DEFAULTS);
   render();
-});
+}
 
 function fromAddress() {
   const asked = readAddress();
+  if (FILTERS.some((key) => state[key])) document.getElementById("choices").open = true;
   const entry = state.entry;
   render();
   if (!asked) return;

@@ -16,6 +16,8 @@ const TRUST = ["self-reported", "recomputed", "reproduced"];
 const DEFAULTS = {
   group: "", protocol: "", backbone: "", data: "", metric: "", trust: "", q: "", sort: "rank", desc: "", entry: "",
 };
+/** Choices that hide rows or change columns. Where the address makes one, its control must be in sight. */
+const FILTERS = ["protocol", "backbone", "data", "metric", "trust", "q"];
 const state = { ...DEFAULTS };
 /** Data set of the charts if the table shows all data sets, and entries shown or hidden in the charts. */
 const chartChoice = { data: "", shown: new Map() };
@@ -77,9 +79,10 @@ function estimate(entry, name, metric) {
   return scores && scores[metric] && typeof scores[metric].value === "number" ? scores[metric] : null;
 }
 
-/** Mean of the headline score over the visible data sets; null if any is missing. */
-function meanHeadline(entry) {
-  const values = shownDatasets().map(({ name }) => estimate(entry, name, headlineOf(currentGroup()))?.value);
+/** Mean of a score, by default the headline, over the visible data sets; null if any is missing. */
+function meanScore(entry, metric = headlineOf(currentGroup())) {
+  if (!state.data && metric === headlineOf(currentGroup()) && typeof entry.mean_headline === "number") return entry.mean_headline;
+  const values = shownDatasets().map(({ name }) => estimate(entry, name, metric)?.value);
   return values.length && values.every((value) => typeof value === "number") ? d3.mean(values) : null;
 }
 
@@ -87,7 +90,7 @@ function meanHeadline(entry) {
 function byRank(one, other) {
   const sign = METRICS[headlineOf(currentGroup())].fewer ? 1 : -1;
   const score = (entry) => {
-    const mean = meanHeadline(entry);
+    const mean = meanScore(entry);
     return mean === null ? null : sign * mean;
   };
   const place = (rank) => rank ?? Number.MAX_SAFE_INTEGER;
@@ -110,8 +113,11 @@ function placeOf(entry) {
   return typeof place?.rank === "number" ? place : null;
 }
 
+/** The range of a rank, as text; empty if the evidence leaves no other rank open. */
+const rangeText = ({ rank_low: low, rank_high: high }) => (low === high ? "" : `(${low}–${high})`);
+
 /** A rank with its range, as text. */
-const placeText = ({ rank, rank_low: low, rank_high: high }) => `${rank} (${low}–${high})`;
+const placeText = (place) => [place.rank, rangeText(place)].filter(Boolean).join(" ");
 
 /** Whether the evidence leaves open that an entry is the best of its group. */
 const mayBeBest = (entry) => placeOf(entry)?.rank_low === 1;

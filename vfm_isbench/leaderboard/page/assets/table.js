@@ -44,7 +44,7 @@ function bodyRow(entry, all) {
         role: column.kind === "name" ? "rowheader" : "cell",
         scope: column.kind === "name" ? "row" : null,
         class: column.kind,
-        "data-label": column.kind === "name" ? null : column.label,
+        "data-label": column.kind === "name" ? null : column.unit ? `${column.label} (${column.unit})` : column.label,
       },
       ...column.cell(entry),
     ),
@@ -61,6 +61,7 @@ function renderTable() {
     : "There are no measured entries here yet.";
   for (const button of document.querySelectorAll(".exports button")) button.disabled = !shown && !quotedOnShown().length;
   if (!all) return place.replaceChildren();
+  if (!shown) return place.replaceChildren(nothingMatches());
   const list = columns();
   const body = (rows) => element("tbody", { role: "rowgroup" }, ...rows.map((entry) => bodyRow(entry, list)));
   const apart = element(
@@ -82,24 +83,54 @@ function renderTable() {
   place.replaceChildren(table);
 }
 
-/** Who is good, in a sentence: the entries that may be the best, because none is shown to be better. */
+/** What stands in place of the table if the filters hide every row. */
+function nothingMatches() {
+  const button = element("button", { type: "button", class: "reset", click: resetFocused }, "Reset");
+  return element("p", { class: "none" }, "No entry matches the filters. ", button);
+}
+
+function resetFocused() {
+  reset();
+  document.getElementById("ranking").focus();
+}
+
+/** The answer, in words: the best score, how sure that is, and which entries may be the best too. */
 function renderVerdict() {
   const place = document.getElementById("verdict");
-  const ranked = currentGroup() ? rankedIn(currentGroup()).sort(byRank) : [];
+  const group = currentGroup();
+  const ranked = group ? rankedIn(group).sort(byRank) : [];
   const front = ranked.filter(mayBeBest);
   place.hidden = ranked.length < 2 || !front.length;
   if (place.hidden) return;
-  const where = state.data ? ` on ${state.data}` : "";
+  const { ranked: shown, unranked } = shownRows();
+  if (!shown.length && !unranked.length) return place.replaceChildren("No entry matches the filters.");
   const [first, ...others] = front;
-  const names = list(others.map((entry) => foreign(entry.name)), 8);
+  const where = state.data ? ` on ${state.data}` : "";
   const lead = element("strong", {}, foreign(first.name));
   const verdict = others.length
-    ? [lead, foreign(` has the best score${where}. `), `${plural(others.length, "other entry", "other entries")} may be the best too: `, ...names, "."]
-    : [lead, foreign(` is shown to be the best${where}.`)];
+    ? [lead, foreign(` has the best score${where}: `), ...headlineScore(first), `. With 95 % confidence, ${plural(others.length, "other entry", "other entries")} may be the best too: `, ...list(others.map((entry) => foreign(entry.name)), 8), "."]
+    : [lead, foreign(` is shown to be the best of ${ranked.length} upsamplers${where}, with 95 % confidence: `), ...headlineScore(first), "."];
   const rest = ranked.length - front.length;
   if (rest && others.length) verdict.push(rest === 1 ? " The remaining entry is shown to be worse than another." : ` Each of the remaining ${rest} is shown to be worse than another entry.`);
+  if (isDemo(group)) verdict.push(" These are demo numbers.");
+  if (!shown.includes(first)) verdict.push(` The filters hide ${plain(first.name)}.`);
   place.replaceChildren(...verdict);
 }
+
+/** The headline score of an entry with its unit, name and, on a single data set, its interval. */
+function headlineScore(entry) {
+  const metric = headlineOf(currentGroup());
+  const { label, unit, factor, digits } = METRICS[metric];
+  const [{ name }, ...more] = shownDatasets();
+  const score = element("strong", {}, `${scaled(meanScore(entry), METRICS[metric])} ${unit}`);
+  const found = more.length ? null : estimate(entry, name, metric);
+  if (typeof found?.low !== "number" || typeof found.high !== "number") {
+    return [score, ` (${label}${more.length ? `, mean over ${more.length + 1} data sets` : ""})`];
+  }
+  return [score, ` (${label}; 95\u00a0% interval ${fixed(found.low * factor, digits)}\u00a0–\u00a0${fixed(found.high * factor, digits)})`];
+}
+
+const isDemo = (group) => /^demo\b/.test(group.protocol);
 
 /** Elements with commas between them; beyond ``most``, their number. */
 function list(parts, most) {
@@ -110,25 +141,28 @@ function list(parts, most) {
 
 const WHOLE = { noc80: 80, noc85: 85, noc90: 90 };
 
-/** What the headline score means, in words, with the first and the last entry as examples. */
+/** What the score shown means, in words, with the first and the last entry as examples. */
 function renderMeaning() {
   const place = document.getElementById("meaning");
   const group = currentGroup();
-  const metric = headlineOf(group);
+  const headline = headlineOf(group);
+  const metric = state.data ? headline : shownMetric();
   const ranked = group ? rankedIn(group).sort(byRank) : [];
-  place.hidden = !ranked.length;
+  place.hidden = !ranked.length || !measuredIn(group).some(passes);
   if (place.hidden) return;
   const { label, fewer } = METRICS[metric];
   const text = fewer
-    ? `${label} is the mean number of clicks until mask and object overlap by ${WHOLE[metric]} %; an object that never ` +
-      `gets there counts as ${group.max_clicks} clicks.`
-    : `${label} is the mean overlap of mask and object after the first click, in %; 100 % is a perfect mask.`;
+    ? `${label} is the mean number of clicks until the mask has an IoU of ${WHOLE[metric]} % with the object (IoU: their ` +
+      `overlap divided by their union). An object that never gets there counts as ${group.max_clicks} clicks.`
+    : `${label} is the mean IoU of mask and object after the first click, in % (IoU: their overlap divided by their ` +
+      "union); 100 % is a perfect mask.";
   const [first, last] = [ranked[0], ranked.at(-1)];
-  const score = (entry) => (state.data ? meanHeadline(entry) : entry.mean_headline) ?? null;
-  const value = (entry) => scaled(score(entry), METRICS[metric]);
+  const value = (entry) => scaled(meanScore(entry, metric), METRICS[metric]);
   const example = [" ", foreign(first.name), ` ${fewer ? "needs" : "reaches"} ${value(first)}`];
   if (last !== first) example.push(", ", foreign(last.name), ` ${value(last)}`);
-  place.replaceChildren(text, ...(score(first) === null || score(last) === null ? [] : [...example, "."]));
+  const isKnown = [first, last].every((entry) => meanScore(entry, metric) !== null);
+  const other = metric === headline ? "" : ` Ranks and the answer above are by ${METRICS[headline].label}, whatever score the table shows.`;
+  place.replaceChildren(text, ...(isKnown ? [...example, "."] : []), other);
 }
 
 function renderSetting() {
@@ -139,23 +173,26 @@ function renderSetting() {
       group.datasets.map((dataset) => `${dataset.name}: ${dataset.objects} objects`).join(", ")
     : "";
   document.getElementById("setting").replaceChildren(foreign(text));
-  document.getElementById("demo").hidden = !(group && /^demo\b/.test(group.protocol));
+  document.getElementById("demo").hidden = !(group && isDemo(group));
 }
 
-/** A small table, without sorting: the first ``words`` columns are text, the others numbers. */
+/** A small table, without sorting: the first ``words`` columns are text, the others numbers. Its cells know their
+ * heading, and its roles are explicit, because a narrow layout may turn the rows into cards. */
 function simpleTable(caption, head, rows, words = 1) {
   const kind = (index) => (index < words ? null : "number");
-  const cell = (tag, scope) => (content, index) => element(tag, { scope, class: kind(index) }, content);
+  const label = (index) => head[index].textContent ?? head[index];
+  const heading = (content, index) => element("th", { scope: "col", role: "columnheader", class: kind(index) }, content);
+  const cell = (content, index) => element("td", { role: "cell", class: kind(index + 1), "data-label": label(index + 1) }, content);
   return element(
     "table",
-    { class: "simple" },
+    { class: "simple", role: "table" },
     element("caption", { class: "hidden" }, caption),
-    element("thead", {}, element("tr", {}, ...head.map(cell("th", "col")))),
+    element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...head.map(heading))),
     element(
       "tbody",
-      {},
+      { role: "rowgroup" },
       ...rows.map(([first, ...rest]) =>
-        element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((content, index) => element("td", { class: kind(index + 1) }, content))),
+        element("tr", { role: "row" }, element("th", { scope: "row", role: "rowheader" }, first), ...rest.map(cell)),
       ),
     ),
   );
@@ -207,7 +244,9 @@ function renderWanted() {
   section.hidden = !page.wanted;
   if (section.hidden) return;
   section.querySelector("ul").replaceChildren(...page.wanted.needs.map((need) => element("li", {}, plain(need))));
-  section.querySelector("pre").textContent = page.wanted.commands.map(plain).join("\n");
+  document.getElementById("wanted-quoted").hidden = document.getElementById("quoted").hidden;
+  const remark = "DATA is your folder of data sets. The last two commands check the results and write the entries.";
+  document.getElementById("wanted-commands").replaceChildren(copied("Commands", page.wanted.commands, remark));
 }
 
 function renderLists() {
