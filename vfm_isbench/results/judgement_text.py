@@ -33,11 +33,14 @@ def _finding(judgement: Judgement, margin: float) -> str:
 def _amount(judgement: Judgement) -> str:
     found = judgement.difference
     counts = len(found.first_seeds), len(found.second_seeds)
+    objects = f"{found.objects:,} object{'s' * (found.objects != 1)}"
     if counts[0] != counts[1]:
-        seeds = f"{counts[0]} and {counts[1]} seeds"
-    else:
-        seeds = "one seed" if counts[0] == 1 else f"{counts[0]} seeds"
-    return f"{seeds} and {found.objects:,} object{'s' * (found.objects != 1)}"
+        return f"{_seeds(counts[0])} of the baseline, {_seeds(counts[1])} of the result and {objects}"
+    return f"{_seeds(counts[0])} and {objects}"
+
+
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
 
 
 def _settled_by(judgement: Judgement, margin: float) -> str:
@@ -49,6 +52,8 @@ def _settled_by(judgement: Judgement, margin: float) -> str:
         text = f"Run at least {RECOMMENDED_SEEDS} seeds on both sides (--seed 0, --seed 1, --seed 2)"
     elif not found.paired_seeds:
         text = "Run the same seeds on both sides, so that what they have in common cancels, or add seeds"
+    elif judgement.smallest_margin is not None and margin < judgement.smallest_margin:
+        return _larger_margin(judgement, judgement.smallest_margin)
     elif judgement.seeds_needed is not None:
         seeds = " ".join(map(str, range(judgement.seeds_needed)))
         text = (
@@ -66,9 +71,26 @@ def _settled_by(judgement: Judgement, margin: float) -> str:
             f". With these seeds, about {judgement.objects_needed:,} objects would settle it, instead of "
             f"{found.objects:,}: {_more_objects(judgement)}"
         )
-    if fewest > 1:
-        gap = f"{abs(worsening.value - margin):.2g}"
-        text += f". To plan both: vfm-isbench power RESULT… --metric {found.metric} --margin {gap}"
+    return text
+
+
+def _larger_margin(judgement: Judgement, smallest: float) -> str:
+    """What to do if even an upsampler as good as the baseline would mostly be inconclusive."""
+    metric = Metric.named(judgement.difference.metric)
+    digits = 2 if metric.is_noc else 4
+    rounded = math.ceil(smallest * 10**digits) / 10**digits
+    text = (
+        f"The margin is too small for these seeds and objects, which resolve {number(rounded, metric)} "
+        f"{unit_of(metric)}: with a smaller one, even an upsampler as good as the baseline is mostly inconclusive. "
+        f"Raise it (--margin {rounded:g})"
+    )
+    more = []
+    if judgement.seeds_needed is not None:
+        more.append(f"{judgement.seeds_needed} seeds on both sides")
+    if judgement.objects_needed is not None:
+        more.append(f"{judgement.objects_needed:,} objects: {_more_objects(judgement)}")
+    if more:
+        text += f". If the difference stays the same, this margin takes about {', or about '.join(more)}"
     return text
 
 
