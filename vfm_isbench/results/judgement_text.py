@@ -13,7 +13,10 @@ RECOMMENDED_SEEDS = 3
 
 def open_question(judgement: Judgement, margin: float) -> str:
     """Why a judgement is inconclusive, and what to do about it."""
-    return f"{_finding(judgement, margin)}. {_settled_by(judgement, margin)}"
+    advice = [_settled_by(judgement, margin)]
+    if too_small := _too_small(judgement, margin):
+        advice.insert(len(advice) if judgement.is_likely_regression else 0, too_small)
+    return ". ".join([_finding(judgement, margin), *advice])
 
 
 def _finding(judgement: Judgement, margin: float) -> str:
@@ -52,8 +55,6 @@ def _settled_by(judgement: Judgement, margin: float) -> str:
         text = f"Run at least {RECOMMENDED_SEEDS} seeds on both sides (--seed 0, --seed 1, --seed 2)"
     elif not found.paired_seeds:
         text = "Run the same seeds on both sides, so that what they have in common cancels, or add seeds"
-    elif judgement.smallest_margin is not None and margin < judgement.smallest_margin:
-        return _larger_margin(judgement, judgement.smallest_margin)
     elif judgement.seeds_needed is not None:
         seeds = " ".join(map(str, range(judgement.seeds_needed)))
         text = (
@@ -74,24 +75,20 @@ def _settled_by(judgement: Judgement, margin: float) -> str:
     return text
 
 
-def _larger_margin(judgement: Judgement, smallest: float) -> str:
-    """What to do if even an upsampler as good as the baseline would mostly be inconclusive."""
-    metric = Metric.named(judgement.difference.metric)
+def _too_small(judgement: Judgement, margin: float) -> str | None:
+    """That even an upsampler as good as the baseline would mostly be inconclusive, and what to do; None if not."""
+    metric, smallest = Metric.named(judgement.difference.metric), judgement.smallest_margin
+    if smallest is None or margin >= smallest:
+        return None
     digits = 2 if metric.is_noc else 4
     rounded = math.ceil(smallest * 10**digits) / 10**digits
     text = (
-        f"The margin is too small for these seeds and objects, which resolve {number(rounded, metric)} "
-        f"{unit_of(metric)}: with a smaller one, even an upsampler as good as the baseline is mostly inconclusive. "
-        f"Raise it (--margin {rounded:g})"
+        f"These seeds and objects resolve {number(rounded, metric)} {unit_of(metric)}; with a smaller margin, even an "
+        "upsampler as good as the baseline is mostly inconclusive"
     )
-    more = []
-    if judgement.seeds_needed is not None:
-        more.append(f"{judgement.seeds_needed} seeds on both sides")
-    if judgement.objects_needed is not None:
-        more.append(f"{judgement.objects_needed:,} objects: {_more_objects(judgement)}")
-    if more:
-        text += f". If the difference stays the same, this margin takes about {', or about '.join(more)}"
-    return text
+    # Whoever is told of a likely regression should not be told how to hide it.
+    is_advice = not judgement.is_likely_regression and (metric.is_noc or rounded < 1)
+    return f"{text}. Raise the margin to at least that: --margin {rounded:g}" if is_advice else text
 
 
 def _more_objects(judgement: Judgement) -> str:

@@ -305,8 +305,8 @@ def _copies(side: Side, given: Sequence[object]) -> list[str]:
     if len(given) == len(side.results):
         return []
     return [
-        f"{side.label}: {len(given)} results were given, but only {len(side.results)} count, because the others are "
-        f"copies: {named_seeds(side.seeds)}"
+        f"{side.label}: {len(given)} results were given, but some are copies of others; each seed counts once "
+        f"({named_seeds(side.seeds)})"
     ]
 
 
