@@ -291,7 +291,8 @@ def test_a_baseline_is_made_checked_and_made_again(
     assert "would hide whether it became worse" in command("make", "--again", "baseline", ends=2)
 
     mine.write_text(UPSAMPLER, encoding="utf-8")
-    command("make", "--again", "baseline", "--set", "disk_radius=3", ends=0)
+    assert "kept" not in command("make", "--again", "baseline", "--set", "disk_radius=3", ends=0)
+    assert command("make", "--again", "baseline", ends=0).count("(finished earlier, kept)") == 2
     again = [Result.load(path) for path in sorted(Path("baseline").iterdir())]
     assert [result.protocol for result in again] == [result.protocol.replace(disk_radius=3.0) for result in first]
     assert load_baseline(["baseline"])[0].spec == "mine.py:Upsampler"
