@@ -93,7 +93,8 @@ def test_versions_and_devices_only_round_differently(changes: dict[str, Any], sa
     found = checked(run(environment=changes))
     assert (found.numbers, found.exit_code) == ("rounding", 0)
     assert [finding.effect for finding in found.findings] == ["rounding"] and said in str(found)
-    assert "the margin of regress must cover" in str(found)
+    assert "the margin of regress must cover" in str(found) and "at most" not in str(found)
+    assert str(found).endswith("safer to make the baseline again where the results are made: REMAKE")
 
 
 def test_another_kernel_of_the_operating_system_changes_nothing() -> None:
@@ -105,14 +106,27 @@ def test_edited_code_of_the_same_version_is_noted_and_the_first_epoch_recommende
     assert [finding.effect for finding in found.findings] == ["unchecked"] and found.exit_code == 0
     assert "vfm_isbench 0.2.0" in str(found) and "aaaaaaaaaaaa and bbbbbbbbbbbb" in str(found)
     assert "--first-epoch" in str(found)
+    assert (found.numbers, found.is_complete, found.to_dict()["is_complete"]) == ("same", False, False)
+    assert "the baseline holds" not in str(found) and "bit for bit" not in str(found)
+    trained = checked(run(environment={"vfm_isbench_code": "b" * 64}), epoch=EpochRecord(0, 0.2, 0.6, None, 1.0))
+    assert "The first epoch shows what that changes in training, but not in evaluation" in str(trained)
+    assert not trained.is_complete
 
 
 @pytest.mark.parametrize("part", [*VERSIONS, "threads"])
-def test_what_older_results_do_not_record_is_not_compared(part: str) -> None:
+def test_what_older_results_do_not_record_is_named_as_not_checked(part: str) -> None:
     old = run()
     environment = {name: value for name, value in old.environment.items() if name != part}
     recorded = [Recorded(Path("baseline/seed0.json"), dataclasses.replace(old, environment=environment))]
-    assert check_baseline(recorded, Prospect(run(), ()), "REMAKE").findings == ()
+    found = check_baseline(recorded, Prospect(run(), ()), "REMAKE")
+    name = {
+        "cpu_capability": "CPU capability",
+        "vfm_isbench_code": "hash of this library's code",
+        "platform": "system",
+    }.get(part, part)
+    assert [finding.effect for finding in found.findings] == ["unchecked"]
+    assert f"not checked: the baseline does not record {name}; a baseline made again does" in str(found)
+    assert (found.numbers, found.exit_code) == ("same", 0) and "bit for bit" not in str(found)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +151,7 @@ def test_what_was_not_checked_is_said() -> None:
     found = checked(with_content(None), "the training data: not here")
     assert found.exit_code == 0
     assert [finding.effect for finding in found.findings] == ["unchecked", "unchecked"]
-    assert str(found).endswith("as far as it could be checked.")
+    assert "baseline of seeds 0, 1: nothing that was checked differs, but not everything could be checked" in str(found)
 
 
 @pytest.mark.parametrize(("loss", "effect", "code"), [(0.2, "same", 0), (0.2000001, "rounding", 0), (0.21, "other", 1)])
@@ -277,7 +291,8 @@ def test_a_baseline_is_made_checked_and_made_again(
     assert "would hide whether it became worse" in command("make", "--again", "baseline", ends=2)
 
     mine.write_text(UPSAMPLER, encoding="utf-8")
-    command("make", "--again", "baseline", "--set", "disk_radius=3", ends=0)
+    assert "kept" not in command("make", "--again", "baseline", "--set", "disk_radius=3", ends=0)
+    assert command("make", "--again", "baseline", ends=0).count("(finished earlier, kept)") == 2
     again = [Result.load(path) for path in sorted(Path("baseline").iterdir())]
     assert [result.protocol for result in again] == [result.protocol.replace(disk_radius=3.0) for result in first]
     assert load_baseline(["baseline"])[0].spec == "mine.py:Upsampler"

@@ -74,6 +74,14 @@ def by_numpy(features, image):
     return functional.interpolate(torch.from_numpy(features.numpy()), image.shape[-2:], mode="bilinear")
 
 
+def last(features, image):
+    return functional.interpolate(features, image.shape[-2:], mode="bilinear").permute(0, 2, 3, 1)
+
+
+def tokens(features, image):
+    return last(features, image).flatten(1, 2)
+
+
 def broken(features, image):
     raise RuntimeError("nothing helps")
 """
@@ -113,7 +121,9 @@ CAUSES = [
     ("detached", ["--injection", "pre_upsampler"], r"cut off from the features.*look for \.detach"),
     ("rounded", ["--injection", "pre_upsampler"], "to the features but zeros.*look for rounding"),
     ("by_numpy", ["--injection", "pre_upsampler"], "no gradient passes through numpy"),
-    ("broken", [], "nothing helps.*If its arguments are otherwise"),
+    ("last", [], r"the channels are last; move them with \.permute\(0, 3, 1, 2\)"),
+    ("tokens", [], r"it looks like tokens B×N×C: \.transpose\(1, 2\)"),
+    ("broken", [], "nothing helps.*If it takes its arguments in another way"),
 ]
 
 

@@ -149,10 +149,12 @@ def test_regress_of_incomparable_results_is_code_3(capsys: pytest.CaptureFixture
     base = saved(seeds_of("bilinear", [0]), "bilinear")
     new = saved(seeds_of("mine", [0], protocol=PROTOCOL.replace(disk_radius=4), backbone_sha256="e" * 64), "mine")
     assert regress(new, base) == 3
-    assert capsys.readouterr().out.count("incomparable: bilinear (baseline) and mine: ") == 2
+    printed = capsys.readouterr().out
+    assert printed.startswith("incomparable: the results must not be compared")
+    assert printed.count("\n- bilinear (baseline) and mine: ") == 2
     content = json.loads(Path("out.json").read_text(encoding="utf-8"))
     assert (content["verdict"], content["datasets"], len(content["reasons"])) == ("incomparable", [], 2)
-    assert Path("out.md").read_text(encoding="utf-8").count("**incomparable**") == 2
+    assert Path("out.md").read_text(encoding="utf-8").count("\n- bilinear") == 2
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,7 @@ def test_regress_of_incomparable_results_is_code_3(capsys: pytest.CaptureFixture
         (["--metric", "iou_at_20"], "6 clicks per object"),
         (["--margin", "-1"], "margin of at least 0"),
         (["--margin", "nan"], "margin of at least 0"),
+        (["--metric", "iou_at_1", "--margin", "5"], "for 5 points, use 0.05"),
         (["--confidence", "0.4"], "between 0.5 and 1"),
     ],
 )

@@ -18,6 +18,7 @@ from tiny import TINY, UPSAMPLER
 
 import vfm_isbench
 from vfm_isbench import Result
+from vfm_isbench.results.environment import package_versions
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
@@ -182,7 +183,7 @@ def test_the_step_that_is_not_run_here_installs_pinned_wheels_for_cpus() -> None
     install, setup = steps_by_name()["Install"]["run"], steps_by_name()["actions/setup-python@v5"]["with"]
     assert install.splitlines() == [
         'python -m pip install $TORCH --index-url "$WHEELS"',
-        'python -m pip install "$VFM_ISBENCH"',
+        'python -m pip install "$VFM_ISBENCH" $PINS $REQUIREMENTS',
     ]
     env = workflow()["env"]
     assert (
@@ -191,6 +192,10 @@ def test_the_step_that_is_not_run_here_installs_pinned_wheels_for_cpus() -> None
         and env["WHEELS"].endswith("/cpu")
     )
     assert all(re.fullmatch(r"torch(vision)?==[\d.]+", one) for one in env["TORCH"].split())
+    # Every package that is part of the key of the cache has a fixed version.
+    pinned = [one.partition("==")[0] for one in f"{env['TORCH']} {env['PINS']}".split() if re.search(r"==[\d.]+$", one)]
+    assert sorted(pinned) == sorted(set(package_versions()) - {"vfm_isbench"})
+    assert env["REQUIREMENTS"] == ""
     # pip's cache needs a file to hash: the one that holds the versions.
     assert (setup["cache"], setup["cache-dependency-path"]) == ("pip", f".github/workflows/{WORKFLOW.name}")
 
@@ -221,6 +226,13 @@ def test_the_workflow_fails_before_training_if_the_baseline_does_not_hold(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_machine_without_a_key_ends_the_job(tmp_path: Path) -> None:
+    """An empty key would let every machine find the same baseline."""
+    codes, _ = run_steps(tmp_path, settings(tmp_path), ["false"], first="Name the machine")
+    assert codes == {"Name the machine": 1}
+    assert not (tmp_path / "output.txt").exists()
+
+
 def test_the_workflow_needs_no_rights_and_runs_on_pull_requests() -> None:
     content = workflow()
     assert content["permissions"] == {"contents": "read"}
@@ -232,9 +244,13 @@ def run_pytest(folder: Path, python: list[str]) -> tuple[int, str]:
     text = PYTEST.read_text(encoding="utf-8")
     for line, smaller in (
         (
-            'PROTOCOL = vfm_isbench.Protocol.preset("demo")',
+            'PROTOCOL = vfm_isbench.Protocol.preset("demo")  # the same, in Python: add .replace(FIELD=VALUE)',
             "from tiny import TINY\nfrom vfm_isbench.protocol import PRESETS\n\n"
-            'PROTOCOL = PRESETS["tiny"] = TINY.replace(epochs=1)',
+            'PRESETS["tiny"] = TINY\nPROTOCOL = TINY.replace(epochs=1)',
+        ),
+        (
+            'PROTOCOL_OPTIONS = ["--protocol", "demo"]',
+            'PROTOCOL_OPTIONS = ["--protocol", "tiny", "--set", "epochs=1"]',
         ),
     ):
         assert text.count(f"{line}\n") == 1

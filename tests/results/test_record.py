@@ -245,7 +245,7 @@ def set_datasets_to_list(content: dict[str, Any]) -> None:
     (shorten_object, "'davis'.* as many clicks for each"),
     (shorten_all, "'davis'.* 4 clicks.* protocol.* 5"),
     (set_fingerprint, "fingerprint does not match the protocol"),
-    (set_protocol, "fingerprint does not match the protocol"),
+    (set_protocol, "fingerprint does not match the protocol .* Run it again; for another protocol, use --set"),
     (set_protocol_to_nonsense, "epochs is 'many'"),
     (drop_protocol_field, "lacks the fields epochs"),
     (drop_score, "mean_iou is written as None"),

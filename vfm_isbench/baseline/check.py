@@ -13,7 +13,8 @@ from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.protocol import PROTOCOL_REVISION
 from vfm_isbench.results import Result, why_incomparable
 from vfm_isbench.results.comparability import unchecked
-from vfm_isbench.results.environment_difference import library_differences, rounding_differences
+from vfm_isbench.results.environment_difference import library_differences, rounding_differences, unrecorded
+from vfm_isbench.results.sides import named_seeds
 from vfm_isbench.training import EpochRecord
 
 Effect: TypeAlias = Literal["other", "rounding", "same", "upsampler", "unchecked"]
@@ -40,10 +41,21 @@ _MEANING = {
     "same": "the baseline holds: nothing but the upsampler can change a number. The recorded upsampler, run again with "
     "these seeds, gives the same numbers bit for bit, and regress passes it because nothing differs.",
     "rounding": "the baseline holds up to rounding: rules, data and weights are the recorded ones, but last digits may "
-    "differ, and training makes more of them. The same seeds then differ at most as much as other seeds would, which "
-    "the margin of regress must cover anyway.",
+    "differ, and training makes more of them.",
     "other": "numbers may differ for reasons other than the upsampler.",
 }
+_MEANING_UNLESS_COMPLETE = {
+    "same": "nothing that was checked differs, but not everything could be checked: whether the same seeds give the "
+    "same numbers is open.",
+    "rounding": "as far as it could be checked, only last digits may differ, and training makes more of them.",
+    "other": _MEANING["other"],
+}
+"""The same where something was not checked."""
+
+_ROUNDING_ADVICE = (
+    "The same seeds may then differ as much as other seeds, or more, and the margin of regress must cover that. It is "
+    "safer to make the baseline again where the results are made"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +96,32 @@ class BaselineCheck:
         return "other" if "other" in effects else "rounding" if "rounding" in effects else "same"
 
     @property
+    def is_complete(self) -> bool:
+        """Whether everything that could change a number was checked."""
+        return all(finding.effect != "unchecked" for finding in self.findings)
+
+    @property
     def exit_code(self) -> int:
         """1 if the baseline must be made again, else 0."""
         return int(self.numbers == "other")
 
     def __str__(self) -> str:
-        seeds = ", ".join(map(str, self.seeds))
-        lines = [f"baseline of seed{'s' * (len(self.seeds) > 1)} {seeds}: {_MEANING[self.numbers]}"]
+        meaning = (_MEANING if self.is_complete else _MEANING_UNLESS_COMPLETE)[self.numbers]
+        lines = [f"baseline of {named_seeds(self.seeds)}: {meaning}"]
         for finding in self.findings:
-            where = "" if finding.seeds == self.seeds else f" (seed {', '.join(map(str, finding.seeds))})"
+            where = "" if finding.seeds == self.seeds else f" ({named_seeds(finding.seeds)})"
             lines.append(f"{_MARKS[finding.effect]}: {finding.text}{where}")
         if self.numbers == "other":
             lines.append(f"make the baseline again with: {self.remake}")
-        elif "unchecked" in {finding.effect for finding in self.findings}:
-            lines.append("This holds as far as it could be checked.")
+        elif self.numbers == "rounding":
+            lines.append(f"{_ROUNDING_ADVICE}: {self.remake}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content."""
         return {
             "numbers": self.numbers,
+            "is_complete": self.is_complete,
             "exit_code": self.exit_code,
             "seeds": list(self.seeds),
             "upsampler": self.upsampler,
@@ -129,7 +147,7 @@ def check_baseline(
     """
     seeds: dict[tuple[Effect, str], list[int]] = {}
     for recorded in baseline:
-        for finding in dict.fromkeys(_findings(recorded, today)):
+        for finding in dict.fromkeys(_findings(recorded, today, is_trained=epoch is not None)):
             seeds.setdefault(finding, []).append(recorded.seed)
     if epoch is not None:
         seeds[_course(baseline[0].result, today.result, epoch)] = [baseline[0].seed]
@@ -155,7 +173,7 @@ def upsampler_change(before: Result, now: Result) -> Change:
     return "code" if all(behaviours) and None not in hashes else "unknown"
 
 
-def _findings(recorded: Recorded, today: Prospect) -> Iterator[tuple[Effect, str]]:
+def _findings(recorded: Recorded, today: Prospect, *, is_trained: bool) -> Iterator[tuple[Effect, str]]:
     before, now = recorded.result, today.result
     if recorded.revision != PROTOCOL_REVISION:
         yield (
@@ -166,7 +184,7 @@ def _findings(recorded: Recorded, today: Prospect) -> Iterator[tuple[Effect, str
     for dataset in before.datasets:
         for reason in why_incomparable(before, now, dataset):
             yield "other", f"baseline and today: {reason}"
-    yield from _rounding(before, now)
+    yield from _rounding(before, now, is_trained=is_trained)
     yield from _upsampler(before, now)
     for text in today.unchecked:
         yield "unchecked", text
@@ -177,18 +195,21 @@ def _findings(recorded: Recorded, today: Prospect) -> Iterator[tuple[Effect, str
                 yield "unchecked", remark
 
 
-def _rounding(before: Result, now: Result) -> Iterator[tuple[Effect, str]]:
+def _rounding(before: Result, now: Result, *, is_trained: bool) -> Iterator[tuple[Effect, str]]:
     then, today = [before.environment], [now.environment]
     if then[0].get("vfm_isbench") is None:
         yield "rounding", f"the baseline does not say which version made it; today's is {today[0].get('vfm_isbench')}"
     same_version = then[0].get("vfm_isbench") == today[0].get("vfm_isbench")
     for text in library_differences(then, today):
         if same_version:
-            yield "unchecked", f"{text}. --first-epoch trains the first epoch again to find out"
+            how = "The first epoch shows" if is_trained else "--first-epoch trains the first epoch again, which shows"
+            yield "unchecked", f"{text}. {how} what that changes in training, but not in evaluation"
         else:
             yield "rounding", f"in the baseline and today, under the same revision of the rules: {text}"
     if changed := rounding_differences(then, today):
         yield "rounding", f"other packages or another machine, in the baseline and today: {'; '.join(changed)}"
+    if missing := unrecorded(before.environment, now.environment, same_version=same_version):
+        yield "unchecked", f"the baseline does not record {', '.join(missing)}; a baseline made again does"
 
 
 def _upsampler(before: Result, now: Result) -> Iterator[tuple[Effect, str]]:

@@ -148,8 +148,10 @@ def make_command(arguments: argparse.Namespace) -> None:
     plan = _first_plan(arguments) if arguments.again is None else _plan_again(arguments)
 
     def run(protocol: Protocol, folder: Path, discard: bool) -> Result:
-        say(f"seed {protocol.seed}: {folder}")
-        benchmark = _benchmark(protocol, arguments, folder, discard or arguments.overwrite)
+        overwrite = discard or arguments.overwrite
+        is_finished = not overwrite and (folder / "result.json").exists()
+        say(f"seed {protocol.seed}: {folder}{' (finished earlier, kept)' if is_finished else ''}")
+        benchmark = _benchmark(protocol, arguments, folder, overwrite)
         return benchmark.run(plan.spec, identity=arguments.identity)
 
     results = make_baseline(plan, run)

@@ -28,10 +28,14 @@ def add_regress(commands: Subparsers) -> None:
     )
     parser.set_defaults(function=regress_command)
     parser.add_argument(
-        "results", nargs="+", type=Path, metavar="RESULT", help="result.json or run folder, one per seed"
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULT",
+        help="result.json or run folder, one per seed, or a folder of result files",
     )
     parser.add_argument(
-        "--baseline", nargs="+", type=Path, required=True, metavar="RESULT", help="what to compare with, one per seed"
+        "--baseline", nargs="+", type=Path, required=True, metavar="RESULT", help="what to compare with, likewise"
     )
     parser.add_argument(
         "--metric",
@@ -43,7 +47,7 @@ def add_regress(commands: Subparsers) -> None:
         type=float,
         default=MARGIN,
         metavar="M",
-        help=f"worsening to tolerate, in clicks for NoC and in IoU (0 to 1) otherwise (default: {MARGIN})",
+        help=f"worsening to tolerate: clicks for NoC, else IoU, where 0.01 is one point (default: {MARGIN})",
     )
     parser.add_argument("--dataset", metavar="NAME", help="judge only this data set (default: all of the baseline's)")
     parser.add_argument(

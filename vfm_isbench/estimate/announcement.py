@@ -96,10 +96,8 @@ def _facts(start: Start) -> Iterator[str]:
         f"{protocol.head}: {_parameters(trained)}"
     )
     steps = amounts.steps // protocol.epochs
-    yield (
-        f"  training    {_images(amounts.training)}; {counted(protocol.epochs, 'epoch')} of {counted(steps, 'step')} of "
-        f"{counted(protocol.batch_size, 'image')}"
-    )
+    each = f"{counted(steps, 'step')} of {counted(protocol.batch_size, 'image')}"
+    yield f"  training    {_images(amounts.training)}; {counted(protocol.epochs, 'epoch')} of {each}"
     if amounts.validation_steps:
         samples = counted(protocol.validation_samples, "sample")
         yield f"  validation  {_images(amounts.validation)}; {samples} after every epoch"

@@ -89,7 +89,9 @@ def _trainings(first: Result, second: Result) -> list[str]:
     mine, theirs = len(first.training), len(second.training)
     if mine == theirs:
         return []
-    said = " and ".join(f"{count} epochs" if count else "an unknown training" for count in (mine, theirs))
+    said = " and ".join(
+        f"{count} epoch{'s' * (count != 1)}" if count else "an unknown training" for count in (mine, theirs)
+    )
     return [f"the probes were not trained alike: {said} on record"]
 
 

@@ -42,6 +42,20 @@ def rounding_differences(first: Sequence[Environment], second: Sequence[Environm
     ]
 
 
+def unrecorded(before: Environment, now: Environment, *, same_version: bool) -> list[str]:
+    """What decides the last digits, is known now and not recorded before.
+
+    Args:
+        before: Environment of an earlier result.
+        now: Environment of today.
+        same_version: Whether the version of this library is the same, so that its code may have been edited.
+    """
+    parts = {**ROUNDING, "platform": "system"}
+    if same_version:
+        parts["vfm_isbench_code"] = "hash of this library's code"
+    return [name for part, name in parts.items() if before.get(part) is None and now.get(part) is not None]
+
+
 def library_differences(first: Sequence[Environment], second: Sequence[Environment]) -> list[str]:
     """Whether another version of this library, or edited code of the same version, made the results."""
     versions = [_values(side, "vfm_isbench") for side in (first, second)]

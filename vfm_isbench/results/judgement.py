@@ -10,10 +10,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from vfm_isbench.errors import ComparisonError
-from vfm_isbench.results.budgets import MOST_SEEDS
-from vfm_isbench.results.components import Aim, Components, smallest_difference
+from vfm_isbench.results.budgets import MOST_SEEDS, objects_for
+from vfm_isbench.results.components import Aim, smallest_difference
 from vfm_isbench.results.difference import Difference, difference_of, json_ready
 from vfm_isbench.results.intervals import Estimate
+from vfm_isbench.results.measured import Measured, measured_on
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.sides import Pair
 
@@ -31,9 +32,11 @@ class Judgement:
             ``low`` and ``high`` are one-sided bounds, each with the requested confidence.
         margin: The margin it was judged by.
         objects_needed: For "inconclusive": how many objects, in similar images, would settle it if the difference
-            stays the same; None if no number would.
+            stays the same; None if no number would. With paired seeds, they settle it with a probability of 80 %.
         seeds_needed: Likewise, how many seeds on both sides would settle it with a probability of 80 %; None if no
             number up to 20 would, or unknown because seeds are not paired or there is only one.
+        smallest_margin: For "inconclusive": the margin with which an upsampler that is as good as the baseline passes
+            with a probability of 80 %, with these seeds and objects; None if unknown, as above.
         object_limit: The protocol's limit of objects per data set.
     """
 
@@ -43,6 +46,7 @@ class Judgement:
     margin: float
     objects_needed: int | None = None
     seeds_needed: int | None = None
+    smallest_margin: float | None = None
     object_limit: int | None = None
 
     @property
@@ -59,6 +63,7 @@ class Judgement:
             "is_likely_regression": self.is_likely_regression,
             "objects_needed": self.objects_needed,
             "seeds_needed": self.seeds_needed,
+            "smallest_margin": self.smallest_margin,
         }
 
 
@@ -90,30 +95,39 @@ def judge(pair: Pair, metric: Metric, margin: float, confidence: float) -> Judge
         return Judgement("pass", found, worsening, margin)
     if worsening.low > margin:
         return Judgement("regression", found, worsening, margin)
-    return Judgement(
+    open_judgement = Judgement(
         "inconclusive",
         found,
         worsening,
         margin,
         objects_needed=_objects_needed(worsening, margin, found.objects),
-        seeds_needed=_seeds_needed(pair, metric, abs(worsening.value - margin), confidence),
         object_limit=pair.first.results[0].protocol.object_limit,
+    )
+    if not pair.paired_seeds or len(first) < 2:
+        return open_judgement
+    measured = measured_on([pair.first, pair.second], pair.dataset, [metric])
+    if metric.name not in measured.components:
+        return open_judgement
+    aim, gap = Aim(confidence=confidence), abs(worsening.value - margin)
+    return dataclasses.replace(
+        open_judgement,
+        # As vfm-isbench power plans it, so that both name the same number.
+        objects_needed=objects_for(gap, measured, metric.name, len(first), aim),
+        seeds_needed=_seeds_needed(measured, metric, gap, aim),
+        smallest_margin=_smallest(measured, metric, len(first), aim),
     )
 
 
-def _seeds_needed(pair: Pair, metric: Metric, gap: float, confidence: float) -> int | None:
-    """The fewest seeds that show a difference as large as the gap between estimate and margin, by the components."""
-    if not pair.paired_seeds:
-        return None
-    first, second = pair.scores(metric)
-    components = Components.of(second - first, pair.images)
-    if components is None:
-        return None
-    objects, freedom = len(pair.images), float(len(set(pair.images)) - 1)
-    for seeds in range(len(first) + 1, MOST_SEEDS + 1):
-        if smallest_difference(components, objects, seeds, Aim(confidence=confidence), freedom) <= gap:
-            return seeds
-    return None
+def _smallest(measured: Measured, metric: Metric, seeds: int, aim: Aim) -> float:
+    """The smallest difference that this many seeds show, with the objects that were measured."""
+    components, freedom = measured.components[metric.name], measured.images_freedom(measured.objects)
+    return smallest_difference(components, measured.objects, seeds, aim, freedom)
+
+
+def _seeds_needed(measured: Measured, metric: Metric, gap: float, aim: Aim) -> int | None:
+    """The fewest seeds that show a difference as large as the gap between estimate and margin."""
+    counts = range(measured.seeds + 1, MOST_SEEDS + 1)
+    return next((seeds for seeds in counts if _smallest(measured, metric, seeds, aim) <= gap), None)
 
 
 def _objects_needed(worsening: Estimate, margin: float, objects: int) -> int | None:

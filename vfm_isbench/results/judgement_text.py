@@ -13,7 +13,10 @@ RECOMMENDED_SEEDS = 3
 
 def open_question(judgement: Judgement, margin: float) -> str:
     """Why a judgement is inconclusive, and what to do about it."""
-    return f"{_finding(judgement, margin)}. {_settled_by(judgement, margin)}"
+    advice = [_settled_by(judgement, margin)]
+    if too_small := _too_small(judgement, margin):
+        advice.insert(len(advice) if judgement.is_likely_regression else 0, too_small)
+    return ". ".join([_finding(judgement, margin), *advice])
 
 
 def _finding(judgement: Judgement, margin: float) -> str:
@@ -33,11 +36,14 @@ def _finding(judgement: Judgement, margin: float) -> str:
 def _amount(judgement: Judgement) -> str:
     found = judgement.difference
     counts = len(found.first_seeds), len(found.second_seeds)
+    objects = f"{found.objects:,} object{'s' * (found.objects != 1)}"
     if counts[0] != counts[1]:
-        seeds = f"{counts[0]} and {counts[1]} seeds"
-    else:
-        seeds = "one seed" if counts[0] == 1 else f"{counts[0]} seeds"
-    return f"{seeds} and {found.objects:,} object{'s' * (found.objects != 1)}"
+        return f"{_seeds(counts[0])} of the baseline, {_seeds(counts[1])} of the result and {objects}"
+    return f"{_seeds(counts[0])} and {objects}"
+
+
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
 
 
 def _settled_by(judgement: Judgement, margin: float) -> str:
@@ -66,10 +72,23 @@ def _settled_by(judgement: Judgement, margin: float) -> str:
             f". With these seeds, about {judgement.objects_needed:,} objects would settle it, instead of "
             f"{found.objects:,}: {_more_objects(judgement)}"
         )
-    if fewest > 1:
-        gap = f"{abs(worsening.value - margin):.2g}"
-        text += f". To plan both: vfm-isbench power RESULT… --metric {found.metric} --margin {gap}"
     return text
+
+
+def _too_small(judgement: Judgement, margin: float) -> str | None:
+    """That even an upsampler as good as the baseline would mostly be inconclusive, and what to do; None if not."""
+    metric, smallest = Metric.named(judgement.difference.metric), judgement.smallest_margin
+    if smallest is None or margin >= smallest:
+        return None
+    digits = 2 if metric.is_noc else 4
+    rounded = math.ceil(smallest * 10**digits) / 10**digits
+    text = (
+        f"These seeds and objects resolve {number(rounded, metric)} {unit_of(metric)}; with a smaller margin, even an "
+        "upsampler as good as the baseline is mostly inconclusive"
+    )
+    # Whoever is told of a likely regression should not be told how to hide it.
+    is_advice = not judgement.is_likely_regression and (metric.is_noc or rounded < 1)
+    return f"{text}. Raise the margin to at least that: --margin {rounded:g}" if is_advice else text
 
 
 def _more_objects(judgement: Judgement) -> str:

@@ -200,7 +200,10 @@ class Result:
                     f"{result.protocol.max_clicks}"
                 )
         if content.get("fingerprint") != result.fingerprint:
-            raise ResultError("the fingerprint does not match the protocol written beside it")
+            raise ResultError(
+                "the fingerprint does not match the protocol written beside it: the file was edited, or written under "
+                "other rules of this library. Run it again; for another protocol, use --set FIELD=VALUE"
+            )
         return result
 
 

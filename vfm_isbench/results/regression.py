@@ -16,7 +16,17 @@ from vfm_isbench.results.judgement import Judgement, Verdict, judge
 from vfm_isbench.results.judgement_text import RECOMMENDED_SEEDS, open_question, unit_of
 from vfm_isbench.results.markdown import code, escape, markdown_table
 from vfm_isbench.results.object_scores import Metric
-from vfm_isbench.results.sides import Given, Pair, Side, check_datasets, side_of, why_apart
+from vfm_isbench.results.sides import (
+    ONE_SEED,
+    Given,
+    Pair,
+    Side,
+    check_datasets,
+    each_given,
+    named_seeds,
+    side_of,
+    why_apart,
+)
 from vfm_isbench.results.signature import score_signature
 from vfm_isbench.results.table import lay_out
 
@@ -26,6 +36,7 @@ EXIT_CODES: dict[Verdict, int] = {"pass": 0, "regression": 1, "incomparable": 3,
 
 _WORST_FIRST: tuple[Verdict, ...] = ("regression", "inconclusive", "pass")
 _MARKS = {"pass": "✅", "regression": "❌", "incomparable": "🚫", "inconclusive": "❔"}
+_ALLOWED_MARK = "☑️"
 _MOSTLY_AT_CAP = 0.5
 """If a larger share of the objects is at the cap, a remark says that NoC can hardly tell the sides apart."""
 
@@ -72,17 +83,23 @@ class Regression:
     def to_markdown(self) -> str:
         """For the summary of a continuous-integration job, in GitHub's Markdown."""
         blocks = [
-            f"### {_MARKS[self.verdict]} vfm-isbench regress: {self.verdict}"
-            + (", likely a regression" if self.is_likely_regression else ""),
+            self._title(),
             escape(self._meaning()),
         ]
         if self.judgements:
             blocks.append(markdown_table(self._rows(), text_columns=2))
         lines = [f"- {escape(line)}" for line in self._open()]
-        lines += [f"- **incomparable**: {escape(reason)}" for reason in self.reasons]
+        lines += [f"- {escape(reason)}" for reason in self.reasons]
         lines += [f"- {escape(label)}: {code(line)}" for label, line in self.signatures]
         lines += [f"- note: {escape(remark)}" for remark in self.remarks]
         return "\n\n".join([*blocks, "\n".join(lines)]) + "\n"
+
+    def _title(self) -> str:
+        if self.verdict == "inconclusive" and self.allow_inconclusive:
+            likely = " (likely a regression)" if self.is_likely_regression else ""
+            return f"### {_ALLOWED_MARK} vfm-isbench regress: inconclusive, allowed to pass{likely}"
+        likely = ", likely a regression" if self.is_likely_regression else ""
+        return f"### {_MARKS[self.verdict]} vfm-isbench regress: {self.verdict}{likely}"
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {self._meaning()}"]
@@ -103,7 +120,7 @@ class Regression:
         return f"<Regression {self.verdict}: {metric.label}, margin {margin}{f', on {names}' if names else ''}>"
 
     def _lines(self) -> list[str]:
-        lines = [*self._open(), *(f"incomparable: {reason}" for reason in self.reasons)]
+        lines = [*(f"- {reason}" for reason in self.reasons), *self._open()]
         lines += [f"{label}: {line}" for label, line in self.signatures]
         return [*lines, *(f"note: {remark}" for remark in self.remarks)]
 
@@ -120,7 +137,7 @@ class Regression:
             "pass": f"{metric.label} is not worse than the baseline by more than {margin} {sure}",
             "regression": f"{metric.label} is worse than the baseline by more than {margin} {sure}",
             "inconclusive": f"{metric.label} may or may not be worse than the baseline by more than {margin} {sure}",
-            "incomparable": "the results must not be compared",
+            "incomparable": "the results must not be compared, because they differ in more than the upsampler",
         }[self.verdict]
 
     def _rows(self) -> list[list[str]]:
@@ -149,14 +166,20 @@ class Regression:
             for judgement in self.judgements
             if judgement.verdict == "inconclusive"
         ]
+        if self.verdict == "incomparable":
+            return [
+                "Run the results again with the options, data and device settings of the baseline; or, if the new ones "
+                "shall count, make the baseline again with them: vfm-isbench baseline make --again DIR"
+            ]
         if self.verdict != "inconclusive":
             return lines
         if self.allow_inconclusive:
             return [*lines, "An inconclusive verdict is allowed here, so this passes (exit code 0)"]
         return [
             *lines,
-            f"This fails (exit code {self.exit_code}). To let inconclusive verdicts pass, add --allow-inconclusive; in "
-            "Python, allow_inconclusive=True",
+            f"This fails (exit code {self.exit_code}), because a pass means that nothing is worse by more than the "
+            "margin, and that is not shown. To let inconclusive verdicts pass, add --allow-inconclusive; in Python, "
+            "allow_inconclusive=True",
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -202,11 +225,12 @@ def regress(
     however many data sets there are. Of the others, at most 1 − confidence *per data set* are called a regression.
 
     Args:
-        result: The result to judge: a result, the path of a result file or run folder, or several, one per seed.
+        result: The result to judge: a result, the path of a result file, a run folder or a folder of result files, or
+            several, one per seed.
         baseline: The result to compare it with, likewise.
         metric: "noc90" or another NoC, "iou_at_1" (or "iou@1") or another IoU@k, "mean_iou"; None for the headline
             metric of the baseline's protocol, :attr:`vfm_isbench.Protocol.headline`.
-        margin: At least 0: clicks for NoC, otherwise IoU of [0, 1] (0.01 is one IoU point).
+        margin: At least 0: clicks for NoC, otherwise IoU of [0, 1), where 0.01 is one IoU point.
         confidence: Confidence of each one-sided bound, in (0.5, 1).
         dataset: Data set to judge by; None for all of the baseline's.
         allow_inconclusive: Whether an inconclusive verdict has exit code 0 instead of 4.
@@ -219,11 +243,18 @@ def regress(
         ResultError: if a file cannot be read.
     """
     warn_without_effect(resamples=resamples, seed=seed)
-    second, first = side_of(result), side_of(baseline)
+    given = [each_given(result), each_given(baseline)]
+    second, first = map(side_of, given)
     measure = Metric.named(metric or first.results[0].protocol.headline)
     check_confidence(confidence, least=0.5)
     if not (margin >= 0 and math.isfinite(margin)):
         raise ComparisonError(f"expected a margin of at least 0 {measure.unit}; got {margin}")
+    if not measure.is_noc and margin >= 1:
+        raise ComparisonError(
+            f"expected a margin below 1 for {measure.label}, because IoU lies in [0, 1]; got {margin:g}, with which "
+            f"nothing could ever fail. 0.01 is one point: for {margin:g} point{'s' * (margin != 1)}, use "
+            f"{margin / 100:g}"
+        )
     first = Side(f"{first.label} (baseline)", first.results)
     every = dict.fromkeys(name for run in first.results for name in run.datasets)
     if not every:
@@ -235,7 +266,14 @@ def regress(
     pairs = [Pair.of(first, second, name) for name in names]
     judgements = [judge(pair, measure, margin, confidence) for pair in pairs]
     verdicts = [judgement.verdict for judgement in judgements]
-    remarks = [*(remark for pair in pairs for remark in pair.remarks), *_single_seeds(pairs), *_at_cap(judgements)]
+    remarks = [
+        *_copies(second, given[0]),
+        *_copies(first, given[1]),
+        *(remark for pair in pairs for remark in pair.remarks if remark != ONE_SEED),
+        *_single_seeds(pairs),
+        *_missing_seeds(pairs),
+        *_at_cap(judgements),
+    ]
     return Regression(
         verdict=next(verdict for verdict in _WORST_FIRST if verdict in verdicts),
         metric=measure.name,
@@ -260,6 +298,31 @@ def _single_seeds(pairs: Sequence[Pair]) -> list[str]:
             f"upsampler: the spread of seeds is unknown. Run at least {RECOMMENDED_SEEDS} seeds on both sides"
         ]
     return []
+
+
+def _copies(side: Side, given: Sequence[object]) -> list[str]:
+    """A remark if a result was given more than once."""
+    if len(given) == len(side.results):
+        return []
+    return [
+        f"{side.label}: {len(given)} results were given, but some are copies of others; each seed counts once "
+        f"({named_seeds(side.seeds)})"
+    ]
+
+
+def _missing_seeds(pairs: Sequence[Pair]) -> list[str]:
+    """A remark if one side has fewer seeds than the other, and all count."""
+    remarks = []
+    for pair in pairs:
+        fewer, more = sorted((pair.first, pair.second), key=lambda side: len(side.seeds))
+        if len(fewer.seeds) < len(more.seeds):
+            missing = [seed for seed in more.seeds if seed not in fewer.seeds]
+            remarks.append(
+                f"{fewer.label} has only {named_seeds(fewer.seeds)}, {more.label} has {named_seeds(more.seeds)}, so "
+                "seeds could not be paired, and the bounds are rougher. For a sound verdict, run "
+                f"{named_seeds(missing)} of {fewer.label} too"
+            )
+    return remarks
 
 
 def _at_cap(judgements: Sequence[Judgement]) -> list[str]:

@@ -66,7 +66,47 @@ class Side:
 
 
 Given: TypeAlias = "Side | Result | str | Path | Sequence[Result | str | Path]"
-"""Anything that gives a side: a result, the path of a result file or run folder, or several of these, one per seed."""
+"""Anything that gives a side: a result, the path of a result file, a run folder or a folder of result files, or several
+of these, one result per seed."""
+
+ONE_SEED = "one training seed on either side: the interval covers these two probes on other images, but not other seeds"
+"""Remark of a pair with a single seed on both sides."""
+
+
+def result_files(path: str | Path) -> list[Path]:
+    """The files that a path names: itself, or all result files of a folder that is no run folder."""
+    path = Path(path)
+    if path.is_dir() and not (path / "result.json").exists():
+        return sorted(path.glob("*.json")) or [path]
+    return [path]
+
+
+def each_given(given: Given) -> list[Result | str | Path]:
+    """Everything that was given for a side, one by one; a folder of result files counts as its files.
+
+    Raises:
+        ComparisonError: if something else is given.
+    """
+    if isinstance(given, Side):
+        return list(given.results)
+    is_single = isinstance(given, Result | str | Path | Mapping) or not isinstance(given, Iterable)
+    several: list[Any] = [given] if is_single else [*given]  # type: ignore[misc]  # mypy does not follow is_single
+    for item in several:
+        if not isinstance(item, Result | str | Path):
+            raise ComparisonError(
+                "expected a result, the path of a result file or run folder, or a list of these, got "
+                f"{shortened(repr(item))} of type {type(item).__name__}"
+            )
+    return [one for item in several for one in ([item] if isinstance(item, Result) else result_files(item))]
+
+
+def named_seeds(seeds: Sequence[int]) -> str:
+    """Seeds in words.
+
+    >>> named_seeds([0]), named_seeds([0, 2])
+    ('seed 0', 'seeds 0, 2')
+    """
+    return f"seed{'s' * (len(seeds) != 1)} {', '.join(map(str, seeds))}"
 
 
 def load_result(path: str | Path) -> Result:
@@ -88,15 +128,7 @@ def side_of(given: Given) -> Side:
     """
     if isinstance(given, Side):
         return given
-    is_single = isinstance(given, Result | str | Path | Mapping) or not isinstance(given, Iterable)
-    several: list[Any] = [given] if is_single else list(given)
-    for item in several:
-        if not isinstance(item, Result | str | Path):
-            raise ComparisonError(
-                "expected a result, the path of a result file or run folder, or a list of these, got "
-                f"{shortened(repr(item))} of type {type(item).__name__}"
-            )
-    sides = group_sides(item if isinstance(item, Result) else load_result(item) for item in several)
+    sides = group_sides(item if isinstance(item, Result) else load_result(item) for item in each_given(given))
     if len(sides) != 1:
         labels = ", ".join(side.label for side in sides) or "none"
         raise ComparisonError(
@@ -254,14 +286,11 @@ class Pair:
         is_paired = first.seeds == second.seeds or len(common) > 1 or _repeats(first, second, dataset)
         if is_paired:
             for side in (first, second):
-                if extra := [str(seed) for seed in side.seeds if seed not in common]:
-                    remarks.append(f"seed {', '.join(extra)} of {side.label} left out: the other side has no such seed")
+                if extra := [seed for seed in side.seeds if seed not in common]:
+                    remarks.append(f"{named_seeds(extra)} of {side.label} left out: the other side has no such seed")
             first, second = first.only(common), second.only(common)
         if len(first.seeds) == len(second.seeds) == 1:
-            remarks.append(
-                "one training seed on either side: the interval covers these two probes on other images, but not other "
-                "seeds"
-            )
+            remarks.append(ONE_SEED)
         remarks += environment_remarks((first.label, second.label), first.environments, second.environments)
         return cls(dataset, first, second, is_paired, tuple(remarks))
 

@@ -15,7 +15,7 @@ from vfm_isbench.upsamplers.freezing import find_module
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.loading.adapters import STYLES, Adapted, Style, original_of
 from vfm_isbench.upsamplers.trial_inputs import Trial
-from vfm_isbench.upsamplers.violations import WORKED_BEFORE, CallError, check_output
+from vfm_isbench.upsamplers.violations import WORKED_BEFORE, CallError, OrderError, check_output
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Normalisation of the image that upsamplers get, which is ImageNet's."""
@@ -42,6 +42,8 @@ def explain(
         trial: Ordinary features and images.
         has_worked: Whether a call with them worked before.
     """
+    if isinstance(error, OrderError):  # says enough
+        return None
     failure = _try(upsampler, trial)
     if has_worked and isinstance(error, CallError):
         if failure is not None:

@@ -160,10 +160,14 @@ def _advice(upsampler: Upsampler, message: str, features: Tensor, case: str) -> 
             f"lambda features, image: up({_arguments(upsampler)}, {more})."
         )
     return (
-        "If its arguments are otherwise, wrap it with vfm_isbench.upsamplers.adapt(upsampler, style), style one of "
+        "If it takes its arguments in another way, wrap it with vfm_isbench.upsamplers.adapt(upsampler, style), style one of "
         f"{', '.join(STYLES[1:])}; if it is a module, its weights must be on the same device. Training calls it with "
         "whole batches, evaluation with one image or two."
     )
+
+
+class OrderError(ContractError):
+    """The output has its dimensions in another order."""
 
 
 def check_output(output: Any, features: Tensor, image: Tensor, *, case: str = _ORDINARY) -> None:
@@ -185,8 +189,12 @@ def check_output(output: Any, features: Tensor, image: Tensor, *, case: str = _O
         raise ContractError(f"the upsampler returned {kind}; {expected}: {advice}")
     given = f"features {shape_of(features)} and image {shape_of(image)}"
     seen = f"the upsampler returned {shape_of(output)} for {given}; {expected}"
+    is_last = output.ndim in (3, 4) and output.shape[-1] == features.shape[1] != output.shape[1]
     if output.ndim != 4:
-        raise ContractError(f"{seen}: {output.ndim} dimensions instead of 4")
+        hint = "; it looks like tokens B×N×C: .transpose(1, 2).unflatten(2, (H, W))" if is_last else ""
+        raise ContractError(f"{seen}: {output.ndim} dimensions instead of 4{hint}")
+    if is_last and output.shape[0] == features.shape[0]:
+        raise OrderError(f"{seen}: the channels are last; move them with .permute(0, 3, 1, 2)")
     if output.shape[0] != features.shape[0]:
         raise ContractError(f"{seen}: the batch must be kept")
     if output.shape[1] != features.shape[1]:
