@@ -79,7 +79,7 @@ def test_the_reader_is_told_who_may_be_the_best(browser):
     browser.open(sample(), f"#group={DEMO}")
     assert browser.one("#verdict").text == (
         "demo-jbu is shown to be the best of 2 upsamplers, with 95 % confidence: 14.00 clicks "
-        "(NoC90; 95 % interval 13.27 – 14.80). These are demo numbers."
+        "(NoC90; 95 % interval 13.27 to 14.80). These are demo numbers."
     )
     # The bar shows the range on the way from the first to the last rank.
     browser.open(sample())

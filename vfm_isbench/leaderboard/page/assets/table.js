@@ -127,7 +127,7 @@ function headlineScore(entry) {
   if (typeof found?.low !== "number" || typeof found.high !== "number") {
     return [score, ` (${label}${more.length ? `, mean over ${more.length + 1} data sets` : ""})`];
   }
-  return [score, ` (${label}; 95\u00a0% interval ${fixed(found.low * factor, digits)}\u00a0–\u00a0${fixed(found.high * factor, digits)})`];
+  return [score, ` (${label}; 95\u00a0% interval ${fixed(found.low * factor, digits)}\u00a0to\u00a0${fixed(found.high * factor, digits)})`];
 }
 
 const isDemo = (group) => /^demo\b/.test(group.protocol);
