@@ -160,9 +160,9 @@ def _advice(upsampler: Upsampler, message: str, features: Tensor, case: str) -> 
             f"lambda features, image: up({_arguments(upsampler)}, {more})."
         )
     return (
-        "If it takes its arguments in another way, wrap it with vfm_isbench.upsamplers.adapt(upsampler, style), style one "
-        f"of {', '.join(STYLES[1:])}; if it is a module, its weights must be on the same device. Training calls it with "
-        "whole batches, evaluation with one image or two."
+        "If it takes its arguments in another way, wrap it with vfm_isbench.upsamplers.adapt(upsampler, style), with "
+        f"the style {', '.join(STYLES[1:-1])} or {STYLES[-1]}; if it is a module, its weights must be on the same "
+        "device. Training calls it with whole batches, evaluation with one image or two."
     )
 
 
