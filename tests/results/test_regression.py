@@ -261,9 +261,7 @@ def test_seeds_that_one_side_lacks_are_noted() -> None:
 def test_a_result_that_is_given_twice_counts_once_and_is_noted() -> None:
     new = seeds_of("mine", [0])
     twice = vfm_isbench.regress([*new, *new], BASE[:1], metric="mean_iou")
-    assert (
-        "mine: 2 results were given, but some are copies of others; each seed counts once (seed 0)" in twice.remarks
-    )
+    assert "mine: 2 results were given, but some are copies of others; each seed counts once (seed 0)" in twice.remarks
     assert sum("training seed" in remark for remark in twice.remarks) == 1, "said once"
     assert not any("copies" in remark for remark in vfm_isbench.regress(new, BASE[:1]).remarks)
 
