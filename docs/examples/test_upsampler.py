@@ -1,8 +1,8 @@
 """Tests that an upsampler keeps the contract and is not worse than the results in ``baseline/``.
 
 Copy this file beside the upsampler's other tests, and set the names in capitals. It takes about three minutes per seed.
-Run pytest from the root of the repository: paths are relative to the current folder. Make the baseline there too, on
-the machine that runs the tests, because another one rounds differently:
+Run pytest from the root of the repository: paths are relative to the current folder. Make the baseline there too, and
+on the machine that runs the tests, because another one rounds differently:
 ``vfm-isbench baseline make my_upsampler.py:Upsampler --seeds 0 1 2``.
 """
 
