@@ -97,8 +97,8 @@ def _facts(start: Start) -> Iterator[str]:
     )
     steps = amounts.steps // protocol.epochs
     yield (
-        f"  training    {_images(amounts.training)}; {counted(protocol.epochs, 'epoch')} of {counted(steps, 'step')} of "
-        f"{counted(protocol.batch_size, 'image')}"
+        f"  training    {_images(amounts.training)}; {counted(protocol.epochs, 'epoch')} of {counted(steps, 'step')} "
+        f"of {counted(protocol.batch_size, 'image')}"
     )
     if amounts.validation_steps:
         samples = counted(protocol.validation_samples, "sample")
