@@ -82,8 +82,8 @@ def side_of(given: Given) -> Side:
     """
     if isinstance(given, Side):
         return given
-    is_single = isinstance(given, Result | str | Path | Mapping) or not isinstance(given, Iterable)
-    several: list[Any] = [given] if is_single else list(given)
+    is_list = isinstance(given, Iterable) and not isinstance(given, str | Mapping)
+    several: Sequence[Any] = [*given] if is_list else [given]  # type: ignore[misc]
     for item in several:
         if not isinstance(item, Result | str | Path):
             raise ComparisonError(
