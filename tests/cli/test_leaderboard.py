@@ -156,7 +156,7 @@ def test_submit_refuses_with_all_findings_and_writes_nothing(desk: Path, capsys:
 def test_a_run_folder_without_its_result_is_wrong_use(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (desk / "out").mkdir()
     assert cli.main(["leaderboard", "submit", "out", "--name", "Mine", "--code", CODE]) == 2
-    assert "result.json could not be read" in capsys.readouterr().err
+    assert "the folder out has no result.json" in capsys.readouterr().err
 
 
 def test_every_action_looks_for_entries_in_the_same_place(entries: Path, desk: Path) -> None:

@@ -99,6 +99,21 @@ def test_list_alone_lists_everything_under_headings(capsys):
         ]
 
 
+def test_a_kind_may_be_written_with_a_dash(capsys):
+    assert cli.main(["list", "click-encoders"]) == 0
+    with_dash = capsys.readouterr().out
+    assert cli.main(["list", "click_encoders"]) == 0
+    assert capsys.readouterr().out == with_dash
+
+
+def test_listed_protocols_say_how_they_differ(capsys):
+    assert cli.main(["list", "protocols"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "20 epochs of all images of sbd, tested on grabcut, berkeley, davis, sbd · bb:" in lines["paper"]
+    assert "8 epochs of 1,000 samples of sbd, tested on grabcut, berkeley · bb:" in lines["quick"]
+    assert "10 epochs of 2,400 samples of sbd, tested on grabcut, berkeley, davis, sbd600 · bb:" in lines["lite"]
+
+
 def test_versions_of_a_protocol_have_folders_of_their_own(capsys):
     demo, old = Protocol.preset("demo"), Protocol.preset("demo@1")
     assert default_output("bilinear", old) == Path("runs/bilinear-demo-seed0")  # as before there were versions

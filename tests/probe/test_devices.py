@@ -102,3 +102,10 @@ def test_the_benchmark_seeds_no_card_of_the_caller(cards: Cards) -> None:
             generator.manual_seed(3)
     assert cards.drawn() == untouched
     assert torch.equal(torch.get_rng_state(), on_cpu)
+
+
+@pytest.mark.parametrize("device", ["gpu", "warp"])
+def test_a_device_that_does_not_exist_is_refused_with_the_usual_ones(device: str) -> None:
+    with pytest.raises(RunError) as caught:
+        choose_device(device)
+    assert str(caught.value) == f"there is no device {device!r}; choose 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"

@@ -10,7 +10,7 @@ from vfm_isbench.cli.options import Subparsers
 from vfm_isbench.cli.terminal import say
 from vfm_isbench.click_encoders import CLICK_ENCODER_PLUGINS, list_click_encoders
 from vfm_isbench.datasets import DATASET_PLUGINS, list_datasets
-from vfm_isbench.protocol import PRESETS
+from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.upsamplers import UPSAMPLER_PLUGINS, describe_loaders, list_upsamplers
 
 EXTERNAL_UPSAMPLERS = {
@@ -42,7 +42,13 @@ def add_list(commands: Subparsers) -> None:
     """Add the subcommand."""
     listing = commands.add_parser("list", help="list the names that other commands accept")
     listing.set_defaults(function=list_command)
-    listing.add_argument("kind", nargs="?", choices=list(KINDS), help="what to list (default: everything)")
+    listing.add_argument(
+        "kind",
+        nargs="?",
+        type=lambda kind: kind.replace("-", "_"),
+        choices=list(KINDS),
+        help="what to list (default: everything)",
+    )
 
 
 def list_command(arguments: argparse.Namespace) -> None:
@@ -58,7 +64,7 @@ def list_command(arguments: argparse.Namespace) -> None:
 def _entries(kind: str) -> list[tuple[str, str]]:
     """Names of a kind, each with a description, plugins last."""
     own: dict[str, str] = {
-        "protocols": lambda: {name: protocol.signature() for name, protocol in PRESETS.items()},
+        "protocols": lambda: {name: _described(protocol) for name, protocol in PRESETS.items()},
         "backbones": list_backbones,
         "upsamplers": lambda: list_upsamplers() | describe_loaders() | EXTERNAL_UPSAMPLERS,
         "datasets": list_datasets,
@@ -66,6 +72,15 @@ def _entries(kind: str) -> list[tuple[str, str]]:
     }[kind]()
     # A list, not a dictionary: a plugin refused for using a built-in name still gets its own line.
     return [*own.items(), *(PLUGINS[kind].describe() if kind in PLUGINS else [])]
+
+
+def _described(protocol: Protocol) -> str:
+    """What a preset trains on and for how long, on what it tests, and its signature."""
+    per_epoch = "all images" if protocol.samples_per_epoch is None else f"{protocol.samples_per_epoch:,} samples"
+    return (
+        f"{protocol.epochs} epochs of {per_epoch} of {protocol.train_dataset}, tested on "
+        f"{', '.join(protocol.test_datasets)} · {protocol.signature()}"
+    )
 
 
 def _lines(entries: Sequence[tuple[str, str]]) -> list[str]:
