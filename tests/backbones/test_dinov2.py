@@ -117,5 +117,5 @@ def test_incomplete_weights_are_refused() -> None:
 
 
 def test_a_broken_patch_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="multiple of the patch size 14"):
+    with pytest.raises(ProtocolError, match="not a multiple of 14, the patch size"):
         build_dinov2("x", official_state(), (28, 30))
