@@ -126,7 +126,7 @@ def test_the_steps_can_be_pasted_whatever_the_name(tmp_path: Path) -> None:
     text = "\n".join(steps(tmp_path / "a folder" / entry.file_name, entry))
     assert "-m 'Leaderboard entry: $(touch owned); it'\"'\"'s'" in text
     assert f"'{tmp_path}/a folder/" in text
-    assert len(text.splitlines()) == 3
+    assert len(text.splitlines()) == 4
 
 
 # Removing.
