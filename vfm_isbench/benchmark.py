@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -108,7 +107,7 @@ class Benchmark:
         needs = self._find_needs(upsampler, evaluates=True)  # so that a missing test set fails before hours of training
         with RunProgress(self.options.progress) as progress:
             try:
-                trained = self._train(needs, upsampler, name, identity, _Announced(progress, needs.tests))
+                trained = self._train(needs, upsampler, name, identity, progress)
                 return self._evaluate(trained, needs.tests, dataclasses.replace(self.options, run=progress))
             except KeyboardInterrupt as interrupt:
                 # The last line of the traceback; the command line has a line of its own.
@@ -162,10 +161,10 @@ class Benchmark:
         upsampler: Upsampler | str,
         name: str | None,
         identity: str | None,
-        announced: _Announced | None = None,
+        progress: RunProgress | None = None,
     ) -> TrainedProbe:
         with current_device(self.device):
-            return self._train_here(needs, upsampler, name, identity, announced)
+            return self._train_here(needs, upsampler, name, identity, progress)
 
     def _train_here(
         self,
@@ -173,7 +172,7 @@ class Benchmark:
         upsampler: Upsampler | str,
         name: str | None,
         identity: str | None,
-        announced: _Announced | None,
+        progress: RunProgress | None,
     ) -> TrainedProbe:
         data = needs.data
         loaded, protocol, remarks = follow_protocol(needs.upsampler, data.protocol)
@@ -192,15 +191,15 @@ class Benchmark:
                 folder.save_checkpoint(Checkpoint(protocol, described, history, tensors, extra))
 
         start = None if folder is None else folder.load_checkpoint()
-        if announced is not None and announced.progress.is_shown:
+        if progress is not None and progress.is_shown:
             announce(
-                announced.progress,
+                progress,
                 Start(
                     name=found.name,
                     probe=probe,
                     protocol=protocol,
                     contract=checked.contract,
-                    amounts=amounts_of_opened(data, announced.tests, protocol),
+                    amounts=amounts_of_opened(data, needs.tests, protocol),
                     options=self.options,
                     data_root=self.data_root,
                     folder=self.output_dir,
@@ -215,7 +214,7 @@ class Benchmark:
             TrainingSamples(data.validation, protocol, validation=True),
             start=start,
             keep=None if folder is None else keep,
-            options=dataclasses.replace(self.options, run=None if announced is None else announced.progress),
+            options=dataclasses.replace(self.options, run=progress),
         )
         return TrainedProbe(
             probe=probe,
@@ -278,14 +277,6 @@ class Benchmark:
             **parts,
         }
         return RunFolder(self.output_dir, belongs_to, overwrite=self._overwrite, spec=spec)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Announced:
-    """A whole run, which is announced before it starts: its progress, and its test sets."""
-
-    progress: RunProgress
-    tests: Sequence[ObjectDataset]
 
 
 def evaluate(

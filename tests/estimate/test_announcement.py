@@ -115,8 +115,21 @@ def test_a_resumed_run_counts_what_is_left(tmp_path: Path, monkeypatch: pytest.M
     assert "which continues after epoch 1 of 2" in capsys.readouterr().err
 
 
+def test_a_finished_training_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False).train("bilinear")
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a step of a training that is over was measured")
+
+    monkeypatch.setattr(outlook, "time_training", fail)
+    Benchmark(TINY, device="cpu", output_dir=tmp_path).run("bilinear")
+    assert re.search(r"  time        about \d+ s \(scenes \d+ s\)", capsys.readouterr().err)
+
+
 def test_a_step_that_cannot_be_measured_stops_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise UpsamplerError("no luck")
 
     monkeypatch.setattr(announcement, "measure_outlook", fail)

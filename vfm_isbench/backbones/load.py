@@ -10,8 +10,10 @@ from vfm_isbench.backbones.dinov2 import PositionEmbedding, build_dinov2
 from vfm_isbench.backbones.from_timm import TIMM_PREFIX, features_only, load_timm, normalisation, other_size
 from vfm_isbench.backbones.timm_models import FeatureMapBackbone
 from vfm_isbench.errors import ProtocolError, UnknownNameError, WeightsError
+from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import Plugin, Plugins
 from vfm_isbench.registry.trial import try_out
+from vfm_isbench.storage.no_downloads import no_downloads
 from vfm_isbench.storage.weights import find_weights, read_state_dict
 
 _DINOV2_SIZES = {"s": "small", "b": "base", "l": "large"}
@@ -93,6 +95,38 @@ def load_backbone(
         backbone, image_size, (1, backbone.channels, cells, cells), lambda what: _refusal(backbone, image_size, what)
     )
     return backbone
+
+
+def load_what_is_here(protocol: Protocol, weights: Path | None) -> tuple[Backbone, WeightsError | None]:
+    """Build a protocol's backbone without downloading anything, for checks and estimates.
+
+    Args:
+        protocol: Names the backbone, the image size and the position embedding.
+        weights: File or folder with the weights; None for the hub's cache.
+
+    Returns:
+        The backbone, and why it has random weights; None if it has its own.
+
+    Raises:
+        WeightsError: if ``weights`` was given, and cannot be loaded.
+    """
+
+    def load(pretrained: bool) -> Backbone:
+        return load_backbone(
+            protocol.backbone,
+            protocol.image_size,
+            position_embedding=protocol.position_embedding,
+            weights=weights,
+            pretrained=pretrained,
+        )
+
+    try:
+        with no_downloads():
+            return load(True), None
+    except WeightsError as error:
+        if weights is not None:
+            raise
+        return load(False), error
 
 
 def _refusal(backbone: Backbone, image_size: int, what: str) -> ProtocolError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vfm_isbench.backbones import Backbone, StandIn, load_backbone
+from vfm_isbench.backbones import Backbone, StandIn, load_what_is_here
 from vfm_isbench.cli.options import (
     UPSAMPLER_HELP,
     Subparsers,
@@ -19,13 +19,11 @@ from vfm_isbench.cli.options import (
 )
 from vfm_isbench.cli.terminal import complain, say
 from vfm_isbench.click_encoders import check_click_encoder
-from vfm_isbench.errors import WeightsError
 from vfm_isbench.probe import build_probe, check_combination
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.runs.needs import Search, find_data
-from vfm_isbench.storage.no_downloads import no_downloads
 from vfm_isbench.upsamplers import LoadedUpsampler, call_style, load_upsampler
 
 
@@ -106,26 +104,13 @@ def _backbone(arguments: argparse.Namespace, protocol: Protocol, usual_size: int
 
 def _protocols_backbone(protocol: Protocol, weights: Path | None) -> tuple[Backbone, tuple[str, ...]]:
     """The protocol's backbone, with random weights and a note if its own are not here."""
-
-    def load(pretrained: bool) -> Backbone:
-        return load_backbone(
-            protocol.backbone,
-            protocol.image_size,
-            position_embedding=protocol.position_embedding,
-            weights=weights,
-            pretrained=pretrained,
+    backbone, error = load_what_is_here(protocol, weights)
+    if error is None:
+        return backbone, ()
+    note = f"the check used random weights for the backbone: {error}"
+    if protocol.backbone.startswith(("dinov2_", "timm:")):
+        note = (
+            f"the check used random weights, because those of {protocol.backbone} are not here: a run fetches them "
+            "from the Hugging Face hub, or takes a file or folder as --backbone-weights PATH"
         )
-
-    try:
-        with no_downloads():
-            return load(True), ()
-    except WeightsError as error:
-        if weights is not None:
-            raise
-        note = f"the check used random weights for the backbone: {error}"
-        if protocol.backbone.startswith(("dinov2_", "timm:")):
-            note = (
-                f"the check used random weights, because those of {protocol.backbone} are not here: a run fetches them "
-                "from the Hugging Face hub, or takes a file or folder as --backbone-weights PATH"
-            )
-        return load(False), (note,)
+    return backbone, (note,)

@@ -68,7 +68,14 @@ def announce(progress: RunProgress, start: Start) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VfmIsbenchWarning)  # the run gives them
-            outlook = measure_outlook(probe, start.amounts, start.protocol, start.options, _LEAST_SECONDS)
+            outlook = measure_outlook(
+                probe,
+                start.amounts,
+                start.protocol,
+                start.options,
+                trains=start.epochs_done < start.protocol.epochs,
+                least_seconds=_LEAST_SECONDS,
+            )
     except VfmIsbenchError:
         progress.print("  time        could not be measured beforehand")
         return
@@ -127,7 +134,7 @@ def _folder(start: Start) -> str:
 def _advice(start: Start, outlook: Outlook, seconds: float) -> Iterator[str]:
     """What to do about a run that is too long for a CPU."""
     protocol = start.protocol
-    if start.probe.device.type != "cpu" or seconds < LONG:
+    if start.probe.device.type != "cpu" or seconds < LONG or start.epochs_done == protocol.epochs:
         return
     gpu = "; PyTorch sees no CUDA device here" if not torch.cuda.is_available() else "; --device cuda uses the GPU"
     yield f"{protocol.label} is made for a GPU{gpu}"

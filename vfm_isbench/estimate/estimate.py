@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vfm_isbench.acceleration.speed import RunOptions
-from vfm_isbench.backbones import Backbone, load_backbone
+from vfm_isbench.backbones import load_what_is_here
 from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.errors import DataError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.estimate.amounts import Amounts, amounts_of
@@ -120,36 +120,16 @@ class _Built:
 
 
 def _build(upsampler: Upsampler | str, plan: RunPlan) -> _Built:
-    backbone, has_weights = _backbone(plan)
+    backbone, why_random = load_what_is_here(plan.protocol, plan.backbone_weights)
+    backbone.to(plan.device)
     check_combination(plan.protocol, backbone)
     loaded, is_complete = _upsampler(upsampler, plan, backbone.channels)
     loaded, protocol, _ = follow_protocol(loaded, plan.protocol)
     shape = (backbone.channels, backbone.grid(protocol.image_size), protocol.image_size)
     loaded, _ = freeze_hidden_modules(loaded, shape, plan.device)
-    missing = [] if has_weights else [_weights(protocol.backbone, backbone)]
+    missing = [] if why_random is None else [_weights(protocol.backbone, backbone)]
     missing += [] if is_complete else [_weights(str(upsampler), find_module(loaded))]
     return _Built(build_probe(protocol, backbone, loaded).to(plan.device), protocol, tuple(missing))
-
-
-def _backbone(plan: RunPlan) -> tuple[Backbone, bool]:
-    """The backbone on its device, and whether its weights are here."""
-    protocol, weights = plan.protocol, plan.backbone_weights
-
-    def load(pretrained: bool) -> Backbone:
-        return load_backbone(
-            protocol.backbone,
-            protocol.image_size,
-            position_embedding=protocol.position_embedding,
-            weights=weights,
-            pretrained=pretrained,
-        ).to(plan.device)
-
-    try:
-        return load(True), True
-    except WeightsError:
-        if weights is not None:
-            raise
-        return load(False), False
 
 
 def _upsampler(upsampler: Upsampler | str, plan: RunPlan, channels: int) -> tuple[LoadedUpsampler, bool]:

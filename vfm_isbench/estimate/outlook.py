@@ -42,7 +42,13 @@ class Outlook:
 
 
 def measure_outlook(
-    probe: Probe, amounts: Amounts, protocol: Protocol, options: RunOptions, least_seconds: float = LEAST_SECONDS
+    probe: Probe,
+    amounts: Amounts,
+    protocol: Protocol,
+    options: RunOptions,
+    *,
+    trains: bool = True,
+    least_seconds: float = LEAST_SECONDS,
 ) -> Outlook:
     """Measure a few training steps and clicks; changes the probe's weights.
 
@@ -51,13 +57,16 @@ def measure_outlook(
         amounts: What the run does.
         protocol: What it is trained under.
         options: Speed and worker processes.
+        trains: Whether any training is left; without, no step of it is measured.
         least_seconds: How long a fast step is repeated; longer is more exact.
 
     Raises:
         UpsamplerError, OutOfMemoryError: if the upsampler fails in a step, or a step does not fit into memory.
     """
     validates = protocol.validation_samples > 0
-    training = time_training(probe, amounts.training, protocol, options, validates=validates, least=least_seconds)
+    training = TrainingCost(0.0, 0.0, 0.0, None)
+    if trains:
+        training = time_training(probe, amounts.training, protocol, options, validates=validates, least=least_seconds)
     most_objects = max(amounts.tests, key=lambda test: test.objects)
     clicks = time_clicks(probe, most_objects, protocol, options, least=least_seconds)
     return Outlook(training, clicks, options.workers)
