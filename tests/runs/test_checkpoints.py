@@ -153,6 +153,12 @@ def test_a_changed_file_or_one_elsewhere_must_be_named(
     monkeypatch.chdir(tmp_path / "sub")
     with pytest.raises(RunError, match="no file below the current folder is unchanged"):
         load_trained(own_run, device="cpu")
+    checkpoint = load_checkpoint(own_run / "checkpoint.safetensors")
+    for spec in (f"{tmp_path / 'mine.py'}:Mine", "../mine.py:Mine"):  # there, and unchanged
+        outside = {**checkpoint.upsampler, "spec": spec}
+        save_checkpoint(tmp_path / "outside.safetensors", dataclasses.replace(checkpoint, upsampler=outside))
+        with pytest.raises(RunError, match="no file below the current folder is unchanged"):
+            load_trained(tmp_path / "outside.safetensors", device="cpu")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(OWN + "open('ran', 'w').close()\n")
     with pytest.raises(RunError, match="no file below the current folder is unchanged"):
