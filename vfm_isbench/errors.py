@@ -104,6 +104,10 @@ class NonFiniteError(StoppedError):
     """A loss, a prediction or trained weights became NaN or infinite."""
 
 
+class WriteError(StoppedError):
+    """A file of the run could not be written half-way, for example because the disk is full."""
+
+
 class OutOfMemoryError(StoppedError):
     """Memory ran out; the message says with what the run fits, if with anything."""
 

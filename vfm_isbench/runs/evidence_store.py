@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
-from vfm_isbench.errors import ResultError
+from vfm_isbench.errors import ResultError, WriteError
 from vfm_isbench.results.dataset_result import evidence_from_dict, evidence_to_dict
 from vfm_isbench.storage import atomic
 from vfm_isbench.types import ObjectEvidence, ObjectId
+
+SYNC_SECONDS = 5.0
+"""Seconds between two waits for the disk."""
 
 
 class EvidenceStore:
@@ -34,6 +39,7 @@ class EvidenceStore:
         self._found: dict[ObjectId, tuple[ObjectEvidence, str | None]] = {}
         self.unverified_content: str | None = None
         self._is_whole = False
+        self._synced = time.monotonic()
         self._read(belongs_to)
 
     def done(self, object_id: ObjectId, image: str) -> ObjectEvidence | None:
@@ -52,11 +58,29 @@ class EvidenceStore:
         self.unverified_content = None
 
     def append(self, evidence: ObjectEvidence, image: str) -> None:
-        """Keep the evidence of one more object, of an image with this hash."""
-        if not self._is_whole:
-            self._rewrite()
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(evidence, image))
+        """Keep the evidence of one more object, of an image with this hash.
+
+        A process that is killed loses nothing; a machine that loses its power, at most :data:`SYNC_SECONDS` of work.
+
+        Raises:
+            WriteError: if the file cannot be written; what was in it stays.
+        """
+        try:
+            if not self._is_whole:
+                self._rewrite()
+            self._is_whole = False  # until the line is there as a whole
+            with self.path.open("ab") as file:
+                file.write(_line(evidence, image))
+                file.flush()
+                if time.monotonic() - self._synced > SYNC_SECONDS:
+                    os.fsync(file.fileno())
+                    self._synced = time.monotonic()
+        except OSError as error:
+            raise WriteError(
+                f"the evidence file {self.path} cannot be written: {error.strerror or error}. Make room or allow "
+                "writing there, then run the same command again"
+            ) from error
+        self._is_whole = True
         self._found[evidence.object_id] = (evidence, image)
 
     def _read(self, belongs_to: str) -> None:
@@ -80,17 +104,17 @@ class EvidenceStore:
     def _rewrite(self) -> None:
         """Write the file anew, with nothing in it that cannot be read; it is never half there."""
         lines = [_line(evidence, image) for evidence, image in self._found.values()]
-        atomic.write_text(self.path, json.dumps(self._head) + "\n" + "".join(lines))
+        atomic.write_bytes(self.path, json.dumps(self._head).encode() + b"\n" + b"".join(lines))
         self._is_whole = True
 
 
-def _line(evidence: ObjectEvidence, image: str | None) -> str:
-    return json.dumps({**evidence_to_dict(evidence), "image_sha256": image}) + "\n"
+def _line(evidence: ObjectEvidence, image: str | None) -> bytes:
+    return json.dumps({**evidence_to_dict(evidence), "image_sha256": image}).encode() + b"\n"
 
 
 def _parsed(line: bytes) -> Any:
     """Content of a line; None if it is broken."""
     try:
         return json.loads(line)
-    except ValueError:  # also if it is not UTF-8
+    except (ValueError, RecursionError):  # the first also if it is not UTF-8
         return None

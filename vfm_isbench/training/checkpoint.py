@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from vfm_isbench.errors import NonFiniteError, ProtocolError, RunError
+from vfm_isbench.errors import NonFiniteError, ProtocolError, RunError, WriteError
 from vfm_isbench.probe.finite import non_finite
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.storage.atomic import replacing
@@ -142,6 +142,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises:
         NonFiniteError: if a tensor holds NaN or infinity; nothing is written then.
+        WriteError: if the file cannot be written; the old file stays.
     """
     check_finite(checkpoint.tensors)
     header = {
@@ -151,9 +152,15 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "history": [dataclasses.asdict(record) for record in checkpoint.history],
         "extra": dict(checkpoint.extra),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        save_file(dict(checkpoint.tensors), partial, metadata={"vfm_isbench": json.dumps(header)})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            save_file(dict(checkpoint.tensors), partial, metadata={"vfm_isbench": json.dumps(header)})
+    except (OSError, SafetensorError) as error:
+        raise WriteError(
+            f"the checkpoint {path} cannot be written: {error}. Make room or allow writing there, then run the same "
+            "command again"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
