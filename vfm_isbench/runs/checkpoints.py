@@ -19,6 +19,7 @@ from vfm_isbench.isegprobe import assemble_reference, is_reference, protocol_of,
 from vfm_isbench.probe import Probe, build_probe
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
+from vfm_isbench.progress import stopped_in_order
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
@@ -115,12 +116,14 @@ def evaluate_checkpoint(
     trained = dataclasses.replace(trained, protocol=protocol)
     root = None if data_root is None else Path(data_root)
     options = RunOptions(speed=speed or Speed(), progress=progress)
-    result = measure(
-        trained.named(name),
-        open_tests(protocol, root),
-        store_of=None if kept is None else lambda dataset: kept.store(dataset, trained, options.speed),
-        options=options,
-    )
+    says = "nothing was kept, because there is no output" if kept is None else "the same call continues the evaluation"
+    with stopped_in_order(options.stop, says):
+        result = measure(
+            trained.named(name),
+            open_tests(protocol, root),
+            store_of=None if kept is None else lambda dataset: kept.store(dataset, trained, options.speed),
+            options=options,
+        )
     if kept is not None:
         result.save(kept.output)
         kept.remove()
@@ -197,7 +200,8 @@ def _load_own(
     trained = _on_device(probe, protocol, device, ())
     notes = [*remarks, *_upsampler_notes(path, checkpoint, trained.upsampler, is_chosen)]
     if not checkpoint.is_complete:
-        notes.append(f"trained for {len(checkpoint.history)} of {protocol.epochs} epochs")
+        steps = f" and {checkpoint.unfinished.steps} steps" if checkpoint.unfinished else ""
+        notes.append(f"trained for {len(checkpoint.history)}{steps} of {protocol.epochs} epochs")
     plugins = _recorded_plugins(checkpoint)
     notes += _plugin_notes(plugins, plugin_origins(backbone, probe.click_encoder))
     for note in notes:
