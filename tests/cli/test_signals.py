@@ -138,21 +138,22 @@ def run_in_own_group(code: str, *arguments: str) -> subprocess.CompletedProcess[
 
 
 STRIKE = """
-import os, signal, sys
+import multiprocessing, os, signal, sys
 from tiny import TINY
 from vfm_isbench import cli
 from vfm_isbench.protocol import PRESETS
-from vfm_isbench.training import loop
+from vfm_isbench.training import TrainingSamples
+multiprocessing.set_start_method("fork")  # workers have the function below
 PRESETS["tiny"] = TINY
-original, calls = loop.predict_batch, []
+original = TrainingSamples.__getitem__
 
-def signalled(*arguments, **options):
-    calls.append(1)
-    if len(calls) == 2:
+def signalled(self, key):
+    # In a worker, while the main process waits for the second batch.
+    if key == (0, TINY.batch_size + 2):
         os.killpg(os.getpgrp(), int(sys.argv[1]))
-    return original(*arguments, **options)
+    return original(self, key)
 
-loop.predict_batch = signalled
+TrainingSamples.__getitem__ = signalled
 sys.exit(cli.main(sys.argv[2:]))
 """
 
@@ -164,8 +165,10 @@ def test_workers_outlive_a_signal_to_the_whole_group(number: int, tmp_path: Path
     command += ["--output", str(tmp_path)]
     stopped = run_in_own_group(STRIKE, str(int(number)), *command)
     assert stopped.returncode == SIGNALS[signal.Signals(number)], stopped.stderr
+    assert stopped.stderr.count("finishing the current step") == 1  # workers say nothing
     assert "Traceback" not in stopped.stderr and "killed by signal" not in stopped.stderr
-    assert load_checkpoint(tmp_path / "checkpoint.safetensors").unfinished is not None
+    unfinished = load_checkpoint(tmp_path / "checkpoint.safetensors").unfinished
+    assert unfinished is not None and unfinished.steps in (1, 2)
     assert cli.main(command) == 0
     assert_same_run(tmp_path, uninterrupted)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import time
 from dataclasses import replace
+from multiprocessing.synchronize import Event
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ import torch
 from small import SMALL
 
 from vfm_isbench.testing.fakes import FakeDataset
+from vfm_isbench.training import loader as loader_module
 from vfm_isbench.training.loader import BatchLoader
 from vfm_isbench.training.samples import Batch, TrainingSamples, collate
 from vfm_isbench.types import AnnotatedImage
@@ -63,5 +67,31 @@ def test_epochs_and_validation_share_workers_that_end_with_the_loader() -> None:
     assert len(first) == 2 and os.getpid() not in first
     assert processes(list(loader.batches(sources[1], 0, 4))) == first
     assert processes(list(loader.batches(sources[0], 1, 4))) == first
-    del loader
+    loader.close()
     assert set(multiprocessing.active_children()) == before
+
+
+def _wait_as_a_worker(ready: Event) -> None:
+    loader_module._leave_signals_to_the_main_process(0)
+    ready.set()
+    while True:
+        time.sleep(0.01)
+
+
+@FORKS
+def test_a_worker_goes_on_after_a_signal_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_module, "_GRACE_SECONDS", 1)
+    fork = multiprocessing.get_context("fork")
+    ready = fork.Event()
+    with loader_module._signals_blocked():
+        worker = fork.Process(target=_wait_as_a_worker, args=(ready,))
+        worker.start()
+    assert worker.pid is not None and ready.wait(60)
+    os.kill(worker.pid, signal.SIGINT)
+    worker.join(1.5)
+    assert worker.is_alive()
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.join(0.2)
+    assert worker.is_alive()
+    worker.join(60)
+    assert worker.exitcode == -signal.SIGALRM
