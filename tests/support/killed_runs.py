@@ -162,7 +162,7 @@ class Told:
             return _HalfByHalf(file, self) if is_written else file
 
         def telling_write(descriptor: int, content: bytes) -> int:
-            if not self.is_inside(os.readlink(f"/proc/self/fd/{descriptor}")) or len(content) < 2:
+            if not self.is_inside(Path(f"/proc/self/fd/{descriptor}").readlink()) or len(content) < 2:
                 return written(descriptor, content)
             done = written(descriptor, content[: len(content) // 2])
             self.step("half written")
@@ -280,7 +280,8 @@ def drawn_kill(group: str, reference: Run, rng: random.Random) -> Kill:
         occurrence = rng.randrange(len(durations))
         return Kill(f"begin {group}", occurrence, rng.uniform(0, durations[occurrence]))
     phases = ("start", "result") if group == "start or result" else (group,)
-    steps = sorted({event for _, event in reference.events if event.startswith(tuple(f"step {name}:" for name in phases))})
+    beginnings = tuple(f"step {name}:" for name in phases)
+    steps = sorted({event for _, event in reference.events if event.startswith(beginnings)})
     event = rng.choice(steps)
     return Kill(event, rng.randrange(reference.count(event)))
 
