@@ -25,6 +25,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+LONGEST = (
+    *("test_parity_", "test_ci_examples", "test_docs_commands", "test_benchmark.py"),
+    *("test_stopped_runs", "test_killed_runs", "test_announcement", "test_browser"),
+)
+"""How the names of the files begin whose tests take longest."""
+
 MOST_WORKERS = 8
 """Each holds torch and a few probes in memory."""
 
@@ -39,7 +45,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the files that take longest, so that no worker is left alone with them at the end."""
-    items.sort(key=lambda item: not item.path.name.startswith("test_parity_"))
+    items.sort(key=lambda item: not item.path.name.startswith(LONGEST))
 
 
 def _shared_folder(name: str) -> Path:

@@ -26,7 +26,16 @@ WORKFLOW = EXAMPLES / "upsampler-benchmark.yml"
 PYTEST = EXAMPLES / "test_upsampler.py"
 PACKAGE = Path(vfm_isbench.__file__).parents[1]
 
-SMALLER = {"epochs": 1, "samples_per_epoch": 8, "image_size": 64, "max_clicks": 3, "object_limit": 3}
+SMALLER = {
+    "epochs": 1,
+    "samples_per_epoch": 4,
+    "batch_size": 2,
+    "image_size": 64,
+    "simple_vit_depth": 1,
+    "simple_vit_hidden": 32,
+    "max_clicks": 3,
+    "object_limit": 3,
+}
 SEEDS = (0, 1, 2)
 LAST = "Compare with the baseline"
 

@@ -43,7 +43,7 @@ def test_they_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    monkeypatch.setitem(PRESETS, "demo", TINY_DEMO.replace(epochs=1))
+    monkeypatch.setitem(PRESETS, "demo", TINY_DEMO.replace(epochs=1, validation_samples=0))
     Path("my_upsampler.py").write_text(UPSAMPLER, encoding="utf-8")
     for program, *words in commands(page):
         if program == "vfm-isbench":

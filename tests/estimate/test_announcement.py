@@ -26,6 +26,7 @@ from vfm_isbench.training import Checkpoint
 from vfm_isbench.upsamplers import ContractReport, load_upsampler
 
 Printed = pytest.CaptureFixture[str]
+SHORT = TINY.replace(epochs=1, milestones=())
 
 
 @pytest.fixture
@@ -62,8 +63,8 @@ def test_a_run_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         r"  backbone    efficientnet_lite0@16: 112 channels at 4×4 from images of 64 px",
         r"  upsampler   to 64×64, no parameters, [\d.]+ ms per image",
         r"  trained     click encoder simple_vit \(injection late\) and head conv: 0\.\d\d M parameters",
-        r"  training    scenes \(\d+ images\); 2 epochs of 2 steps of 4 images",
-        r"  validation  scenes \(\d+ images\); 4 samples after every epoch",
+        r"  training    scenes \(\d+ images\); 2 epochs of 2 steps of 2 images",
+        r"  validation  scenes \(\d+ images\); 2 samples after every epoch",
         r"  test        scenes \(3 objects\); 3 clicks per object",
         r"  run folder  runs/mine.py-Upsampler-tiny-seed0",
         r"  time        about \d+ s \(.*\), judging by a few steps and clicks measured now",
@@ -90,7 +91,7 @@ def test_numbers_are_words_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_announcing_changes_no_number(tmp_path: Path, capsys: Printed) -> None:
     shown, quiet = (
-        Benchmark(TINY, device="cpu", output_dir=tmp_path / str(progress), progress=progress).run("jbu")
+        Benchmark(SHORT, device="cpu", output_dir=tmp_path / str(progress), progress=progress).run("jbu")
         for progress in (True, False)
     )
     assert shown.datasets["scenes"].objects == quiet.datasets["scenes"].objects
@@ -118,13 +119,13 @@ def test_a_resumed_run_counts_what_is_left(tmp_path: Path, monkeypatch: pytest.M
 def test_a_finished_training_is_not_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
-    Benchmark(TINY, device="cpu", output_dir=tmp_path, progress=False).train("bilinear")
+    Benchmark(SHORT, device="cpu", output_dir=tmp_path, progress=False).train("bilinear")
 
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("a step of a training that is over was measured")
 
     monkeypatch.setattr(outlook, "time_training", fail)
-    Benchmark(TINY, device="cpu", output_dir=tmp_path).run("bilinear")
+    Benchmark(SHORT, device="cpu", output_dir=tmp_path).run("bilinear")
     assert re.search(r"  time        about \d+ s \(scenes \d+ s\)", capsys.readouterr().err)
 
 
@@ -133,7 +134,7 @@ def test_a_step_that_cannot_be_measured_stops_nothing(monkeypatch: pytest.Monkey
         raise UpsamplerError("no luck")
 
     monkeypatch.setattr(announcement, "measure_outlook", fail)
-    result = Benchmark(TINY, device="cpu").run("bilinear")
+    result = Benchmark(SHORT, device="cpu").run("bilinear")
     assert len(result.datasets["scenes"].objects) == 3
     assert "could not be measured beforehand" in capsys.readouterr().err
 

@@ -176,7 +176,7 @@ def test_the_command_measures_prints_and_writes_nothing(
 
 def test_an_estimate_is_about_right() -> None:
     """Within a factor of three, on a machine that may be busy; a unit or a factor of the batch size is more."""
-    protocol = TINY.replace(epochs=1, samples_per_epoch=48, validation_samples=0, object_limit=10, max_clicks=10)
+    protocol = TINY.replace(epochs=1, samples_per_epoch=24, validation_samples=0, object_limit=5, max_clicks=10)
     benchmark = Benchmark(protocol, device="cpu", progress=False)
     found = benchmark.estimate("bilinear")
     began = time.perf_counter()

@@ -10,7 +10,6 @@ from result_builder import synthetic_entry
 
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard import Board, load_board
-from vfm_isbench.leaderboard.board import ENTRIES
 
 NASTY = "<img src=x onerror=alert(1)>"
 
@@ -42,8 +41,10 @@ def test_repr_is_one_short_line() -> None:
     assert repr(board) == "<Board: 2 entries in 1 group, 0 removed>"
 
 
-def test_the_folder_of_the_board_may_be_a_text() -> None:
-    folder = Path(__file__).parents[2] / ENTRIES
-    assert load_board(str(folder)).entries == load_board(folder).entries
+def test_the_folder_of_the_board_may_be_a_text(tmp_path: Path) -> None:
+    entry = synthetic_entry("bilinear")
+    entry.save(tmp_path)
+    (found,) = load_board(str(tmp_path)).entries
+    assert found.id == entry.id and (found,) == load_board(tmp_path).entries
     with pytest.raises(LeaderboardError, match="no folder of entries 'absent'|no folder of entries absent"):
         load_board("absent")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import pickle  # nosec B403 # _PlainUnpickler below resolves no names
 import re
 import struct
 import zlib

@@ -10,7 +10,7 @@ ways, and ``torch.load`` around it has further entry points (TorchScript, regist
 from __future__ import annotations
 
 import math
-import pickletools
+import pickletools  # nosec B403 # it decodes opcodes and runs none
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
