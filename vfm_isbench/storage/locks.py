@@ -53,7 +53,7 @@ class Owner:
     def __str__(self) -> str:
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
         who = f"this process, thread {self.thread}" if self.is_this_process else f"process {self.pid} on {self.host}"
-        return f"{who}, since {started} ({_age(time.time() - self.since)})"
+        return f"{who} (for {_age(time.time() - self.since)}, since {started})"
 
 
 class LockHeld(Exception):
@@ -88,6 +88,7 @@ def locked(path: Path) -> Iterator[None]:
     Warns:
         VfmIsbenchWarning: if nothing can be locked there.
     """
+    path = path.absolute()  # the block may change the current folder
     lock = _acquire(path)
     try:
         yield
@@ -106,6 +107,7 @@ def waiting_for(path: Path, work: str) -> Iterator[None]:
     Warns:
         VfmIsbenchWarning: if nothing can be locked there.
     """
+    path = path.absolute()
     message_at = time.monotonic() + PATIENCE
     while True:
         try:
@@ -132,7 +134,8 @@ def _acquire(path: Path) -> BaseFileLock | None:
         raise LockHeld(_recorded_owner(path), "") from None
     except OSError as error:
         if error.errno not in _WITHOUT_FLOCK:
-            return _go_on_without(path, error)
+            _warn_of_no_lock(path, error)
+            return None
         return _acquire_by_existence(path)
     with suppress(OSError):  # a lock without a name is a lock, too
         path.write_text(json.dumps(asdict(_this_thread())) + "\n", encoding="utf-8")
@@ -150,7 +153,8 @@ def _acquire_by_existence(path: Path) -> BaseFileLock | None:
     except Timeout:
         raise LockHeld(_marked_owner(marker), f"If that process no longer runs, delete {marker}.") from None
     except OSError as error:
-        return _go_on_without(path, error)
+        _warn_of_no_lock(path, error)
+        return None
     return lock
 
 
@@ -168,7 +172,7 @@ def _marker(path: Path) -> Path:
     return path.with_name(f"{path.name}-owner")
 
 
-def _go_on_without(path: Path, error: OSError) -> None:
+def _warn_of_no_lock(path: Path, error: OSError) -> None:
     warnings.warn(
         f"{path.parent} cannot be locked ({error.strerror or error}); nothing keeps another process from writing there "
         "at the same time",
@@ -201,5 +205,5 @@ def _marked_owner(marker: Path) -> Owner | None:
 def _age(seconds: float) -> str:
     for unit, name in ((3600.0, "h"), (60.0, "min")):
         if seconds >= unit:
-            return f"for {seconds / unit:.0f} {name}"
-    return f"for {max(seconds, 0):.0f} s"
+            return f"{seconds / unit:.0f} {name}"
+    return f"{max(seconds, 0):.0f} s"
