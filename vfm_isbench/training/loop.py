@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vfm_isbench.acceleration.cached_probe import Network, network_for
-from vfm_isbench.acceleration.feature_cache import FeatureCache, open_feature_cache
+from vfm_isbench.acceleration.feature_cache import FeatureCache, open_feature_cache, reporting
 from vfm_isbench.acceleration.speed import RunOptions, Speed, arithmetic, tf32
 from vfm_isbench.acceleration.transfers import upload
 from vfm_isbench.clicks import add_click, click_maps, next_training_clicks, points_tensor
@@ -105,6 +105,7 @@ def train(
         own_random_numbers(),
         repeatable_gradients(probe.device),
         options.progress_of("training", steps) as progress,
+        reporting(cache),
     ):
         for epoch in range(len(history), protocol.epochs):
             place = f"training with upsampler {probe.upsampler.name!r}, epoch {epoch + 1} of {protocol.epochs}"
