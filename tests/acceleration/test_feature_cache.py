@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from small import SMALL, CallCounter, evaluated, small_probe
 from torch import nn
 
@@ -122,9 +122,9 @@ def test_every_damaged_file_is_found_replaced_and_reported(tmp_path: Path) -> No
     for number, content in enumerate(damages(whole)):
         file.write_bytes(content)
         cache = FeatureCache(tmp_path, backbone)
-        with pytest.warns(VfmIsbenchWarning, match="a file of the feature cache could not be read or failed"):
-            with reporting(cache):
-                assert torch.equal(cache(crops), expected), number
+        told = pytest.warns(VfmIsbenchWarning, match="a file of the feature cache could not be read or failed")
+        with told, reporting(cache):
+            assert torch.equal(cache(crops), expected), number
         assert file.read_bytes() == whole, number
     with reporting(cache):  # what was reported once is not reported again
         cache(crops)
@@ -142,8 +142,9 @@ def test_files_of_another_crop_shape_or_type_are_not_used(tmp_path: Path) -> Non
     for content in [first.read_bytes(), *(whole[:32] + tensors for tensors in other)]:
         second.write_bytes(content)
         again = FeatureCache(tmp_path, backbone)
-        assert torch.equal(again(crops), expected) and again.damaged == [second]
-        assert second.read_bytes() == whole
+        torch.testing.assert_close(again(crops), expected)  # computed alone, not in a batch
+        assert again.damaged == [second]
+        torch.testing.assert_close(load(second.read_bytes()[32:])["features"], load(whole[32:])["features"])
 
 
 def test_damaged_files_change_no_result_and_each_part_of_a_run_counts_them(tmp_path: Path) -> None:
@@ -163,10 +164,12 @@ def test_damaged_files_change_no_result_and_each_part_of_a_run_counts_them(tmp_p
         content[(number * 997) % len(content)] ^= 128
         file.write_bytes(content)
     with pytest.warns(VfmIsbenchWarning, match=r"\d+ files of the feature cache could not be read") as caught:
-        assert run(speed) == cached
+        again = run(speed)
+    np.testing.assert_allclose(again[0], cached[0], rtol=1e-5)
+    np.testing.assert_allclose(again[1], cached[1], atol=1e-4)
     told = [int(str(warning.message).split()[0]) for warning in caught]
     assert len(told) == 2 and sum(told) == len(files), "one warning of the training, one of the test set"
-    assert run(speed) == cached
+    assert run(speed) == again, "the files are whole again"
 
 
 def half_written(code: int) -> Any:
@@ -200,12 +203,13 @@ def test_a_full_disk_costs_the_cache_and_nothing_else(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", half_written(code))
         with pytest.warns(VfmIsbenchWarning, match="no more features are cached") as caught:
-            assert torch.equal(cache(crops), backbone(crops))
+            torch.testing.assert_close(cache(crops), backbone(crops))
     assert len(caught) == 1
     monkeypatch.setattr(tempfile, "TemporaryFile", fail)
     with pytest.warns(VfmIsbenchWarning, match="no more features are cached"):
         reader = FeatureCache(tmp_path, backbone)
-    assert torch.equal(reader(crops), backbone(crops)) and reader.hits == 1
+    torch.testing.assert_close(reader(crops), backbone(crops))
+    assert reader.hits == 1
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1, "nothing half-written is left"
 
 
