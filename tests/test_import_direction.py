@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": {"errors", "storage"},
     "protocol": {"errors", "registry", "storage", "types"},
     "kernels": {"errors", "types"},
-    "progress": set(),
+    "progress": {"errors"},
     # What a benchmark is made of. These rooms never import each other.
     "metrics": BASE,
     "clicks": BASE,
@@ -46,12 +46,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "isegprobe": BASE | COMPONENTS | {"probe"},
     # The stages. Training and evaluation do not know each other; results and viz know neither.
     "training": BASE | {"acceleration", "clicks", "datasets", "probe", "progress"},
-    "evaluation": BASE | {"acceleration", "clicks", "datasets", "metrics", "probe"},
+    "evaluation": BASE | {"acceleration", "clicks", "datasets", "metrics", "probe", "progress"},
     "results": BASE | {"metrics"},
     "viz": BASE | {"metrics", "results"},
     "runs": BASE
     | COMPONENTS
-    | {"acceleration", "datasets", "evaluation", "isegprobe", "metrics", "probe", "results", "training"},
+    | {"acceleration", "datasets", "evaluation", "isegprobe", "metrics", "probe", "progress", "results", "training"},
     "estimate": BASE | COMPONENTS | {"acceleration", "datasets", "evaluation", "probe", "progress", "runs", "training"},
     # The leaderboard runs nothing: whoever checks an entry hands in the function that reruns it.
     "leaderboard": BASE | {"datasets", "metrics", "results", "runs", "upsamplers"},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from vfm_isbench.acceleration.speed import RunOptions, Speed
+from vfm_isbench.acceleration.speed import CHECKPOINT_MINUTES, RunOptions, Speed
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.estimate import CostEstimate, RunPlan, Start, amounts_of_opened, announce, estimate_run
 from vfm_isbench.probe import build_probe
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
-from vfm_isbench.progress import RunProgress
+from vfm_isbench.progress import RunProgress, stopped_in_order
 from vfm_isbench.protocol import PROTOCOL_REVISION, Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
@@ -62,6 +63,12 @@ class Benchmark:
         overwrite: Replace another run found in ``output_dir``.
         load_options: How an upsampler given by name may be loaded: its weights, and whether foreign code may run.
         speed: How fast; see :class:`vfm_isbench.Speed`.
+        checkpoint_minutes: Minutes between two checkpoints inside an epoch; there is one after every epoch anyway.
+
+    While :meth:`run`, :meth:`train` or :meth:`evaluate` is at work in the main thread, it answers Ctrl+C (SIGINT),
+    SIGTERM and SIGHUP by finishing the current step or click and keeping its work. Then it raises KeyboardInterrupt, or
+    ends the program with exit code 143 or 129. A second Ctrl+C stops at once. Signal handlers that the program has
+    installed itself are left alone.
 
     Raises:
         ProtocolError: if ``protocol`` is neither a protocol nor a name.
@@ -82,12 +89,15 @@ class Benchmark:
         overwrite: bool = False,
         load_options: LoadOptions | None = None,
         speed: Speed | None = None,
+        checkpoint_minutes: float = CHECKPOINT_MINUTES,
     ) -> None:
         self.protocol: Final = Protocol.of(protocol)
         self.device: Final = choose_device(device)
         self.data_root: Final = None if data_root is None else Path(data_root)
         self.output_dir: Final = None if output_dir is None else Path(output_dir)
-        self.options: Final = RunOptions(speed=speed or Speed(), workers=workers, progress=progress)
+        self.options: Final = RunOptions(
+            speed=speed or Speed(), workers=workers, progress=progress, checkpoint_minutes=checkpoint_minutes
+        )
         self._backbone_weights: Final = None if backbone_weights is None else Path(backbone_weights)
         self._overwrite: Final = overwrite
         self._load_options: Final = load_options
@@ -109,19 +119,21 @@ class Benchmark:
             RunError: if another process or thread is using ``output_dir``, or it belongs to another run.
         """
         with sole_use(self.output_dir), RunProgress(self.options.progress) as progress:
-            try:
-                needs = self._find_needs(upsampler, evaluates=True)  # a missing test set fails before hours of training
-                trained = self._train(needs, upsampler, name, identity, progress)
-                return self._evaluate(trained, needs.tests, dataclasses.replace(self.options, run=progress))
-            except KeyboardInterrupt as interrupt:
-                # The last line of the traceback; the command line has a line of its own.
-                interrupt.args = interrupt.args or (self._after_interrupt(),)
-                raise
+            needs = self._find_needs(upsampler, evaluates=True)  # a missing test set fails before hours of training
+            with self._stopped_in_order():
+                options = dataclasses.replace(self.options, run=progress)
+                trained = self._train(needs, upsampler, name, identity, options)
+                return self._evaluate(trained, needs.tests, options)
 
-    def _after_interrupt(self) -> str:
+    @contextmanager
+    def _stopped_in_order(self) -> Iterator[None]:
+        """Listen to signals in a block, and say what is kept when one of them has stopped it."""
         if self.output_dir is None:
-            return "interrupted; nothing was kept, because there is no output_dir"
-        return f"interrupted; the run so far is kept in {self.output_dir}, and the same call continues it"
+            kept = "nothing was kept, because there is no output_dir"
+        else:
+            kept = f"the run so far is kept in {self.output_dir}, and the same call continues it"
+        with stopped_in_order(self.options.stop, kept):
+            yield
 
     def estimate(self, upsampler: Upsampler | str) -> CostEstimate:
         """What :meth:`run` would take: downloads, time, memory and disk. Nothing is downloaded or written.
@@ -147,7 +159,9 @@ class Benchmark:
             RunError: if another process or thread is using ``output_dir``, or it belongs to another run.
         """
         with sole_use(self.output_dir):
-            return self._train(self._find_needs(upsampler, evaluates=False), upsampler, name, identity)
+            needs = self._find_needs(upsampler, evaluates=False)
+            with self._stopped_in_order():
+                return self._train(needs, upsampler, name, identity, self.options)
 
     @benchmark_settings()
     def _find_needs(self, upsampler: Upsampler | str, *, evaluates: bool) -> Needs:
@@ -167,10 +181,10 @@ class Benchmark:
         upsampler: Upsampler | str,
         name: str | None,
         identity: str | None,
-        progress: RunProgress | None = None,
+        options: RunOptions,
     ) -> TrainedProbe:
         with current_device(self.device):
-            return self._train_here(needs, upsampler, name, identity, progress)
+            return self._train_here(needs, upsampler, name, identity, options)
 
     def _train_here(
         self,
@@ -178,7 +192,7 @@ class Benchmark:
         upsampler: Upsampler | str,
         name: str | None,
         identity: str | None,
-        progress: RunProgress | None,
+        options: RunOptions,
     ) -> TrainedProbe:
         data = needs.data
         loaded, protocol, remarks = follow_protocol(needs.upsampler, data.protocol)
@@ -197,9 +211,9 @@ class Benchmark:
                 folder.save_checkpoint(Checkpoint(protocol, described, history, tensors, extra))
 
         start = None if folder is None else folder.load_checkpoint()
-        if progress is not None and progress.is_shown:
+        if options.run is not None and options.run.is_shown:
             announce(
-                progress,
+                options.run,
                 Start(
                     name=found.name,
                     probe=probe,
@@ -220,7 +234,7 @@ class Benchmark:
             TrainingSamples(data.validation, protocol, validation=True),
             start=start,
             keep=None if folder is None else keep,
-            options=dataclasses.replace(self.options, run=progress),
+            options=options,
         )
         return TrainedProbe(
             probe=probe,
@@ -248,7 +262,9 @@ class Benchmark:
         with sole_use(None if folder is None else folder.folder):
             if folder is not None:
                 folder.require_unchanged()
-            return self._evaluate(trained, self.test_datasets(trained.protocol), self.options)
+            tests = self.test_datasets(trained.protocol)
+            with self._stopped_in_order():
+                return self._evaluate(trained, tests, self.options)
 
     def _evaluate(self, trained: TrainedProbe, tests: Sequence[ObjectDataset], options: RunOptions) -> Result:
         folder, label = trained.folder, options.speed.label()
@@ -316,6 +332,7 @@ def evaluate(
     - ``overwrite``: True replaces another run found in ``output_dir``.
     - ``load_options``: how an upsampler given by name may be loaded, see :class:`vfm_isbench.LoadOptions`.
     - ``speed``: how fast, see :class:`vfm_isbench.Speed`.
+    - ``checkpoint_minutes``: minutes between two checkpoints inside an epoch; 10 by default.
 
     Args:
         upsampler: Callable (features B×C×h×w, ImageNet-normalised image B×3×H×W) → features B×C×H'×W', or a name.

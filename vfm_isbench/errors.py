@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class VfmIsbenchError(Exception):
     """Base of every error caused by the user's input or files.
@@ -130,3 +132,20 @@ class MissingPackageError(VfmIsbenchError, ImportError):
 
 class VfmIsbenchWarning(UserWarning):
     """Something that is allowed, but that readers of the numbers should know."""
+
+
+class Terminated(SystemExit):
+    """The run was asked to end by SIGTERM or SIGHUP, and has kept its work; not an error of anybody's.
+
+    If nothing catches it, the program ends with exit code 128 + number, as shells report a signal.
+
+    Args:
+        number: Number of the signal.
+
+    Attributes:
+        signal_name: Such as "SIGTERM".
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal_name = signal.Signals(number).name

@@ -31,7 +31,7 @@ from vfm_isbench.evaluation.predictor import ImageCrops
 from vfm_isbench.probe import Probe, build_probe
 from vfm_isbench.probe.preparation import follow_protocol
 from vfm_isbench.training import TrainingSamples
-from vfm_isbench.training.loop import predict_batch
+from vfm_isbench.training.prediction import predict_batch
 from vfm_isbench.training.samples import collate
 from vfm_isbench.upsamplers import load_upsampler
 from vfm_isbench.upsamplers.published.pretrained import without_weights

@@ -28,7 +28,7 @@ from vfm_isbench.protocol.validation import Injection
 from vfm_isbench.storage.atomic import write_text
 from vfm_isbench.testing.fakes import FakeBackbone
 from vfm_isbench.training import TrainingSamples, normalized_focal_loss
-from vfm_isbench.training.loop import predict_batch
+from vfm_isbench.training.prediction import predict_batch
 from vfm_isbench.training.samples import Batch, collate
 from vfm_isbench.types import AnnotatedImage, ObjectEvidence, ObjectId
 from vfm_isbench.upsamplers import load_upsampler

@@ -42,7 +42,7 @@ from vfm_isbench.heads import ConvHead
 from vfm_isbench.kernels.resized_conv import EnlargedConv
 from vfm_isbench.kernels.row_strips import RowsOfStrips
 from vfm_isbench.probe import Probe
-from vfm_isbench.training import loop as training_loop
+from vfm_isbench.training import prediction
 from vfm_isbench.upsamplers import LoadedUpsampler, TwoStepUpsampler
 from vfm_isbench.upsamplers.published.loftup import LoftUp
 
@@ -94,7 +94,7 @@ def watch_parts(probe: Probe, device: torch.device) -> Stopwatch:
     for owner in (UserOnCpu, UserOnDevice):
         for name in ("click", "show", "see"):
             watch.watch(owner, name, CLICKER)
-    watch.watch(training_loop, "next_training_clicks", CLICKER)
+    watch.watch(prediction, "next_training_clicks", CLICKER)
     watch.watch(torch.autograd, "backward", BACKWARD)
     return watch
 

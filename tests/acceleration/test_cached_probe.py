@@ -21,7 +21,7 @@ from vfm_isbench.protocol import Injection
 from vfm_isbench.protocol.validation import HeadName
 from vfm_isbench.testing.fakes import FakeDataset, FakeUpsampler
 from vfm_isbench.training import TrainingSamples, normalized_focal_loss
-from vfm_isbench.training.loop import predict_batch
+from vfm_isbench.training.prediction import predict_batch
 from vfm_isbench.training.samples import collate
 from vfm_isbench.upsamplers import Bicubic, Bilinear, Identity, Nearest, Upsampler
 from vfm_isbench.upsamplers.builtin.jbu import JointBilateralUpsampler

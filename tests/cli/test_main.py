@@ -7,6 +7,8 @@ import pytest
 from tiny import TINY
 
 from vfm_isbench import Result, cli
+from vfm_isbench.cli.commands import build_parser
+from vfm_isbench.cli.options import protocol_from
 from vfm_isbench.cli.run import default_output
 from vfm_isbench.protocol import PRESETS, Protocol
 
@@ -175,7 +177,7 @@ def test_wrong_use_ends_with_code_2_and_one_paragraph(arguments, said, tmp_path,
 
 def test_any_field_of_the_protocol_can_be_set():
     words = ["run", "jbu", "--set", "disk_radius=3", "--set", "resize_range=[0.6, 1]", "--set", "flip=none"]
-    protocol = cli.protocol_from(cli.build_parser().parse_args([*words, "--seed", "4"]))
+    protocol = protocol_from(build_parser().parse_args([*words, "--seed", "4"]))
     assert (protocol.disk_radius, protocol.resize_range, protocol.flip) == (3.0, (0.6, 1.0), "none")
     assert protocol.changed_fields() == ["disk_radius", "resize_range", "flip"]
 

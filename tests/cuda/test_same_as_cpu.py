@@ -18,7 +18,7 @@ from vfm_isbench.protocol import Protocol
 from vfm_isbench.protocol.validation import HeadName, Injection
 from vfm_isbench.testing.fakes import FakeDataset
 from vfm_isbench.training import TrainingSamples, normalized_focal_loss
-from vfm_isbench.training.loop import predict_batch
+from vfm_isbench.training.prediction import predict_batch
 from vfm_isbench.training.samples import collate
 from vfm_isbench.upsamplers import check_upsampler, list_upsamplers
 

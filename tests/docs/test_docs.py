@@ -66,7 +66,8 @@ def test_paths_of_the_repository_exist(page):
 
 
 def test_command_lines_parse_and_name_what_exists(page):
-    from vfm_isbench.cli import build_parser, protocol_from
+    from vfm_isbench.cli.commands import build_parser
+    from vfm_isbench.cli.options import protocol_from
 
     for line in command_lines(page.read_text(encoding="utf-8")):
         words = shlex.split(line, comments=True)

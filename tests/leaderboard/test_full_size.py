@@ -10,7 +10,7 @@ import pytest
 from doc_pages import DOCS
 from result_builder import synthetic_entry
 
-from vfm_isbench.cli.main import build_parser
+from vfm_isbench.cli.commands import build_parser
 from vfm_isbench.cli.options import protocol_from
 from vfm_isbench.leaderboard import Board, Entry, page_data
 from vfm_isbench.leaderboard.full_size import COMMANDS, commands

@@ -14,7 +14,7 @@ from result_builder import CODE, synthetic_entry, synthetic_result
 from tiny import TINY
 
 from vfm_isbench import cli
-from vfm_isbench.cli.main import build_parser
+from vfm_isbench.cli.commands import build_parser
 from vfm_isbench.cli.options import load_options, protocol_from, speed_from
 from vfm_isbench.leaderboard import load_board
 from vfm_isbench.leaderboard.entry import Entry

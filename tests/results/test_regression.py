@@ -14,7 +14,7 @@ import pytest
 from result_builder import PROTOCOL, made_dataset, made_result, random_ious, seeds_of, synthetic_result
 
 import vfm_isbench
-from vfm_isbench.cli.main import build_parser
+from vfm_isbench.cli.commands import build_parser
 from vfm_isbench.errors import ComparisonError, IncomparableError
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.protocol.protocol import HEADLINES

@@ -12,7 +12,7 @@ from tiny import TINY
 
 import vfm_isbench
 from vfm_isbench import Benchmark, cli
-from vfm_isbench.cli.main import build_parser
+from vfm_isbench.cli.commands import build_parser
 from vfm_isbench.errors import DataError, MissingError, WeightsError
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.runs.needs import absent_sources, open_tests

@@ -17,7 +17,7 @@ from vfm_isbench.probe import Probe, build_probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.testing.fakes import FakeBackbone, FakeDataset, FakeUpsampler
 from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, train
-from vfm_isbench.training.loop import predict_batch
+from vfm_isbench.training.prediction import predict_batch
 from vfm_isbench.training.samples import collate
 from vfm_isbench.types import ObjectEvidence
 from vfm_isbench.upsamplers import Upsampler, load_upsampler

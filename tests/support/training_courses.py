@@ -15,7 +15,7 @@ from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.probe import build_probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.training import TrainingSamples, normalized_focal_loss, train
-from vfm_isbench.training.loop import click_generator, predict_batch
+from vfm_isbench.training.prediction import click_generator, predict_batch
 from vfm_isbench.training.samples import collate
 from vfm_isbench.types import Array
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vfm_isbench.errors import NonFiniteError, UpsamplerError
 from vfm_isbench.probe.guarded import during
 from vfm_isbench.training.figures import StepFigures
-from vfm_isbench.training.loop import batch_iou
+from vfm_isbench.training.prediction import batch_iou
 
 TARGETS = torch.ones(2, 1, 2, 3)
 GOOD, BAD = torch.ones(2, 1, 2, 3), torch.full((2, 1, 2, 3), float("nan"))

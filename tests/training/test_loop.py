@@ -30,7 +30,8 @@ from vfm_isbench.training import (
     save_checkpoint,
     train,
 )
-from vfm_isbench.training.loop import Keep, batch_iou, click_generator, learning_rate, predict_batch, validate
+from vfm_isbench.training.loop import Keep, learning_rate, validate
+from vfm_isbench.training.prediction import batch_iou, click_generator, predict_batch
 from vfm_isbench.training.samples import Batch, collate
 from vfm_isbench.types import AnnotatedImage, Click
 

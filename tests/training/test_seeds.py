@@ -17,7 +17,7 @@ from vfm_isbench.probe.probe import Probe
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.testing.fakes import FakeBackbone, FakeDataset
 from vfm_isbench.training import TrainingSamples, train
-from vfm_isbench.training.loop import click_generator
+from vfm_isbench.training.prediction import click_generator
 from vfm_isbench.upsamplers import Bilinear
 
 SEEDS = range(4)

@@ -10,11 +10,14 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
-from vfm_isbench.errors import SpeedError
+from vfm_isbench.errors import RunError, SpeedError
 from vfm_isbench.kernels.winograd import LEAST_CHANNELS
-from vfm_isbench.progress import Part, RunProgress
+from vfm_isbench.progress import Part, RunProgress, StopSignals
 
 Precision: TypeAlias = Literal["float32", "tf32", "bfloat16"]
+
+CHECKPOINT_MINUTES = 10.0
+"""Minutes between two checkpoints inside an epoch."""
 
 _OBJECTS_AT_ONCE_ON_CUDA = 8
 _CHANGES_NUMBERS = {"stop_at_iou": "early_stop", "precision": "precision"}
@@ -129,12 +132,21 @@ class RunOptions:
         workers: Processes that prepare training samples.
         progress: Show the progress.
         run: Progress of the run that training or evaluation is a part of; None if it stands alone.
+        checkpoint_minutes: Minutes after which a training that keeps checkpoints writes one inside an epoch, too.
+        stop: Signals that ask training and evaluation to stop.
     """
 
     speed: Speed = field(default_factory=Speed)
     workers: int = 0
     progress: bool = True
     run: RunProgress | None = None
+    checkpoint_minutes: float = CHECKPOINT_MINUTES
+    stop: StopSignals = field(default_factory=StopSignals)
+
+    def __post_init__(self) -> None:
+        minutes = self.checkpoint_minutes
+        if isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or not minutes > 0:
+            raise RunError(f"checkpoint_minutes must be a number of minutes above 0, got {minutes!r}")
 
     @contextmanager
     def progress_of(self, part: str, total: float) -> Iterator[Part]:

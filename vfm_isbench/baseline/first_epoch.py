@@ -51,7 +51,8 @@ def first_epoch(benchmark: Benchmark, upsampler: UpsamplerChoice) -> EpochRecord
         probe = build_probe(protocol, benchmark.backbone, checked.upsampler).to(benchmark.device)
 
         def stop(history: tuple[EpochRecord, ...], _tensors: Mapping[str, Tensor]) -> None:
-            raise _EpochIsOver(history[-1])
+            if history:  # not a checkpoint inside the epoch
+                raise _EpochIsOver(history[-1])
 
         samples = TrainingSamples(data.training, protocol, data.weights)
         try:

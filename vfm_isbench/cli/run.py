@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+from vfm_isbench.acceleration.speed import CHECKPOINT_MINUTES
 from vfm_isbench.benchmark import Benchmark
 from vfm_isbench.cli.options import (
     UPSAMPLER_HELP,
@@ -51,6 +52,13 @@ def add_run(commands: Subparsers) -> None:
         metavar="DIR",
         help="run folder (default: runs/UPSAMPLER-PROTOCOL[@VERSION][-BACKBONE]-seedN)",
     )
+    run.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        default=CHECKPOINT_MINUTES,
+        metavar="N",
+        help=f"minutes between two checkpoints inside an epoch (default: {CHECKPOINT_MINUTES:g})",
+    )
     run.add_argument("--overwrite", action="store_true", help="discard a different run found in the run folder")
     run.add_argument(
         "--estimate",
@@ -77,6 +85,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         overwrite=arguments.overwrite,
         load_options=load_options(arguments),
         speed=speed,
+        checkpoint_minutes=arguments.checkpoint_minutes,
     )
     if arguments.estimate:
         say(str(benchmark.estimate(arguments.upsampler)))

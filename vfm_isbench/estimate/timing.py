@@ -23,7 +23,7 @@ from vfm_isbench.probe.torch_state import benchmark_settings, current_device, ow
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.training import TrainingSamples, normalized_focal_loss
-from vfm_isbench.training.loop import predict_batch
+from vfm_isbench.training.prediction import predict_batch
 from vfm_isbench.training.samples import collate
 
 LEAST_SECONDS = 1.0

@@ -25,6 +25,7 @@ from vfm_isbench.metrics import number_of_clicks
 from vfm_isbench.probe import Probe
 from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers
+from vfm_isbench.progress import StopSignals
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import AnnotatedImage, ObjectEvidence, ObjectId
 
@@ -130,7 +131,8 @@ def evaluate_dataset(
         closing(_read_images(dataset, objects, speed.read_ahead)) as images,
         current_device(probe.device),
         own_random_numbers(),
-        during(place, _NOT_KEPT if store is None else _KEPT),
+        during(place, lambda: _NOT_KEPT if store is None else _KEPT),
+        options.stop.held_back(),
     ):
         torch.manual_seed(int(np.random.default_rng([_GLOBAL_STREAM, protocol.seed]).integers(2**63)))
 
@@ -155,7 +157,7 @@ def evaluate_dataset(
                     )
 
         groups = _groups(missing(), lockstep)
-        for group, outcome in _by_turns(groups, lockstep, in_flight):
+        for group, outcome in _by_turns(groups, lockstep, in_flight, options.stop):
             for missed, (clicks, ious) in zip(group, outcome, strict=True):
                 evidence = ObjectEvidence(missed.object_id, tuple(clicks), tuple(ious))
                 if store is not None:
@@ -172,7 +174,7 @@ def _groups(objects: Iterator[_Missing], lockstep: Lockstep) -> Iterator[list[_M
 
 
 def _by_turns(
-    groups: Iterator[list[_Missing]], lockstep: Lockstep, in_flight: int
+    groups: Iterator[list[_Missing]], lockstep: Lockstep, in_flight: int, stop: StopSignals
 ) -> Iterator[tuple[list[_Missing], Outcome]]:
     """Click several groups by turns, so that a device works for one while the CPU prepares another."""
     running: deque[tuple[list[_Missing], Generator[None, None, Outcome]]] = deque()
@@ -181,6 +183,7 @@ def _by_turns(
             running.append((group, lockstep.click([missed.object_ for missed in group])))
         if not running:
             return
+        stop.stop_here()
         group, steps = running.popleft()
         try:
             next(steps)

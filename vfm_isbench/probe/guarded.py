@@ -18,18 +18,18 @@ from vfm_isbench.upsamplers.loaded import as_features
 
 
 @contextmanager
-def during(place: str, kept: str = "") -> Iterator[None]:
+def during(place: str, kept: Callable[[], str] = str) -> Iterator[None]:
     """Name the place in every :class:`StoppedError` of a block, in front of the places inside it.
 
     Args:
         place: Such as "training, epoch 2".
-        kept: What is kept of the work so far; "" leaves that to an outer block.
+        kept: Says what is kept of the work so far; "" leaves that to an outer block.
     """
     try:
         yield
     except StoppedError as error:
         error.places = (place, *error.places)
-        error.kept = error.kept or kept
+        error.kept = error.kept or kept()
         raise
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -135,6 +135,20 @@ def own_random_numbers() -> Iterator[None]:
     finally:
         for generator, state in before:
             generator.set_state(state)
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """State of the global random numbers of the CPU, and of the device if it has its own, as bytes."""
+    found = {"cpu": torch.get_rng_state()}
+    return {**found, device.type: torch.cuda.get_rng_state(device)} if device.type == "cuda" else found
+
+
+def restore_random_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    """The inverse of :func:`random_state`; what the state lacks stays as it is."""
+    if "cpu" in state:
+        torch.set_rng_state(state["cpu"])
+    if device.type in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def current_device(device: torch.device) -> AbstractContextManager[object]:

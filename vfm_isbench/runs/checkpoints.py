@@ -7,7 +7,7 @@ import hashlib
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from vfm_isbench.isegprobe import assemble_reference, is_reference, protocol_of,
 from vfm_isbench.probe import Probe, build_probe
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
+from vfm_isbench.progress import stopped_in_order
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
@@ -114,7 +115,10 @@ def evaluate_checkpoint(
     """
     kept = None if output is None else _EvidenceFiles(Path(output))
     options = RunOptions(speed=speed or Speed(), progress=progress)
-    with nullcontext() if kept is None else kept.in_use(options.speed):
+    says = "nothing was kept, because there is no output" if kept is None else "the same call continues the evaluation"
+    with ExitStack() as stack:
+        if kept is not None:
+            stack.enter_context(kept.in_use(options.speed))
         trained = load_trained(path, **loading)
         changes: dict[str, Any] = {} if limit is None else {"object_limit": limit}
         if datasets is not None:
@@ -122,6 +126,7 @@ def evaluate_checkpoint(
         protocol = trained.protocol.replace(**changes)
         trained = dataclasses.replace(trained, protocol=protocol)
         root = None if data_root is None else Path(data_root)
+        stack.enter_context(stopped_in_order(options.stop, says))
         result = measure(
             trained.named(name),
             open_tests(protocol, root),
@@ -212,7 +217,8 @@ def _load_own(
     trained = _on_device(probe, protocol, device, ())
     notes = [*remarks, *_upsampler_notes(path, checkpoint, trained.upsampler, is_chosen)]
     if not checkpoint.is_complete:
-        notes.append(f"trained for {len(checkpoint.history)} of {protocol.epochs} epochs")
+        steps = f" and {checkpoint.unfinished.steps} steps" if checkpoint.unfinished else ""
+        notes.append(f"trained for {len(checkpoint.history)}{steps} of {protocol.epochs} epochs")
     plugins = _recorded_plugins(checkpoint)
     notes += _plugin_notes(plugins, plugin_origins(backbone, probe.click_encoder))
     for note in notes:

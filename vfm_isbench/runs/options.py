@@ -31,6 +31,7 @@ class BenchmarkOptions(TypedDict, total=False):
     overwrite: bool
     load_options: LoadOptions | None
     speed: Speed | None
+    checkpoint_minutes: float
 
 
 class LoadingOptions(TypedDict, total=False):

@@ -19,40 +19,24 @@ from vfm_isbench.probe.finite import non_finite
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.storage.atomic import replacing
 from vfm_isbench.training.averaging import UNAVERAGED
+from vfm_isbench.training.records import EpochRecord
+from vfm_isbench.training.unfinished import UNFINISHED, UnfinishedEpoch
 
 FORMAT = "vfm_isbench-checkpoint-1"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-@dataclass(frozen=True, slots=True)
-class EpochRecord:
-    """Figures of one epoch of training.
-
-    Attributes:
-        epoch: Number, from 0.
-        loss: Mean normalised focal loss over the steps.
-        iou: Mean IoU of the last prediction of each step.
-        validation_iou: Mean IoU over the validation samples; None without validation.
-        seconds: Duration, validation included.
-    """
-
-    epoch: int
-    loss: float
-    iou: float
-    validation_iou: float | None
-    seconds: float
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """State after some epochs: enough to evaluate, and to continue training as if it was never interrupted.
+    """State after some epochs, or inside one: enough to evaluate, and to continue as if nothing had interrupted it.
 
     Attributes:
         protocol: Protocol trained under.
         upsampler: Identity of the upsampler (name, kind, sha256), see :func:`vfm_isbench.upsamplers.identity_of`.
         history: One record per finished epoch.
         tensors: ``click_encoder.*``, ``head.*`` and the optimiser's ``optimizer.*``. If the protocol averages weights,
-            the first two are averages, and ``unaveraged.*`` are the weights that training continues from.
+            the first two are averages, and ``unaveraged.*`` are the weights that training continues from. Inside an
+            epoch, ``epoch.*`` say how far it has come.
         extra: Further JSON values, such as the hash of the backbone's weights.
     """
 
@@ -67,13 +51,19 @@ class Checkpoint:
         """Whether all epochs of the protocol are done."""
         return len(self.history) >= self.protocol.epochs
 
+    @property
+    def unfinished(self) -> UnfinishedEpoch | None:
+        """The epoch that was under way; None after a finished one."""
+        return UnfinishedEpoch.of(self.tensors)
+
     def restore(self, trainable: nn.Module, optimizer: torch.optim.Adam | None = None) -> None:
         """Restore click encoder and head as they are evaluated, and the optimiser if it is given.
 
         Raises:
             RunError: if the tensors do not fit the modules.
         """
-        weights = {key: value for key, value in self.tensors.items() if not key.startswith(("optimizer.", UNAVERAGED))}
+        others = ("optimizer.", UNAVERAGED, UNFINISHED)
+        weights = {key: value for key, value in self.tensors.items() if not key.startswith(others)}
         try:
             trainable.load_state_dict(weights)
         except RuntimeError as error:
@@ -133,7 +123,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
     if bad:
         raise NonFiniteError(
             f"{len(bad)} of {len(tensors)} tensors of click encoder, head and optimiser hold NaN or infinite values "
-            f"after this epoch, among them {bad[0]!r}: look for NaN, overflow and exploding gradients in the upsampler"
+            f"after this step, among them {bad[0]!r}: look for NaN, overflow and exploding gradients in the upsampler"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -21,14 +22,18 @@ class StepFigures:
     Use it as a context manager: the last step is read at the end of the block. If a step fails, the step before it is
     read first, because its NaN may be the reason.
 
+    Args:
+        losses: Losses of steps before the first one.
+        ious: IoUs of their images.
+
     Attributes:
         losses: Loss of each step that was read; empty without losses.
         ious: IoU of each image of these steps.
     """
 
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.ious: list[float] = []
+    def __init__(self, losses: Iterable[float] = (), ious: Iterable[float] = ()) -> None:
+        self.losses = list(losses)
+        self.ious = list(ious)
         self._pending: _Pending | None = None
 
     def add(self, place: str, logits: Tensor, targets: Tensor, loss: Tensor | None = None) -> None:
@@ -44,7 +49,7 @@ class StepFigures:
             NonFiniteError: if the loss or the logits of the step before are not finite; its place is that step.
         """
         pending = _start(place, logits.detach(), targets, loss)
-        self._read()
+        self.read()
         self._pending = pending
 
     def __enter__(self) -> StepFigures:
@@ -54,9 +59,14 @@ class StepFigures:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None or isinstance(error, StoppedError):
-            self._read()
+            self.read()
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Wait for the figures of the last step.
+
+        Raises:
+            NonFiniteError: if its loss or logits are not finite.
+        """
         pending, self._pending = self._pending, None
         if pending is None:
             return

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from vfm_isbench.progress.stopping import SIGNALS
 from vfm_isbench.training.samples import Batch, TrainingSample, TrainingSamples, collate
 
 _Key = tuple[int, int, int]
 """Number of the source, epoch, item."""
+
+_GRACE_SECONDS = 60
+"""Seconds for which workers go on after SIGTERM or SIGHUP, so that the main process can finish its step."""
 
 
 class BatchLoader:
@@ -18,6 +24,9 @@ class BatchLoader:
 
     Starting workers anew in every epoch, for training and again for validation, would keep the device waiting: they
     import this library, and then begin with an empty queue.
+
+    Signals that reach the whole process group, such as Ctrl+C in a terminal or SIGTERM from Slurm, are the business of
+    the main process: workers live on until it closes the loader.
 
     Args:
         sources: Training samples, validation samples.
@@ -28,24 +37,34 @@ class BatchLoader:
     def __init__(self, sources: Sequence[TrainingSamples], workers: int, device: torch.device) -> None:
         self._sources = sources
         self._schedule: list[list[_Key]] = []  # read by the loader whenever it is iterated over
-        self._loader: DataLoader[TrainingSample] = DataLoader(
+        self._loader: DataLoader[TrainingSample] | None = DataLoader(
             _Sources(sources),
             batch_sampler=self._schedule,
             num_workers=workers,
             collate_fn=collate,
             pin_memory=device.type == "cuda",
             persistent_workers=workers > 0,
+            worker_init_fn=_leave_signals_to_the_main_process if workers else None,
             generator=torch.Generator(),  # otherwise every iteration draws a number from the global generator
         )
 
-    def batches(self, samples: TrainingSamples, epoch: int, steps: int) -> Iterable[Batch]:
-        """The batches of an epoch, in order, from one of the sources. Use them up before the next call."""
+    def batches(self, samples: TrainingSamples, epoch: int, steps: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch of ``steps`` steps, in order, from one of the sources, beginning with step ``first``.
+
+        Use them up before the next call.
+        """
         source = next(number for number, each in enumerate(self._sources) if each is samples)
         size = samples.protocol.batch_size
         self._schedule[:] = [
-            [(source, epoch, item) for item in range(step * size, (step + 1) * size)] for step in range(steps)
+            [(source, epoch, item) for item in range(step * size, (step + 1) * size)] for step in range(first, steps)
         ]
-        return self._loader
+        assert self._loader is not None, "the loader is closed"
+        with _signals_blocked():  # workers inherit this, so no signal can hit them before they are prepared for it
+            return iter(self._loader)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._loader = None
 
 
 class _Sources(Dataset[TrainingSample]):
@@ -55,3 +74,30 @@ class _Sources(Dataset[TrainingSample]):
     def __getitem__(self, key: _Key) -> TrainingSample:
         source, epoch, item = key
         return self._sources[source][epoch, item]
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Let signals wait while workers are started."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_signals_to_the_main_process(_worker: int) -> None:
+    """In a worker: go on after a signal; after SIGTERM and SIGHUP only for a while, so that none outlives the run."""
+
+    def end_later(*_: object) -> None:
+        signal.alarm(_GRACE_SECONDS)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        for number in SIGNALS:
+            if number != signal.SIGINT:
+                signal.signal(number, end_later)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

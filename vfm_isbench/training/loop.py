@@ -4,44 +4,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vfm_isbench.acceleration.cached_probe import Network, network_for
 from vfm_isbench.acceleration.feature_cache import FeatureCache, open_feature_cache, reporting
-from vfm_isbench.acceleration.speed import RunOptions, Speed, arithmetic, tf32
-from vfm_isbench.acceleration.transfers import upload
-from vfm_isbench.clicks import add_click, click_maps, next_training_clicks, points_tensor
-from vfm_isbench.errors import ProtocolError
+from vfm_isbench.acceleration.speed import RunOptions, tf32
+from vfm_isbench.errors import ProtocolError, RunError, Terminated
 from vfm_isbench.probe import Probe
 from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers, repeatable_gradients
 from vfm_isbench.progress import Part
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.training.averaging import WeightAverage
-from vfm_isbench.training.checkpoint import Checkpoint, EpochRecord, capture, check_finite
-from vfm_isbench.training.figures import StepFigures, overlap
+from vfm_isbench.training.checkpoint import Checkpoint, capture, check_finite
+from vfm_isbench.training.figures import StepFigures
 from vfm_isbench.training.loader import BatchLoader
 from vfm_isbench.training.loss import normalized_focal_loss
 from vfm_isbench.training.memory import within_memory
+from vfm_isbench.training.prediction import click_generator, predict_batch
+from vfm_isbench.training.records import EpochRecord
 from vfm_isbench.training.samples import Batch, TrainingSamples, items_per_epoch
-from vfm_isbench.types import Click
-
-_CLICK_STREAM = 2
-"""First word of the seeds of iterative clicks; the samples use 0 and 1, the order of images 3."""
+from vfm_isbench.training.unfinished import Keep, Keeper, UnfinishedEpoch
 
 _GLOBAL_STREAM = 4
 """First word of the seeds of PyTorch's global random numbers, which only modules of others draw from."""
-
-Keep: TypeAlias = Callable[[tuple[EpochRecord, ...], Mapping[str, Tensor]], None]
-"""Called after every epoch with the records so far and the tensors of a :class:`Checkpoint`."""
 
 
 def learning_rate(protocol: Protocol, epoch: int, step: int, steps: int) -> float:
@@ -70,8 +62,9 @@ def train(
         samples: Training samples, which also hold the protocol.
         validation: Validation samples, or None.
         start: Checkpoint to continue from; the outcome equals that of an uninterrupted run.
-        keep: Called after every epoch.
-        options: Speed, worker processes and progress bars.
+        keep: Called after every epoch, and inside an epoch every ``options.checkpoint_minutes``, or when a signal asks
+            the training to stop.
+        options: Speed, worker processes, progress bars, signals.
 
     Returns:
         One record per epoch, those of ``start`` included.
@@ -81,64 +74,48 @@ def train(
         UpsamplerError: if the upsampler fails in some step.
         OutOfMemoryError: if a step does not fit into memory; it names the setting to continue with.
         NonFiniteError: if a loss, a prediction or the trained weights become NaN or infinite. As with every error,
-            ``keep`` has then been given the last epoch that was finished.
+            ``keep`` has then been given the last checkpoint that was due.
+        RunError: if ``start`` does not fit the network or the protocol.
     """
     options = options or RunOptions()
     protocol = samples.protocol
     _steps_per_epoch(samples)
     optimizer = _optimizer(probe, protocol)
     history: tuple[EpochRecord, ...] = ()
+    unfinished = None
     if start is not None:
         start.restore(probe.trainable(), optimizer)
-        history = start.history
+        history, unfinished = start.history, start.unfinished
     average = WeightAverage(probe.trainable(), protocol.average_decay, None if start is None else start.tensors)
     cache = open_feature_cache(probe, options.speed.feature_cache)
     sources = [samples, validation] if validation is not None else [samples]
-    loader = BatchLoader(sources, options.workers, probe.device)
-    setup = _Setup(probe, samples, optimizer, average, loader, cache, options)
-    epochs = protocol.epochs - len(history)
-    steps = epochs * (_steps_per_epoch(samples) + (_validation_steps(protocol) if validation is not None else 0))
+    done = 0 if unfinished is None else unfinished.steps
+    keeper = Keeper(keep, options.checkpoint_minutes, len(history), done)
+    per_epoch = _steps_per_epoch(samples) + (_validation_steps(protocol) if validation is not None else 0)
     # TF32 also concerns the backward pass.
     with (
         tf32(options.speed.precision == "tf32"),
         current_device(probe.device),
         own_random_numbers(),
         repeatable_gradients(probe.device),
-        options.progress_of("training", steps) as progress,
+        closing(BatchLoader(sources, options.workers, probe.device)) as loader,
+        options.progress_of("training", (protocol.epochs - len(history)) * per_epoch - done) as progress,
         reporting(cache),
+        options.stop.held_back(),
     ):
-        for epoch in range(len(history), protocol.epochs):
-            place = f"training with upsampler {probe.upsampler.name!r}, epoch {epoch + 1} of {protocol.epochs}"
-            with during(place, _kept(keep, epoch)):
-                began = time.perf_counter()
-                torch.manual_seed(_global_seed(protocol, epoch))
-                progress.say(f"epoch {epoch + 1}/{protocol.epochs}")
-                found = _train_epoch(setup, epoch, progress)
-                validation_iou = None
-                with average.in_place():
-                    if validation is not None and protocol.validation_samples:
-                        validation_iou = validate(probe, validation, cache, options, loader, progress)
-                    tensors = capture(probe.trainable(), optimizer)
-                tensors |= average.unaveraged()
-                seconds = time.perf_counter() - began
-                loss, iou = float(np.mean(found.losses)), float(np.mean(found.ious))
-                record = EpochRecord(epoch, loss, iou, validation_iou, seconds)
-                history = (*history, record)
-                check_finite(tensors)
-                if keep is not None:
-                    keep(history, tensors)
+        setup = _Setup(probe, samples, validation, optimizer, average, loader, cache, options, keeper, progress)
+        for number in range(len(history), protocol.epochs):
+            place = f"training with upsampler {probe.upsampler.name!r}, epoch {number + 1} of {protocol.epochs}"
+            with during(place, keeper.says):
+                progress.say(f"epoch {number + 1}/{protocol.epochs}")
+                epoch = _Epoch(setup, number, history, unfinished)
+                epoch.train()
+                record, tensors = epoch.finish()
+                history, unfinished = (*history, record), None
+                keeper.keep(history, tensors)
     average.finish()
     probe.eval()
     return history
-
-
-def _kept(keep: Keep | None, epochs: int) -> str:
-    """What is left when training stops after some finished epochs."""
-    if keep is None:
-        return "Nothing was kept; with an output folder (command line: --output DIR), the same command would continue."
-    if not epochs:
-        return "No epoch is finished, so the same command starts the training again."
-    return f"The checkpoint of epoch {epochs} is kept, and the same command continues from there."
 
 
 def _global_seed(protocol: Protocol, epoch: int) -> int:
@@ -161,15 +138,30 @@ def _validation_steps(protocol: Protocol) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Setup:
-    """What the steps of a training share."""
+    """What the epochs of a training share."""
 
     probe: Probe
     samples: TrainingSamples
+    validation: TrainingSamples | None
     optimizer: torch.optim.Adam
     average: WeightAverage
     loader: BatchLoader
     cache: FeatureCache | None
     options: RunOptions
+    keeper: Keeper
+    progress: Part
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Tensors of a checkpoint, whose weights are averages if the protocol has any.
+
+        Raises:
+            NonFiniteError: if one of them is NaN or infinite.
+        """
+        with self.average.in_place():
+            found = capture(self.probe.trainable(), self.optimizer)
+        found |= self.average.unaveraged()
+        check_finite(found)
+        return found
 
 
 def _optimizer(probe: Probe, protocol: Protocol) -> torch.optim.Adam:
@@ -183,31 +175,96 @@ def _optimizer(probe: Probe, protocol: Protocol) -> torch.optim.Adam:
     )
 
 
-def _train_epoch(setup: _Setup, epoch: int, progress: Part) -> StepFigures:
-    """One pass; returns the loss of each step and the IoU of each sample."""
-    protocol, steps = setup.samples.protocol, _steps_per_epoch(setup.samples)
-    images_at_once = min(setup.options.speed.images_at_once or protocol.batch_size, protocol.batch_size)
-    batches = setup.loader.batches(setup.samples, epoch, steps)
-    with StepFigures() as figures:
-        for step, batch in enumerate(batches):
-            place = f"step {step + 1} of {steps}"
-            before = epoch * steps + step
-            for group in setup.optimizer.param_groups:
-                group["lr"] = learning_rate(protocol, epoch, before, protocol.epochs * steps)
-            with during(place):
-                compute = partial(_compute_gradients, setup, batch, epoch, step)
-                logits, targets, loss = within_memory(compute, images_at_once, setup.probe.device)
-                setup.optimizer.step()
-                setup.average.update(before + 1)
-            # Checked only after the next step, because the device has to be waited for; until the end of the epoch,
-            # the weights are given up if a check fails.
-            figures.add(place, logits, targets, loss)
-            if figures.losses:
-                recent = np.mean(figures.losses[-50:]), np.mean(figures.ious[-50 * len(targets) :])
-                progress.advance(loss=f"{recent[0]:.3f}", IoU=f"{recent[1]:.3f}")
-            else:
-                progress.advance()
-    return figures
+class _Epoch:
+    """One pass over the samples, and the validation after it.
+
+    Args:
+        setup: What the epochs share.
+        number: Its number, from 0.
+        history: Records of the epochs before it.
+        unfinished: How far an interrupted training had come in it; None starts it.
+    """
+
+    def __init__(
+        self, setup: _Setup, number: int, history: tuple[EpochRecord, ...], unfinished: UnfinishedEpoch | None
+    ) -> None:
+        self._setup = setup
+        self._number = number
+        self._history = history
+        self._steps = _steps_per_epoch(setup.samples)
+        self._began = time.perf_counter()
+        self._figures = StepFigures()
+        torch.manual_seed(_global_seed(setup.samples.protocol, number))
+        if unfinished is not None:
+            if unfinished.steps > self._steps:
+                raise RunError(
+                    f"the checkpoint has {unfinished.steps} steps of an epoch that has {self._steps}: it belongs to "
+                    "other data. Choose another output folder, or overwrite=True (command line: --overwrite)"
+                )
+            self._began -= unfinished.seconds
+            self._figures = StepFigures(unfinished.losses, unfinished.ious)
+            unfinished.restore_random_numbers(setup.probe.device)
+
+    def train(self) -> None:
+        """Take the steps that are left."""
+        setup, figures, protocol = self._setup, self._figures, self._setup.samples.protocol
+        images_at_once = min(setup.options.speed.images_at_once or protocol.batch_size, protocol.batch_size)
+        first = len(figures.losses)
+        with figures:
+            for step, batch in enumerate(setup.loader.batches(setup.samples, self._number, self._steps, first), first):
+                place = f"step {step + 1} of {self._steps}"
+                before = self._number * self._steps + step
+                for group in setup.optimizer.param_groups:
+                    group["lr"] = learning_rate(protocol, self._number, before, protocol.epochs * self._steps)
+                with during(place):
+                    compute = partial(_compute_gradients, setup, batch, self._number, step)
+                    logits, targets, loss = within_memory(compute, images_at_once, setup.probe.device)
+                    setup.optimizer.step()
+                    setup.average.update(before + 1)
+                # Checked only after the next step, because the device has to be waited for; until the next checkpoint,
+                # the weights are given up if a check fails.
+                figures.add(place, logits, targets, loss)
+                self._show(len(targets))
+                if setup.keeper.is_due or setup.options.stop.is_wanted:
+                    self._keep_unfinished(self._unfinished())
+                setup.options.stop.stop_here()
+
+    def finish(self) -> tuple[EpochRecord, dict[str, Tensor]]:
+        """Validate; returns the epoch's record and the tensors of its checkpoint."""
+        setup = self._setup
+        validation_iou = None
+        if setup.validation is not None and setup.samples.protocol.validation_samples:
+            before = self._unfinished() if setup.keeper.is_keeping else {}
+            try:
+                with setup.average.in_place():
+                    validation_iou = validate(
+                        setup.probe, setup.validation, setup.cache, setup.options, setup.loader, setup.progress
+                    )
+            except (KeyboardInterrupt, Terminated):
+                self._keep_unfinished(before)
+                raise
+        tensors = setup.tensors()
+        loss, iou = float(np.mean(self._figures.losses)), float(np.mean(self._figures.ious))
+        return EpochRecord(self._number, loss, iou, validation_iou, time.perf_counter() - self._began), tensors
+
+    def _unfinished(self) -> dict[str, Tensor]:
+        """Tensors of a checkpoint after the steps so far."""
+        figures = self._figures
+        figures.read()
+        seconds = time.perf_counter() - self._began
+        epoch = UnfinishedEpoch.now(figures.losses, figures.ious, seconds, self._setup.probe.device)
+        return self._setup.tensors() | epoch.tensors()
+
+    def _keep_unfinished(self, tensors: Mapping[str, Tensor]) -> None:
+        self._setup.keeper.keep(self._history, tensors, len(self._figures.losses))
+
+    def _show(self, images: int) -> None:
+        figures = self._figures
+        if figures.losses:
+            recent = np.mean(figures.losses[-50:]), np.mean(figures.ious[-50 * images :])
+            self._setup.progress.advance(loss=f"{recent[0]:.3f}", IoU=f"{recent[1]:.3f}")
+        else:
+            self._setup.progress.advance()
 
 
 def _compute_gradients(
@@ -258,10 +315,9 @@ def validate(
     protocol = samples.protocol
     steps = _validation_steps(protocol)
     loader = loader or BatchLoader([samples], options.workers, probe.device)
-    batches = loader.batches(samples, 0, steps)
     shown = options.progress_of("validation", steps) if progress is None else nullcontext(progress)
     with torch.no_grad(), shown as part, StepFigures() as figures:
-        for step, batch in enumerate(batches):
+        for step, batch in enumerate(loader.batches(samples, 0, steps)):
             place = f"validation, step {step + 1} of {steps}"
             rng = click_generator(protocol, 1, 0, step)
             with during(place):
@@ -270,126 +326,5 @@ def validate(
                 )
             figures.add(place, logits, targets)
             part.advance()
+            options.stop.stop_here()
     return float(np.mean(figures.ious[: protocol.validation_samples]))
-
-
-def predict_batch(
-    probe: Probe,
-    batch: Batch,
-    protocol: Protocol,
-    rng: np.random.Generator,
-    *,
-    training: bool = True,
-    speed: Speed | None = None,
-    cache: FeatureCache | None = None,
-    backward: Callable[[Tensor, Tensor], None] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Predict a batch after a random number of iterative clicks.
-
-    Args:
-        probe: The network.
-        batch: Images, targets, first clicks.
-        protocol: For the clicks.
-        rng: Source of randomness of the iterative clicks.
-        training: Whether the last prediction is made in training mode.
-        speed: See :func:`train`.
-        cache: Backbone features on disk.
-        backward: Called with the logits and targets of each pass of the network, before the next pass begins, so that
-            it can free the memory of the pass. The returned logits have no gradient then.
-
-    Returns:
-        Logits and targets, both B×1×H×W.
-    """
-    speed = speed or Speed()
-    images, targets = (tensor.to(probe.device, non_blocking=True) for tensor in (batch.images, batch.targets))
-    network = network_for(probe, speed, cache)  # made anew, because the weights have changed
-    passes = _Passes(network, images, speed)
-    previous = torch.zeros_like(targets)
-    clicks = batch.clicks
-    probe.eval()
-    for step in range(1, int(rng.integers(protocol.max_iterative_clicks + 1)) + 1):
-        with torch.no_grad():
-            parts = [part for _, part in passes.logits(_click_map(clicks, previous, protocol))]
-        previous = torch.sigmoid(_joined(parts))
-        clicks = _more_clicks(clicks, targets, previous, protocol, step, rng)
-    probe.train(training)
-    found = []
-    for rows, logits in passes.logits(_click_map(clicks, previous, protocol), are_last=True):
-        if backward is not None:
-            backward(logits, targets[rows])
-            logits = logits.detach()
-        found.append(logits)
-    return _joined(found), targets
-
-
-class _Passes:
-    """A batch in one or more passes of the network.
-
-    In one pass, a batch is encoded once for all its predictions. In several, each pass encodes its images again, so
-    that only those of one pass take memory.
-
-    Args:
-        network: The network.
-        images: B×3×H×W.
-        speed: Precision, and images in one pass.
-    """
-
-    def __init__(self, network: Network, images: Tensor, speed: Speed) -> None:
-        self._network = network
-        self._images = images
-        self._precision = speed.precision
-        size = min(speed.images_at_once or len(images), len(images))
-        self._parts = [slice(start, start + size) for start in range(0, len(images), size)]
-        self._encoded = self._encode(self._parts[0]) if len(self._parts) == 1 else None
-
-    def logits(self, maps: Tensor, *, are_last: bool = False) -> Iterator[tuple[slice, Tensor]]:
-        """Images and float32 logits of each pass, under click maps B×3×H×W of the whole batch."""
-        for rows in self._parts:
-            yield rows, self._logits(rows, maps[rows], are_last)
-
-    def _logits(self, rows: slice, maps: Tensor, are_last: bool) -> Tensor:
-        encoded = self._encode(rows) if self._encoded is None else self._encoded
-        if are_last:
-            self._encoded = None  # the backward pass needs its memory
-        with arithmetic(self._precision, self._network.device):
-            return self._network.logits(encoded, maps).float()
-
-    def _encode(self, rows: slice) -> Any:
-        with arithmetic(self._precision, self._network.device):
-            return self._network.encode(self._images[rows])
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _click_map(clicks: list[list[Click]], previous: Tensor, protocol: Protocol) -> Tensor:
-    points = upload(points_tensor(clicks), previous.device)
-    return click_maps(points, previous, protocol.disk_radius)
-
-
-def _more_clicks(
-    clicks: list[list[Click]],
-    targets: Tensor,
-    previous: Tensor,
-    protocol: Protocol,
-    step: int,
-    rng: np.random.Generator,
-) -> list[list[Click]]:
-    """Clicks per image with one more each, on an error of the previous prediction."""
-    added = next_training_clicks(targets[:, 0], previous[:, 0], rng, protocol.training_threshold)
-    return [
-        so_far if new is None else add_click(so_far, new, protocol.max_first_clicks, step)
-        for so_far, new in zip(clicks, added, strict=True)
-    ]
-
-
-def batch_iou(logits: Tensor, targets: Tensor) -> list[float]:
-    """IoU of each image at probability 0.5; images without object in both count as 1."""
-    shared, union = overlap(logits, targets)
-    return [float(s / u) if u else 1.0 for s, u in zip(shared.tolist(), union.tolist(), strict=True)]
-
-
-def click_generator(protocol: Protocol, purpose: int, epoch: int, step: int) -> np.random.Generator:
-    """Generator of a step's iterative clicks; ``purpose`` 0 training, 1 validation."""
-    return np.random.default_rng([_CLICK_STREAM, purpose, protocol.seed, epoch, step])

@@ -1,12 +1,13 @@
 """The parser of all subcommands, and the exit codes of their errors.
 
-Exit codes: 0 success, 2 wrong use or bad input, 3 results that must not be compared, 130 interrupted. A command may
-return other codes of its own; None means 0.
+Exit codes: 0 success, 2 wrong use or bad input, 3 results that must not be compared, 130 interrupted, 143 and 129 ended
+by SIGTERM and SIGHUP. A command may return other codes of its own; None means 0.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import traceback
 import warnings
@@ -29,10 +30,10 @@ from vfm_isbench.cli.regress import add_regress
 from vfm_isbench.cli.run import add_run
 from vfm_isbench.cli.show import add_show
 from vfm_isbench.cli.terminal import Parser, complain
-from vfm_isbench.errors import IncomparableError, VfmIsbenchError, VfmIsbenchWarning
+from vfm_isbench.errors import IncomparableError, Terminated, VfmIsbenchError, VfmIsbenchWarning
 
-RESUMABLE = "run the same command again to resume"
-NOT_RESUMABLE = "nothing was saved; with --output, the same command could resume"
+_CONTINUED = ("run", "eval", "baseline", "data", "leaderboard")
+"""Commands that continue an interrupted piece of work when they are given again."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,9 +68,9 @@ def _show_warning(message: Warning | str, category: type[Warning], *_where: Any,
     complain(f"{kind}: {message}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    parsed = build_parser().parse_args(_allow_debug_anywhere(sys.argv[1:] if arguments is None else arguments))
+def execute(arguments: Sequence[str]) -> int:
+    """Run a command; returns the exit code."""
+    parsed = build_parser().parse_args(_allow_debug_anywhere(arguments))
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
@@ -79,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 traceback.print_exc()
             complain(f"vfm-isbench: {error}")
             return INCOMPARABLE if isinstance(error, IncomparableError) else BAD_INPUT
+        except Terminated as end:
+            complain(f"stopped by {end.signal_name}{_how_to_continue(parsed, arguments)}")
+            return int(str(end.code))
         except SystemExit as end:  # of an upsampler or a plugin: no code of this library ends the program
             if parsed.debug:
                 traceback.print_exc()
@@ -88,10 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             return BAD_INPUT
         except KeyboardInterrupt:
-            is_saved = parsed.command != "eval" or parsed.output
-            complain(f"interrupted; {RESUMABLE if is_saved else NOT_RESUMABLE}")
+            complain(f"interrupted{_how_to_continue(parsed, arguments)}")
             return INTERRUPTED
     return OK if code is None else code
+
+
+def _how_to_continue(parsed: argparse.Namespace, arguments: Sequence[str]) -> str:
+    if parsed.command == "eval" and not parsed.output:
+        return "; nothing was saved; with --output, the same command could resume"
+    if parsed.command not in _CONTINUED:
+        return ""
+    return f"; continue with:\n    {shlex.join(['vfm-isbench', *arguments])}"
 
 
 def _allow_debug_anywhere(arguments: Iterable[str]) -> list[str]:
