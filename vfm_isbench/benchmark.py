@@ -29,6 +29,7 @@ from vfm_isbench.results.environment import package_versions
 from vfm_isbench.runs import BenchmarkOptions, RunFolder, TrainedProbe, check_options, measure
 from vfm_isbench.runs.needs import Needs, find_needs, open_tests
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
+from vfm_isbench.runs.sole_use import sole_use
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, train
 from vfm_isbench.upsamplers import (
@@ -113,12 +114,16 @@ class Benchmark:
             name: Name in tables; by default the upsampler's own.
             identity: Which upsampler it is, if its code, settings and weights cannot be hashed: any text that changes
                 whenever they do.
+
+        Raises:
+            RunError: if another process or thread is using ``output_dir``, or it belongs to another run.
         """
-        needs = self._find_needs(upsampler, evaluates=True)  # so that a missing test set fails before hours of training
-        with RunProgress(self.options.progress) as progress, self._stopped_in_order():
-            options = dataclasses.replace(self.options, run=progress)
-            trained = self._train(needs, upsampler, name, identity, options)
-            return self._evaluate(trained, needs.tests, options)
+        with sole_use(self.output_dir), RunProgress(self.options.progress) as progress:
+            needs = self._find_needs(upsampler, evaluates=True)  # a missing test set fails before hours of training
+            with self._stopped_in_order():
+                options = dataclasses.replace(self.options, run=progress)
+                trained = self._train(needs, upsampler, name, identity, options)
+                return self._evaluate(trained, needs.tests, options)
 
     @contextmanager
     def _stopped_in_order(self) -> Iterator[None]:
@@ -151,10 +156,12 @@ class Benchmark:
 
         Raises:
             ContractError: if the upsampler does not keep its contract.
+            RunError: if another process or thread is using ``output_dir``, or it belongs to another run.
         """
-        needs = self._find_needs(upsampler, evaluates=False)
-        with self._stopped_in_order():
-            return self._train(needs, upsampler, name, identity, self.options)
+        with sole_use(self.output_dir):
+            needs = self._find_needs(upsampler, evaluates=False)
+            with self._stopped_in_order():
+                return self._train(needs, upsampler, name, identity, self.options)
 
     @benchmark_settings()
     def _find_needs(self, upsampler: Upsampler | str, *, evaluates: bool) -> Needs:
@@ -245,10 +252,19 @@ class Benchmark:
         )
 
     def evaluate(self, trained: TrainedProbe) -> Result:
-        """Evaluate a trained probe click by click, on the test sets of its own protocol."""
-        tests = self.test_datasets(trained.protocol)
-        with self._stopped_in_order():
-            return self._evaluate(trained, tests, self.options)
+        """Evaluate a trained probe click by click, on the test sets of its own protocol.
+
+        Raises:
+            RunError: if another process or thread is using the folder of the training, or it belongs to another run by
+                now.
+        """
+        folder = trained.folder
+        with sole_use(None if folder is None else folder.folder):
+            if folder is not None:
+                folder.require_unchanged()
+            tests = self.test_datasets(trained.protocol)
+            with self._stopped_in_order():
+                return self._evaluate(trained, tests, self.options)
 
     def _evaluate(self, trained: TrainedProbe, tests: Sequence[ObjectDataset], options: RunOptions) -> Result:
         folder, label = trained.folder, options.speed.label()
@@ -336,7 +352,7 @@ def evaluate(
         ContractError: if the upsampler does not keep its contract.
         UnknownNameError, DataError, WeightsError, ProtocolError: before any training, if a name, a folder or the
             weights are missing.
-        RunError: if the device cannot be used, or ``output_dir`` holds another run.
+        RunError: if the device cannot be used, ``output_dir`` holds another run, or another process is using it.
 
     Example:
         >>> import vfm_isbench

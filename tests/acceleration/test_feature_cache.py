@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 from small import SMALL, CallCounter, evaluated, small_probe
 from torch import nn
 
 from vfm_isbench.acceleration.cached_probe import network_for
-from vfm_isbench.acceleration.feature_cache import FeatureCache, open_feature_cache
+from vfm_isbench.acceleration.feature_cache import FeatureCache, open_feature_cache, reporting
 from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.errors import SpeedError, VfmIsbenchWarning
 from vfm_isbench.testing.fakes import FakeBackbone, FakeDataset
@@ -74,13 +79,138 @@ def test_a_backbone_with_another_setting_in_a_list_is_not_found(tmp_path: Path) 
 def test_broken_files_are_made_anew(tmp_path: Path) -> None:
     backbone = FakeBackbone().eval()
     FeatureCache(tmp_path, backbone)(images(1))
-    (file,) = tmp_path.rglob("*.safetensors")
+    (file,) = tmp_path.rglob("*.features")
     whole = file.read_bytes()
     file.write_bytes(whole[:-3])
     cache = FeatureCache(tmp_path, backbone)
     assert torch.equal(cache(images(1)), backbone(images(1)))
-    assert cache.misses == 1 and file.read_bytes() == whole
+    assert cache.misses == 1 and cache.damaged == [file] and file.read_bytes() == whole
     assert len(list(tmp_path.rglob("*.*"))) == 1, "nothing half-written is left"
+
+
+def damages(whole: bytes) -> list[bytes]:
+    """A file damaged in 55 ways: cut off, and with one byte changed, in every part of it."""
+    tensors = 32
+    header = tensors + 8 + int.from_bytes(whole[tensors : tensors + 8], "little")
+    cuts = [0, 1, 31, 32, 33, 39, 40, 41, header - 1, header, header + 1, (header + len(whole)) // 2, len(whole) - 4]
+    cuts += [len(whole) - 1]
+    parts = {
+        "checksum": range(0, 32, 5),
+        "length of the header": range(32, 40),
+        "header": range(40, header, max(1, (header - 40) // 18)),
+        "features": range(header, len(whole), (len(whole) - header) // 12),
+    }
+    flips = [position for part in parts.values() for position in part] + [len(whole) - 1]
+    damaged = [whole[:cut] for cut in cuts]
+    for number, position in enumerate(flips):
+        changed = bytearray(whole)
+        changed[position] ^= 1 << number % 8
+        damaged.append(bytes(changed))
+    damaged.append(whole + b"0")
+    assert len(damaged) >= 55 and whole not in damaged
+    return damaged[: -1 if len(damaged) == 56 else None]
+
+
+@torch.no_grad()
+def test_every_damaged_file_is_found_replaced_and_reported(tmp_path: Path) -> None:
+    backbone = FakeBackbone().eval()
+    crops = images(1)
+    expected = backbone(crops)
+    FeatureCache(tmp_path, backbone)(crops)
+    (file,) = tmp_path.rglob("*.features")
+    whole = file.read_bytes()
+    for number, content in enumerate(damages(whole)):
+        file.write_bytes(content)
+        cache = FeatureCache(tmp_path, backbone)
+        told = pytest.warns(VfmIsbenchWarning, match="a file of the feature cache could not be read or failed")
+        with told, reporting(cache):
+            assert torch.equal(cache(crops), expected), number
+        assert file.read_bytes() == whole, number
+    with reporting(cache):  # what was reported once is not reported again
+        cache(crops)
+
+
+@torch.no_grad()
+def test_files_of_another_crop_shape_or_type_are_not_used(tmp_path: Path) -> None:
+    backbone = FakeBackbone().eval()
+    cache = FeatureCache(tmp_path, backbone)
+    crops = images(2)
+    expected = cache(crops)
+    first, second = tmp_path.rglob("*.features")
+    whole = second.read_bytes()
+    other = [save({"features": expected[0].flatten()}), save({"features": expected[0].half()}), save({"else": crops})]
+    for content in [first.read_bytes(), *(whole[:32] + tensors for tensors in other)]:
+        second.write_bytes(content)
+        again = FeatureCache(tmp_path, backbone)
+        torch.testing.assert_close(again(crops), expected)  # computed alone, not in a batch
+        assert again.damaged == [second]
+        torch.testing.assert_close(load(second.read_bytes()[32:])["features"], load(whole[32:])["features"])
+
+
+def test_damaged_files_change_no_result_and_each_part_of_a_run_counts_them(tmp_path: Path) -> None:
+    protocol = SMALL.replace(epochs=1, validation_samples=0)
+
+    def run(speed: Speed) -> tuple[float, list[tuple[float, ...]]]:
+        probe = small_probe(protocol, Bilinear())
+        (record,) = train(probe, TrainingSamples(FakeDataset(), protocol), None, options=RunOptions(speed=speed))
+        return record.loss, [found.ious for found in evaluated(probe, FakeDataset(), protocol, speed=speed)[0]]
+
+    speed = Speed(feature_cache=tmp_path)
+    run(speed)
+    cached = run(speed)
+    files = sorted(tmp_path.rglob("*.features"))
+    for number, file in enumerate(files):
+        content = bytearray(file.read_bytes())
+        content[(number * 997) % len(content)] ^= 128
+        file.write_bytes(content)
+    with pytest.warns(VfmIsbenchWarning, match=r"\d+ files of the feature cache could not be read") as caught:
+        again = run(speed)
+    np.testing.assert_allclose(again[0], cached[0], rtol=1e-5)
+    np.testing.assert_allclose(again[1], cached[1], atol=1e-4)
+    told = [int(str(warning.message).split()[0]) for warning in caught]
+    assert len(told) == 2 and sum(told) == len(files), "one warning of the training, one of the test set"
+    assert run(speed) == again, "the files are whole again"
+
+
+def half_written(code: int) -> Any:
+    """Stands in for ``Path.open``: a disk that is full after a few bytes."""
+    original = Path.open
+
+    def opening(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        opened = original(path, mode, *arguments, **options)
+        if mode == "wb":
+            opened.write(b"some")
+            opened.close()
+            raise OSError(code, os.strerror(code))
+        return opened
+
+    return opening
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_costs_the_cache_and_nothing_else(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = FakeBackbone().eval()
+    FeatureCache(tmp_path, backbone)(images(1))
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    crops = torch.cat([images(1), images(3, seed=1)])
+    cache = FeatureCache(tmp_path, backbone)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", half_written(code))
+        with pytest.warns(VfmIsbenchWarning, match="no more features are cached") as caught:
+            torch.testing.assert_close(cache(crops), backbone(crops))
+    assert len(caught) == 1
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    with pytest.warns(VfmIsbenchWarning, match="no more features are cached"):
+        reader = FeatureCache(tmp_path, backbone)
+    torch.testing.assert_close(reader(crops), backbone(crops))
+    assert reader.hits == 1
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1, "nothing half-written is left"
 
 
 @torch.no_grad()
@@ -91,7 +221,7 @@ def test_a_full_cache_says_so_once_and_goes_on(tmp_path: Path) -> None:
     with pytest.warns(VfmIsbenchWarning, match="no more features") as caught:
         assert torch.equal(cache(images(4)), backbone(images(4)))
         cache(images(4, seed=1))
-    assert len(caught) == 1 and len(list(tmp_path.rglob("*.safetensors"))) == 2
+    assert len(caught) == 1 and len(list(tmp_path.rglob("*.features"))) == 2
 
 
 def test_a_backbone_that_cannot_be_identified_is_refused(tmp_path: Path) -> None:
@@ -130,5 +260,5 @@ def test_runs_of_several_upsamplers_share_features_and_change_no_number(tmp_path
     for plain, cached in zip(outcomes[::2], outcomes[1::2], strict=True):
         np.testing.assert_allclose(plain[0], cached[0], rtol=1e-5)
         np.testing.assert_allclose(plain[1], cached[1], atol=1e-4)
-    backbone, before = FakeBackbone().eval(), len(list(tmp_path.rglob("*.safetensors")))
+    backbone, before = FakeBackbone().eval(), len(list(tmp_path.rglob("*.features")))
     assert before and FeatureCache(tmp_path, backbone).hits == 0

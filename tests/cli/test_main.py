@@ -37,7 +37,7 @@ def test_settings_of_speed_are_taken_and_said(tiny_preset, tmp_path, capsys):
     assert cli.main([*arguments, "--stop-at-iou"]) == 0
     assert f"saved: {output / 'result-stop90.json'}" in capsys.readouterr().out
     assert Result.load(output / "result-stop90.json").datasets["scenes"].stop_at_iou == (80, 85, 90)
-    assert list((tmp_path / "features").rglob("*.safetensors"))
+    assert list((tmp_path / "features").rglob("*.features"))
     assert cli.main([*arguments, "--stop-at-iou", "190"]) == 2
     assert "whole numbers from 1 to 100" in capsys.readouterr().err
     again = ["eval", str(output), "--quiet", "--device", "cpu", "--output", str(tmp_path / "r.json"), "--no-shortcut"]

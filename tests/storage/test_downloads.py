@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import URLError
@@ -14,6 +20,7 @@ from archive_server import Answer, ArchiveServer
 from vfm_isbench.errors import DataError
 from vfm_isbench.storage import connection, downloads
 from vfm_isbench.storage.downloads import download
+from vfm_isbench.storage.partial_download import partial_files
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 OTHER = np.random.default_rng(1).bytes(300_000)
@@ -296,3 +303,46 @@ def test_the_progress_bar_counts_bytes_on_stderr(server, path, capsys):
     assert printed.out == ""
     assert "file.zip: 100%" in printed.err
     assert "293k" in printed.err
+
+
+FETCH = """
+import sys
+from pathlib import Path
+from vfm_isbench.storage.downloads import download
+from vfm_isbench.storage.partial_download import partial_files
+url, path, sha256 = sys.argv[1:]
+download([url], Path(path), sha256=sha256 or None, progress=False, backoff=(0.0,))
+"""
+
+
+@pytest.mark.parametrize("processes", [2, 6])
+@pytest.mark.parametrize("sha256", [SHA256, ""])
+def test_processes_that_want_the_same_file_fetch_it_once(processes, sha256, server, path, python):
+    url = server.serve("/a", Answer(content=CONTENT, pause=2.0))
+    command = [*python, "-c", FETCH, url, str(path), sha256]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(processes)]
+    said = [process.communicate(timeout=60)[1] for process in started]
+    assert [process.returncode for process in started] == [0] * processes, said
+    assert path.read_bytes() == CONTENT
+    assert server.sent == len(CONTENT) and len(server.requests) == 1
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.zip"]
+    waited = [text for text in said if text]
+    assert waited, "whoever waits for a second says so"
+    for text in waited:
+        assert re.match(r"waiting for process \d+ on \S+ \(for \d+ s, since .*\), which is downloading file.zip", text)
+        assert "If it hangs, end it" in text
+
+
+def test_a_killed_download_is_continued_by_the_process_that_waits(server, path, python):
+    url = server.serve("/a", Answer(content=CONTENT, pause=20.0), Answer(content=CONTENT))
+    first = subprocess.Popen([*python, "-c", FETCH, url, str(path), SHA256])
+    lock = path.with_name("file.zip.lock")
+    while not (lock.exists() and lock.read_text() and partial_files(path) and partial_files(path)[0].stat().st_size):
+        time.sleep(0.01)
+    second = subprocess.Popen([*python, "-c", FETCH, url, str(path), SHA256])
+    time.sleep(0.3)
+    os.kill(json.loads(lock.read_text())["pid"], signal.SIGKILL)
+    assert first.wait(60) != 0 and second.wait(60) == 0
+    assert path.read_bytes() == CONTENT
+    assert server.ranges[-1] is not None, "it continued"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.zip"]

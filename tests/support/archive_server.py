@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,7 @@ class Answer:
         status: Any status other than 200 is sent without the file.
         etag: ETag header; None omits it.
         last_modified: Last-Modified header; None omits it.
+        pause: Seconds between the two halves of the body.
         cut: Break the connection after this many bytes of the body.
         heeds_range: False sends the whole file, like servers without ranges.
         heeds_if_range: False sends the requested part even if the file has changed.
@@ -27,6 +29,7 @@ class Answer:
     status: int = 200
     etag: str | None = '"1"'
     last_modified: str | None = None
+    pause: float = 0.0
     cut: int | None = None
     heeds_range: bool = True
     heeds_if_range: bool = True
@@ -99,7 +102,11 @@ class ArchiveServer:
                 self.end_headers()
                 body = body[: answer.cut]
                 outer.sent += len(body)
-                self.wfile.write(body)
+                half = len(body) // 2
+                self.wfile.write(body[:half])
+                if answer.pause:
+                    time.sleep(answer.pause)
+                self.wfile.write(body[half:])
 
             def _start(self, answer: Answer) -> int:
                 asked, condition = self.headers.get("Range"), self.headers.get("If-Range")

@@ -408,7 +408,7 @@ def test_validation_does_not_end_the_cache_of_features(tmp_path: Path) -> None:
     validation = TrainingSamples(FakeDataset(), protocol, validation=True)
     train(small_probe(protocol), samples, validation, options=RunOptions(speed=Speed(feature_cache=tmp_path)))
     crops = 2 * 8 + 2  # two epochs, and the same validation twice
-    assert crops <= len(list(tmp_path.rglob("*.safetensors"))) <= crops + 2
+    assert crops <= len(list(tmp_path.rglob("*.features"))) <= crops + 2
 
 
 def test_early_injection_has_no_features_to_cache(tmp_path: Path) -> None:

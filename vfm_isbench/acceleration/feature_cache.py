@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from vfm_isbench.backbones import Backbone
@@ -18,12 +21,16 @@ from vfm_isbench.probe import Probe
 from vfm_isbench.storage.atomic import replacing
 from vfm_isbench.upsamplers.identity import fingerprint_of
 
+_DIGEST_BYTES = 32
+_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 class FeatureCache:
     """Features of image crops at the patch grid, found by what they were computed from, never by a name.
 
     A file name is a hash of the backbone's code, settings and weights, PyTorch's version, the kind of device, and the
-    normalised pixels of the crop. Features come back bit for bit.
+    normalised pixels of the crop. Features come back bit for bit: each file begins with a checksum of its name and of
+    the rest, which is a safetensors file. A damaged file counts as missing, and is replaced.
 
     Runs have these crops in common: all of the training (they depend only on seed, epoch and item), and the first crop
     of every image in the evaluation. Later crops depend on the predictions; storing them gains nothing.
@@ -36,6 +43,15 @@ class FeatureCache:
     Raises:
         SpeedError: if the folder cannot be written, or the backbone has no identity, so that its features could be
             mistaken for those of another backbone.
+
+    Warns:
+        VfmIsbenchWarning: if the disk is full; features are then read, but not added.
+
+    Attributes:
+        backbone: As given.
+        hits: Number of crops whose features were on disk.
+        misses: Number of the others.
+        damaged: The files that could not be used. :func:`reporting` says so.
     """
 
     def __init__(self, folder: Path, backbone: Backbone, *, max_gib: float = 20.0) -> None:
@@ -47,6 +63,7 @@ class FeatureCache:
             )
         self.backbone = backbone
         self.hits = self.misses = 0
+        self.damaged: list[Path] = []
         self._folder = folder
         self._left = int(max_gib * 2**30)
         device = next(backbone.parameters()).device.type
@@ -56,12 +73,16 @@ class FeatureCache:
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            raise SpeedError(f"the feature cache {folder} cannot be written: {error}; choose another folder") from error
+            if error.errno not in _FULL_DISK:
+                raise SpeedError(
+                    f"the feature cache {folder} cannot be written: {error}; choose another folder"
+                ) from error
+            self._stop_adding(error)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Features B×C×h×w of normalised crops B×3×H×W, from disk if cached."""
         files = [self._file(image) for image in images]
-        found = [_read(file) for file in files]
+        found = [self._read(file) for file in files]
         missing = [index for index, features in enumerate(found) if features is None]
         self.hits += len(files) - len(missing)
         self.misses += len(missing)
@@ -76,7 +97,22 @@ class FeatureCache:
         digest = hashlib.sha256(self._prefix + f" {pixels.dtype} {tuple(pixels.shape)} ".encode())
         digest.update(pixels.view(torch.uint8).numpy().tobytes())
         key = digest.hexdigest()
-        return self._folder / key[:2] / f"{key}.safetensors"
+        return self._folder / key[:2] / f"{key}.features"
+
+    def _read(self, file: Path) -> Tensor | None:
+        """Features from a file; None if it is missing or damaged."""
+        try:
+            content = memoryview(file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError:
+            content = memoryview(b"")
+        checksum, tensors = bytes(content[:_DIGEST_BYTES]), content[_DIGEST_BYTES:]
+        if checksum != _checksum(file, tensors):
+            self.damaged.append(file)
+            return None
+        features: Tensor = load(bytes(tensors))["features"]
+        return features
 
     def _write(self, file: Path, features: Tensor) -> None:
         size = features.numel() * features.element_size()
@@ -92,11 +128,16 @@ class FeatureCache:
         self._left -= size
         try:
             file.parent.mkdir(exist_ok=True)
-            with replacing(file, durable=False) as partial:
-                save_file({"features": features.detach().cpu().contiguous()}, partial)
+            tensors = save({"features": features.detach().cpu().contiguous()})
+            with replacing(file, durable=False) as partial, partial.open("wb") as opened:
+                opened.write(_checksum(file, tensors))
+                opened.write(tensors)
         except (OSError, SafetensorError) as error:
-            self._left = -1
-            warnings.warn(f"no more features are cached: {error}", VfmIsbenchWarning, stacklevel=2)
+            self._stop_adding(error)
+
+    def _stop_adding(self, error: Exception) -> None:
+        self._left = -1
+        warnings.warn(f"no more features are cached: {error}", VfmIsbenchWarning, stacklevel=3)
 
 
 def open_feature_cache(probe: Probe, folder: Path | None) -> FeatureCache | None:
@@ -117,10 +158,26 @@ def open_feature_cache(probe: Probe, folder: Path | None) -> FeatureCache | None
     return FeatureCache(folder, probe.backbone)
 
 
-def _read(file: Path) -> Tensor | None:
-    """Features from a file; None if it is missing or broken, in which case they are computed and written again."""
+@contextmanager
+def reporting(cache: FeatureCache | None) -> Iterator[None]:
+    """Warn once, after a ``with`` block, of the damaged files that a cache has met in it."""
+    before = 0 if cache is None else len(cache.damaged)
     try:
-        features: Tensor = load_file(file)["features"]
-        return features
-    except (OSError, SafetensorError, KeyError):
-        return None
+        yield
+    finally:
+        damaged = [] if cache is None else cache.damaged[before:]
+        if damaged:
+            files = "a file" if len(damaged) == 1 else f"{len(damaged)} files"
+            warnings.warn(
+                f"{files} of the feature cache could not be read or failed the checksum, the first of them "
+                f"{damaged[0]}; these features were computed again. If this happens often, check the disk",
+                VfmIsbenchWarning,
+                stacklevel=3,
+            )
+
+
+def _checksum(file: Path, tensors: bytes | memoryview) -> bytes:
+    """Hash of a file's name, so that no file stands in for another, and of its tensors."""
+    digest = hashlib.sha256(f"{file.stem} ".encode())
+    digest.update(tensors)
+    return digest.digest()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from vfm_isbench.acceleration.cached_probe import network_for
-from vfm_isbench.acceleration.feature_cache import open_feature_cache
+from vfm_isbench.acceleration.feature_cache import open_feature_cache, reporting
 from vfm_isbench.acceleration.speed import RunOptions, arithmetic
 from vfm_isbench.datasets.base import ObjectDataset, read_sample
 from vfm_isbench.datasets.content import ContentHash, image_sha256
@@ -120,11 +120,13 @@ def evaluate_dataset(
     found: dict[ObjectId, ObjectEvidence] = {}
     content, times, running = ContentHash(), EvaluationTimes(), _RunningNoc()
     place = f"test set {dataset.name!r} with upsampler {probe.upsampler.name!r}"
-    network = network_for(probe.eval(), speed, open_feature_cache(probe, speed.feature_cache))
+    cache = open_feature_cache(probe, speed.feature_cache)
+    network = network_for(probe.eval(), speed, cache)
     lockstep = Lockstep(network, protocol, speed, times)
     in_flight = _GROUPS_IN_FLIGHT if speed.places_clicks_on(probe.device) else 1
     with (
         options.progress_of(dataset.name, len(objects)) as progress,
+        reporting(cache),
         arithmetic(speed.precision, probe.device),
         closing(_read_images(dataset, objects, speed.read_ahead)) as images,
         current_device(probe.device),

@@ -13,6 +13,7 @@ from vfm_isbench.leaderboard.findings import Report
 from vfm_isbench.leaderboard.gzip_json import UnreadableError, parse
 from vfm_isbench.leaderboard.schema import ListOf, Record, Text
 from vfm_isbench.storage.atomic import write_text
+from vfm_isbench.storage.locks import waiting_for
 
 FILE_NAME = "removed.jsonl"
 _LARGEST = 4 * 2**20
@@ -104,7 +105,8 @@ def remove_entry(entry: Entry, folder: Path, why: str, date: str) -> Removal:
         raise LeaderboardError("\n".join(map(str, report.findings)) or "the reason is empty; say why")
     try:
         log = folder / FILE_NAME
-        write_text(log, (log.read_text(encoding="utf-8") if log.exists() else "") + line + "\n")
+        with waiting_for(log.with_name(f"{FILE_NAME}.lock"), "removing another entry"):
+            write_text(log, (log.read_text(encoding="utf-8") if log.exists() else "") + line + "\n")
         (folder / entry.file_name).unlink()
     except OSError as error:
         raise LeaderboardError(f"{folder / entry.file_name} cannot be removed: {error}") from error

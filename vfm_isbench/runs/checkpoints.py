@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.runs.measure import measure
 from vfm_isbench.runs.needs import open_tests
 from vfm_isbench.runs.options import LoadingOptions
+from vfm_isbench.runs.sole_use import sole_use, sole_writer
 from vfm_isbench.runs.trained import TrainedProbe
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, load_checkpoint
@@ -106,28 +108,35 @@ def evaluate_checkpoint(
 
     Returns:
         The result, which is saved if ``output`` is given.
+
+    Raises:
+        RunError: if another evaluation is writing ``output``, or ``output`` is the result of a run that is under way.
+        RunError, WeightsError, UnknownNameError, ContractError: see :func:`load_trained`.
     """
     kept = None if output is None else _EvidenceFiles(Path(output))
-    trained = load_trained(path, **loading)
-    changes: dict[str, Any] = {} if limit is None else {"object_limit": limit}
-    if datasets is not None:
-        changes["test_datasets"] = (datasets,) if isinstance(datasets, str) else tuple(datasets)
-    protocol = trained.protocol.replace(**changes)
-    trained = dataclasses.replace(trained, protocol=protocol)
-    root = None if data_root is None else Path(data_root)
     options = RunOptions(speed=speed or Speed(), progress=progress)
     says = "nothing was kept, because there is no output" if kept is None else "the same call continues the evaluation"
-    with stopped_in_order(options.stop, says):
+    with ExitStack() as stack:
+        if kept is not None:
+            stack.enter_context(kept.in_use(options.speed))
+        trained = load_trained(path, **loading)
+        changes: dict[str, Any] = {} if limit is None else {"object_limit": limit}
+        if datasets is not None:
+            changes["test_datasets"] = (datasets,) if isinstance(datasets, str) else tuple(datasets)
+        protocol = trained.protocol.replace(**changes)
+        trained = dataclasses.replace(trained, protocol=protocol)
+        root = None if data_root is None else Path(data_root)
+        stack.enter_context(stopped_in_order(options.stop, says))
         result = measure(
             trained.named(name),
             open_tests(protocol, root),
             store_of=None if kept is None else lambda dataset: kept.store(dataset, trained, options.speed),
             options=options,
         )
-    if kept is not None:
-        result.save(kept.output)
-        kept.remove()
-    return result
+        if kept is not None:
+            result.save(kept.output)
+            kept.remove()
+        return result
 
 
 class _EvidenceFiles:
@@ -149,6 +158,14 @@ class _EvidenceFiles:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{self._folder} cannot be written: {error}; choose another output file") from error
+
+    @contextmanager
+    def in_use(self, speed: Speed) -> Iterator[None]:
+        """Keep others from writing the same files; of a run, if the file is what the run itself would write."""
+        folder = self.output.parent
+        is_of_run = self.output.name == f"result{speed.label()}.json" and (folder / "run.json").is_file()
+        with sole_use(folder if is_of_run else None), sole_writer(self.output):
+            yield
 
     def store(self, dataset: str, trained: TrainedProbe, speed: Speed) -> EvidenceStore:
         """Evidence of this checkpoint under its protocol; that of others stays beside it, untouched."""

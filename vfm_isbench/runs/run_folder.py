@@ -47,8 +47,22 @@ class RunFolder:
         try:
             (folder / "evidence").mkdir(parents=True, exist_ok=True)
             self._claim(json.loads(json.dumps(belongs_to)), overwrite)
+            self._claimed = self._manifest.read_bytes()
         except OSError as error:
             raise RunError(f"the output folder {folder} cannot be written: {error}") from error
+
+    def require_unchanged(self) -> None:
+        """Check that the folder still belongs to this run, before it is used again after a while.
+
+        Raises:
+            RunError: if another run has replaced it, or it was deleted.
+        """
+        if not self._manifest.is_file() or self._manifest.read_bytes() != self._claimed:
+            raise RunError(
+                f"the folder {self.folder} no longer belongs to this training: another run has replaced it, or it was "
+                "deleted. Train again in another folder; or, to evaluate this training and keep nothing, pass "
+                "dataclasses.replace(trained, folder=None)"
+            )
 
     def result_path(self, label: str = "") -> Path:
         """Where the result is written; the label is that of the speed settings, :meth:`vfm_isbench.Speed.label`."""

@@ -21,6 +21,7 @@ from vfm_isbench.storage.connection import (
     version_and_start,
 )
 from vfm_isbench.storage.hashing import hash_file
+from vfm_isbench.storage.locks import waiting_for
 from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 from vfm_isbench.storage.partial_download import PartialDownload, Version, partial_files
 
@@ -60,7 +61,7 @@ def download(
     Bytes are collected in ``NAME.partial`` beside the target, and ``NAME.partial.json`` records which version of which
     URL they belong to; if the file has changed since, the download starts over. With a checksum, one URL can continue
     what another began; without, every URL has a partial file of its own. The target appears only when it is complete
-    and has passed its checks.
+    and has passed its checks. A process that wants the same target waits, and then finds the file.
 
     Args:
         urls: ``http``, ``https`` or ``file`` URLs of the same file, tried in order.
@@ -84,16 +85,16 @@ def download(
     expected, options = _Expected(sha256, md5, size), _Options(progress, timeout, backoff)
     failures: list[str] = []
     try:
-        if path.exists():
-            mismatch = _mismatch(path, expected)
-            if mismatch:
-                raise DataError(f"{path} exists, but is not the expected file: {mismatch}. Move it away and try again.")
+        if _is_there(path, expected):
             return path
         if are_downloads_forbidden():
             raise DataError(f"{path.name} is not at {path}, and downloads are forbidden here")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if any(_download_from(url, path, expected, options, failures) for url in urls):
-            return path
+        with waiting_for(path.with_name(f"{path.name}.lock"), f"downloading {path.name}"):
+            if _is_there(path, expected):  # by now
+                return path
+            if any(_download_from(url, path, expected, options, failures) for url in urls):
+                return path
     except OSError as error:  # network errors have become GaveUp
         raise DataError(
             f"{path}: cannot be written ({error}). Make room or choose another folder; the bytes received so far are "
@@ -105,6 +106,19 @@ def download(
         "\n  ".join([f"{path.name} could not be downloaded. Tried:", *(failures or ["no URL at all"])])
         + f"\nGive another mirror, or put the file at {path} yourself.{kept}"
     )
+
+
+def _is_there(path: Path, expected: _Expected) -> bool:
+    """Whether the file exists.
+
+    Raises:
+        DataError: if it is another file.
+    """
+    if not path.exists():
+        return False
+    if mismatch := _mismatch(path, expected):
+        raise DataError(f"{path} exists, but is not the expected file: {mismatch}. Move it away and try again.")
+    return True
 
 
 def _download_from(url: str, path: Path, expected: _Expected, options: _Options, failures: list[str]) -> bool:

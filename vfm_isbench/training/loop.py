@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vfm_isbench.acceleration.feature_cache import FeatureCache, open_feature_cache
+from vfm_isbench.acceleration.feature_cache import FeatureCache, open_feature_cache, reporting
 from vfm_isbench.acceleration.speed import RunOptions, tf32
 from vfm_isbench.errors import ProtocolError, RunError, Terminated
 from vfm_isbench.probe import Probe
@@ -100,6 +100,7 @@ def train(
         repeatable_gradients(probe.device),
         closing(BatchLoader(sources, options.workers, probe.device)) as loader,
         options.progress_of("training", (protocol.epochs - len(history)) * per_epoch - done) as progress,
+        reporting(cache),
         options.stop.held_back(),
     ):
         setup = _Setup(probe, samples, validation, optimizer, average, loader, cache, options, keeper, progress)

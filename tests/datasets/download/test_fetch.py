@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -364,3 +365,18 @@ def test_the_archive_of_sbd_is_the_one_that_torchvision_downloads() -> None:
 
     archive = SOURCES["sbd"].archive
     assert (archive.file_name, archive.urls, archive.md5) == (SBDataset.filename, (SBDataset.url,), SBDataset.md5)
+
+
+def test_whoever_wants_the_same_data_set_waits_and_downloads_nothing(serve, server, tmp_path, caplog):
+    serve("grabcut", Answer(content=small_archive("grabcut"), pause=1.5))
+    reports: list[fetch.DownloadReport] = []
+    threads = [threading.Thread(target=lambda: reports.append(get("grabcut", tmp_path))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(report.was_there for report in reports) == [False, True, True]
+    assert all(report.verified.is_complete for report in reports)
+    assert len(server.requests) == 1
+    assert "downloading and unpacking grabcut" in caplog.text
+    assert not list(tmp_path.rglob("*.lock"))

@@ -3,9 +3,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
+import time
 import types
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +25,7 @@ from vfm_isbench.upsamplers import (
     identity_of,
 )
 from vfm_isbench.upsamplers.base import Upsampler
+from vfm_isbench.upsamplers.loading import hub
 from vfm_isbench.upsamplers.loading.hub import load_from_hub
 
 FEATURES, IMAGE = torch.rand(2, 4, 4, 6), torch.rand(2, 3, 20, 30)
@@ -371,3 +375,25 @@ def test_what_cannot_be_fetched_says_how_to_go_on_and_leaves_nothing(tmp_path: P
     with pytest.raises(UnknownNameError, match="not a zip file"):
         load_from_hub(f"wimmerth/anyup@{COMMIT}:anyup", CONSENT)
     assert not list(cache.iterdir())
+
+
+def test_whoever_wants_the_same_repository_waits_for_it(
+    tmp_path: Path, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zip_repository(folder, tmp_path / f"github/wimmerth/anyup/archive/{COMMIT}.zip", COMMIT)
+    fetched, original = [], hub._fetch_archive
+
+    def slowly(*arguments: Any) -> Any:
+        fetched.append(1)
+        time.sleep(0.3)
+        return original(*arguments)
+
+    monkeypatch.setattr(hub, "_fetch_archive", slowly)
+    found: list[tuple[Path, str | None]] = []
+    threads = [threading.Thread(target=lambda: found.append(hub._fetch("wimmerth", "anyup", COMMIT))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [(cache / f"wimmerth_anyup_{COMMIT}", COMMIT)] * 3 and len(fetched) == 1
+    assert [path.name for path in cache.iterdir()] == [f"wimmerth_anyup_{COMMIT}"]

@@ -26,6 +26,7 @@ from vfm_isbench.datasets.files import check_layout, list_entries, some_names
 from vfm_isbench.errors import DataError, VfmIsbenchWarning
 from vfm_isbench.storage.downloads import BACKOFF, download
 from vfm_isbench.storage.hashing import hash_file
+from vfm_isbench.storage.locks import waiting_for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +81,8 @@ def download_dataset(
 
     The folder of the data set appears as a whole, after every file has been opened and counted. Until then, everything
     is in ``DATA_ROOT/.vfm_isbench``; the next call resumes an interrupted download. If you put the archive into
-    ``DATA_ROOT/.vfm_isbench/downloads`` yourself, it is used instead of the network.
+    ``DATA_ROOT/.vfm_isbench/downloads`` yourself, it is used instead of the network. If another process is downloading
+    the same data set, this one waits for it.
 
     Args:
         name: Name of the data set.
@@ -101,18 +103,13 @@ def download_dataset(
     options = _Options(mirrors=mirrors, keep_archive=keep_archive, progress=progress, backoff=backoff)
     source = source_of(name)
     data_root = Path(data_root)
-    before = verify_dataset(name, data_root)
-    if before.state in ("incomplete", "unreadable"):
-        raise DataError(
-            f"{before.root} exists, but is not the complete data set:\n  "
-            + "\n  ".join(before.problems)
-            + "\nIt stays unchanged. Move or delete it, then run the same command again."
-        )
     try:
-        if before.is_complete:
-            report = DownloadReport(verified=before, was_there=True, manifest=read_manifest(name, data_root))
-        else:
-            report = _download(source, data_root, options)
+        report = _find(source, data_root)
+        if report is None:
+            state = data_root / STATE_FOLDER
+            state.mkdir(parents=True, exist_ok=True)
+            with waiting_for(state / f"{source.archive.file_name}.lock", f"downloading and unpacking {name}"):
+                report = _find(source, data_root) or _download(source, data_root, options)  # may be there by now
     except OSError as error:
         raise DataError(
             f"{data_root}: cannot be written ({error}). Make room or choose another data root; the archive is kept, "
@@ -121,6 +118,24 @@ def download_dataset(
     if source.sample_weights is not None:
         _fetch_sample_weights(source.sample_weights, report.verified.root, options)
     return report
+
+
+def _find(source: DatasetSource, data_root: Path) -> DownloadReport | None:
+    """Report on a data set that is already there; None if there is nothing.
+
+    Raises:
+        DataError: if there is something else in its place.
+    """
+    found = verify_dataset(source.name, data_root)
+    if found.state in ("incomplete", "unreadable"):
+        raise DataError(
+            f"{found.root} exists, but is not the complete data set:\n  "
+            + "\n  ".join(found.problems)
+            + "\nIt stays unchanged. Move or delete it, then run the same command again."
+        )
+    if not found.is_complete:
+        return None
+    return DownloadReport(verified=found, was_there=True, manifest=read_manifest(source.name, data_root))
 
 
 def _download(source: DatasetSource, data_root: Path, options: _Options) -> DownloadReport:

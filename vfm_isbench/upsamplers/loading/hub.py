@@ -18,6 +18,7 @@ from vfm_isbench.errors import ContractError, UnknownNameError
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.connection import is_out_of_reach
 from vfm_isbench.storage.hashing import code_sha256, hash_file
+from vfm_isbench.storage.locks import waiting_for
 from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 from vfm_isbench.storage.weights import read_state_dict
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
@@ -132,24 +133,33 @@ def _fetch(owner: str, project: str, ref: str | None) -> tuple[Path, str | None]
     url = f"{GITHUB}/{owner}/{project}/archive/{wanted}.zip"
     hub.mkdir(parents=True, exist_ok=True)
     try:
-        if is_out_of_reach(url):
-            raise ConnectionError(f"{urlsplit(url).hostname} cannot be reached")
-        with tempfile.TemporaryDirectory(dir=hub) as temporary:
-            archive, content = Path(temporary) / "repository.zip", Path(temporary) / "content"
-            torch.hub.download_url_to_file(url, str(archive), progress=False)
-            with zipfile.ZipFile(archive) as zipped:
-                zipped.extractall(content)
-                comment = zipped.comment.decode(errors="replace")  # git writes the commit there
-            (top,) = content.iterdir()
-            (top / _COMMIT_FILE).write_text(comment)
-            commit = _commit_of(top, url, ref)
-            top.rename(folder)
+        with waiting_for(hub / f"{folder.name}.lock", f"downloading {owner}/{project}"):
+            if folder.is_dir():  # by now
+                return folder, _commit_of(folder, folder, ref)
+            commit = _fetch_archive(url, folder, ref)
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise UnknownNameError(
             f"{url} could not be fetched ({type(error).__name__}: {error}). Check the repository's name and commit. "
             f"Without a network, put a copy of it at {folder}, or give its folder: hub:path/to/folder:ENTRY"
         ) from error
     return folder, commit
+
+
+def _fetch_archive(url: str, folder: Path, ref: str | None) -> str | None:
+    """Download and unpack a repository into a new folder, and return its commit if that is known."""
+    if is_out_of_reach(url):
+        raise ConnectionError(f"{urlsplit(url).hostname} cannot be reached")
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        archive, content = Path(temporary) / "repository.zip", Path(temporary) / "content"
+        torch.hub.download_url_to_file(url, str(archive), progress=False)
+        with zipfile.ZipFile(archive) as zipped:
+            zipped.extractall(content)
+            comment = zipped.comment.decode(errors="replace")  # git writes the commit there
+        (top,) = content.iterdir()
+        (top / _COMMIT_FILE).write_text(comment)
+        commit = _commit_of(top, url, ref)
+        top.rename(folder)
+    return commit
 
 
 def _commit_of(folder: Path, origin: Path | str, ref: str | None) -> str | None:
