@@ -7,8 +7,8 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,7 @@ def test_the_disk_is_waited_for_at_intervals_and_at_the_end(tmp_path: Path, monk
 
 
 MANY = """
-import random, sys
+import os, random, sys
 from pathlib import Path
 from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.types import Click, ObjectEvidence, ObjectId
@@ -189,7 +189,7 @@ def evidence(number):
     return ObjectEvidence(ObjectId("image", number), clicks, tuple(draws.random() for _ in range(20)))
 """
 OPEN_AND_APPEND = """
-print("ready", flush=True)
+print(os.getpid(), flush=True)
 store = EvidenceStore(Path(sys.argv[1]), "weights")
 print("open", flush=True)
 for number in range(int(sys.argv[2]), 10**9):
@@ -198,28 +198,31 @@ for number in range(int(sys.argv[2]), 10**9):
 """
 
 
-def stop_while_it_opens_and_appends(path: Path, objects: int, trial: int, size: int) -> int:
+def kill_while_it_opens_or_appends(python: list[str], path: Path, objects: int, trial: int, size: int) -> int:
     """Kill a process that opens the file and appends to it; returns the number of objects that it said it appended."""
-    words = [sys.executable, "-c", MANY + OPEN_AND_APPEND, str(path), str(objects)]
+    words = [*python, "-c", MANY + OPEN_AND_APPEND, str(path), str(objects)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        number = int(process.stdout.readline())
         draws = random.Random(trial)
         if trial % 2:  # while it opens
             time.sleep(draws.random() * size * 2e-4)
         else:  # while it writes the file anew, or appends
             assert process.stdout.readline() == "open\n"
             time.sleep(draws.random() * size * 3e-5)
-        process.kill()
+        os.kill(number, signal.SIGKILL)
         said = process.stdout.read().split()
     whole = [int(word) for word in said if word.isdigit()]
     return max(whole, default=objects - 1) - objects + 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals are of POSIX systems")
 @pytest.mark.parametrize(
     ("size", "trials"), [(500, 4), pytest.param(50_000, 25, marks=pytest.mark.slow)], ids=["small", "large"]
 )
-def test_a_process_killed_while_it_opens_or_appends_loses_nothing(tmp_path: Path, size: int, trials: int) -> None:
+def test_a_process_killed_while_it_opens_or_appends_loses_nothing(
+    python: list[str], tmp_path: Path, size: int, trials: int
+) -> None:
     """On 0.3.0, 20 of 25 trials lost evidence: opening wrote the file anew, in place."""
     space: dict[str, Any] = {}
     exec(MANY, space)
@@ -232,7 +235,7 @@ def test_a_process_killed_while_it_opens_or_appends_loses_nothing(tmp_path: Path
         content = path.read_bytes()
         damages = [content, content[:-1], content + b"\n" + content[-300:-100], content.replace(b"belongs", b"bel0ngs")]
         path.write_bytes(damages[trial % 4])
-        objects += stop_while_it_opens_and_appends(path, objects, trial, size)
+        objects += kill_while_it_opens_or_appends(python, path, objects, trial, size)
         atomic.remove_left_over(tmp_path)
         assert list(tmp_path.iterdir()) == [path]
         found = EvidenceStore(path, "weights")
@@ -285,7 +288,7 @@ def test_a_full_disk_costs_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits on the size of files are of POSIX systems")
-def test_a_limit_on_the_size_of_files_costs_nothing(tmp_path: Path) -> None:
+def test_a_limit_on_the_size_of_files_costs_nothing(python: list[str], tmp_path: Path) -> None:
     path = filled(tmp_path)
     limit = path.stat().st_size + 50
     code = f"""
@@ -295,7 +298,7 @@ from test_evidence_store import *
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 EvidenceStore(Path({str(path)!r}), "weights").append(THIRD, "image")
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    ended = subprocess.run([*python, "-c", code], capture_output=True, text=True, check=False)
     assert "WriteError: the evidence file" in ended.stderr and "File too large" in ended.stderr
     assert path.stat().st_size == limit, "half a line was written"
     assert done(path) == [FIRST, SECOND]

@@ -45,13 +45,22 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     partial = partial_of(path)
     try:
         yield partial
-        if durable:
-            _flush(partial)
-        partial.replace(path)
+        put_in_place(partial, path, durable=durable)
     except BaseException:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def put_in_place(partial: Path, path: Path, *, durable: bool = True) -> None:
+    """Move a complete file to its place; see :func:`replacing`, which also writes it.
+
+    Raises:
+        OSError: if that fails.
+    """
+    if durable:
+        _flush(partial)
+    partial.replace(path)
     if durable and os.name == "posix":  # elsewhere folders cannot be opened
         _flush(path.parent)
 

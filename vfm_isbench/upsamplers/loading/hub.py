@@ -141,9 +141,9 @@ def _fetch(owner: str, project: str, ref: str | None) -> tuple[Path, str | None]
                 zipped.extractall(content)
                 comment = zipped.comment.decode(errors="replace")  # git writes the commit there
             (top,) = content.iterdir()
-            (top / _COMMIT_FILE).write_text(comment)
+            (top / _COMMIT_FILE).write_text(comment)  # not atomic: the whole folder is moved into place
             commit = _commit_of(top, url, ref)
-            top.rename(folder)
+            top.rename(folder)  # not atomic: a folder; torch.hub fetches it again if it is damaged
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise UnknownNameError(
             f"{url} could not be fetched ({type(error).__name__}: {error}). Check the repository's name and commit. "
