@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from vfm_isbench.errors import NonFiniteError, ProtocolError, RunError, WriteError
 from vfm_isbench.probe.finite import non_finite
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.storage.atomic import write_bytes
+from vfm_isbench.storage.tensor_file import write_tensors
 from vfm_isbench.training.averaging import UNAVERAGED
 
 FORMAT = "vfm_isbench-checkpoint-1"
@@ -152,11 +152,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "history": [dataclasses.asdict(record) for record in checkpoint.history],
         "extra": dict(checkpoint.extra),
     }
-    # Not save_file, which writes under a temporary name of its own: after a kill, nobody would know whose file that is.
-    content = save(dict(checkpoint.tensors), metadata={"vfm_isbench": json.dumps(header)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, content)
+        write_tensors(path, checkpoint.tensors, {"vfm_isbench": json.dumps(header)})
     except OSError as error:
         raise WriteError(
             f"the checkpoint {path} cannot be written: {error.strerror or error}. Free some space there, or allow "
