@@ -26,9 +26,10 @@ from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
 from vfm_isbench.results.display import quoted
 from vfm_isbench.results.environment import package_versions
-from vfm_isbench.runs import BenchmarkOptions, RunFolder, TrainedProbe, check_options, measure
+from vfm_isbench.runs import BenchmarkOptions, RunFolder, TrainedProbe, check_options, measure, save_result
 from vfm_isbench.runs.needs import Needs, find_needs, open_tests
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
+from vfm_isbench.runs.room import check_room_for_run
 from vfm_isbench.runs.sole_use import sole_use
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, train
@@ -211,6 +212,8 @@ class Benchmark:
                 folder.save_checkpoint(Checkpoint(protocol, described, history, tensors, extra))
 
         start = None if folder is None else folder.load_checkpoint()
+        if folder is not None:
+            check_room_for_run(folder.folder, probe, protocol, needs.tests, start)
         if options.run is not None and options.run.is_shown:
             announce(
                 options.run,
@@ -276,7 +279,7 @@ class Benchmark:
             options=options,
         )
         if folder is not None:
-            result.save(folder.result_path(label))
+            save_result(result, folder.result_path(label), folder.folder / "evidence")
         return result
 
     @cached_property

@@ -82,7 +82,7 @@ class Acceptance:
         began = time.monotonic()
         stage = self.results["stages"][name] = {"outcome": "running", "seconds": 0.0, "findings": {}}
         log = self.folder / f"{name}.log"
-        with log.open("wb") as output:
+        with log.open("wb") as output:  # not atomic: a log, to be read while it grows
             process = subprocess.Popen(
                 self._command(name, _MARGIN * limit),
                 stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=ROOT,

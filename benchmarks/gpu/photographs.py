@@ -43,6 +43,7 @@ def write_photographs(root: Path, images: int, size: tuple[int, int] = _SIZE, se
             image, labels = photograph(np.random.default_rng([seed, number, index]), size)
             Image.fromarray(image).save(folder / "img" / f"{name}.jpg", quality=92)
             savemat(folder / "inst" / f"{name}.mat", {"GTinst": {"Segmentation": labels}}, do_compression=True)
+        # not atomic: the caller moves the whole folder into place
         (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 

@@ -112,7 +112,7 @@ class Stage:
         if not root.is_dir():  # another stage may have written them
             with TemporaryDirectory(dir=self.path.parent) as folder:
                 write_photographs(Path(folder) / "photographs", self.size.photographs, self.size.photograph_size)
-                (Path(folder) / "photographs").rename(root)
+                (Path(folder) / "photographs").rename(root)  # not atomic: a folder; images can be made again
         return SimpleNamespace(backbone=self.size.backbone, image_size=self.size.image_size, data_root=root)
 
     def add(self, table: str, row: object) -> None:

@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vfm_isbench.storage.atomic import write_text
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "support"))
 
 from course_statistics import (
@@ -97,7 +99,7 @@ def record(shared: Path, pairs: Sequence[tuple[int, int]]) -> None:
         course = train_course(shared / "parity", shared / "real", initial, draws)
         rounded = {name: [round(float(value), 5) for value in course.score(name)] for name in SCORES}
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"initial": initial, "draws": draws, **rounded}) + "\n", encoding="utf-8")
+        write_text(path, json.dumps({"initial": initial, "draws": draws, **rounded}) + "\n")
         print(f"{path.name}: {time.process_time() - began:.0f} s of processor time", flush=True)
 
 

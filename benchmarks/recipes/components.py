@@ -15,6 +15,7 @@ from pathlib import Path
 import vfm_isbench
 from vfm_isbench.leaderboard import load_board
 from vfm_isbench.leaderboard.board import ENTRIES
+from vfm_isbench.storage.atomic import write_text
 
 FILE = Path(vfm_isbench.__file__).parent / "results" / "components.json"
 
@@ -35,7 +36,7 @@ def main() -> None:
         }
         for fingerprint, results in sorted(runs.items())
     }
-    arguments.output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(arguments.output, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

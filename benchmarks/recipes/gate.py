@@ -32,6 +32,7 @@ from vfm_isbench.results.measured import stored
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.resolution import resolution_of
 from vfm_isbench.results.table import lay_out
+from vfm_isbench.storage.atomic import write_text
 
 BROKEN = '''"""Broken on purpose: half the resolution of the features, and blocks instead of interpolation."""
 
@@ -73,7 +74,7 @@ def run_all(case: Case, protocol: str, output: Path) -> tuple[list[Path], float]
             began = time.process_time()
             if code := cli.main(words):
                 sys.exit(f"exit code {code}")
-            (folder / "cpu.json").write_text(json.dumps({"seconds": time.process_time() - began}), encoding="utf-8")
+            write_text(folder / "cpu.json", json.dumps({"seconds": time.process_time() - began}))
         seconds += cpu_seconds(folder)
     return folders, seconds
 
@@ -129,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if margin is None:
         parser.error(f"nothing is stored about the resolution of {options.protocol!r}: give --margin")
     output.mkdir(parents=True, exist_ok=True)
-    (output / "broken.py").write_text(BROKEN, encoding="utf-8")
+    write_text(output / "broken.py", BROKEN)
     cases = [
         Case("unchanged", options.upsampler, options.other_seeds, ("regression", "incomparable")),
         Case("broken", f"{output / 'broken.py'}:Broken", options.seeds, ("pass", "incomparable")),

@@ -23,6 +23,7 @@ from vfm_isbench.estimate.photographs import StandInPhotographs
 from vfm_isbench.estimate.timing import ClickCost, TrainingCost, _drawing, seconds_of
 from vfm_isbench.evaluation import EvaluationTimes
 from vfm_isbench.protocol import PRESETS
+from vfm_isbench.runs.evidence_store import bytes_per_object
 
 CPU = torch.device("cpu")
 PAPER_DATA = TINY.replace(
@@ -128,8 +129,9 @@ def test_an_estimate_adds_up(fixed: None) -> None:
     ]
     assert any("counted as published" in note for note in found.notes)
     fewer = Benchmark(PAPER_DATA.replace(max_clicks=10), device="cpu").estimate("bilinear")
-    assert found.run_folder_bytes - fewer.run_folder_bytes == 120 * 10 * (50 + 100 + 345 + 6671 + 600)
-    assert fewer.run_folder_bytes > 120 * 10 * 7766, "and checkpoints"
+    per_object = 2 * (bytes_per_object(20) - bytes_per_object(10))  # evidence and result
+    assert found.run_folder_bytes - fewer.run_folder_bytes == per_object * (50 + 100 + 345 + 6671 + 600)
+    assert fewer.run_folder_bytes > 2 * bytes_per_object(10) * 7766, "and checkpoints"
     whole = Benchmark(PAPER_DATA.replace(zoom_in=False), device="cpu").estimate("bilinear")
     assert whole.parts[1].seconds == pytest.approx(50 * 20 * 0.01 + 50), "one crop per image"
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfm_isbench.storage import atomic
-from vfm_isbench.storage.atomic import replacing, write_bytes, write_text
+from vfm_isbench.storage.atomic import partial_of, remove_left_over, replacing, write_bytes, write_text
 
 OLD, NEW = b"old content", b"new"
 
@@ -148,3 +152,69 @@ def test_a_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
         write_text(pipe, "content")
         assert read.result() == "content"
     assert pipe.is_fifo()
+
+
+def killed_while_writing(path: Path) -> Path:
+    """The temporary file of a process that was killed; it is there."""
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from vfm_isbench.storage.atomic import replacing
+with replacing(Path({str(path)!r})) as partial:
+    partial.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    (partial,) = path.parent.glob("*.partial")
+    return partial
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere nobody can ask whether a process is running")
+def test_the_temporary_file_of_a_killed_process_is_removed(path: Path) -> None:
+    partial = killed_while_writing(path)
+    assert remove_left_over(path.parent, "checkpoint") == []
+    assert remove_left_over(path.parent, "result.json.") == [partial]
+    assert path.read_bytes() == OLD and names_in(path.parent) == ["result.json"]
+
+
+def renamed(partial: Path, host: str | None = None, process: int | None = None) -> str:
+    name, _, end = partial.name.removesuffix(".partial").rpartition(".")
+    here, number, thread = end.split("-")
+    return f"{name}.{host or here}-{process or number}-{thread}.partial"
+
+
+def test_temporary_files_in_use_and_files_of_others_stay(path: Path) -> None:
+    own = partial_of(path)
+    kept = {
+        own.name,  # this process is writing it
+        renamed(own, process=os.getppid()),  # another one that is running
+        renamed(own, host="0" * 8, process=99999999),  # nobody here knows the processes of another machine
+        "archive.zip.partial",  # the bytes of an unfinished download
+        "archive.zip.0123abcd.partial",
+        "notes.partial",
+    }
+    for name in kept:
+        (path.parent / name).write_bytes(b"")
+    link = path.parent / renamed(own, process=99999998)
+    link.symlink_to(path)
+    assert remove_left_over(path.parent) == []
+    assert set(names_in(path.parent)) == {*kept, link.name, "result.json"}
+
+
+@pytest.mark.parametrize("host", [None, "0" * 8])
+def test_a_temporary_file_that_nobody_changed_for_days_is_removed(path: Path, host: str | None) -> None:
+    partial = path.parent / renamed(partial_of(path), host=host, process=os.getppid())
+    partial.write_bytes(b"half")
+    long_ago = time.time() - 2 * 24 * 60 * 60
+    os.utime(partial, (long_ago, long_ago))
+    assert remove_left_over(path.parent) == [partial]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere nobody can ask whether a process is running")
+def test_a_temporary_file_of_an_earlier_process_with_our_number_is_removed(path: Path) -> None:
+    """In containers, the first process always has the number 1."""
+    partial = partial_of(path)
+    partial.write_bytes(b"half")
+    earlier = atomic._STARTED - 60
+    os.utime(partial, (earlier, earlier))
+    assert remove_left_over(path.parent) == [partial]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from small import SMALL, small_probe
 from torch import Tensor
 
-from vfm_isbench.errors import NonFiniteError, RunError
+from vfm_isbench.errors import NonFiniteError, RunError, WriteError
 from vfm_isbench.probe import Probe
+from vfm_isbench.storage import atomic
 from vfm_isbench.training import Checkpoint, EpochRecord, load_checkpoint, save_checkpoint
 from vfm_isbench.training import checkpoint as module
 from vfm_isbench.training.checkpoint import capture
@@ -156,13 +159,17 @@ def test_a_broken_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     old = checkpoint()
     save_checkpoint(path, old)
 
-    def half(_tensors: Any, file: Path, metadata: Any = None) -> None:
-        Path(file).write_bytes(b"half of a file")
-        raise OSError("no space left on device")
+    written: list[str] = []
 
-    monkeypatch.setattr(module, "save_file", half)
-    with pytest.raises(OSError, match="no space"):
+    def full(_descriptor: int) -> None:
+        written.extend(file.name for file in tmp_path.iterdir())
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(WriteError, match=r"checkpoint\.safetensors cannot be written: No space left on device\. Free"):
         save_checkpoint(path, checkpoint(seed=1))
+    # Not a name of the safetensors library, which nobody could clean up after a kill.
+    assert sorted(written) == sorted([path.name, atomic.partial_of(path).name])
     assert same(load_checkpoint(path).tensors, old.tensors)
     monkeypatch.undo()
     new = checkpoint(seed=1)

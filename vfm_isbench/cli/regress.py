@@ -95,6 +95,7 @@ def _judged(arguments: argparse.Namespace) -> int:
 
 def _append(path: Path, text: str) -> None:
     try:
+        # not atomic: other steps of the job append to it too
         with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from vfm_isbench.estimate.timing import ClickCost, TrainingCost
 from vfm_isbench.progress.durations import rough
+from vfm_isbench.storage.room import size
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +121,3 @@ def short(seconds: float) -> str:
     ['12 s', '0.81 s', '12 ms', '0.012 ms']
     """
     return f"{seconds:#.2g} s".replace(". ", " ") if seconds >= 0.1 else f"{1000 * seconds:#.2g} ms".replace(". ", " ")
-
-
-def size(n_bytes: float) -> str:
-    """A number of bytes, in the units of file managers.
-
-    >>> [size(n_bytes) for n_bytes in (1500, 88_200_000, 3_456_000_000)]
-    ['2 kB', '88 MB', '3.5 GB']
-    """
-    if n_bytes >= 1e9:
-        return f"{n_bytes / 1e9:.1f} GB"
-    return f"{n_bytes / 1e6:.0f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:.0f} kB"

@@ -14,14 +14,16 @@ from vfm_isbench.backbones import load_what_is_here
 from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.errors import DataError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.estimate.amounts import Amounts, amounts_of
-from vfm_isbench.estimate.cost import CostEstimate, Download, size
+from vfm_isbench.estimate.cost import CostEstimate, Download
 from vfm_isbench.estimate.outlook import CROPS_PER_OBJECT, measure_outlook
 from vfm_isbench.probe import Probe, build_probe, check_combination
 from vfm_isbench.probe.preparation import follow_protocol, freeze_hidden_modules
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.progress.counts import counted
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.runs.room import files_of_run
 from vfm_isbench.storage.no_downloads import no_downloads
+from vfm_isbench.storage.room import size
 from vfm_isbench.upsamplers import (
     LoadedUpsampler,
     LoadOptions,
@@ -33,11 +35,6 @@ from vfm_isbench.upsamplers import (
 from vfm_isbench.upsamplers.published.pretrained import without_weights
 
 _BYTES_PER_WEIGHT = 4
-_COPIES_OF_WEIGHTS = 3
-"""In a checkpoint: the weights, and Adam's two moments."""
-
-_BYTES_PER_CLICK = 120
-"""In the evidence and in the result together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +77,7 @@ def estimate_run(upsampler: Upsampler | str, plan: RunPlan) -> CostEstimate:
         protocol = built.protocol
         found = measure_outlook(built.probe, amounts, protocol, plan.options)
     peaks = [peak for peak in (found.training.peak_bytes, found.clicks.peak_bytes) if peak is not None]
-    workers = plan.options.workers
+    workers, objects = plan.options.workers, sum(test.objects for test in amounts.tests)
     return CostEstimate(
         title=f"{built.probe.upsampler.name} under the protocol {protocol.label} on {describe_device(plan.device)}, "
         f"{counted(workers, 'worker')}",
@@ -91,7 +88,7 @@ def estimate_run(upsampler: Upsampler | str, plan: RunPlan) -> CostEstimate:
         batch_size=protocol.batch_size,
         peak_bytes=max(peaks, default=None),
         memory_of="of this process" if plan.device.type == "cpu" else "of the device, as tensors",
-        run_folder_bytes=_run_folder_bytes(built.probe, amounts, protocol),
+        run_folder_bytes=sum(files_of_run(built.probe, protocol, objects).values()),
         notes=_notes(plan, amounts, built),
     )
 
@@ -156,13 +153,6 @@ def _data_downloads(amounts: Amounts) -> list[Download]:
 def _weights(name: str, module: nn.Module | None) -> Download:
     n_bytes = _BYTES_PER_WEIGHT * (count_parameters(module) or 0)
     return Download(f"weights of {name}", f"about {size(n_bytes)}", "the run fetches them")
-
-
-def _run_folder_bytes(probe: Probe, amounts: Amounts, protocol: Protocol) -> int:
-    checkpoint = _COPIES_OF_WEIGHTS * _BYTES_PER_WEIGHT * (count_parameters(probe.trainable()) or 0)
-    clicks = protocol.max_clicks * sum(test.objects for test in amounts.tests)
-    # A checkpoint is written beside the last one before it replaces it.
-    return 2 * checkpoint + _BYTES_PER_CLICK * clicks
 
 
 def _notes(plan: RunPlan, amounts: Amounts, built: _Built) -> tuple[str, ...]:

@@ -135,7 +135,7 @@ class Result:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
         except OSError as error:
-            raise ResultError(f"{path} cannot be written: {error}") from error
+            raise ResultError(f"{path} cannot be written: {error.strerror or error}") from error
         return path
 
     @classmethod

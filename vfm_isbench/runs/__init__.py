@@ -1,7 +1,7 @@
 """A run on disk and in memory: its folder, its evidence, the trained probe, the evaluation."""
 
 from vfm_isbench.runs.checkpoints import evaluate_checkpoint, load_trained
-from vfm_isbench.runs.measure import measure
+from vfm_isbench.runs.measure import measure, save_result
 from vfm_isbench.runs.options import BenchmarkOptions, LoadingOptions, check_options
 from vfm_isbench.runs.run_folder import RunFolder
 from vfm_isbench.runs.trained import TrainedProbe
@@ -15,4 +15,5 @@ __all__ = [
     "evaluate_checkpoint",
     "load_trained",
     "measure",
+    "save_result",
 ]

@@ -25,11 +25,13 @@ from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
 from vfm_isbench.runs.evidence_store import EvidenceStore
-from vfm_isbench.runs.measure import measure
+from vfm_isbench.runs.measure import measure, save_result
 from vfm_isbench.runs.needs import open_tests
 from vfm_isbench.runs.options import LoadingOptions
+from vfm_isbench.runs.room import check_room_for_evaluation
 from vfm_isbench.runs.sole_use import sole_use, sole_writer
 from vfm_isbench.runs.trained import TrainedProbe
+from vfm_isbench.storage.atomic import remove_left_over
 from vfm_isbench.storage.hashing import weights_sha256
 from vfm_isbench.training import Checkpoint, load_checkpoint
 from vfm_isbench.upsamplers import (
@@ -126,15 +128,18 @@ def evaluate_checkpoint(
         protocol = trained.protocol.replace(**changes)
         trained = dataclasses.replace(trained, protocol=protocol)
         root = None if data_root is None else Path(data_root)
+        tests = open_tests(protocol, root)
+        if kept is not None:
+            check_room_for_evaluation(kept.output, kept.folder, protocol, tests)
         stack.enter_context(stopped_in_order(options.stop, says))
         result = measure(
             trained.named(name),
-            open_tests(protocol, root),
+            tests,
             store_of=None if kept is None else lambda dataset: kept.store(dataset, trained, options.speed),
             options=options,
         )
         if kept is not None:
-            result.save(kept.output)
+            save_result(result, kept.output, kept.folder)
             kept.remove()
         return result
 
@@ -148,16 +153,18 @@ class _EvidenceFiles:
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self._folder = Path(f"{output}.evidence")
+        self.folder = Path(f"{output}.evidence")
         self._files: list[Path] = []
         # Without a fingerprint, a callable may be another one of the same name: its evidence is never reused.
         self._unique = uuid.uuid4().hex
         if output.is_dir():
             raise RunError(f"{output} is a folder; give the result file to write, such as {output / 'result.json'}")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            remove_left_over(self.folder)
+            remove_left_over(output.parent, f"{output.name}.")
         except OSError as error:
-            raise RunError(f"{self._folder} cannot be written: {error}; choose another output file") from error
+            raise RunError(f"{self.folder} cannot be written: {error}; choose another output file") from error
 
     @contextmanager
     def in_use(self, speed: Speed) -> Iterator[None]:
@@ -172,15 +179,15 @@ class _EvidenceFiles:
         upsampler = trained.upsampler.sha256 or self._unique
         run = f"{weights_sha256(trained.probe)} {upsampler} {trained.protocol.fingerprint()}{speed.label()}"
         key = hashlib.sha256(run.encode()).hexdigest()
-        self._files.append(self._folder / f"{dataset}-{key[:16]}.jsonl")
+        self._files.append(self.folder / f"{dataset}-{key[:16]}.jsonl")
         return EvidenceStore(self._files[-1], key)
 
     def remove(self) -> None:
         """Remove the evidence of this evaluation."""
         for file in self._files:
             file.unlink(missing_ok=True)
-        if not any(self._folder.iterdir()):
-            self._folder.rmdir()
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
 
 def _load_reference(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.datasets.content import content_sha256
+from vfm_isbench.errors import ResultError, WriteError
 from vfm_isbench.evaluation import DatasetEvaluation, evaluate_dataset
 from vfm_isbench.probe.torch_state import benchmark_settings
 from vfm_isbench.protocol import Protocol
@@ -47,7 +49,11 @@ def measure(
         store = store_of(dataset.name) if store_of else None
         if store is not None and store.unverified_content is not None:
             store.verify(content_sha256(dataset, dataset.objects[: protocol.object_limit], options.progress))
-        evaluation = evaluate_dataset(probe, dataset, protocol, store=store, options=options)
+        try:
+            evaluation = evaluate_dataset(probe, dataset, protocol, store=store, options=options)
+        finally:
+            if store is not None:
+                store.sync()
         remarks += [f"data set {dataset.name}: {note}" for note in evaluation.notes]
         found[dataset.name] = _dataset_result(dataset.name, evaluation, protocol, speed.stop_at_iou)
         seconds[f"predicting.{dataset.name}"] = evaluation.times.predicting
@@ -93,6 +99,28 @@ def measure(
         ),
         speed={**({"precision": trained.precision} if trained.precision != "float32" else {}), **speed.to_record()},
     )
+
+
+def save_result(result: Result, path: Path, evidence: Path) -> None:
+    """Write the result at the end of a run.
+
+    Args:
+        result: The result.
+        path: Its file.
+        evidence: The folder that keeps the evidence.
+
+    Raises:
+        WriteError: if the file cannot be written; it says what is kept, and how to continue.
+    """
+    try:
+        result.save(path)
+    except ResultError as error:
+        unwritten = WriteError(f"{error}. Free some space there, or allow writing there")
+        unwritten.kept = (
+            f"The evidence of all objects is kept in {evidence}, and the same command writes the result without "
+            "evaluating again."
+        )
+        raise unwritten from error
 
 
 def _dataset_result(

@@ -46,6 +46,8 @@ class RunFolder:
         self.notes: tuple[str, ...] = ()
         try:
             (folder / "evidence").mkdir(parents=True, exist_ok=True)
+            for place in (folder, folder / "evidence"):
+                atomic.remove_left_over(place)
             self._claim(json.loads(json.dumps(belongs_to)), overwrite)
             self._claimed = self._manifest.read_bytes()
         except OSError as error:

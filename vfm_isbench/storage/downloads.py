@@ -224,7 +224,7 @@ def _check_response(version: Version, start: int, known: Version | None, have: i
 def _append(response: Any, partial: PartialDownload, start: int, total: int | None, progress: bool) -> None:
     units: dict[str, Any] = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
     bar = tqdm(desc=partial.name, total=total, initial=start, disable=not progress, **units)
-    with partial.path.open("ab") as file, bar:
+    with partial.path.open("ab") as file, bar:  # not atomic: moved into place when it is complete
         while chunk := read_chunk(response):
             file.write(chunk)
             bar.update(len(chunk))

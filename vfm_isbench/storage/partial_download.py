@@ -8,6 +8,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vfm_isbench.storage.atomic import put_in_place, write_text
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -65,12 +67,12 @@ class PartialDownload:
     def start(self, version: Version) -> None:
         """Drop all bytes and begin with another version."""
         # In this order: a crash in between must not leave old bytes under a new version.
-        self.path.write_bytes(b"")
-        self._version_path.write_text(json.dumps(asdict(version)), encoding="utf-8")
+        self.path.write_bytes(b"")  # not atomic: the old bytes must be gone
+        write_text(self._version_path, json.dumps(asdict(version)))
 
     def finish(self, target: Path) -> None:
         """Move the complete file to its target, and remove all other partial files of that target."""
-        self.path.replace(target)
+        put_in_place(self.path, target)
         self._version_path.unlink(missing_ok=True)
         for other in partial_files(target):
             other.unlink()

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from vfm_isbench.errors import NonFiniteError, ProtocolError, RunError, WriteError
 from vfm_isbench.probe.finite import non_finite
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.storage.atomic import replacing
+from vfm_isbench.storage.tensor_file import write_tensors
 from vfm_isbench.training.averaging import UNAVERAGED
 from vfm_isbench.training.records import EpochRecord
 from vfm_isbench.training.unfinished import UNFINISHED, UnfinishedEpoch
@@ -144,12 +144,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            save_file(dict(checkpoint.tensors), partial, metadata={"vfm_isbench": json.dumps(header)})
-    except (OSError, SafetensorError) as error:
+        write_tensors(path, checkpoint.tensors, {"vfm_isbench": json.dumps(header)})
+    except OSError as error:
         raise WriteError(
-            f"the checkpoint {path} cannot be written: {error}. Make room or allow writing there, then run the same "
-            "command again"
+            f"the checkpoint {path} cannot be written: {error.strerror or error}. Free some space there, or allow "
+            "writing there"
         ) from error
 
 

@@ -181,7 +181,7 @@ def save_figure(figure: Figure, path: str | Path, *, description: str = "", dpi:
     buffer = io.BytesIO()
     with own_style():
         kept = {key: value for key, value in metadata[ending].items() if value != ""}
-        figure.savefig(buffer, format=ending, dpi=dpi, metadata=kept)
+        figure.savefig(buffer, format=ending, dpi=dpi, metadata=kept)  # not atomic: into memory
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, buffer.getvalue())

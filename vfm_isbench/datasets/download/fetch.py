@@ -181,6 +181,7 @@ def _put_in_place(
             found, verified = _unpack_and_verify(source, archive, Path(staging) / "content", options.progress)
         except DataError as error:
             if not is_hashed:
+                # not atomic: only its name changes
                 archive = archive.replace(archive.with_name(archive.name + ".rejected"))
             raise DataError(
                 f"{error}\nThe archive is kept as {archive}. Try another mirror; or, to use it as it is, unpack it "
@@ -198,7 +199,7 @@ def _put_in_place(
             },
         )
         write_manifest(source.name, data_root, manifest)
-        found.rename(data_root / source.folder)
+        found.rename(data_root / source.folder)  # not atomic: a folder; `data verify` finds damaged files
     return manifest, replace(verified, root=data_root / source.folder)
 
 

@@ -91,7 +91,7 @@ def _write(archive: Path, name: str, content: IO[bytes], target: Path) -> None:
     place = target.joinpath(*path.parts)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        file = place.open("xb")
+        file = place.open("xb")  # not atomic: the whole folder is moved into place
     except (FileExistsError, NotADirectoryError) as error:
         raise _refused(archive, f"it contains {name!r} twice") from error
     with file:

@@ -156,9 +156,9 @@ def _fetch_archive(url: str, folder: Path, ref: str | None) -> str | None:
             zipped.extractall(content)
             comment = zipped.comment.decode(errors="replace")  # git writes the commit there
         (top,) = content.iterdir()
-        (top / _COMMIT_FILE).write_text(comment)
+        (top / _COMMIT_FILE).write_text(comment)  # not atomic: the whole folder is moved into place
         commit = _commit_of(top, url, ref)
-        top.rename(folder)
+        top.rename(folder)  # not atomic: a folder; torch.hub fetches it again if it is damaged
     return commit
 
 

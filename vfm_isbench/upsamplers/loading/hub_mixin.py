@@ -227,10 +227,10 @@ def _as_safetensors(weights: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as temporary:
         # Copies: safetensors refuses tensors that share memory.
         tensors = {key: value.clone().contiguous() for key, value in read_state_dict(weights).items()}
-        save_file(tensors, Path(temporary) / SAFETENSORS)
+        save_file(tensors, Path(temporary) / SAFETENSORS)  # not atomic: in a temporary folder
         config = weights.with_name(CONFIG)
         if config.is_file():
-            (Path(temporary) / CONFIG).write_bytes(config.read_bytes())
+            (Path(temporary) / CONFIG).write_bytes(config.read_bytes())  # not atomic: in a temporary folder
         yield Path(temporary)
 
 

@@ -180,6 +180,7 @@ def _set_aside(found: _Found, record: Path) -> str:
         return f"\nThe file is in the hub's cache. If it is broken, delete {found.path.resolve()} and try again."
     rejected = found.path.with_name(f"{found.path.name}.rejected")
     try:
+        # not atomic: only its name changes
         found.path.replace(rejected)
     except OSError:
         return f"\nDelete {found.path} to download it again."
