@@ -322,7 +322,7 @@ def test_evidence_of_another_type_is_named(key: str, value: object, said: str) -
 def test_json_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text("[" * 200_000 + "]" * 200_000)
-    with pytest.raises(ResultError, match="result.json is not a result: its JSON is nested too deeply"):
+    with pytest.raises(ResultError, match="result.json is not a result: it is nested deeper than 32 levels"):
         Result.load(path)
 
 
@@ -331,7 +331,7 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="result.json could not be read"):
         Result.load(path)
     path.write_text("{")
-    with pytest.raises(ResultError, match="result.json is not a JSON file"):
+    with pytest.raises(ResultError, match="result.json is not a result: it is not JSON"):
         Result.load(path)
     for content in ("[]", "{}", "3"):
         path.write_text(content)

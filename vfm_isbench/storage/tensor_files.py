@@ -1,0 +1,54 @@
+"""Reads safetensors files of strangers: what their header claims is checked before anything large is read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from vfm_isbench.storage.strict_json import LARGE, UnreadableError, parse_json
+
+MOST_BYTES = 16 * 2**30
+"""Bytes of a file. The checkpoint of the paper's protocol has 0.3 GB."""
+MOST_HEADER = 32 * 2**20
+"""Bytes of a header, which names the tensors and holds our JSON; the paper's has 0.03 MB."""
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors of a safetensors file, and the texts in its header.
+
+    Raises:
+        UnreadableError: if it is not a regular file, too large, not safetensors, or its header is refused by
+            :func:`vfm_isbench.storage.strict_json.parse_json`.
+        OSError: if it cannot be read.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError("is not a regular file")
+        if status.st_size > MOST_BYTES:
+            raise UnreadableError(f"is larger than {MOST_BYTES} bytes, the most that is read")
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > min(MOST_HEADER, status.st_size - 8):
+            raise UnreadableError(
+                f"is cut short or not a safetensors file: it has {status.st_size} bytes, and its header should have "
+                f"{length} (at most {MOST_HEADER} are read)"
+            )
+        text = file.read(length)
+        header = parse_json(text.rstrip(b" "), LARGE)
+        if not isinstance(header, dict):
+            raise UnreadableError("has a header that is not an object")
+        content = start + text + file.read(status.st_size - 8 - length)
+    try:
+        tensors: dict[str, Tensor] = load(content)
+    except Exception as error:  # besides its own error, safetensors raises several for types that PyTorch lacks
+        kind = "" if isinstance(error, SafetensorError) else f"{type(error).__name__}: "
+        raise UnreadableError(f"is not a safetensors file: {kind}{error}") from error
+    metadata = header.get("__metadata__") or {}
+    return tensors, {str(key): str(value) for key, value in metadata.items()}
