@@ -59,7 +59,7 @@ def unpack(data: bytes) -> Any:
 def _read_bounded(path: Path) -> bytes:
     try:
         return read_regular_file(path, MOST_COMPRESSED, links=False)
-    except FileNotFoundError as error:
+    except OSError as error:
         raise UnreadableError(f"cannot be read: {error.strerror}") from error
 
 

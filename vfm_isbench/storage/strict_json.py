@@ -22,8 +22,12 @@ from vfm_isbench.storage.printable import quote
 LONGEST_NUMBER = 40
 """Characters of a number."""
 
-_MAYBE_LONG = re.compile(rb"[0-9]{24}|[eE][+-]?[0-9]{3}")
-"""What the text of a number has that is too long, or too large for a float. Texts may look like it too."""
+_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG = b"0" * 24
+_LARGE_EXPONENT = re.compile(rb"[eE][+-]?[0-9]{3,}(?:[\s,\]}]|$)")
+"""These two find numbers that are too long or too large. They also find texts that look like it, but hardly any hash."""
+
+_CONTAINERS = (dict, list)
 
 _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Half a character. Python writes a byte of a file name that is not UTF-8 as one from U+DC80 to U+DCFF; those stay."""
@@ -61,7 +65,7 @@ def read_json(path: Path, limits: Limits = LARGE) -> Any:
 
     Raises:
         UnreadableError: if it is not a regular file, is too large, or :func:`parse_json` refuses its content.
-        FileNotFoundError: if there is none.
+        FileNotFoundError, NotADirectoryError: if there is none.
     """
     return parse_json(read_regular_file(path, limits.size), limits)
 
@@ -76,7 +80,7 @@ def read_regular_file(path: Path, most: int, *, links: bool = True) -> bytes:
 
     Raises:
         UnreadableError: if it is anything but a file, too large, or cannot be read.
-        FileNotFoundError: if there is none.
+        FileNotFoundError, NotADirectoryError: if there is none.
     """
     # Never follow a link or block on a pipe, even if the path changes between these two checks.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -91,7 +95,7 @@ def read_regular_file(path: Path, most: int, *, links: bool = True) -> bytes:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise UnreadableError("is not a regular file, but a pipe or a device; write its content to a file")
             content = file.read(most + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         raise UnreadableError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
@@ -118,7 +122,8 @@ def parse_json(text: bytes | str, limits: Limits = LARGE) -> Any:
             f"contains more than {limits.containers} lists and objects or {limits.values} values, the most that is read"
         )
     # Calling Python for every number takes longer than everything else, and is hardly ever needed.
-    hooks: Any = {"parse_int": _short_int, "parse_float": _short_float} if _MAYBE_LONG.search(text) else {}
+    is_odd = _LONG in text.translate(_DIGITS_AS_ZEROS) or _LARGE_EXPONENT.search(text)
+    hooks: Any = {"parse_int": _short_int, "parse_float": _short_float} if is_odd else {}
     try:
         content = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, **hooks)
     except UnicodeDecodeError as error:
@@ -164,19 +169,17 @@ def _short(text: str) -> str:
 
 
 def _is_deeper_than(content: Any, depth: int) -> bool:
-    level: list[Any] = [content]
+    level = [content] if type(content) in _CONTAINERS else []
     for _ in range(depth):
-        level = [part for value in level for part in _parts(value)]
+        level = [
+            part
+            for value in level
+            for part in (value.values() if type(value) is dict else value)
+            if type(part) in _CONTAINERS
+        ]
         if not level:
             return False
     return True
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        yield from (part for part in value.values() if isinstance(part, dict | list))
-    elif isinstance(value, list):
-        yield from (part for part in value if isinstance(part, dict | list))
 
 
 def _refuse_half_characters(value: Any) -> None:
