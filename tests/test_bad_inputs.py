@@ -57,9 +57,7 @@ from vfm_isbench.training.checkpoint import capture
 from vfm_isbench.types import ObjectId
 from vfm_isbench.upsamplers import check_upsampler, load_upsampler
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(signal, "setitimer"), reason="needs an alarm clock, which POSIX systems have"
-)
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs the alarm clock of POSIX")
 
 SECONDS = 30
 """Longer than this, an input counts as a hang."""
@@ -245,11 +243,11 @@ class Kinds:
     def spec(self, place: Path) -> Attempt:
         sources = (
             "x = 3\n", "def f(:\n", "raise KeyError('x')\n", "class U:\n    def __init__(self, a): pass\n",
-            "def u(features, image): return None\n", "def u():\n    raise OSError\n", "import nothing_of_the_kind\n", "\0",
+            "def u(features, image): return None\n", "def u():\n    raise OSError\n", "import nothing_of_it\n", "\0",
         )  # fmt: skip
         words = (
             "bilinear", "jbu", ":", "::", "@", "hub:", "hf:", "no.such.module:", "loftup:", "file.py", "u", "\0", "?",
-            "&", "=", "[" * 3000, "../", "é", "\ud800", " ", "%00", "x" * 3000, "features", ".", "lift:", "featup:", "#",
+            "&", "=", "[" * 3000, "../", "é", "\ud800", " ", "%00", "x" * 3000, "f", ".", "lift:", "featup:", "#",
         )  # fmt: skip
 
         def attempt(rng: random.Random) -> None:
@@ -265,7 +263,7 @@ class Kinds:
     def run_json(self, place: Path) -> Attempt:
         belongs = {
             "protocol": SMALL.to_dict(), "upsampler": {"name": "mine", "sha256": "a" * 64}, "precision": "float32",
-            "protocol_revision": 1, "versions": {"torch": "2"}, "behaviour": {"upsampler": [1.0, 2.0], "backbone": None},
+            "protocol_revision": 1, "versions": {"torch": "2"}, "behaviour": {"upsampler": [1.0], "backbone": None},
         }  # fmt: skip
         RunFolder(place / "run", belongs)
 

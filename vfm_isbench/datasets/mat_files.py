@@ -47,6 +47,13 @@ def read_field(content: bytes, variable: str, field: str) -> Array:
         KeyError: if there is no such variable.
         ValueError: if the file is broken, not of this format, or holds something else there.
     """
+    try:
+        return _read_field(content, variable, field)
+    except (struct.error, zlib.error, StopIteration, IndexError) as error:
+        raise ValueError(f"it is damaged: {error}") from error
+
+
+def _read_field(content: bytes, variable: str, field: str) -> Array:
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if order is None or content[124:126] not in (b"\x00\x01", b"\x01\x00"):
         raise ValueError("not a MATLAB 5 file")
@@ -107,7 +114,7 @@ class _Matrix:
         stored = _STORED.get(self.rest[0].kind) if len(self.rest) == 1 and self.kind in _NUMERIC else None
         if stored is None:
             raise ValueError("not an array of real numbers")
-        values: Array = np.frombuffer(self.rest[0].content, np.dtype(stored).newbyteorder(self.order))
+        values: Array = np.frombuffer(self.rest[0].content, f"{self.order}{stored}")
         if min(self.shape, default=0) < 0 or math.prod(self.shape) != len(values):
             raise ValueError(f"an array of size {self.shape} has {len(values)} numbers")
         return values.reshape(self.shape, order="F")

@@ -24,7 +24,7 @@ LONGEST_NUMBER = 40
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG = b"0" * 24
 _LARGE_EXPONENT = re.compile(rb"[eE][+-]?[0-9]{3,}(?:[\s,\]}]|$)")
-"""These two find numbers that are too long or too large. They also find texts that look like it, but hardly any hash."""
+"""These two find numbers that are too long or too large. They also find texts that look like it, but few hashes."""
 
 _CONTAINERS = (dict, list)
 

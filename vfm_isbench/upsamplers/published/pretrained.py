@@ -205,20 +205,13 @@ def _find(kind: str, name: str, weights: Path | None) -> _Found:
     return _from_hub(spec, name, source)
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # for example because the name is too long
-        return False
-
-
 def _own_file(kind: str, name: str, weights: Path | None) -> Path:
     path = Path(name).expanduser() if name else weights
     seen = f"{path} is neither a file nor a folder" if path is not None else "no FILE was given"
     if path is not None and name and weights is not None:
         path = _stand_in(path, weights)
         seen = f"{name} is FILE, but {weights} was given too" if path is None else f"{path} does not exist"
-    if path is None or not _exists(path):
+    if path is None or not path.exists():
         known = [known for known in describe_loaders() if known.startswith(f"{kind}:")]
         hint = f"FILE is a weights file or a folder with one, and can be replaced by {OPTION}. Here, {seen}."
         raise unknown_name("upsampler", f"{kind}:{name}", known, hint)
