@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeGuard
 
@@ -16,13 +16,15 @@ Array: TypeAlias = npt.NDArray[Any]
 Behaviour: TypeAlias = tuple[float, ...]
 """What an upsampler or a backbone makes of two fixed inputs: projections of its outputs, of order one."""
 
+_LARGEST = sys.float_info.max
+
 IGNORE = -1
 """Label of pixels that do not count, neither for nor against a prediction."""
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a finite number; True and False are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    """Whether a value is a finite number that fits into a float; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from result_builder import CODE, synthetic_entry, synthetic_result
 
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.entry import Entry, slug
-from vfm_isbench.leaderboard.findings import printable
 from vfm_isbench.leaderboard.gzip_json import parse, read_file, to_bytes, unpack
 from vfm_isbench.leaderboard.removals import FILE_NAME, read_removals, remove_entry
 from vfm_isbench.leaderboard.submission import check_entry, make_entry, steps
+from vfm_isbench.storage.printable import printable
+from vfm_isbench.storage.strict_json import UnreadableError
 
 ENTRY = synthetic_entry("mine", name="Mine v1")
 
@@ -93,7 +94,7 @@ def test_any_content_survives(content: object) -> None:
 
 def test_sixteen_levels_are_read_and_seventeen_are_not() -> None:
     assert parse(b"[" * 16 + b"]" * 16)
-    with pytest.raises(LeaderboardError, match="deeper than 16"):
+    with pytest.raises(UnreadableError, match="deeper than 16"):
         parse(b"[" * 17 + b"]" * 17)
 
 

@@ -25,6 +25,7 @@ from vfm_isbench.leaderboard.gzip_json import to_bytes
 from vfm_isbench.leaderboard.trust import trust_of, why_unranked
 from vfm_isbench.leaderboard.validation import check_against, check_content, check_file, validate
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.storage.strict_json import UnreadableError
 
 Content = dict[str, Any]
 
@@ -330,7 +331,7 @@ BROKEN: list[tuple[Callable[[Content], None], str]] = [
     (newline_in_name, r"name: 'mine\\nother.json.gz: recomputed, ranked' contains control or invisible characters"),
     (bidi_in_name, r"name: 'mine\\u202egnp.exe' contains control or invisible characters"),
     (escape_in_note, r"runs\[0\].notes\[1\]: '\\x1b\[2J\\x1b\[Hall is well' contains control or invisible characters"),
-    (lone_surrogate, r"submitter: '\\ud800' contains control or invisible characters"),
+    (lone_surrogate, r"contains the text '\\ud800', which has half a character"),
     (name_too_long, r"name: has 81 characters; at most 80"),
     (name_as_list, r"name: a list of 1 is not a text"),
     (javascript_url, r"code: 'javascript:alert\(1\)' is not a web address: expected https://"),
@@ -412,13 +413,15 @@ def test_a_link_a_folder_and_a_pipe_are_refused(folder: Path, tmp_path: Path) ->
     outside = GOOD.save(tmp_path / "outside")
     path = folder / GOOD.file_name
     path.symlink_to(outside)
-    assert [finding.text for finding in found(path, folder)] == ["is a symbolic link; an entry must be a regular file"]
+    assert [finding.text for finding in found(path, folder)] == ["is a symbolic link; expected a regular file"]
     path.unlink()
     path.mkdir()
-    assert [finding.text for finding in found(path, folder)] == ["is not a regular file"]
+    assert [finding.text for finding in found(path, folder)] == ["is a folder; expected a file"]
     path.rmdir()
     os.mkfifo(path)  # opening it to read would wait for ever
-    assert [finding.text for finding in found(path, folder)] == ["is not a regular file"]
+    assert [finding.text for finding in found(path, folder)] == [
+        "is not a regular file, but a pipe or a device; write its content to a file"
+    ]
 
 
 def test_another_file_name_is_refused(folder: Path) -> None:
@@ -510,7 +513,11 @@ def test_no_content_whatever_makes_validation_fail(
             else:
                 parent[place[-1]] = copy.deepcopy(value)
     report = Report("mine")
-    entry = check_content(gzip_json.parse(json.dumps(content).encode()), report)
+    try:
+        entry = check_content(gzip_json.parse(json.dumps(content).encode()), report)
+    except UnreadableError as error:
+        assert "half a character" in str(error)
+        return
     if entry is not None:
         check_against(entry, [entry], [], report)
         assert trust_of(entry) in ("self-reported", "recomputed")

@@ -319,3 +319,25 @@ def test_repr_is_one_line_with_what_was_changed() -> None:
 def test_what_is_no_protocol_is_refused_with_what_to_give(given: object) -> None:
     with pytest.raises(ProtocolError, match=r"got .* of type \w+; to change fields: Protocol\.preset\('demo'\)"):
         Benchmark(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("image_size", 10**6),
+        ("max_clicks", 10**9),
+        ("simple_vit_hidden", 10**9),
+        ("batch_size", 10**9),
+        ("seed", 2**64),
+        ("epochs", 10**400),
+        ("resize_range", (1.0, 1e9)),
+        ("milestones", tuple(range(2000))),
+        ("test_datasets", tuple(map(str, range(200)))),
+        ("name", "x\x1b[2J"),
+        ("name", "x" * 2000),
+    ],
+)
+def test_values_that_would_use_up_the_machine_or_command_a_terminal_are_refused(field: str, value: object) -> None:
+    with pytest.raises(ProtocolError, match=f"protocol field {field} is .*; expected") as caught:
+        Protocol.from_dict({**Protocol().to_dict(), field: value})
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 600

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -322,7 +323,7 @@ def test_evidence_of_another_type_is_named(key: str, value: object, said: str) -
 def test_json_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text("[" * 200_000 + "]" * 200_000)
-    with pytest.raises(ResultError, match="result.json is not a result: its JSON is nested too deeply"):
+    with pytest.raises(ResultError, match="result.json is not a result: it is nested deeper than 32 levels"):
         Result.load(path)
 
 
@@ -331,7 +332,7 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="result.json could not be read"):
         Result.load(path)
     path.write_text("{")
-    with pytest.raises(ResultError, match="result.json is not a JSON file"):
+    with pytest.raises(ResultError, match="result.json is not a result: it is not JSON"):
         Result.load(path)
     for content in ("[]", "{}", "3"):
         path.write_text(content)
@@ -420,3 +421,60 @@ def test_the_path_of_a_missing_file_is_named_once(tmp_path: Path) -> None:
     with pytest.raises(ResultError) as caught:
         Result.load(path)
     assert str(caught.value) == f"{path} could not be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        ("datasets.davis.scores.noc80", 10**400, "a number of 401 characters"),
+        ("datasets.davis.seconds_per_click", True, "expected a number or null, found bool"),
+        ("datasets.davis.objects.0.iou.0", 10**39, "outside"),
+        ("datasets.davis.objects.0.clicks.0.0", -1, "'clicks' must list"),
+        ("datasets.davis.objects.0.instance", -1, "do not name an object"),
+        ("datasets.davis.early_stop", 3, "'datasets.davis.early_stop' has the wrong type"),
+        ("upsampler", {"sha256": "ab"}, "'upsampler.name' is missing"),
+        ("backbone", {"sha256": "ab"}, "'backbone.name' is missing"),
+        ("created", "\ud800", "half a character"),
+        ("protocol.image_size", 10**6, "image_size is 1000000; expected a whole number from 16 to 4096"),
+        ("protocol.name", "a\x1b[2J", "name is .* expected a name"),
+        ("notes", ["x" * 30_000], "30000 characters"),
+        ("training", [{}] * 100_001, "100001 items"),
+    ],
+)
+def test_hostile_values_are_refused_with_the_reason(
+    result: Result, tmp_path: Path, place: str, value: object, reason: str
+) -> None:
+    content = json.loads(json.dumps(result.to_dict()))
+    *parents, last = [int(part) if part.isdigit() else part for part in place.split(".")]
+    parent: Any = content
+    for key in parents:
+        parent = parent[key]
+    parent[last] = value
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    with pytest.raises(ResultError, match=rf"result\.json.*{reason}"):
+        Result.load(tmp_path / "result.json")
+
+
+def test_too_many_objects_are_refused(result: Result) -> None:
+    content = json.loads(json.dumps(result.to_dict()))
+    davis = content["datasets"]["davis"]
+    davis["objects"] = [davis["objects"][0]] * 300_000
+    with pytest.raises(ResultError, match="'datasets.davis.objects' has 300000 items; at most 100000 are allowed"):
+        Result.from_dict(content)
+
+
+def test_texts_of_strangers_cannot_command_a_terminal(result: Result) -> None:
+    content = json.loads(json.dumps(result.to_dict()))
+    content["upsampler"]["name"] = "mine\x1b[2J"
+    content["notes"] = ["a\x07b\nc"]
+    loaded = Result.from_dict(content)
+    for shown in (str(loaded), repr(loaded), loaded._repr_html_()):
+        assert "\x1b" not in shown and "\x07" not in shown
+    assert "mine\\x1b[2J" in str(loaded) and "a\\x07b\nc" in str(loaded)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "result.json")
+    with pytest.raises(ResultError, match="is not a regular file"):
+        Result.load(tmp_path / "result.json")

@@ -171,3 +171,19 @@ def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     del content["protocol"]["featup_channel_norm"]
     manifest.write_text(json.dumps(content))
     assert RunFolder(tmp_path, MINE).load_checkpoint() is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[]", "holds a list of 0; expected an object"),
+        ('{"upsampler": null}', "says None in the field 'upsampler'; expected an object"),
+        ('{"behaviour": {"upsampler": ["x"]}}', "other than lists of numbers"),
+        ('{"protocol": {}, "protocol": {}}', "'protocol' twice"),
+        ("[" * 20_000 + "]" * 20_000, "deeper than 32 levels"),
+    ],
+)
+def test_a_hostile_manifest_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(RunError, match=rf"run\.json is broken: it .*({reason})"):
+        RunFolder(tmp_path, {"upsampler": {"name": "mine"}})

@@ -233,3 +233,39 @@ def test_nan_and_infinity_are_neither_written_nor_read(name: str, value: float, 
     save_file(dict(broken.tensors), path, header)
     with pytest.raises(RunError, match=f"useless: 1 of .* '{name}'. Train again .* --overwrite"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("upsampler", None, "'upsampler' has the wrong type: expected an object, found null"),
+        ("upsampler", {"name": 3}, "'upsampler.name' has the wrong type"),
+        ("extra", [], "'extra' has the wrong type: expected an object, found list"),
+        ("extra", {"backbone_sha256": 3}, "'extra.backbone_sha256' has the wrong type"),
+        ("history", [{"epoch": -1}], "'epoch' is -1"),
+        ("history", [{"epoch": 0, "loss": "x"}], "'loss' has the wrong type"),
+        ("protocol", [], "'protocol' has the wrong type"),
+        ("protocol", {**SMALL.to_dict(), "image_size": 10**6}, "image_size is 1000000"),
+        ("format", "[" * 100_000 + "]" * 100_000, "is not a checkpoint"),
+    ],
+)
+def test_hostile_headers_are_refused_with_the_reason(tmp_path: Path, field: str, value: object, reason: str) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    kept = checkpoint()
+    save_checkpoint(path, kept)
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["vfm_isbench"])
+    save_file(dict(kept.tensors), path, metadata={"vfm_isbench": json.dumps({**header, field: value})})
+    with pytest.raises(RunError, match=reason):
+        load_checkpoint(path)
+    save_file(dict(kept.tensors), path, metadata={"vfm_isbench": "[" * 100_000 + "]" * 100_000})
+    with pytest.raises(RunError, match="deeper than 32 levels"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["optimizer.x.step", "optimizer.0", "optimizer.-1.step", "optimizer.0.step.more"])
+def test_a_state_of_the_optimiser_with_another_name_is_refused(name: str) -> None:
+    probe, optimizer = trained()
+    bad = replace(checkpoint(), tensors={**checkpoint().tensors, name: torch.zeros(1)})
+    with pytest.raises(RunError, match="state of the optimiser does not fit"):
+        bad.restore(probe.trainable(), optimizer)

@@ -322,3 +322,8 @@ def test_code_without_a_module_has_a_name() -> None:
     loaded = load_upsampler(there["up"])
     assert loaded.name == identity_of(loaded).name == "up"
     check(loaded)
+
+
+def test_a_sparse_output_is_refused() -> None:
+    with pytest.raises(ContractError, match=r"returned a sparse tensor; .* convert with \.to_dense\(\)"):
+        check_upsampler(lambda features, image: features.to_sparse(), channels=4, grid=(2, 3), image_size=(8, 12))

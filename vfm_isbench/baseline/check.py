@@ -16,6 +16,7 @@ from vfm_isbench.results.comparability import unchecked
 from vfm_isbench.results.environment_difference import library_differences, rounding_differences, unrecorded
 from vfm_isbench.results.sides import named_seeds
 from vfm_isbench.training import EpochRecord
+from vfm_isbench.types import is_number
 
 Effect: TypeAlias = Literal["other", "rounding", "same", "upsampler", "unchecked"]
 """What a finding does to the numbers of the same seeds: other numbers; the same up to rounding; nothing; only what the
@@ -233,7 +234,9 @@ def _course(before: Result, now: Result, epoch: EpochRecord) -> tuple[Effect, st
         return "unchecked", f"{what} says nothing, because the upsampler is not the recorded one"
     if not before.training:
         return "unchecked", f"{what} has nothing to be compared with: the baseline has no record of its training"
-    then = [float(before.training[0][name]) for name in ("loss", "iou")]
+    then = [value for name in ("loss", "iou") if is_number(value := before.training[0].get(name))]
+    if len(then) < 2:
+        return "unchecked", f"{what} has nothing to be compared with: the baseline's record of it lacks loss or IoU"
     today = [epoch.loss, epoch.iou]
     if then == today:
         return "same", f"{what} has the recorded loss and IoU, bit for bit: {today[0]:.6g} and {today[1]:.6g}"

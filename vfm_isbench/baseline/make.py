@@ -14,6 +14,7 @@ from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result
 from vfm_isbench.results.environment import package_versions
 from vfm_isbench.storage.atomic import write_text
+from vfm_isbench.storage.strict_json import SMALL, UnreadableError, read_json
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ def make_baseline(plan: BaselinePlan, run: Callable[[Protocol, Path, bool], Resu
 def holds_other_versions(folder: Path) -> bool:
     """Whether a run folder holds work done under other versions of this library or of the packages it depends on."""
     try:
-        content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        content = read_json(folder / "run.json", SMALL)
         return bool(content.get("versions") != package_versions())
-    except (OSError, ValueError, AttributeError):
+    except (OSError, UnreadableError, AttributeError):
         return False
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from vfm_isbench.protocol import PROTOCOL_REVISION, Protocol
 from vfm_isbench.results import Result
 from vfm_isbench.results.comparability import why_incomparable
 from vfm_isbench.results.sides import side_of
+from vfm_isbench.storage.printable import escaped
+from vfm_isbench.storage.strict_json import UnreadableError, read_json
 
 MADE = "baseline"
 """Key of a result file for what only :mod:`vfm_isbench.baseline.make` writes; results ignore it."""
@@ -51,17 +52,17 @@ def load_recorded(path: str | Path) -> Recorded:
     path = Path(path)
     path = path / "result.json" if path.is_dir() else path
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         protocol = Protocol.from_dict(content["protocol"])
         revision = next(found for found in _REVISIONS if protocol.fingerprint(found) == content["fingerprint"])
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError, ProtocolError, StopIteration):
+    except (OSError, UnreadableError, LookupError, TypeError, AttributeError, ProtocolError, StopIteration):
         return Recorded(path, Result.load(path))  # which says what is wrong with the file
     try:
         result = Result.from_dict({**content, "fingerprint": protocol.fingerprint()})
     except ResultError as error:
         raise ResultError(f"{path}: {error}") from error
     made = content.get(MADE)
-    spec = made.get("upsampler") if isinstance(made, Mapping) else None
+    spec = escaped(made.get("upsampler")) if isinstance(made, Mapping) else None
     return Recorded(path, result, revision, spec if isinstance(spec, str) else None)
 
 

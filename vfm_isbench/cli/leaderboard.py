@@ -26,7 +26,6 @@ from vfm_isbench.cli.options import (
 from vfm_isbench.cli.terminal import say
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.entry import ENDING, Entry
-from vfm_isbench.leaderboard.findings import printable
 from vfm_isbench.leaderboard.removals import read_removals, remove_entry
 from vfm_isbench.leaderboard.reproduction import mark, reproduce, spec_of
 from vfm_isbench.leaderboard.submission import advice, check_entry, make_entry, steps
@@ -37,6 +36,7 @@ from vfm_isbench.progress import RunProgress
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import Result, load_result
 from vfm_isbench.storage.atomic import write_text
+from vfm_isbench.storage.printable import printable
 
 CHECK_FAILED = 1
 

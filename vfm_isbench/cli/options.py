@@ -203,5 +203,5 @@ def _field_and_value(text: str) -> tuple[str, Any]:
         raise ProtocolError(f"--set got {text!r}; expected FIELD=VALUE, for example --set disk_radius=3")
     try:
         return field, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return field, value

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 from scipy.ndimage import binary_dilation, find_objects
 from tqdm import tqdm
 
+from vfm_isbench.datasets import mat_files
 from vfm_isbench.datasets.base import ObjectDataset
 from vfm_isbench.datasets.files import (
     BROKEN_FILE_ERRORS,
@@ -26,6 +25,7 @@ from vfm_isbench.datasets.files import (
 from vfm_isbench.datasets.sample_checks import VOID_LABEL
 from vfm_isbench.errors import DataError
 from vfm_isbench.storage.hashing import hash_file
+from vfm_isbench.storage.strict_json import UnreadableError, read_regular_file
 from vfm_isbench.types import AnnotatedImage, Array, ObjectId
 
 SAMPLE_WEIGHTS_SHA256 = "5c2891a0d217737ef5cb94ebd8013394095cdb43ef897c82ffa05a097bb44258"
@@ -168,8 +168,7 @@ def read_instances(path: Path) -> Array:
         DataError: if the file is missing or broken, has other contents, or marks borders with 255.
     """
     try:
-        content = loadmat(path, variable_names=["GTinst"])
-        segmentation: Array = content["GTinst"]["Segmentation"].item()
+        labels = mat_files.read_field(read_regular_file(path, mat_files.MOST_BYTES), "GTinst", "Segmentation")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file. Check that the data set was unpacked completely.") from error
     except KeyError as error:
@@ -177,12 +176,11 @@ def read_instances(path: Path) -> Array:
             f"{path}: has no variable GTinst, expected SBD's instances (folder inst/, not cls/). "
             "Check where the file comes from."
         ) from error
-    except (*BROKEN_FILE_ERRORS, MatReadError, NotImplementedError) as error:
+    except (*BROKEN_FILE_ERRORS, UnreadableError) as error:
         raise DataError(
             f"{path}: cannot be read as SBD's instances, GTinst.Segmentation in a MATLAB 5 file "
             f"({type(error).__name__}: {error}). The file is damaged or incomplete; download it again."
         ) from error
-    labels = np.asarray(segmentation)
     if labels.ndim != 2 or labels.dtype.kind not in "iub" or (labels.size > 0 and int(labels.min()) < 0):
         raise DataError(
             f"{path}: GTinst.Segmentation has shape {labels.shape} and type {labels.dtype}, expected rows × columns of "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from vfm_isbench.isegprobe.config import ReferenceModel, model_of_description, m
 from vfm_isbench.isegprobe.sections import Section
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.storage.inert_pickle import read_torch_file
+from vfm_isbench.storage.strict_json import SMALL, UnreadableError, parse_json
 from vfm_isbench.storage.weights import read_state_dict
 from vfm_isbench.upsamplers.published.checkpoint_keys import some_keys, without_module_prefix
 
@@ -112,9 +112,9 @@ def _metadata(path: Path) -> dict[str, str]:
 
 def _described(path: Path, metadata: Mapping[str, str]) -> ReferenceModel:
     try:
-        description = json.loads(metadata.get("config", "null"))
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path}: the metadata key config is not JSON: {error}") from error
+        description = parse_json(metadata.get("config", "null"), SMALL)
+    except UnreadableError as error:
+        raise RunError(f"{path}: the metadata key config {error}") from error
     if not isinstance(description, dict):
         raise RunError(
             f"{path} is not a model of iSegProbe: expected its architecture as JSON under the metadata key config"

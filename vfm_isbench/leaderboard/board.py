@@ -11,12 +11,12 @@ from pathlib import Path
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.board_tables import EXPLANATION, group_table
 from vfm_isbench.leaderboard.entry import Entry
-from vfm_isbench.leaderboard.findings import printable
 from vfm_isbench.leaderboard.ranking import Standing, rank_entries
 from vfm_isbench.leaderboard.removals import Removal, read_removals
 from vfm_isbench.leaderboard.trust import headline_of, preset_of, why_unranked
 from vfm_isbench.leaderboard.validation import entry_files, validate
 from vfm_isbench.results.display import html_block, html_table
+from vfm_isbench.storage.printable import printable
 
 ENTRIES = Path("benchmarks/entries")
 """Folder of the entries in the repository."""

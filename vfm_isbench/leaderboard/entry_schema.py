@@ -7,7 +7,7 @@ import re
 import unicodedata
 from typing import Any
 
-from vfm_isbench.leaderboard.findings import Report, quote
+from vfm_isbench.leaderboard.findings import Report
 from vfm_isbench.leaderboard.schema import (
     HEX,
     Check,
@@ -21,6 +21,7 @@ from vfm_isbench.leaderboard.schema import (
     Text,
     Url,
 )
+from vfm_isbench.storage.printable import quote
 from vfm_isbench.types import is_number
 from vfm_isbench.upsamplers import ContractReport, UpsamplerIdentity
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LONGEST = 120
-"""How many characters of a submission's text a message quotes."""
+from vfm_isbench.storage.printable import printable
 
 MOST = 1_000
 """How many findings are kept per file; further ones are only counted."""
@@ -63,25 +62,3 @@ class Report:
 
     def __bool__(self) -> bool:
         return self.count > 0
-
-
-def printable(text: str, longest: int = LONGEST) -> str:
-    r"""Text that is safe for a terminal or a log: one line, nothing invisible, not too long.
-
-    Control characters, line breaks, marks that change the writing direction, and lone surrogates become escapes.
-
-    >>> printable("mine\nother.json.gz: fine\x1b[2J")
-    'mine\\nother.json.gz: fine\\x1b[2J'
-    """
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()
-        for char in text[: longest + 1]
-    )
-    return shown if len(shown) <= longest and len(text) <= longest else f"{shown[: longest - 1]}…"
-
-
-def quote(value: object) -> str:
-    """A value of a submission as messages show it: printable and shortened."""
-    if isinstance(value, list | dict):
-        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
-    return printable(repr(value), LONGEST)

@@ -1,22 +1,16 @@
 """Gzipped JSON: equal content gives equal bytes, and reading assumes that the file may be malicious.
 
-Limits apply before parsing: bytes on disk, bytes after decompression, brackets and commas (which bound the memory that
-parsing takes), digits of a number, depth. Nothing in a file is executed or used as a path.
+Limits apply before parsing: bytes on disk, bytes after decompression, and those of the strict parser of JSON.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import stat
 import zlib
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vfm_isbench.errors import LeaderboardError
-from vfm_isbench.leaderboard.findings import quote
+from vfm_isbench.storage.strict_json import Limits, UnreadableError, parse_json, read_regular_file
 
 MOST_COMPRESSED = 24 * 2**20
 """Bytes on disk. Ten seeds of the paper's four test sets take about 18 MiB."""
@@ -28,12 +22,7 @@ MOST_VALUES = 12_000_000
 """Values, estimated by the commas; about 6 million in the same case."""
 DEEPEST = 16
 """Nested lists and objects; an entry has ten."""
-LONGEST_NUMBER = 40
-"""Characters of a number."""
-
-
-class UnreadableError(LeaderboardError):
-    """A file that cannot be read as an entry at all; the message is the finding."""
+LIMITS = Limits(size=MOST_BYTES, containers=MOST_CONTAINERS, values=MOST_VALUES, depth=DEEPEST)
 
 
 def to_bytes(content: Any) -> bytes:
@@ -51,8 +40,7 @@ def read_file(path: Path) -> Any:
 
     Raises:
         UnreadableError: if it is not a regular file (links are refused), too large, cut short, followed by other data,
-            not UTF-8, not JSON, or nested too deeply; if an object has the same key twice; or if it contains NaN or
-            Infinity.
+            or refused by :func:`parse_json`.
     """
     return unpack(_read_bounded(path))
 
@@ -69,20 +57,8 @@ def unpack(data: bytes) -> Any:
 
 
 def _read_bounded(path: Path) -> bytes:
-    # Never follow a link or block on a pipe, even if the path changes between these two checks.
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    if path.is_symlink():
-        raise UnreadableError("is a symbolic link; an entry must be a regular file")
     try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        raise UnreadableError(f"cannot be read: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnreadableError("is not a regular file")
-    try:
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read(MOST_COMPRESSED + 1)
+        return read_regular_file(path, MOST_COMPRESSED, links=False)
     except OSError as error:
         raise UnreadableError(f"cannot be read: {error.strerror}") from error
 
@@ -103,74 +79,9 @@ def _decompress(data: bytes) -> bytes:
 
 
 def parse(text: bytes) -> Any:
-    """Parse JSON strictly.
+    """Parse JSON strictly, within the limits of an entry.
 
     Raises:
-        UnreadableError: as :func:`read_file`.
+        UnreadableError: see :func:`parse_json`.
     """
-    if text.startswith(b"\xef\xbb\xbf"):
-        raise UnreadableError("begins with a byte order mark; expected plain UTF-8")
-    if text.count(b"[") + text.count(b"{") > MOST_CONTAINERS or text.count(b",") > MOST_VALUES:
-        raise UnreadableError(f"contains more than {MOST_CONTAINERS} lists and objects or {MOST_VALUES} values")
-    try:
-        content = json.loads(
-            text.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_no_constant,
-            parse_int=_short_int,
-            parse_float=_short_float,
-        )
-    except UnicodeDecodeError as error:
-        raise UnreadableError(f"is not UTF-8: byte {error.start} cannot be decoded") from error
-    except RecursionError as error:
-        raise UnreadableError(f"is nested deeper than {DEEPEST} levels") from error
-    except ValueError as error:
-        raise UnreadableError(f"is not JSON: {error}") from error
-    if _is_deeper_than(content, DEEPEST):
-        raise UnreadableError(f"is nested deeper than {DEEPEST} levels")
-    return content
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise UnreadableError(f"has the key {quote(twice)} twice in one object")
-    return found
-
-
-def _no_constant(text: str) -> Any:
-    raise UnreadableError(f"contains {text}, which is not a JSON number; write a missing score as null")
-
-
-def _short_int(text: str) -> int:
-    return int(_short(text))
-
-
-def _short_float(text: str) -> float:
-    value = float(_short(text))
-    if value in (float("inf"), float("-inf")):
-        raise UnreadableError(f"contains the number {quote(text)}, which is too large")
-    return value
-
-
-def _short(text: str) -> str:
-    if len(text) > LONGEST_NUMBER:
-        raise UnreadableError(f"contains a number of {len(text)} characters; at most {LONGEST_NUMBER} are allowed")
-    return text
-
-
-def _is_deeper_than(content: Any, depth: int) -> bool:
-    level: list[Any] = [content]
-    for _ in range(depth):
-        level = [part for value in level for part in _parts(value)]
-        if not level:
-            return False
-    return True
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        yield from (part for part in value.values() if isinstance(part, dict | list))
-    elif isinstance(value, list):
-        yield from (part for part in value if isinstance(part, dict | list))
+    return parse_json(text, LIMITS)

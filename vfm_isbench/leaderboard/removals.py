@@ -10,10 +10,11 @@ from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.entry import Entry
 from vfm_isbench.leaderboard.entry_schema import DATE, SHA256, Name
 from vfm_isbench.leaderboard.findings import Report
-from vfm_isbench.leaderboard.gzip_json import UnreadableError, parse
+from vfm_isbench.leaderboard.gzip_json import parse
 from vfm_isbench.leaderboard.schema import ListOf, Record, Text
 from vfm_isbench.storage.atomic import write_text
 from vfm_isbench.storage.locks import waiting_for
+from vfm_isbench.storage.strict_json import UnreadableError, read_regular_file
 
 FILE_NAME = "removed.jsonl"
 _LARGEST = 4 * 2**20
@@ -64,9 +65,9 @@ def read_removals(folder: Path) -> tuple[Removal, ...]:
     if not path.exists():
         return ()
     try:
-        if path.stat().st_size > _LARGEST:
-            raise LeaderboardError(f"{path} is larger than {_LARGEST} bytes")
-        lines = path.read_bytes().splitlines()
+        lines = read_regular_file(path, _LARGEST).splitlines()
+    except UnreadableError as error:
+        raise LeaderboardError(f"{path} {error}") from error
     except OSError as error:
         raise LeaderboardError(f"{path} cannot be read: {error}") from error
     report = Report(str(path))

@@ -12,7 +12,7 @@ import numpy as np
 from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.entry import Entry, Reproduction
 from vfm_isbench.leaderboard.entry_schema import REPRODUCED
-from vfm_isbench.leaderboard.findings import Report, printable
+from vfm_isbench.leaderboard.findings import Report
 from vfm_isbench.leaderboard.scores import METRICS, score
 from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.protocol import Protocol
@@ -20,6 +20,7 @@ from vfm_isbench.results import Result
 from vfm_isbench.results.intervals import Estimate
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.sides import Pair, Side
+from vfm_isbench.storage.printable import printable
 from vfm_isbench.upsamplers import is_own
 
 Rerun: TypeAlias = Callable[[Protocol, str], Result]

@@ -10,12 +10,13 @@ from typing import Any
 
 from vfm_isbench.errors import ProtocolError
 from vfm_isbench.leaderboard.entry_schema import MOST_DATASETS, MOST_RUNS
-from vfm_isbench.leaderboard.findings import Report, quote
+from vfm_isbench.leaderboard.findings import Report
 from vfm_isbench.leaderboard.manifests import manifest_of
 from vfm_isbench.metrics import stopping_click
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results import DatasetResult
 from vfm_isbench.results.dataset_result import evidence_from_dict
+from vfm_isbench.storage.printable import quote
 from vfm_isbench.types import ObjectId, is_number
 
 REQUIRED_SCORES = ("objects", "noc80", "noc85", "noc90", "iou_at_1")

@@ -12,7 +12,8 @@ from typing import Any
 from typing import Protocol as Interface
 from urllib.parse import urlsplit
 
-from vfm_isbench.leaderboard.findings import Report, quote
+from vfm_isbench.leaderboard.findings import Report
+from vfm_isbench.storage.printable import quote
 from vfm_isbench.types import is_number
 
 KEY = re.compile(r"[A-Za-z0-9_.:@/+-]{1,100}")

@@ -10,12 +10,13 @@ from vfm_isbench.errors import LeaderboardError
 from vfm_isbench.leaderboard.board import ENTRIES
 from vfm_isbench.leaderboard.entry import Entry
 from vfm_isbench.leaderboard.findings import Finding, Report
-from vfm_isbench.leaderboard.gzip_json import UnreadableError, to_bytes, unpack
+from vfm_isbench.leaderboard.gzip_json import to_bytes, unpack
 from vfm_isbench.leaderboard.removals import Removal
 from vfm_isbench.leaderboard.rerun_commands import moving_reference
 from vfm_isbench.leaderboard.table import TABLE
 from vfm_isbench.leaderboard.validation import check_against, check_content, check_file, entry_files
 from vfm_isbench.results import Result
+from vfm_isbench.storage.strict_json import UnreadableError
 from vfm_isbench.upsamplers import is_own
 
 

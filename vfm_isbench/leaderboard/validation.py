@@ -12,13 +12,15 @@ from typing import Any
 from vfm_isbench.errors import ResultError
 from vfm_isbench.leaderboard.entry import ENDING, Entry, Reproduction
 from vfm_isbench.leaderboard.entry_schema import ENTRY
-from vfm_isbench.leaderboard.findings import Finding, Report, quote
-from vfm_isbench.leaderboard.gzip_json import UnreadableError, read_file
+from vfm_isbench.leaderboard.findings import Finding, Report
+from vfm_isbench.leaderboard.gzip_json import read_file
 from vfm_isbench.leaderboard.manifests import manifest_of
 from vfm_isbench.leaderboard.removals import Removal
 from vfm_isbench.leaderboard.reproduction import is_within
 from vfm_isbench.leaderboard.run_checks import check_runs
 from vfm_isbench.leaderboard.scores import METRICS, score
+from vfm_isbench.storage.printable import quote
+from vfm_isbench.storage.strict_json import UnreadableError
 from vfm_isbench.upsamplers import identity_of, is_own, load_upsampler
 
 BASELINE = "bilinear"

@@ -9,12 +9,18 @@ from typing import Any, Literal, get_args
 
 from vfm_isbench.errors import ProtocolError
 from vfm_isbench.registry.registry import NAME_RULE, is_plain_name
+from vfm_isbench.storage.printable import printable
 from vfm_isbench.types import is_number
 
 Injection = Literal["early", "late", "pre_upsampler"]
 ClickEncoderName = Literal["patch_embedding", "simple_vit"]
 """The built-in click encoders. A protocol may name a plugin's, which need not be installed to read a result."""
 HeadName = Literal["conv", "linear"]
+
+_MANY = 10**12
+"""More of anything is a mistake, or a file that wants to use up the memory. The bounds below are far beyond what runs
+need: a result or a checkpoint may come from a stranger, and is loaded before anybody looks at it."""
+_LONGEST_NAME = 1000
 
 
 def check_protocol(protocol: Any) -> None:
@@ -26,7 +32,7 @@ def check_protocol(protocol: Any) -> None:
     for field, rule in RULES.items():
         value = getattr(protocol, field)
         if not rule.accepts(value):
-            raise ProtocolError(f"protocol field {field} is {value!r}; expected {rule.expected}")
+            raise ProtocolError(f"protocol field {field} is {printable(repr(value), 300)}; expected {rule.expected}")
     if protocol.schedule == "cosine" and protocol.milestones:
         raise ProtocolError(
             f"protocol field milestones is {protocol.milestones!r}; expected (), because the schedule 'cosine' has "
@@ -51,11 +57,11 @@ def _one_of(choices: tuple[str, ...]) -> Rule:
     return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
 
 
-def _whole(least: int) -> Rule:
+def _whole(least: int, most: int = _MANY) -> Rule:
     def accepts(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
-    return Rule(f"a whole number, at least {least}", accepts)
+    return Rule(f"a whole number from {least} to {most}", accepts)
 
 
 def _or_none(rule: Rule) -> Rule:
@@ -74,11 +80,11 @@ def _numbers(count: int, expected: str, accepts: Callable[[tuple[float, ...]], b
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable()
 
 
 _FLAG = Rule("True or False", lambda value: isinstance(value, bool))
-_NAME = Rule("a name", _is_name)
+_NAME = Rule(f"a name: visible characters, at most {_LONGEST_NAME}", _is_name)
 _PROBABILITY = _number(" in [0, 1]", lambda value: 0 <= value <= 1)
 _POSITIVE = _number(" above 0", lambda value: value > 0)
 _NOT_NEGATIVE = _number(", 0 or more", lambda value: value >= 0)
@@ -88,24 +94,24 @@ RULES: dict[str, Rule] = {
     "version": _whole(1),
     "backbone": _NAME,
     "position_embedding": _one_of(("official", "timm")),
-    "image_size": _whole(16),
+    "image_size": _whole(16, 4096),
     "click_encoder": Rule(f"a name: {NAME_RULE}", is_plain_name),
-    "simple_vit_depth": _whole(1),
-    "simple_vit_heads": _whole(1),
-    "simple_vit_head_width": _whole(1),
-    "simple_vit_hidden": _whole(1),
+    "simple_vit_depth": _whole(1, 100),
+    "simple_vit_heads": _whole(1, 256),
+    "simple_vit_head_width": _whole(1, 4096),
+    "simple_vit_hidden": _whole(1, 65_536),
     "injection": _one_of(get_args(Injection)),
     "head": _one_of(get_args(HeadName)),
-    "head_layers": _whole(1),
+    "head_layers": _whole(1, 100),
     "align_corners": _FLAG,
     "featup_channel_norm": _FLAG,
-    "disk_radius": _POSITIVE,
+    "disk_radius": _number(" above 0, at most 1000", lambda value: 0 < value <= 1000),
     "train_dataset": _NAME,
     "validation_dataset": _NAME,
-    "validation_samples": _whole(0),
-    "epochs": _whole(1),
-    "samples_per_epoch": _or_none(_whole(1)),
-    "batch_size": _whole(1),
+    "validation_samples": _whole(0, 10**7),
+    "epochs": _whole(1, 100_000),
+    "samples_per_epoch": _or_none(_whole(1, 10**8)),
+    "batch_size": _whole(1, 65_536),
     "learning_rate": _POSITIVE,
     "adam_betas": _numbers(2, " in [0, 1)", lambda betas: all(0 <= beta < 1 for beta in betas)),
     "adam_epsilon": _POSITIVE,
@@ -113,7 +119,11 @@ RULES: dict[str, Rule] = {
     "schedule": _one_of(("milestones", "cosine")),
     "milestones": Rule(
         "a tuple of epochs",
-        lambda epochs: isinstance(epochs, tuple) and all(type(epoch) is int and epoch >= 0 for epoch in epochs),
+        lambda epochs: (
+            isinstance(epochs, tuple)
+            and len(epochs) <= 1000
+            and all(type(epoch) is int and 0 <= epoch <= _MANY for epoch in epochs)
+        ),
     ),
     "decay": _POSITIVE,
     "average_decay": _number(" in [0, 1)", lambda value: 0 <= value < 1),
@@ -124,7 +134,7 @@ RULES: dict[str, Rule] = {
     "min_object_area": _whole(0),
     "background_probability": _PROBABILITY,
     "merge_probability": _PROBABILITY,
-    "resize_range": _numbers(2, ", 0 < low ≤ high", lambda limits: 0 < limits[0] <= limits[1]),
+    "resize_range": _numbers(2, ", 0 < low ≤ high ≤ 100", lambda limits: 0 < limits[0] <= limits[1] <= 100),
     "resize_to_fit": _FLAG,
     "flip": _one_of(("any", "horizontal", "none")),
     "flip_probability": _PROBABILITY,
@@ -137,24 +147,24 @@ RULES: dict[str, Rule] = {
     "contrast_limit": _numbers(2, ", low ≤ high", lambda limits: limits[0] <= limits[1]),
     "rgb_shift_probability": _PROBABILITY,
     "rgb_shift_limit": _NOT_NEGATIVE,
-    "max_first_clicks": _whole(1),
+    "max_first_clicks": _whole(1, 1000),
     "first_click_decay": _PROBABILITY,
     "erode_probability": _PROBABILITY,
-    "erode_iterations": _whole(1),
+    "erode_iterations": _whole(1, 1000),
     "negative_shares": _numbers(
         3, ", shares that add up to 1", lambda shares: min(shares) >= 0 and math.isclose(sum(shares), 1)
     ),
     "border_ratio": _NOT_NEGATIVE,
-    "max_iterative_clicks": _whole(0),
+    "max_iterative_clicks": _whole(0, 1000),
     "training_threshold": _PROBABILITY,
     "loss_alpha": _PROBABILITY,
     "loss_gamma": _NOT_NEGATIVE,
-    "seed": _whole(0),
+    "seed": _whole(0, 2**63 - 1),
     "test_datasets": Rule(
-        "a tuple of distinct data-set names",
-        lambda names: isinstance(names, tuple) and all(map(_is_name, names)) and 0 < len(names) == len(set(names)),
+        "a tuple of distinct data-set names, at most 100",
+        lambda names: isinstance(names, tuple) and all(map(_is_name, names)) and 0 < len(names) == len({*names}) <= 100,
     ),
-    "max_clicks": _whole(1),
+    "max_clicks": _whole(1, 1000),
     "flip_test": _FLAG,
     "prediction_threshold": _PROBABILITY,
     "zoom_in": _FLAG,

@@ -12,12 +12,21 @@ import numpy as np
 
 from vfm_isbench.errors import ResultError
 from vfm_isbench.metrics import mean_iou_at, not_reached, number_of_clicks, stopping_click
-from vfm_isbench.results import json_fields
 from vfm_isbench.results.display import quoted
+from vfm_isbench.storage import json_fields
+from vfm_isbench.storage.printable import printable, quote
+from vfm_isbench.storage.strict_json import UnreadableError
 from vfm_isbench.types import Array, Click, ObjectEvidence, ObjectId, is_number
 
 THRESHOLDS = (80, 85, 90, 95)
 """IoUs in percent for which NoC is reported; 95 appears only in the frame and the file."""
+
+MOST_OBJECTS = 100_000
+"""Objects of a data set that are read from a file."""
+MOST_CLICKS = 1_000
+"""Clicks of an object; a protocol has no more."""
+_LARGEST_IMAGE = 1_000_000
+"""Rows or columns; no click is farther from the corner."""
 
 
 @dataclass(frozen=True)
@@ -122,21 +131,29 @@ class DatasetResult:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            ResultError: if a field has the wrong type, or the evidence contradicts itself or the written scores.
-            KeyError: if a field is missing.
+            ResultError: if a field is missing or has the wrong type, or the evidence contradicts itself or the written
+                scores.
         """
+        try:
+            return cls._from_dict(name, content)
+        except UnreadableError as error:
+            raise ResultError(str(error)) from error
+
+    @classmethod
+    def _from_dict(cls, name: str, content: Mapping[str, Any]) -> DatasetResult:
         where = f"datasets.{name}."
-        objects = tuple(evidence_from_dict(item) for item in json_fields.sequence(content, "objects", where))
+        written = json_fields.sequence(content, "objects", where, MOST_OBJECTS)
+        objects = tuple(evidence_from_dict(item) for item in written)
         stop_at_iou, cap = content.get("early_stop"), content.get("max_clicks")
         if not objects or (stop_at_iou is None and len({len(evidence.ious) for evidence in objects}) != 1):
             raise ResultError(f"data set {name!r} needs at least one object, and as many clicks for each of them")
         if stop_at_iou is not None:
-            stop_at_iou = tuple(stop_at_iou)
+            stop_at_iou = tuple(json_fields.sequence(content, "early_stop", where, 100))
             _check_early_stop(name, objects, stop_at_iou, cap)
         if len({evidence.object_id for evidence in objects}) != len(objects):
             raise ResultError(f"data set {name!r}: an object occurs twice")
         if "content_sha256" not in content:
-            raise KeyError("content_sha256")
+            raise UnreadableError(f"the field '{where}content_sha256' is missing")
         found = cls(
             name,
             objects,
@@ -150,13 +167,14 @@ class DatasetResult:
 
 
 def _check_early_stop(name: str, objects: tuple[ObjectEvidence, ...], stop_at_iou: tuple[int, ...], cap: Any) -> None:
-    if not stop_at_iou or not isinstance(cap, int):
+    are_percents = all(type(percent) is int and 0 < percent <= 100 for percent in stop_at_iou)
+    if not stop_at_iou or not are_percents or type(cap) is not int or not 0 < cap <= MOST_CLICKS:
         raise ResultError(f"data set {name!r} was stopped early, but does not say at which IoU or at which cap")
     for evidence in objects:
         if len(evidence.ious) != stopping_click(evidence.ious, stop_at_iou, cap):
             raise ResultError(
-                f"data set {name!r}: object {evidence.object_id} has {len(evidence.ious)} clicks, but an evaluation "
-                f"that stops at IoU {stop_at_iou} % would have placed another number"
+                f"data set {name!r}: object {_named(evidence.object_id)} has {len(evidence.ious)} clicks, but an "
+                f"evaluation that stops at IoU {stop_at_iou} % would have placed another number"
             )
 
 
@@ -165,9 +183,9 @@ def _check_scores(found: DatasetResult, scores: Mapping[str, Any]) -> None:
         written = scores.get(key)
         if written is None and math.isnan(value):
             continue
-        if not isinstance(written, int | float) or not math.isclose(written, value, abs_tol=1e-9):
+        if not is_number(written) or not math.isclose(written, value, abs_tol=1e-9):
             raise ResultError(
-                f"data set {found.name!r}: {key} is written as {written!r}, but its evidence gives {value!r}"
+                f"data set {found.name!r}: {key} is written as {quote(written)}, but its evidence gives {value!r}"
             )
 
 
@@ -189,21 +207,51 @@ def evidence_from_dict(content: Mapping[str, Any]) -> ObjectEvidence:
             lies outside [0, 1].
     """
     try:
-        object_id = ObjectId(content["image"], content["instance"])
-        written, placed = content["iou"], [(row, col, positive) for row, col, positive in content["clicks"]]
-        if not isinstance(object_id.image, str) or not (object_id.instance is None or type(object_id.instance) is int):
-            raise ResultError(f"the fields 'image' and 'instance' do not name an object: {object_id!r}")
-        odd = [value for value in written if not is_number(value)]
+        image, instance, written = content["image"], content["instance"], content["iou"]
+        placed = [(row, col, positive) for row, col, positive in content["clicks"]]
+        if not _is_object_id(image, instance):
+            raise ResultError(
+                f"the fields 'image' and 'instance' do not name an object: found {quote(image)} and {quote(instance)}, "
+                "expected a text, and a whole number or null"
+            )
+        object_id = ObjectId(image, instance)
+        # Hundreds of thousands of numbers: look closer only if they are not what this library writes.
+        are_plain = all(type(value) is float for value in written)
+        odd = [] if are_plain else [value for value in written if not is_number(value)]
         if odd:
-            raise ResultError(f"object {object_id}: the field 'iou' has the wrong type: {odd[0]!r} is not a number")
-        if not all(is_number(row) and is_number(col) and positive in (0, 1) for row, col, positive in placed):
-            raise ResultError(f"object {object_id}: the field 'clicks' must list [row, column, 1 or 0] in numbers")
+            raise ResultError(
+                f"object {_named(object_id)}: the field 'iou' has the wrong type: {quote(odd[0])} is not a number"
+            )
+        are_plain = all(
+            type(row) is int and type(col) is int and type(positive) is int
+            and 0 <= row <= _LARGEST_IMAGE and 0 <= col <= _LARGEST_IMAGE and 0 <= positive <= 1
+            for row, col, positive in placed
+        )  # fmt: skip
+        if not are_plain and not all(_is_click(row, col, positive) for row, col, positive in placed):
+            raise ResultError(
+                f"object {_named(object_id)}: the field 'clicks' must list [row, column, 1 or 0] in numbers, which are "
+                f"pixels from 0 to {_LARGEST_IMAGE}"
+            )
         ious = tuple(float(value) for value in written)
         clicks = tuple(Click(row, col, bool(positive)) for row, col, positive in placed)
     except (KeyError, TypeError, ValueError) as error:
-        raise ResultError(f"the evidence of an object has the wrong type: {error!r}") from error
-    if len(ious) != len(clicks) or not ious:
-        raise ResultError(f"object {object_id}: {len(clicks)} clicks but {len(ious)} IoUs")
+        raise ResultError(f"the evidence of an object has the wrong type: {printable(repr(error))}") from error
+    if len(ious) != len(clicks) or not 0 < len(ious) <= MOST_CLICKS:
+        raise ResultError(f"object {_named(object_id)}: {len(clicks)} clicks but {len(ious)} IoUs")
     if not all(0 <= value <= 1 for value in ious):
-        raise ResultError(f"object {object_id}: an IoU lies outside [0, 1]")
+        raise ResultError(f"object {_named(object_id)}: an IoU lies outside [0, 1]")
     return ObjectEvidence(object_id, clicks, ious)
+
+
+def _is_object_id(image: object, instance: object) -> bool:
+    is_instance = instance is None or (type(instance) is int and 0 <= instance < 2**31)
+    return isinstance(image, str) and len(image) <= json_fields.LONGEST_NAME and is_instance
+
+
+def _is_click(row: object, col: object, positive: object) -> bool:
+    is_place = is_number(row) and is_number(col) and 0 <= row <= _LARGEST_IMAGE and 0 <= col <= _LARGEST_IMAGE
+    return is_place and type(positive) is int and positive in (0, 1)
+
+
+def _named(object_id: ObjectId) -> str:
+    return printable(str(object_id))

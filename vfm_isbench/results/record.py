@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.results import json_fields
 from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.results.display import html_block, html_table, quoted
 from vfm_isbench.results.signature import score_signature, signature
 from vfm_isbench.results.table import score_rows, score_table, units_of
+from vfm_isbench.storage import json_fields
 from vfm_isbench.storage.atomic import write_text
+from vfm_isbench.storage.printable import escaped, quote
+from vfm_isbench.storage.strict_json import UnreadableError, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = 1
+
+MOST_EPOCHS = 100_000
+MOST_DATASETS = 100
+MOST_NOTES = 1_000
 
 RESULT_FILE = "result.json"
 """The result in a run folder."""
@@ -151,13 +157,11 @@ class Result:
         """
         path = _result_file(Path(path))
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except OSError as error:
             raise ResultError(f"{path} could not be read: {error.strerror or error}") from error
-        except ValueError as error:
-            raise ResultError(f"{path} is not a JSON file: {error}") from error
-        except RecursionError as error:
-            raise ResultError(f"{path} is not a result: its JSON is nested too deeply") from error
+        except UnreadableError as error:
+            raise ResultError(f"{path} is not a result: it {error}") from error
         try:
             return cls.from_dict(content)
         except ResultError as error:
@@ -168,31 +172,33 @@ class Result:
 
     @classmethod
     def from_dict(cls, content: Any) -> Result:
-        """The inverse of :meth:`to_dict`; see :meth:`load` for the checks."""
+        """The inverse of :meth:`to_dict`; see :meth:`load` for the checks.
+
+        Texts come from a stranger: control characters in them become escapes, so that they can be shown anywhere.
+        """
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
             found = content.get("schema_version") if isinstance(content, dict) else type(content).__name__
             raise ResultError(f"not a result of schema version {SCHEMA_VERSION}: found {found!r}")
         try:
+            datasets = json_fields.mapping(content, "datasets")
             result = cls(
                 protocol=Protocol.from_dict(json_fields.mapping(content, "protocol")),
-                upsampler=json_fields.part(content, "upsampler"),
-                backbone=json_fields.part(content, "backbone"),
+                upsampler=_part(content, "upsampler"),
+                backbone=_part(content, "backbone"),
                 datasets={
-                    name: DatasetResult.from_dict(name, json_fields.mapping(content["datasets"], name, "datasets."))
-                    for name in json_fields.mapping(content, "datasets")
+                    name: DatasetResult.from_dict(name, json_fields.mapping(datasets, name, "datasets."))
+                    for name in _checked_names(datasets)
                 },
-                training=json_fields.mappings(content, "training"),
-                environment=json_fields.mapping(content, "environment"),
-                timings=json_fields.numbers(content, "timings"),
-                speed=json_fields.mapping(content, "speed") if "speed" in content else {},
-                peak_memory=json_fields.numbers(content, "peak_memory") if "peak_memory" in content else {},
-                created=json_fields.text(content, "created"),
-                notes=json_fields.texts(content, "notes"),
+                training=_shown(json_fields.mappings(content, "training", MOST_EPOCHS)),
+                environment=_shown(json_fields.mapping(content, "environment")),
+                timings=_shown(json_fields.numbers(content, "timings")),
+                speed=_shown(json_fields.mapping(content, "speed")) if "speed" in content else {},
+                peak_memory=_shown(json_fields.numbers(content, "peak_memory")) if "peak_memory" in content else {},
+                created=_shown(json_fields.text(content, "created", longest=json_fields.LONGEST_NAME)),
+                notes=_shown(json_fields.texts(content, "notes", MOST_NOTES)),
             )
-        except KeyError as error:
-            raise ResultError(f"the field {error} is missing") from error
-        except (TypeError, AttributeError, ProtocolError) as error:
-            raise ResultError(f"a field has the wrong type: {error}") from error
+        except (UnreadableError, ProtocolError) as error:
+            raise ResultError(str(error)) from error
         for name, dataset in result.datasets.items():
             if dataset.max_clicks != result.protocol.max_clicks:
                 raise ResultError(
@@ -205,6 +211,39 @@ class Result:
                 "other rules of this library. Run it again; for another protocol, use --set FIELD=VALUE"
             )
         return result
+
+
+def _part(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An upsampler or a backbone: an object with a name, a text or null as its hash, an object or null as its source.
+
+    Raises:
+        UnreadableError: if it is anything else.
+    """
+    found = json_fields.mapping(content, key)
+    json_fields.text(found, "name", f"{key}.", json_fields.LONGEST_NAME)
+    json_fields.optional_text(found, "sha256", f"{key}.")
+    if found.get("source") is not None:
+        json_fields.mapping(found, "source", f"{key}.")
+    shown: Mapping[str, Any] = _shown(found)
+    return shown
+
+
+def _checked_names(datasets: Mapping[str, Any]) -> list[str]:
+    """Names of data sets.
+
+    Raises:
+        UnreadableError: if there are too many, or one is not a line of text.
+    """
+    if len(datasets) > MOST_DATASETS:
+        raise UnreadableError(f"the field 'datasets' has {len(datasets)} items; at most {MOST_DATASETS} are allowed")
+    for name in datasets:
+        if not name.isprintable() or not 0 < len(name) <= json_fields.LONGEST_NAME:
+            raise UnreadableError(f"the field 'datasets' has {quote(name)}, which is not the name of a data set")
+    return list(datasets)
+
+
+def _shown(value: Any) -> Any:
+    return tuple(map(escaped, value)) if isinstance(value, tuple) else escaped(value)
 
 
 def _result_file(path: Path) -> Path:

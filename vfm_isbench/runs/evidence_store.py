@@ -13,6 +13,7 @@ from typing import Any
 from vfm_isbench.errors import ResultError, WriteError
 from vfm_isbench.results.dataset_result import evidence_from_dict, evidence_to_dict
 from vfm_isbench.storage import atomic
+from vfm_isbench.storage.strict_json import SMALL, UnreadableError, parse_json
 from vfm_isbench.types import Click, ObjectEvidence, ObjectId
 
 SYNC_SECONDS = 5.0
@@ -206,6 +207,6 @@ def _evidence(piece: bytes, belongs_to: str, has_unchecked: bool) -> tuple[Objec
 def _parsed(text: bytes) -> Any:
     """Content of JSON; None if it is broken."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # the first also if it is not UTF-8
+        return parse_json(text, SMALL)
+    except UnreadableError:
         return None

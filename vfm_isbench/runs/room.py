@@ -12,8 +12,8 @@ from vfm_isbench.runs.evidence_store import bytes_per_object
 from vfm_isbench.storage.room import check_room
 from vfm_isbench.training import Checkpoint
 
-_HEADER = 100_000
-"""More bytes than the header of a checkpoint has, or a result without its evidence."""
+_HEADER = 400_000
+"""More bytes than the header of a checkpoint and its figures of an unfinished epoch have, or a result without evidence."""
 
 
 def files_of_run(probe: Probe, protocol: Protocol, objects: int) -> dict[str, int]:

@@ -15,7 +15,13 @@ from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.storage import atomic
+from vfm_isbench.storage.printable import printable, quote
+from vfm_isbench.storage.strict_json import SMALL, UnreadableError, read_json
 from vfm_isbench.training import Checkpoint, load_checkpoint, save_checkpoint
+from vfm_isbench.types import is_number
+
+_OBJECTS = ("protocol", "upsampler", "versions", "behaviour")
+"""Parts of ``run.json`` with fields of their own."""
 
 
 class RunFolder:
@@ -73,10 +79,11 @@ class RunFolder:
     def _claim(self, belongs_to: dict[str, Any], overwrite: bool) -> None:
         if self._manifest.is_file() and not overwrite:
             try:
-                earlier = json.loads(self._manifest.read_text(encoding="utf-8"))
-            except ValueError as error:
+                earlier = _checked(read_json(self._manifest, SMALL))
+            except UnreadableError as error:
                 raise RunError(
-                    f"{self._manifest} is broken ({error}); choose another folder, or overwrite it"
+                    f"{self._manifest} is broken: it {error}. Choose another output folder, or overwrite=True (command "
+                    "line: --overwrite) to discard the work in this one"
                 ) from error
             self._continue(_in_current_form(earlier), belongs_to)
             return
@@ -147,6 +154,23 @@ class RunFolder:
         return EvidenceStore(self.folder / "evidence" / f"{dataset}{label}.jsonl", belongs_to)
 
 
+def _checked(content: Any) -> dict[str, Any]:
+    """What ``run.json`` says, if it is an object, and so are its parts.
+
+    Raises:
+        UnreadableError: if it is anything else.
+    """
+    if not isinstance(content, dict):
+        raise UnreadableError(f"holds {quote(content)}; expected an object")
+    for part in _OBJECTS:
+        if not isinstance(content.get(part, {}), dict):
+            raise UnreadableError(f"says {quote(content[part])} in the field {part!r}; expected an object")
+    behaviours = content.get("behaviour", {}).values()
+    if not all(value is None or (isinstance(value, list) and all(map(is_number, value))) for value in behaviours):
+        raise UnreadableError("has something other than lists of numbers in the field 'behaviour'")
+    return content
+
+
 def _of_upsampler(belongs_to: Mapping[str, Any]) -> dict[str, Any]:
     """What of a run depends on its upsampler's code alone."""
     return {name: belongs_to[name] for name in ("upsampler", "behaviour") if name in belongs_to}
@@ -186,4 +210,5 @@ def _differences(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _value(value: Any) -> str:
     """A value for messages; of a hash, the first digits."""
-    return f"{value[:12]}…" if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else repr(value)
+    is_hash = isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)
+    return f"{value[:12]}…" if is_hash else printable(repr(value), 300)

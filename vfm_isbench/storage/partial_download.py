@@ -8,7 +8,9 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vfm_isbench.storage import json_fields
 from vfm_isbench.storage.atomic import put_in_place, write_text
+from vfm_isbench.storage.strict_json import SMALL, UnreadableError, read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,13 @@ class PartialDownload:
     def version(self) -> Version | None:
         """Version the bytes belong to; None if unknown."""
         try:
-            return Version(**json.loads(self._version_path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
+            content = read_json(self._version_path, SMALL)
+            return Version(
+                json_fields.text(content, "url"),
+                json_fields.optional_text(content, "validator", ""),
+                None if content.get("total") is None else json_fields.whole(content, "total"),
+            )
+        except (OSError, UnreadableError):
             return None
 
     def resumable_version(self, url: str) -> Version | None:

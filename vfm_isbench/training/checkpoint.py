@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 
 from vfm_isbench.errors import NonFiniteError, ProtocolError, RunError, WriteError
 from vfm_isbench.probe.finite import non_finite
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.storage.tensor_file import write_tensors
+from vfm_isbench.storage import json_fields
+from vfm_isbench.storage.strict_json import UnreadableError, parse_json
+from vfm_isbench.storage.tensor_files import read_tensors, write_tensors
 from vfm_isbench.training.averaging import UNAVERAGED
 from vfm_isbench.training.records import EpochRecord
 from vfm_isbench.training.unfinished import UNFINISHED, UnfinishedEpoch
@@ -99,11 +100,13 @@ def _moments(tensors: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> dic
     state: dict[int, dict[str, Tensor]] = {}
     for key in tensors:
         if key.startswith("optimizer."):
-            _, number, moment = key.split(".")
-            state.setdefault(int(number), {})[moment] = tensors[key].clone()
+            number, _, moment = key.removeprefix("optimizer.").partition(".")
+            index = int(number) if re.fullmatch("[0-9]{1,9}", number) else len(parameters)  # which fits nothing
+            state.setdefault(index, {})[moment] = tensors[key].clone()
     for index, moments in state.items():
         shape = parameters[index].shape if index < len(parameters) else None
-        if set(moments) != set(_MOMENTS) or any(moments[name].shape != shape for name in _MOMENTS[1:]):
+        is_whole = set(moments) == set(_MOMENTS) and moments["step"].numel() == 1
+        if not is_whole or any(moments[name].shape != shape for name in _MOMENTS[1:]):
             raise RunError(
                 f"the checkpoint's state of the optimiser does not fit parameter {index} of click encoder and head; "
                 "it is damaged, or belongs to another version of the click encoder: train again, with --overwrite"
@@ -111,6 +114,33 @@ def _moments(tensors: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> dic
         for name in _MOMENTS[1:]:  # fused optimisers go through memory in order, so it must be the parameter's
             moments[name] = torch.empty_like(parameters[index]).copy_(moments[name])
     return state
+
+
+def _epoch_record(content: Mapping[str, Any]) -> EpochRecord:
+    """A record of a header.
+
+    Raises:
+        UnreadableError: if a field is missing or has the wrong type.
+    """
+    return EpochRecord(
+        epoch=json_fields.whole(content, "epoch"),
+        loss=json_fields.number(content, "loss"),
+        iou=json_fields.number(content, "iou"),
+        validation_iou=json_fields.optional_number(content, "validation_iou"),
+        seconds=json_fields.number(content, "seconds"),
+    )
+
+
+def _with_texts(header: Mapping[str, Any], key: str, *texts: str) -> Mapping[str, Any]:
+    """An object of a header, in which these fields are texts, null or missing.
+
+    Raises:
+        UnreadableError: if it is anything else.
+    """
+    found = json_fields.mapping(header, key)
+    for name in texts:
+        json_fields.optional_text(found, name, f"{key}.")
+    return found
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
@@ -161,11 +191,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise RunError(f"no checkpoint at {path}")
     try:
-        content = path.read_bytes()  # safetensors itself opens no path that is not UTF-8
-        tensors = load(content)
-        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
-        header = json.loads(metadata.get("vfm_isbench", "null"))
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        tensors, metadata = read_tensors(path)
+        header = parse_json(metadata.get("vfm_isbench", "null"))
+    except (UnreadableError, OSError) as error:
         raise RunError(f"{path} could not be read as a checkpoint: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise RunError(f"{path} is not a checkpoint of this library (expected the format {FORMAT} in its metadata)")
@@ -178,11 +206,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     try:
         return Checkpoint(
-            protocol=Protocol.from_dict(header["protocol"]),
-            upsampler=header["upsampler"],
-            history=tuple(EpochRecord(**record) for record in header["history"]),
+            protocol=Protocol.from_dict(json_fields.mapping(header, "protocol")),
+            upsampler=_with_texts(header, "upsampler", "name", "spec", "sha256"),
+            history=tuple(_epoch_record(record) for record in json_fields.mappings(header, "history")),
             tensors=tensors,
-            extra=header["extra"],
+            extra=_with_texts(header, "extra", "backbone_sha256"),
         )
-    except (KeyError, TypeError, ProtocolError) as error:
+    except (UnreadableError, ProtocolError) as error:
         raise RunError(f"{path} has a broken header, or a header of another version: {error}") from error

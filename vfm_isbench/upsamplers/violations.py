@@ -206,6 +206,8 @@ def check_output(output: Any, features: Tensor, image: Tensor, *, case: str = _O
         raise ContractError(f"the upsampler returned {output.dtype}; {expected}: convert with .to(features.dtype)")
     if output.device != features.device:
         raise ContractError(f"the upsampler returned a tensor on {output.device}; {expected}: keep to features.device")
+    if output.layout != torch.strided:
+        raise ContractError(f"the upsampler returned a sparse tensor; {expected}: convert with .to_dense()")
     # The extremes are NaN if any value is; they need no second tensor of the output's size.
     if not all(bool(extreme.isfinite()) for extreme in torch.aminmax(output.detach())):
         bad = int((~output.isfinite()).sum())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vfm_isbench.errors import ContractError, UnknownNameError
+from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError
 from vfm_isbench.upsamplers import Adapted, Bilinear, identity_of, list_upsamplers, load_upsampler
 
 FEATURES, IMAGE = torch.rand(1, 4, 3, 3), torch.rand(1, 3, 12, 12)
@@ -203,3 +203,8 @@ def test_a_callable_given_in_a_file_keeps_its_gradient(file: Path) -> None:
     features: Tensor = FEATURES.clone().requires_grad_()
     load_upsampler(f"{file}:image_first")(features, IMAGE).sum().backward()
     assert features.grad is not None
+
+
+def test_a_name_that_is_too_long_for_a_file_is_refused() -> None:
+    with pytest.raises(VfmIsbenchError, match="cannot be loaded"):
+        load_upsampler("hf:" + "x" * 3000)

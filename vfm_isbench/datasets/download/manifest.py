@@ -11,8 +11,10 @@ from pathlib import Path
 from vfm_isbench.datasets.download.sources import Counts, DatasetSource
 from vfm_isbench.datasets.files import list_entries
 from vfm_isbench.errors import DataError
+from vfm_isbench.storage import json_fields
 from vfm_isbench.storage.atomic import write_text
 from vfm_isbench.storage.hashing import hash_file
+from vfm_isbench.storage.strict_json import SMALL, UnreadableError, read_json
 
 STATE_FOLDER = ".vfm_isbench"
 """In the data root: downloads, and a record of each."""
@@ -79,13 +81,26 @@ def read_manifest(name: str, data_root: Path) -> Manifest | None:
     """
     path = manifest_path(name, data_root)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        counts = {split: Counts(**numbers) for split, numbers in content.pop("counts").items()}
-        return Manifest(**{**content, "urls": tuple(content["urls"])}, counts=counts)
+        content = read_json(path, SMALL)
+        counts = json_fields.mapping(content, "counts")
+        return Manifest(
+            urls=json_fields.texts(content, "urls"),
+            sha256=json_fields.text(content, "sha256"),
+            size=json_fields.whole(content, "size"),
+            date=json_fields.text(content, "date"),
+            content_sha256=json_fields.text(content, "content_sha256"),
+            counts={name: _counts(split, f"counts.{name}.") for name, split in counts.items()},
+        )
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, UnreadableError) as error:
         raise DataError(
-            f"{path}: not a readable record of a download ({type(error).__name__}: {error}). Delete it: the data set "
-            "stays usable, only the hash of its archive is lost."
+            f"{path}: not a readable record of a download: {error}. Delete it: the data set stays usable, only the "
+            "hash of its archive is lost."
         ) from error
+
+
+def _counts(content: object, where: str) -> Counts:
+    return Counts(
+        images=json_fields.whole(content, "images", where), objects=json_fields.whole(content, "objects", where)
+    )

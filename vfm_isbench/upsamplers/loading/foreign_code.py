@@ -288,5 +288,5 @@ def _take_out(names: Collection[str]) -> dict[str, ModuleType]:
 def _json_or_text(value: str) -> Any:
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value

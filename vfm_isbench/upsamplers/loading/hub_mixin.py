@@ -10,7 +10,6 @@ import contextlib
 import functools
 import importlib
 import inspect
-import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from vfm_isbench.errors import ContractError, UnknownNameError, WeightsError
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.hashing import code_sha256, hash_file
 from vfm_isbench.storage.no_downloads import are_downloads_forbidden
+from vfm_isbench.storage.strict_json import SMALL, UnreadableError, read_json
 from vfm_isbench.storage.weights import is_hub_out_of_reach, read_state_dict
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.loading.foreign_code import (
@@ -172,9 +172,16 @@ def _no_single_class(spec: str, folder: Path, name: str, known: list[str]) -> Ex
             f"upsampler {spec!r} has several classes with the hub mixin: {', '.join(known)}; {advice}"
         )
     config = folder / CONFIG
-    if config.is_file() and "auto_map" in json.loads(config.read_text(encoding="utf-8")):
+    if config.is_file() and _has_auto_map(config):
         advice += ". Its config.json asks for classes by transformers' auto_map, which is not supported"
     return ContractError(f"upsampler {spec!r} has no Python file with such a class; install its code and {advice}")
+
+
+def _has_auto_map(config: Path) -> bool:
+    try:
+        return "auto_map" in dict(read_json(config, SMALL))
+    except (OSError, TypeError, ValueError, UnreadableError):
+        return False
 
 
 def _class_nodes(path: Path) -> Iterator[ast.ClassDef]:

@@ -16,9 +16,10 @@ from typing import Any
 
 from torch import nn
 
-from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError
+from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError, WeightsError
 from vfm_isbench.registry.plugins import Plugin, Plugins
 from vfm_isbench.registry.registry import unknown_name
+from vfm_isbench.storage.printable import printable
 from vfm_isbench.upsamplers.base import UPSAMPLERS, Upsampler
 from vfm_isbench.upsamplers.loaded import FILE_MARK, LoadedUpsampler
 from vfm_isbench.upsamplers.loading.adapters import (
@@ -64,9 +65,13 @@ def load_upsampler(upsampler: str | Upsampler, options: LoadOptions | None = Non
         check_callable(upsampler)
         return to_contract(upsampler)
     spec = upsampler
+    shown = printable(repr(spec), 300)
     kind, colon, rest = spec.partition(":")
     if colon and kind in LOADERS:
-        return LoadedUpsampler.of(LOADERS.get(kind)(rest, options or LoadOptions()))
+        try:
+            return LoadedUpsampler.of(LOADERS.get(kind)(rest, options or LoadOptions()))
+        except OSError as error:  # for example because a name is too long for any file
+            raise WeightsError(f"upsampler {shown} cannot be loaded: {printable(str(error), 300)}") from error
     if options is not None and options.weights is not None:
         raise UnknownNameError(
             f"upsampler {spec!r} has no weights to replace: leave out {options.weights}, or name an upsampler of a "

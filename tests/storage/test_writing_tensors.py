@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
 
-from vfm_isbench.storage.tensor_file import _DTYPES, write_tensors
+from vfm_isbench.storage.tensor_files import _DTYPES, write_tensors
 
 
 def test_the_library_reads_what_was_written(tmp_path: Path) -> None:
