@@ -16,8 +16,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and read
 ROOT = Path(__file__).resolve().parents[1]
 SUPPORT = ROOT / "tests" / "support"
 
-OPTIONS: list[dict[str, Any]] = [{}]
-"""Further options of evaluate() under which runs are killed."""
+INSIDE_EPOCHS: dict[str, Any] = {"checkpoint_minutes": 1e-9}
+"""Options of evaluate() for a checkpoint after every step."""
 
 
 def output_of(program: str, *words: str) -> str:
@@ -35,16 +35,15 @@ def killed(folder: Path, kills: int, options: dict[str, Any]) -> dict[str, Any]:
     return figures
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-def test_a_killed_run_continues_as_if_nothing_had_happened(options: dict[str, Any], tmp_path: Path) -> None:
-    figures = killed(tmp_path, 4, options)
+def test_a_killed_run_continues_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    figures = killed(tmp_path, 4, INSIDE_EPOCHS)
     assert (figures["kills"], figures["identical"], figures["evidence_lost"]) == (4, 4, 0), figures
     # Those inside a write are aimed, so they fall there on every machine.
     assert {"checkpoint", "evidence"} <= set(figures["fell_in"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("options", [{}, INSIDE_EPOCHS], ids=["after epochs", "inside epochs"])
 def test_fifty_of_fifty_killed_runs_end_like_the_one_that_was_not(options: dict[str, Any], tmp_path: Path) -> None:
     figures = killed(tmp_path, 50, options)
     assert (figures["kills"], figures["identical"], figures["evidence_lost"]) == (50, 50, 0), figures

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from tiny import TINY
 
 import vfm_isbench
@@ -43,7 +43,6 @@ from vfm_isbench import Result, benchmark
 from vfm_isbench.backbones import load_backbone
 from vfm_isbench.runs import run_folder
 from vfm_isbench.runs.evidence_store import EvidenceStore
-from vfm_isbench.training import checkpoint as checkpoint_file
 from vfm_isbench.training import loop
 
 PROTOCOL: Final = TINY.replace(image_size=32)
@@ -155,7 +154,6 @@ class Told:
     def tell_steps(self) -> None:
         """Tell from now on each operation on a file of the run."""
         fsync, replace, opened, written = os.fsync, os.replace, Path.open, os.write
-        save_file = checkpoint_file.save_file
 
         def telling_fsync(descriptor: int) -> None:
             self.step("before fsync")
@@ -178,16 +176,9 @@ class Told:
             self.step("half written")
             return done + written(descriptor, content[done:])
 
-        def telling_save_file(tensors: Any, path: Any, metadata: Any = None) -> None:
-            content = save(tensors, metadata)
-            Path(path).write_bytes(content[: len(content) // 2])
-            self.step("half written")
-            save_file(tensors, path, metadata)
-
         os.fsync, os.replace, os.write = telling_fsync, telling_replace, telling_write
         Path.open = telling_open  # type: ignore[method-assign,assignment]
         Path.replace = lambda path, target: telling_replace(path, target)  # type: ignore[method-assign,assignment]
-        checkpoint_file.save_file = telling_save_file
 
 
 class _HalfByHalf:

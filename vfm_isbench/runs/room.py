@@ -13,7 +13,7 @@ from vfm_isbench.storage.room import check_room
 from vfm_isbench.training import Checkpoint
 
 _HEADER = 400_000
-"""More bytes than the header of a checkpoint and its figures of an unfinished epoch have, or a result without evidence."""
+"""More bytes than header and figures of an unfinished epoch take in a checkpoint, or a result without its evidence."""
 
 
 def files_of_run(probe: Probe, protocol: Protocol, objects: int) -> dict[str, int]:

@@ -83,8 +83,8 @@ def open_url(url: str, first: int, validator: str | None, timeout: float) -> Any
         headers["Range"] = f"bytes={first}-"
         if validator is not None:
             headers["If-Range"] = validator
-    request = urllib.request.Request(url, headers=headers)
     try:
+        request = urllib.request.Request(url, headers=headers)
         # Addresses are those of this library, or a mirror that the user names, which may be a folder.
         return urllib.request.urlopen(request, timeout=timeout)  # nosec B310 # see above
     except urllib.error.HTTPError as error:
