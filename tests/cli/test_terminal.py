@@ -20,6 +20,8 @@ from vfm_isbench.protocol import PRESETS
 ENCODINGS = ["ascii", "cp1252", "cp437", "utf-8"]
 
 NAMES = ["große Maske 中", "red \x1b[31m and \x9b2J", os.fsdecode(b"not-utf8-\xff"), "right \u202e to left"]
+AS_LOADED = {"red \x1b[31m and \x9b2J": r"red \x1b[31m and \x9b2J", "right \u202e to left": r"right \u202e to left"}
+"""Names that a result file cannot bring into a program as they are."""
 
 
 class Terminal(io.TextIOWrapper):
@@ -76,7 +78,7 @@ def test_no_name_breaks_or_commands_the_terminal(
     name: str, terminal: Callable[[str], Terminal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = saved(name), saved("bilinear", 0.01)
-    assert Result.load(old).upsampler["name"] == name
+    assert Result.load(old).upsampler["name"] == AS_LOADED.get(name, name)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "job.md")
     shown = terminal("utf-8")
     assert cli.main(["compare", old, new, "--json", "compare.json", "--markdown", "compare.md"]) == 0

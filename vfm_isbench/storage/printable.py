@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 LONGEST = 120
 """How many characters of a stranger's text a message quotes."""
+
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that terminals and browsers obey instead of showing them."""
 
 
 def printable(text: str, longest: int = LONGEST) -> str:
@@ -26,20 +31,18 @@ def quote(value: object) -> str:
 
 
 def escaped(value: object) -> object:
-    r"""A JSON value in which no text can command a terminal; line breaks and tabs stay.
+    r"""A JSON value in which no text can command a terminal: controls and marks of direction become escapes.
+
+    Line breaks and tabs stay, and so do bytes of a file name that is not UTF-8.
 
     >>> escaped({"name": "mine\x1b[2J", "notes": ["two\nlines"]})
     {'name': 'mine\\x1b[2J', 'notes': ['two\nlines']}
     """
     if isinstance(value, str):
-        return value if value.isprintable() else "".join(_shown(char) for char in value)
+        return value if value.isprintable() else _COMMANDS.sub(lambda found: _escape(found[0]), value)
     if isinstance(value, dict):
         return {escaped(key): escaped(part) for key, part in value.items()}
     return [escaped(part) for part in value] if isinstance(value, list) else value
-
-
-def _shown(char: str) -> str:
-    return char if char.isprintable() or char in "\n\t" else _escape(char)
 
 
 def _escape(char: str) -> str:
