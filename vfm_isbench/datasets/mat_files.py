@@ -3,7 +3,7 @@
 SciPy's reader trusts sizes and types in the file: some damaged files end the whole process with a segmentation fault.
 Here every size is checked against what is there.
 
-Source: MathWorks, MAT-File Format, Level 5.
+Source: MathWorks, MAT-File Format, Level 5. Why not SciPy: docs/decisions/0028-reading-mat-files.md.
 """
 
 from __future__ import annotations
