@@ -119,9 +119,9 @@ class Benchmark:
         Raises:
             RunError: if another process or thread is using ``output_dir``, or it belongs to another run.
         """
-        with sole_use(self.output_dir), RunProgress(self.options.progress) as progress:
+        with sole_use(self.output_dir):
             needs = self._find_needs(upsampler, evaluates=True)  # a missing test set fails before hours of training
-            with self._stopped_in_order():
+            with self._stopped_in_order(), RunProgress(self.options.progress) as progress:
                 options = dataclasses.replace(self.options, run=progress)
                 trained = self._train(needs, upsampler, name, identity, options)
                 return self._evaluate(trained, needs.tests, options)
@@ -132,7 +132,8 @@ class Benchmark:
         if self.output_dir is None:
             kept = "nothing was kept, because there is no output_dir"
         else:
-            kept = f"the run so far is kept in {self.output_dir}, and the same call continues it"
+            call = "the same call without overwrite=True" if self._overwrite else "the same call"
+            kept = f"the run so far is kept in {self.output_dir}, and {call} continues it"
         with stopped_in_order(self.options.stop, kept):
             yield
 
@@ -227,6 +228,7 @@ class Benchmark:
                     data_root=self.data_root,
                     folder=self.output_dir,
                     epochs_done=0 if start is None else len(start.history),
+                    steps_done=start.unfinished.steps if start and start.unfinished else 0,
                 ),
             )
         start_counting(self.device)

@@ -135,7 +135,7 @@ class VfmIsbenchWarning(UserWarning):
 
 
 class Terminated(SystemExit):
-    """The run was asked to end by SIGTERM or SIGHUP, and has kept its work; not an error of anybody's.
+    """The run was asked to end by SIGTERM or SIGHUP, and has kept its work; this is not an error.
 
     If nothing catches it, the program ends with exit code 128 + number, as shells report a signal.
 

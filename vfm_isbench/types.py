@@ -23,7 +23,7 @@ IGNORE = -1
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a finite number that fits into a float; True and False are none."""
+    """Whether a value is a finite number that fits into a float; True and False are not numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 

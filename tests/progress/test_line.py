@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -131,3 +133,16 @@ def test_nothing_is_shown_where_nothing_is_wanted(capsys: pytest.CaptureFixture[
     with RunProgress(is_shown=False) as run:
         run.print("unseen")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_line_that_nobody_reads_any_more_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Broken())
+    with RunProgress() as progress, progress.part("training", 2) as part:
+        progress.print("start")
+        part.advance()
+        part.advance()
+    assert part.fraction == 1.0

@@ -269,3 +269,14 @@ def test_a_state_of_the_optimiser_with_another_name_is_refused(name: str) -> Non
     bad = replace(checkpoint(), tensors={**checkpoint().tensors, name: torch.zeros(1)})
     with pytest.raises(RunError, match="state of the optimiser does not fit"):
         bad.restore(probe.trainable(), optimizer)
+
+
+def test_no_damaged_byte_goes_unnoticed(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, checkpoint())
+    content = path.read_bytes()
+    assert load_checkpoint(path).history == HISTORY
+    for place in range(0, len(content), max(1, len(content) // 60)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(RunError, match="Train again from the start|is not a checkpoint"):
+            load_checkpoint(path)

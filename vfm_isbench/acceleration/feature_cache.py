@@ -18,7 +18,7 @@ from torch import Tensor
 from vfm_isbench.backbones import Backbone
 from vfm_isbench.errors import SpeedError, VfmIsbenchWarning
 from vfm_isbench.probe import Probe
-from vfm_isbench.storage.atomic import replacing
+from vfm_isbench.storage.atomic import remove_left_over, replacing
 from vfm_isbench.upsamplers.identity import fingerprint_of
 
 _DIGEST_BYTES = 32
@@ -70,6 +70,9 @@ class FeatureCache:
         self._prefix = f"{identity} {torch.__version__} {device}".encode()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            for part in folder.iterdir():
+                if part.is_dir():
+                    remove_left_over(part)
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:

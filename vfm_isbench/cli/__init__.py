@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -21,15 +22,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def _ended_by_ctrl_c() -> Iterator[None]:
     """Let Ctrl+C end the program at once in a block, without a traceback: there is nothing to keep yet."""
-    try:
-        before = signal.signal(signal.SIGINT, _end)
-    except ValueError:  # not in the main thread
+    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not ignored, as in the background
+    if not is_usual or threading.current_thread() is not threading.main_thread():
         yield
         return
+    signal.signal(signal.SIGINT, _end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _end(*_: object) -> None:

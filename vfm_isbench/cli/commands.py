@@ -32,7 +32,7 @@ from vfm_isbench.cli.show import add_show
 from vfm_isbench.cli.terminal import Parser, complain
 from vfm_isbench.errors import IncomparableError, Terminated, VfmIsbenchError, VfmIsbenchWarning
 
-_CONTINUED = ("run", "eval", "baseline", "data", "leaderboard")
+_CONTINUED = ("run", "eval", "baseline", "data")
 """Commands that continue an interrupted piece of work when they are given again."""
 
 
@@ -81,7 +81,7 @@ def execute(arguments: Sequence[str]) -> int:
             complain(f"vfm-isbench: {error}")
             return INCOMPARABLE if isinstance(error, IncomparableError) else BAD_INPUT
         except Terminated as end:
-            complain(f"stopped by {end.signal_name}{_how_to_continue(parsed, arguments)}")
+            complain(_how_to_continue(parsed, arguments).removeprefix("; "))  # what stopped it has been logged
             return int(str(end.code))
         except SystemExit as end:  # of an upsampler or a plugin: no code of this library ends the program
             if parsed.debug:
@@ -100,9 +100,11 @@ def execute(arguments: Sequence[str]) -> int:
 def _how_to_continue(parsed: argparse.Namespace, arguments: Sequence[str]) -> str:
     if parsed.command == "eval" and not parsed.output:
         return "; nothing was saved; with --output, the same command could resume"
-    if parsed.command not in _CONTINUED:
+    if parsed.command not in _CONTINUED or getattr(parsed, "estimate", False):
         return ""
-    return f"; continue with:\n    {shlex.join(['vfm-isbench', *arguments])}"
+    # --overwrite would delete what was kept.
+    words = ["vfm-isbench", *(word for word in arguments if word != "--overwrite")]
+    return f"; continue with:\n    {shlex.join(words)}"
 
 
 def _allow_debug_anywhere(arguments: Iterable[str]) -> list[str]:

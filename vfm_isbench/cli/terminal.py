@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from typing import Any
 
 from vfm_isbench.progress import showable
@@ -22,8 +23,10 @@ def say(*lines: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print text to standard error; see :func:`showable`."""
-    _write(sys.stderr, text + "\n")
+    """Print text to standard error, if there still is one (a terminal may be closed); see :func:`showable`."""
+    with suppress(OSError):
+        _write(sys.stderr, text + "\n")
+        sys.stderr.flush()
 
 
 def _write(stream: Any, text: str) -> None:

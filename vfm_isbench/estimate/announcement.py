@@ -45,6 +45,7 @@ class Start:
         data_root: Folder of the data sets.
         folder: The run folder; None if nothing is kept.
         epochs_done: Epochs that were trained in an earlier run.
+        steps_done: Steps of the next epoch that were trained there.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Start:
     data_root: Path | None = None
     folder: Path | None = None
     epochs_done: int = 0
+    steps_done: int = 0
 
 
 def announce(progress: RunProgress, start: Start) -> None:
@@ -79,7 +81,8 @@ def announce(progress: RunProgress, start: Start) -> None:
     except VfmIsbenchError:
         progress.print("  time        could not be measured beforehand")
         return
-    parts = outlook.parts(start.amounts, start.protocol, start.epochs_done)
+    steps = start.amounts.steps / start.protocol.epochs
+    parts = outlook.parts(start.amounts, start.protocol, start.epochs_done + start.steps_done / steps)
     total = sum(part.seconds for part in parts)
     each = ", ".join(f"{part.name} {rough(part.seconds)}" for part in parts if part.seconds)
     progress.print(f"  time        about {rough(total)} ({each}), judging by a few steps and clicks measured now")
@@ -126,9 +129,14 @@ def _parameters(count: int | None) -> str:
 def _folder(start: Start) -> str:
     if start.folder is None:
         return "none, so nothing is kept and an interrupted run starts again (output_dir=…)"
-    if not start.epochs_done:
-        return str(start.folder)
-    return f"{start.folder}, which continues after epoch {start.epochs_done} of {start.protocol.epochs}"
+    epochs = f"of {start.protocol.epochs}"
+    if start.steps_done:
+        return (
+            f"{start.folder}, which continues in epoch {start.epochs_done + 1} {epochs}, after step {start.steps_done}"
+        )
+    if start.epochs_done:
+        return f"{start.folder}, which continues after epoch {start.epochs_done} {epochs}"
+    return str(start.folder)
 
 
 def _advice(start: Start, outlook: Outlook, seconds: float) -> Iterator[str]:

@@ -29,7 +29,7 @@ class Outlook:
     clicks: ClickCost
     workers: int
 
-    def parts(self, amounts: Amounts, protocol: Protocol, epochs_done: int = 0) -> tuple[Part, ...]:
+    def parts(self, amounts: Amounts, protocol: Protocol, epochs_done: float = 0) -> tuple[Part, ...]:
         """The parts of a run, with their times: the training that is left, and every test set."""
         return (
             _training(amounts, protocol, self, epochs_done),
@@ -72,7 +72,7 @@ def measure_outlook(
     return Outlook(training, clicks, options.workers)
 
 
-def _training(amounts: Amounts, protocol: Protocol, outlook: Outlook, epochs_done: int) -> Part:
+def _training(amounts: Amounts, protocol: Protocol, outlook: Outlook, epochs_done: float) -> Part:
     validated = f", {amounts.validation_steps} batches of validation" if amounts.validation_steps else ""
     whole = outlook.training.seconds(amounts.steps, amounts.validation_steps, protocol.batch_size, outlook.workers)
     left = (protocol.epochs - epochs_done) / protocol.epochs

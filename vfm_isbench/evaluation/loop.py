@@ -143,6 +143,7 @@ def evaluate_dataset(
 
         def missing() -> Iterator[_Missing]:
             for object_ids, sample, sha256 in images:
+                options.stop.stop_here()
                 crops: ImageCrops | None = None
                 for object_id in object_ids:
                     content.add(object_id, sample)

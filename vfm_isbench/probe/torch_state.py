@@ -140,15 +140,21 @@ def own_random_numbers() -> Iterator[None]:
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
     """State of the global random numbers of the CPU, and of the device if it has its own, as bytes."""
     found = {"cpu": torch.get_rng_state()}
-    return {**found, device.type: torch.cuda.get_rng_state(device)} if device.type == "cuda" else found
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        found["mps"] = torch.mps.get_rng_state()
+    return found
 
 
 def restore_random_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
     """The inverse of :func:`random_state`; what the state lacks stays as it is."""
     if "cpu" in state:
         torch.set_rng_state(state["cpu"])
-    if device.type in state and device.type == "cuda":
+    if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
+    elif device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"])
 
 
 def current_device(device: torch.device) -> AbstractContextManager[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -120,7 +120,8 @@ class RunProgress:
     def print(self, text: str) -> None:
         """Print text above the line, on standard error as the line."""
         if self.is_shown:
-            _Bar.write(showable(text, _encoding()), file=sys.stderr)
+            with _whoever_reads_may_be_gone():
+                _Bar.write(showable(text, _encoding()), file=sys.stderr)
 
     def show(self, at_once: bool = False) -> None:
         """Print the line again, if it is time for it."""
@@ -128,17 +129,24 @@ class RunProgress:
         if not self.is_shown or part is None:
             return
         what = showable(f"{part.name}{part.says and ', '}{part.says}", _encoding())
-        if self._bar is None:
-            self._bar = _Bar(what)
         done, left = self.state()
         figures = ", ".join(f"{name} {value}" for name, value in part.figures.items())
-        self._bar.put(what, done, left, figures, at_once)
+        with _whoever_reads_may_be_gone():
+            if self._bar is None:
+                self._bar = _Bar(what)
+            self._bar.put(what, done, left, figures, at_once)
 
     def close(self) -> None:
         """End the line."""
         if self._bar is not None:
-            self._bar.close()
+            with _whoever_reads_may_be_gone():
+                self._bar.close()
             self._bar = None
+
+
+def _whoever_reads_may_be_gone() -> AbstractContextManager[None]:
+    """Go on without a terminal that was closed, or a ``tee`` that the same Ctrl+C has ended."""
+    return suppress(OSError)
 
 
 def _encoding() -> str:

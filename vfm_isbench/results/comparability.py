@@ -10,6 +10,7 @@ from vfm_isbench.protocol import NOT_IN_FINGERPRINT
 from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.results.record import Result
 from vfm_isbench.results.signature import precision_of, short_hash
+from vfm_isbench.storage.printable import printable
 
 _SHOWN = 3
 """How many objects a message names if the sets of objects differ."""
@@ -126,5 +127,5 @@ def _objects(mine: DatasetResult, theirs: DatasetResult) -> list[str]:
 
 
 def _some(values: Sequence[object]) -> str:
-    shown = ", ".join(map(str, islice(values, _SHOWN)))
+    shown = ", ".join(printable(str(value)) for value in islice(values, _SHOWN))
     return f"{shown}, …" if len(values) > _SHOWN else shown

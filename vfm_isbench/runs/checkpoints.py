@@ -224,8 +224,8 @@ def _load_own(
     trained = _on_device(probe, protocol, device, ())
     notes = [*remarks, *_upsampler_notes(path, checkpoint, trained.upsampler, is_chosen)]
     if not checkpoint.is_complete:
-        steps = f" and {checkpoint.unfinished.steps} steps" if checkpoint.unfinished else ""
-        notes.append(f"trained for {len(checkpoint.history)}{steps} of {protocol.epochs} epochs")
+        steps = f", and up to step {checkpoint.unfinished.steps} of the next" if checkpoint.unfinished else ""
+        notes.append(f"trained for {len(checkpoint.history)} of {protocol.epochs} epochs{steps}")
     plugins = _recorded_plugins(checkpoint)
     notes += _plugin_notes(plugins, plugin_origins(backbone, probe.click_encoder))
     for note in notes:

@@ -142,7 +142,7 @@ class RunFolder:
         )
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """Checkpoint of the last finished epoch; None before the first."""
+        """The last checkpoint; None before the first."""
         return load_checkpoint(self._checkpoint) if self._checkpoint.is_file() else None
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:

@@ -129,7 +129,11 @@ def _acquire(path: Path) -> BaseFileLock | None:
     """Take a lock; None, with a warning, if nothing can be locked there."""
     lock: BaseFileLock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
-        lock.acquire(blocking=False)
+        with suppress(FileNotFoundError):
+            lock.acquire(blocking=False)
+        if not lock.is_locked:  # another run that found nothing to do has removed the folder meanwhile
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
     except Timeout:
         raise LockHeld(_recorded_owner(path), "") from None
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from vfm_isbench.training.records import EpochRecord
 from vfm_isbench.training.unfinished import UNFINISHED, UnfinishedEpoch
 
 FORMAT = "vfm_isbench-checkpoint-1"
+_START_OVER = "Train again from the start: choose another output folder, or overwrite=True (command line: --overwrite)"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -174,12 +176,23 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(path, checkpoint.tensors, {"vfm_isbench": json.dumps(header)})
+        text = json.dumps(header)
+        write_tensors(path, checkpoint.tensors, {"vfm_isbench": text, "check": _check(text, checkpoint.tensors)})
     except OSError as error:
         raise WriteError(
             f"the checkpoint {path} cannot be written: {error.strerror or error}. Free some space there, or allow "
             "writing there"
         ) from error
+
+
+def _check(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """Shows that header and tensors are as they were written."""
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().to("cpu").contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -194,16 +207,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
         tensors, metadata = read_tensors(path)
         header = parse_json(metadata.get("vfm_isbench", "null"))
     except (UnreadableError, OSError) as error:
-        raise RunError(f"{path} could not be read as a checkpoint: {error}") from error
+        raise RunError(f"{path} could not be read as a checkpoint: it {error}. {_START_OVER}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise RunError(f"{path} is not a checkpoint of this library (expected the format {FORMAT} in its metadata)")
     bad = non_finite(tensors)
     if bad:
         raise RunError(
             f"{path} is useless: {len(bad)} of its {len(tensors)} tensors hold NaN or infinite values, among them "
-            f"{bad[0]!r}. Train again from the start: choose another output folder, or overwrite=True (command line: "
-            "--overwrite)"
+            f"{bad[0]!r}. {_START_OVER}"
         )
+    # Checkpoints of version 0.4 and before have no check.
+    if metadata.get("check") not in (None, _check(metadata["vfm_isbench"], tensors)):
+        raise RunError(f"{path} is damaged: its content does not match its check. {_START_OVER}")
     try:
         return Checkpoint(
             protocol=Protocol.from_dict(json_fields.mapping(header, "protocol")),

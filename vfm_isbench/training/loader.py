@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vfm_isbench.progress.stopping import SIGNALS
+from vfm_isbench.progress.stopping import SIGNALS, StopSignals
 from vfm_isbench.training.samples import Batch, TrainingSample, TrainingSamples, collate
 
 _Key = tuple[int, int, int]
 """Number of the source, epoch, item."""
 
-_GRACE_SECONDS = 60
-"""Seconds for which workers go on after SIGTERM or SIGHUP, so that the main process can finish its step."""
+_GRACE_SECONDS = 20
+"""Seconds for which workers go on after SIGTERM or SIGHUP, so that the main process gets the batch it waits for."""
+
+_SAME_CALL_SECONDS = 2.0
+"""Signals that come so close together are one call to stop. A later one is that of a main process that is done."""
 
 
 class BatchLoader:
@@ -44,7 +49,7 @@ class BatchLoader:
             collate_fn=collate,
             pin_memory=device.type == "cuda",
             persistent_workers=workers > 0,
-            worker_init_fn=_leave_signals_to_the_main_process if workers else None,
+            worker_init_fn=partial(_leave_signals_to_the_main_process, _not_ours()) if workers else None,
             generator=torch.Generator(),  # otherwise every iteration draws a number from the global generator
         )
 
@@ -89,15 +94,32 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave_signals_to_the_main_process(_worker: int) -> None:
-    """In a worker: go on after a signal; after SIGTERM and SIGHUP only for a while, so that none outlives the run."""
+def _not_ours() -> list[int]:
+    """Signals that do not stop the main process, which ignores them (nohup) or has a handler of its own."""
+    found = []
+    for number in SIGNALS:
+        handler = signal.getsignal(number)
+        is_ours = isinstance(getattr(handler, "__self__", None), StopSignals)
+        if handler not in (signal.SIG_DFL, signal.default_int_handler) and not is_ours:
+            found.append(number)
+    return found
 
-    def end_later(*_: object) -> None:
-        signal.alarm(_GRACE_SECONDS)
+
+def _leave_signals_to_the_main_process(ignored: Sequence[int], _worker: int) -> None:
+    """In a worker: go on after a signal; after SIGTERM and SIGHUP only for a while, so that none outlives the run."""
+    first: list[float] = []
+
+    def end_later(number: int, _frame: object) -> None:
+        if not first:
+            first.append(time.monotonic())
+            signal.alarm(_GRACE_SECONDS)
+        elif time.monotonic() - first[0] > _SAME_CALL_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         for number in SIGNALS:
             if number != signal.SIGINT:
-                signal.signal(number, end_later)
+                signal.signal(number, signal.SIG_IGN if number in ignored else end_later)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
