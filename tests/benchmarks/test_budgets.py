@@ -66,7 +66,7 @@ def test_accounting_counts_a_small_protocol(
     monkeypatch.setitem(PRESETS, "tiny", TINY)
     accounting.main(["--protocols", "tiny", "--upsamplers", "bilinear"])
     printed = capsys.readouterr().out
-    assert "| tiny | bilinear | 4 | 16 | 3 | 9 |" in printed
+    assert "| tiny | bilinear | 4 | 8 | 3 | 9 |" in printed
     work = accounting.work_of(TINY, "bilinear")
     twice = accounting.work_of(TINY.replace(head_layers=3), "bilinear")
     channels, pixels = 112, 64 * 64

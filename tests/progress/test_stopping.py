@@ -16,9 +16,14 @@ CTRL_C, KILL, HANG_UP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
 @pytest.fixture(autouse=True)
 def handlers_come_back() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    # In the background or under nohup, these tests would inherit signals that are ignored.
+    usual = {number: signal.default_int_handler if number == CTRL_C else signal.SIG_DFL for number in stopping.SIGNALS}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    assert {number: signal.getsignal(number) for number in stopping.SIGNALS} == before
+    found = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert found == usual
 
 
 @pytest.mark.parametrize(("number", "code"), [(KILL, 143), (HANG_UP, 129)])
