@@ -153,7 +153,8 @@ def test_strips_are_guarded_one_by_one(wrong: Callable[[int, Tensor], object], m
 
 
 def test_places_are_named_from_the_outside_in() -> None:
-    with pytest.raises(StoppedError) as caught, during("outer", lambda: "kept here"), during("inner"), during("core", ""):
+    kept = during("outer", lambda: "kept here")
+    with pytest.raises(StoppedError) as caught, kept, during("inner"), during("core"):
         raise NonFiniteError("it broke")
     assert str(caught.value) == "outer, inner, core: it broke\nkept here"
     again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
