@@ -142,7 +142,7 @@ def _acquire(path: Path) -> BaseFileLock | None:
             return None
         return _acquire_by_existence(path)
     with suppress(OSError):  # a lock without a name is a lock, too
-        path.write_text(json.dumps(asdict(_this_thread())) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(asdict(_this_thread())) + "\n", encoding="utf-8")  # not atomic: the lock itself
     return lock
 
 
