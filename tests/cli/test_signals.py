@@ -104,12 +104,17 @@ def test_a_training_stopped_by_a_signal_continues_in_the_middle_of_an_epoch(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_evaluation_stopped_by_a_signal_continues_with_the_next_object(
-    number: int, tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+    number: int,
+    tmp_path: Path,
+    uninterrupted: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     command = ["run", "bilinear", "--protocol", "tiny", "--device", "cpu", "--quiet", "--output", str(tmp_path)]
     with monkeypatch.context() as patch:
         signal_in_call(patch, Lockstep, "_predict", TINY.max_clicks + 1, (number,))
-        assert cli.main(command) == SIGNALS[signal.Signals(number)]
+        assert cli.main([*command, "--overwrite"]) == SIGNALS[signal.Signals(number)]
+    assert f"vfm-isbench {' '.join(command)}\n" in capsys.readouterr().err  # overwriting would delete what is kept
     assert len((tmp_path / "evidence" / "scenes.jsonl").read_text().splitlines()) == 1 + 1
     assert cli.main(command) == 0
     assert_same_run(tmp_path, uninterrupted)

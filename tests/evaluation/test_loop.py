@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ import torch
 from small import SMALL, CallCounter, MemoryStore, evaluated, small_probe
 
 from vfm_isbench.acceleration.cached_probe import CachedProbe, UncachedProbe
-from vfm_isbench.acceleration.speed import Speed
+from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.clicks import next_click
 from vfm_isbench.datasets.content import content_sha256
-from vfm_isbench.errors import DataError
+from vfm_isbench.errors import DataError, Terminated
 from vfm_isbench.evaluation import (
     ClickedObject,
     EvaluationTimes,
@@ -24,6 +25,7 @@ from vfm_isbench.evaluation import (
 from vfm_isbench.evaluation.predictor import ImageCrops
 from vfm_isbench.metrics import intersection_over_union, number_of_clicks
 from vfm_isbench.probe import Probe
+from vfm_isbench.progress import StopSignals
 from vfm_isbench.protocol.validation import Injection
 from vfm_isbench.testing.fakes import FakeDataset, FakeUpsampler
 from vfm_isbench.types import AnnotatedImage, ObjectEvidence, ObjectId
@@ -117,6 +119,28 @@ def test_evidence_is_kept_object_by_object() -> None:
     with pytest.raises(KeyboardInterrupt):
         evaluated(small_probe(), dataset, SMALL, store=store, speed=speed)
     assert [found.object_id for found in store.kept] == [ObjectId("fake0", 1)]
+
+
+def test_a_signal_is_heard_while_objects_are_only_skipped() -> None:
+    """Every object is done, but its image has still to be read and compared."""
+    reads: list[str] = []
+
+    class Signalling(FakeDataset):
+        def read(self, image_id: str) -> AnnotatedImage:
+            reads.append(image_id)
+            signal.raise_signal(signal.SIGTERM)
+            return super().read(image_id)
+
+    whole, _ = evaluated(small_probe(), FakeDataset(images=4), SMALL)
+    stop = StopSignals()
+    options = RunOptions(progress=False, speed=Speed(read_ahead=False), stop=stop)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(Terminated), stop.heard():
+            evaluate_dataset(small_probe(), Signalling(images=4), SMALL, store=MemoryStore(*whole), options=options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(reads) == 1
 
 
 def test_an_image_is_read_and_encoded_once_for_all_its_objects() -> None:

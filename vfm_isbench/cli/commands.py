@@ -81,7 +81,8 @@ def execute(arguments: Sequence[str]) -> int:
             complain(f"vfm-isbench: {error}")
             return INCOMPARABLE if isinstance(error, IncomparableError) else BAD_INPUT
         except Terminated as end:
-            complain(_how_to_continue(parsed, arguments).removeprefix("; "))  # what stopped it has been logged
+            if how := _how_to_continue(parsed, arguments):
+                complain(how.removeprefix("; "))  # what stopped it has been logged
             return int(str(end.code))
         except SystemExit as end:  # of an upsampler or a plugin: no code of this library ends the program
             if parsed.debug:

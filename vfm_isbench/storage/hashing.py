@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def hash_file(path: Path, algorithm: str = "sha256") -> str:
@@ -37,9 +37,14 @@ def code_sha256(path: Path) -> str:
 
 def weights_sha256(module: nn.Module) -> str:
     """Hash over the names and values of a module's parameters and buffers."""
+    return tensors_sha256(module.state_dict())
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Hash over names, shapes, types and values of tensors, in the order of their names."""
     digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted(tensors.items()):
         digest.update(f"{name}:{tuple(value.shape)}:{value.dtype}".encode())
         # As bytes, because NumPy lacks some of PyTorch's types.
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

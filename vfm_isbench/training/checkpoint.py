@@ -18,6 +18,7 @@ from vfm_isbench.errors import NonFiniteError, ProtocolError, RunError, WriteErr
 from vfm_isbench.probe.finite import non_finite
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.storage import json_fields
+from vfm_isbench.storage.hashing import tensors_sha256
 from vfm_isbench.storage.strict_json import UnreadableError, parse_json
 from vfm_isbench.storage.tensor_files import read_tensors, write_tensors
 from vfm_isbench.training.averaging import UNAVERAGED
@@ -187,12 +188,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def _check(header: str, tensors: Mapping[str, Tensor]) -> str:
     """Shows that header and tensors are as they were written."""
-    digest = hashlib.sha256(header.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().to("cpu").contiguous()
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return hashlib.sha256(f"{header}\n{tensors_sha256(tensors)}".encode()).hexdigest()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
