@@ -128,16 +128,21 @@ def test_a_signal_is_heard_while_objects_are_only_skipped() -> None:
     class Signalling(FakeDataset):
         def read(self, image_id: str) -> AnnotatedImage:
             reads.append(image_id)
-            signal.raise_signal(signal.SIGTERM)
+            if is_listed:
+                signal.raise_signal(signal.SIGTERM)
             return super().read(image_id)
 
+    is_listed = False
+    dataset = Signalling(images=4)
+    assert len(dataset.objects) == 8  # the fake reads its images to list them
+    is_listed, reads = True, []
     whole, _ = evaluated(small_probe(), FakeDataset(images=4), SMALL)
     stop = StopSignals()
     options = RunOptions(progress=False, speed=Speed(read_ahead=False), stop=stop)
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with pytest.raises(Terminated), stop.heard():
-            evaluate_dataset(small_probe(), Signalling(images=4), SMALL, store=MemoryStore(*whole), options=options)
+            evaluate_dataset(small_probe(), dataset, SMALL, store=MemoryStore(*whole), options=options)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert len(reads) == 1
