@@ -9,6 +9,7 @@ from small_disk import on_small_disk
 
 PROGRAM = """
 import contextlib, io, sys
+from small_disk import fill
 from tiny import TINY
 from vfm_isbench import Result, cli
 from vfm_isbench.cli import run as run_command
@@ -21,14 +22,6 @@ run_command.protocol_from = lambda _arguments: TINY
 filler, clicked = DISK / "filler", []
 click = Lockstep.click
 Lockstep.click = lambda self, objects: clicked.extend(objects) or click(self, objects)
-
-def fill():
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
 
 def command(*words):
     clicked.clear()
@@ -46,7 +39,7 @@ def full_at(kind, name, number=1):
     def filling(*arguments, **options):
         calls.append(1)
         if len(calls) == number:
-            fill()
+            fill(filler)
         return original(*arguments, **options)
     setattr(kind, name, filling)
     code = run()
@@ -70,10 +63,10 @@ assert command("run", "bilinear", "--output", str(DISK / "again")) == 0
 first, again = (Result.load(DISK / name) for name in ("run", "again"))
 assert first.datasets["scenes"].objects == again.datasets["scenes"].objects
 evaluated = ("eval", str(DISK / "run"), "--output", str(DISK / "r.json"))
-fill()
+fill(filler)
 assert command(*evaluated) == 2
 filler.unlink()
-original, Result.save = Result.save, lambda self, path: fill() or original(self, path)
+original, Result.save = Result.save, lambda self, path: fill(filler) or original(self, path)
 assert command(*evaluated) == 2
 filler.unlink()
 Result.save = original

@@ -100,7 +100,14 @@ def test_announcing_changes_no_number(tmp_path: Path, capsys: Printed) -> None:
     assert "jbu under tiny" in capsys.readouterr().err
 
 
-def test_a_resumed_run_counts_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+@pytest.mark.parametrize(
+    ("minutes", "says"),
+    [(10.0, "which continues after epoch 1 of 2"), (1e-9, "which continues in epoch 1 of 2, after step 1")],
+    ids=["after an epoch", "inside an epoch"],
+)
+def test_a_resumed_run_counts_what_is_left(
+    minutes: float, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
     keep = RunFolder.save_checkpoint
 
     def interrupted(folder: RunFolder, checkpoint: Checkpoint) -> None:
@@ -110,10 +117,10 @@ def test_a_resumed_run_counts_what_is_left(tmp_path: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patched:
         patched.setattr(RunFolder, "save_checkpoint", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            Benchmark(TINY, device="cpu", output_dir=tmp_path).run("bilinear")
+            Benchmark(TINY, device="cpu", output_dir=tmp_path, checkpoint_minutes=minutes).run("bilinear")
     assert "continues" not in capsys.readouterr().err
     Benchmark(TINY, device="cpu", output_dir=tmp_path).run("bilinear")
-    assert "which continues after epoch 1 of 2" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
 
 
 def test_a_finished_training_is_not_measured_again(

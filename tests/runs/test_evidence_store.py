@@ -248,6 +248,7 @@ def test_a_process_killed_while_it_opens_or_appends_loses_nothing(
 
 FULL_DISK = """
 from pathlib import Path
+from small_disk import fill
 from test_evidence_store import FIRST, SECOND, THIRD, done
 from vfm_isbench.errors import WriteError
 from vfm_isbench.runs.evidence_store import EvidenceStore
@@ -259,12 +260,7 @@ for damage in (b"", b"half a line", b"bel0ngs"):
     content = path.read_bytes()
     path.write_bytes(content.replace(b"belongs", damage) if damage == b"bel0ngs" else content + damage)
     before, filler = path.read_bytes(), DISK / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
+    fill(filler)
     opened = EvidenceStore(path, "weights")
     try:
         for _ in range(100):  # the last block of the file has room for some lines

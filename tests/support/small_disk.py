@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -42,3 +43,10 @@ def on_small_disk(disk: Path, megabytes: float, code: str) -> str:
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def fill(file: Path) -> None:
+    """Take all the room that is left on the disk of a file."""
+    with file.open("wb", buffering=0) as opened, contextlib.suppress(OSError):
+        while True:
+            opened.write(bytes(4096))

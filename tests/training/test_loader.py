@@ -14,6 +14,8 @@ import pytest
 import torch
 from small import SMALL
 
+from vfm_isbench.progress import StopSignals
+from vfm_isbench.progress.stopping import SIGNALS
 from vfm_isbench.testing.fakes import FakeDataset
 from vfm_isbench.training import loader as loader_module
 from vfm_isbench.training.loader import BatchLoader
@@ -96,3 +98,20 @@ def test_a_worker_goes_on_after_a_signal_but_not_for_ever(monkeypatch: pytest.Mo
     assert worker.is_alive()
     worker.join(60)
     assert worker.exitcode == -signal.SIGALRM
+
+
+def test_workers_ignore_what_the_main_process_ignores_or_handles_itself() -> None:
+    """Under nohup, or in a program with a handler of its own, such a signal ends nothing."""
+    stop, before = StopSignals(), {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with stop.heard():
+            assert loader_module._not_ours() == [signal.SIGHUP]
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        with stop.heard():
+            assert loader_module._not_ours() == [signal.SIGTERM, signal.SIGHUP]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
