@@ -308,8 +308,9 @@ def test_the_progress_bar_counts_bytes_on_stderr(server, path, capsys):
 FETCH = """
 import sys
 from pathlib import Path
+from vfm_isbench.storage import locks
 from vfm_isbench.storage.downloads import download
-from vfm_isbench.storage.partial_download import partial_files
+locks.PATIENCE = 0.0  # seconds of waiting would depend on how fast the processes start
 url, path, sha256 = sys.argv[1:]
 download([url], Path(path), sha256=sha256 or None, progress=False, backoff=(0.0,))
 """
@@ -327,7 +328,7 @@ def test_processes_that_want_the_same_file_fetch_it_once(processes, sha256, serv
     assert server.sent == len(CONTENT) and len(server.requests) == 1
     assert [entry.name for entry in path.parent.iterdir()] == ["file.zip"]
     waited = [text for text in said if text]
-    assert waited, "whoever waits for a second says so"
+    assert waited, "whoever waits says so"
     for text in waited:
         assert re.match(r"waiting for process \d+ on \S+ \(for \d+ s, since .*\), which is downloading file.zip", text)
         assert "If it hangs, end it" in text
@@ -338,6 +339,7 @@ def test_a_killed_download_is_continued_by_the_process_that_waits(server, path, 
     first = subprocess.Popen([*python, "-c", FETCH, url, str(path), SHA256])
     lock = path.with_name("file.zip.lock")
     while not (lock.exists() and lock.read_text() and partial_files(path) and partial_files(path)[0].stat().st_size):
+        assert first.poll() is None, "it ended before it had fetched anything"
         time.sleep(0.01)
     second = subprocess.Popen([*python, "-c", FETCH, url, str(path), SHA256])
     time.sleep(0.3)

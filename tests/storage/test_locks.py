@@ -25,10 +25,8 @@ import os, sys, time
 from pathlib import Path
 from vfm_isbench.storage.locks import locked
 with locked(Path(sys.argv[1])):
-    child = os.fork()
-    if child == 0:
-        time.sleep(600)
-    print(os.getpid(), child, flush=True)
+    if os.fork() == 0:  # by now it has let go of what it inherited
+        print(os.getppid(), os.getpid(), flush=True)
     time.sleep(600)
 """
 

@@ -112,6 +112,7 @@ def _leave_signals_to_the_main_process(ignored: Sequence[int], _worker: int) -> 
     def end_later(number: int, _frame: object) -> None:
         if not first:
             first.append(time.monotonic())
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whatever the main process does when it rings
             signal.alarm(_GRACE_SECONDS)
         elif time.monotonic() - first[0] > _SAME_CALL_SECONDS:
             signal.signal(number, signal.SIG_DFL)
