@@ -67,8 +67,10 @@ def manifest_of(dataset: str) -> ObjectManifest | None:
         return ObjectManifest(dataset, SAMPLE_SIZE, SAMPLE_SIZE, True)
     if dataset not in SOURCES:
         return None
-    counts = SOURCES[dataset].counts
-    split = counts.get("test") or counts["val"]
+    source = SOURCES[dataset]
+    if source.disputed_objects:
+        return None
+    split = source.counts.get("test") or source.counts["val"]
     # Berkeley stores a photograph with two objects twice, so no image has more than one.
-    single = "test" in counts
-    return ObjectManifest(dataset, split.objects, split.objects if single else split.images, not single)
+    images = split.images if source.has_instances else split.objects
+    return ObjectManifest(dataset, split.objects, images, source.has_instances)
