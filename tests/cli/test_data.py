@@ -111,7 +111,15 @@ def test_verify_of_what_is_not_there(server, tmp_path, capsys):
 def test_the_options_are_those_of_the_page():
     """Otherwise the page on data would be out of date."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-    for option in ("--data-root", "--mirror", "--keep-archive", "--deep", "--from-folder", "--sha256", "VFM_ISBENCH_DATA_MIRROR"):
+    for option in (
+        "--data-root",
+        "--mirror",
+        "--keep-archive",
+        "--deep",
+        "--from-folder",
+        "--sha256",
+        "VFM_ISBENCH_DATA_MIRROR",
+    ):
         assert option in page
     for source in SOURCES.values():
         for text in (source.licence, source.citation):
