@@ -13,7 +13,7 @@ from PIL import Image
 from vfm_isbench.datasets import open_dataset, read_sample
 from vfm_isbench.datasets.own_hub import choose_files
 from vfm_isbench.datasets.own_names import as_given, as_recorded, recorded_name
-from vfm_isbench.errors import DataError, UnknownNameError, VfmIsbenchWarning
+from vfm_isbench.errors import DataError, MissingPackageError, UnknownNameError, VfmIsbenchWarning
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Array
 
@@ -286,7 +286,7 @@ def test_bad_data_sets_on_the_hub(hub, monkeypatch):
     with pytest.raises(DataError, match=r"test-0\.parquet: cannot be read as a Parquet file"):
         hub_dataset()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"needs pyarrow: pip install 'vfm_isbench\[hf\]'"):
+    with pytest.raises(MissingPackageError, match=r"needs pyarrow: pip install 'vfm_isbench\[hf\]'"):
         hub_dataset()
 
 

@@ -73,7 +73,7 @@ def _add_data_root(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=DATA_ROOT,
         metavar="DIR",
-        help=f"folder with SBD/, GrabCut/, Berkeley/, DAVIS/ (default: {DATA_ROOT})",
+        help=f"folder with SBD/, GrabCut/, Berkeley/, DAVIS/, … (default: {DATA_ROOT})",
     )
 
 

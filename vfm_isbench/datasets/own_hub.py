@@ -12,7 +12,7 @@ from vfm_isbench.datasets.files import PictureBytes, some_names
 from vfm_isbench.datasets.own_folder import OwnDataset, read_index
 from vfm_isbench.datasets.own_masks import OwnSample
 from vfm_isbench.datasets.own_names import HUB
-from vfm_isbench.errors import DataError
+from vfm_isbench.errors import DataError, MissingPackageError
 from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 from vfm_isbench.storage.weights import is_hub_out_of_reach
 
@@ -36,7 +36,8 @@ def open_hub_dataset(name: str) -> OwnDataset:
             test.
 
     Raises:
-        DataError: if it cannot be fetched, is laid out otherwise, pyarrow is missing, or a picture cannot be used.
+        DataError: if it cannot be fetched, is laid out otherwise, or a picture cannot be used.
+        MissingPackageError: if it is stored as Parquet, and pyarrow is missing.
     """
     match = _SPEC.fullmatch(name.removeprefix(HUB))
     if match is None:
@@ -130,7 +131,7 @@ class _ParquetTable:
             from pyarrow import ArrowException
             from pyarrow.parquet import ParquetFile
         except ImportError as error:
-            raise DataError(
+            raise MissingPackageError(
                 f"data set {name!r} is stored as Parquet, which needs pyarrow: pip install 'vfm_isbench[hf]'"
             ) from error
         self._name, self._file = name, file

@@ -1,7 +1,8 @@
 """What the library knows about each test set: its objects, and the hash of its content.
 
-The embedded scenes are known exactly. For GrabCut, Berkeley, DAVIS and SBD only the published numbers and the format of
-the object ids are known: their pixels cannot be shipped, so entries are checked against each other instead.
+The embedded scenes are known exactly. Of the published data sets only the numbers and the format of the object ids are
+known: their pixels cannot be shipped, so entries are checked against each other instead. Nothing is known of data sets
+for which publications give different numbers.
 """
 
 from __future__ import annotations
