@@ -16,6 +16,7 @@ from torch import Tensor
 from vfm_isbench.acceleration.speed import CHECKPOINT_MINUTES, RunOptions, Speed
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.datasets import ObjectDataset
+from vfm_isbench.datasets.own_names import as_given
 from vfm_isbench.estimate import CostEstimate, RunPlan, Start, amounts_of_opened, announce, estimate_run
 from vfm_isbench.probe import build_probe
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
@@ -297,7 +298,8 @@ class Benchmark:
 
     def test_datasets(self, protocol: Protocol) -> list[ObjectDataset]:
         """The test sets of a protocol, opened."""
-        return open_tests(protocol, self.data_root)
+        names = as_given(protocol.test_datasets, self.protocol.test_datasets)
+        return open_tests(protocol.replace(test_datasets=names), self.data_root)
 
     def _open_folder(
         self, protocol: Protocol, upsampler: UpsamplerIdentity, parts: Mapping[str, Any], spec: str | None

@@ -36,13 +36,14 @@ def run(*arguments: object) -> None:
 
 def test_download_verify_and_list(server, tmp_path, capsys):
     run("list", "--data-root", tmp_path)
-    assert capsys.readouterr().out.count("absent") == 4
+    assert capsys.readouterr().out.count("absent") == len(SOURCES)
 
     run("download", "grabcut", "berkeley", "davis", "sbd", "--data-root", tmp_path, "--quiet")
     printed = capsys.readouterr()
     assert printed.err == ""
     assert printed.out.startswith(f"data root: {tmp_path}\n")
-    for name, source in SOURCES.items():
+    for name in ("grabcut", "berkeley", "davis", "sbd"):
+        source = SOURCES[name]
         terms, verdict = printed.out.index(source.licence), printed.out.index(f"{name}: complete")
         assert terms < printed.out.index(source.citation) < verdict
 
@@ -100,7 +101,7 @@ def test_verify_prints_the_whole_report_and_fails(server, tmp_path, capsys):
 
 
 def test_verify_of_what_is_not_there(server, tmp_path, capsys):
-    with pytest.raises(DataError, match="holds none of GrabCut, Berkeley, DAVIS, SBD"):
+    with pytest.raises(DataError, match="holds none of GrabCut, Berkeley, DAVIS, SBD, COCO_MVal"):
         run("verify", "--data-root", tmp_path)
     with pytest.raises(DataError, match=r"sbd \(absent\)"):
         run("verify", "sbd", "--data-root", tmp_path)
@@ -110,7 +111,15 @@ def test_verify_of_what_is_not_there(server, tmp_path, capsys):
 def test_the_options_are_those_of_the_page():
     """Otherwise the page on data would be out of date."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-    for option in ("--data-root", "--mirror", "--keep-archive", "--deep", "VFM_ISBENCH_DATA_MIRROR"):
+    for option in (
+        "--data-root",
+        "--mirror",
+        "--keep-archive",
+        "--deep",
+        "--from-folder",
+        "--sha256",
+        "VFM_ISBENCH_DATA_MIRROR",
+    ):
         assert option in page
     for source in SOURCES.values():
         for text in (source.licence, source.citation):

@@ -19,6 +19,7 @@ class Answer:
         status: Any status other than 200 is sent without the file.
         etag: ETag header; None omits it.
         last_modified: Last-Modified header; None omits it.
+        content_type: Content-Type header; None omits it.
         pause: Seconds between the two halves of the body.
         cut: Break the connection after this many bytes of the body.
         heeds_range: False sends the whole file, like servers without ranges.
@@ -29,6 +30,7 @@ class Answer:
     status: int = 200
     etag: str | None = '"1"'
     last_modified: str | None = None
+    content_type: str | None = None
     pause: float = 0.0
     cut: int | None = None
     heeds_range: bool = True
@@ -96,7 +98,10 @@ class ArchiveServer:
                 if start:
                     self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
                 self.send_header("Content-Length", str(len(body)))
-                for name, value in (("ETag", answer.etag), ("Last-Modified", answer.last_modified)):
+                headers = {
+                    "ETag": answer.etag, "Last-Modified": answer.last_modified, "Content-Type": answer.content_type
+                }  # fmt: skip
+                for name, value in headers.items():
                     if value is not None:
                         self.send_header(name, value)
                 self.end_headers()

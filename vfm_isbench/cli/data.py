@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 from vfm_isbench.cli.options import Subparsers
@@ -41,6 +42,15 @@ def add_data(commands: Subparsers) -> None:
         help=f"base URL to try before the official one; may be repeated; ${MIRROR_VARIABLE} can list more, "
         "separated by spaces",
     )
+    fetch.add_argument(
+        "--from-folder",
+        type=Path,
+        metavar="DIR",
+        help="take the archive or the unpacked files from DIR, where you put them, instead of the network",
+    )
+    fetch.add_argument(
+        "--sha256", metavar="HEX", help="SHA-256 that the archive must have; for one NAME (default: as published)"
+    )
     fetch.add_argument("--keep-archive", action="store_true", help="keep the archive in DIR/.vfm_isbench/downloads")
     fetch.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -63,7 +73,7 @@ def _add_data_root(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=DATA_ROOT,
         metavar="DIR",
-        help=f"folder with SBD/, GrabCut/, Berkeley/, DAVIS/ (default: {DATA_ROOT})",
+        help=f"folder with SBD/, GrabCut/, Berkeley/, DAVIS/, … (default: {DATA_ROOT})",
     )
 
 
@@ -71,14 +81,19 @@ def list_data(arguments: argparse.Namespace) -> None:
     """``vfm-isbench data list``."""
     for name, source in SOURCES.items():
         state = verify_dataset(name, arguments.data_root).state
-        say(f"{name.ljust(8)}  {source.archive.about_size.rjust(6)}  {state.ljust(10)}  {source.description}")
-        say(f"          licence: {source.licence}")
+        say(f"{name.ljust(10)}  {source.archive.about_size.rjust(7)}  {state.ljust(10)}  {source.description}")
+        say(f"            licence: {source.licence}")
     say(f"data root: {arguments.data_root.resolve()}")
 
 
 def download_data(arguments: argparse.Namespace) -> None:
     """``vfm-isbench data download``."""
     sources = [source_of(name) for name in arguments.names]
+    if arguments.sha256 is not None and (len(sources) > 1 or not re.fullmatch("[0-9a-fA-F]{64}", arguments.sha256)):
+        raise DataError(
+            f"--sha256 got {arguments.sha256!r} for {len(sources)} data sets; expected 64 hexadecimal digits, "
+            "and one NAME"
+        )
     mirrors = [*arguments.mirror, *os.environ.get(MIRROR_VARIABLE, "").split()]
     failures = []
     say(f"data root: {arguments.data_root.resolve()}")
@@ -91,6 +106,8 @@ def download_data(arguments: argparse.Namespace) -> None:
                 mirrors=mirrors,
                 keep_archive=arguments.keep_archive,
                 progress=not arguments.quiet,
+                sha256=arguments.sha256,
+                from_folder=arguments.from_folder,
             )
         except DataError as error:  # still download the others
             failures.append(f"{source.name}: {error}")
@@ -112,9 +129,13 @@ def list_objects(arguments: argparse.Namespace) -> None:
         complain(f"note: {note}")
 
 
+def _size(source: DatasetSource) -> str:
+    return "fetched by hand" if not source.archive.urls else f"about {source.archive.about_size}"
+
+
 def _terms(source: DatasetSource) -> list[str]:
     return [
-        f"{source.name}: {source.description}, about {source.archive.about_size}",
+        f"{source.name}: {source.description}, {_size(source)}",
         f"  licence: {source.licence}",
         f"  cite: {source.citation}",
     ]

@@ -10,6 +10,7 @@ from vfm_isbench.cli.options import Subparsers
 from vfm_isbench.cli.terminal import say
 from vfm_isbench.click_encoders import CLICK_ENCODER_PLUGINS, list_click_encoders
 from vfm_isbench.datasets import DATASET_PLUGINS, list_datasets
+from vfm_isbench.datasets.own_names import OWN_DATASETS
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.upsamplers import UPSAMPLER_PLUGINS, describe_loaders, list_upsamplers
 
@@ -67,7 +68,7 @@ def _entries(kind: str) -> list[tuple[str, str]]:
         "protocols": lambda: {name: _described(protocol) for name, protocol in PRESETS.items()},
         "backbones": list_backbones,
         "upsamplers": lambda: list_upsamplers() | describe_loaders() | EXTERNAL_UPSAMPLERS,
-        "datasets": list_datasets,
+        "datasets": lambda: list_datasets() | OWN_DATASETS,
         "click_encoders": list_click_encoders,
     }[kind]()
     # A list, not a dictionary: a plugin refused for using a built-in name still gets its own line.

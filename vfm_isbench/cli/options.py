@@ -80,7 +80,9 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
 
 def add_data_root_option(parser: argparse.ArgumentParser) -> None:
     """``--data-root``."""
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder with SBD/, GrabCut/, Berkeley/, DAVIS/")
+    parser.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="folder with SBD/, GrabCut/, Berkeley/, DAVIS/, …"
+    )
 
 
 def add_backbone_weights_option(parser: argparse.ArgumentParser) -> None:

@@ -9,12 +9,24 @@ from pathlib import Path
 from typing import Literal
 
 from vfm_isbench.datasets.base import ObjectDataset
+from vfm_isbench.datasets.hqseg import HqSegDataset
+from vfm_isbench.datasets.own_folder import open_folder
+from vfm_isbench.datasets.own_hub import open_hub_dataset
+from vfm_isbench.datasets.own_names import FOLDER, as_recorded, is_own
+from vfm_isbench.datasets.pascal_voc import PascalVocDataset
 from vfm_isbench.datasets.sample_checks import check_image_ids, check_objects
 from vfm_isbench.datasets.sbd import SbdDataset, is_published_sample_weights, read_sample_weights
 from vfm_isbench.datasets.sbd_sample import SAMPLE_SIZE, SbdSample
 from vfm_isbench.datasets.scenes.dataset import Split
 from vfm_isbench.datasets.scenes.embedded import EMBEDDED, EmbeddedScenes
-from vfm_isbench.datasets.single_object import BerkeleyDataset, DavisDataset, GrabCutDataset
+from vfm_isbench.datasets.single_object import (
+    BerkeleyDataset,
+    CocoMvalDataset,
+    DavisDataset,
+    GrabCutDataset,
+    SingleObjectDataset,
+)
+from vfm_isbench.datasets.tetris import TetrisDataset
 from vfm_isbench.errors import DataError, VfmIsbenchWarning
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import Plugins
@@ -57,7 +69,7 @@ def list_datasets() -> dict[str, str]:
 
 
 def open_dataset(name: str, role: Role, data_root: Path | None, protocol: Protocol) -> ObjectDataset:
-    """Open a data set for training, validation or test.
+    """Open a data set for training, validation or test: a built-in one, ``folder:PATH``, ``hf:…``, or a plugin's.
 
     Raises:
         UnknownNameError: if no data set has this name.
@@ -68,7 +80,10 @@ def open_dataset(name: str, role: Role, data_root: Path | None, protocol: Protoc
     if name in DATASETS:
         DATASET_PLUGINS.warn_if_refused(name)
         return DATASETS.get(name).open(role, data_root, protocol)
-    plugin = DATASET_PLUGINS.find(name)
+    if is_own(name):
+        _require_test(name, role)
+        return open_folder(name, data_root) if name.startswith(FOLDER) else open_hub_dataset(name)
+    plugin = DATASET_PLUGINS.find(name, "Your own images and masks: folder:PATH, or hf:OWNER/NAME.")
     dataset = plugin.make(ObjectDataset, role, data_root, protocol)  # type: ignore[type-abstract]
     if getattr(dataset, "name", None) != name:
         called = getattr(dataset, "name", None)
@@ -91,10 +106,16 @@ def _folder(name: str, folder: str, data_root: Path | None) -> Path:
     return data_root / folder
 
 
-def _single_object(kind: type[GrabCutDataset] | type[BerkeleyDataset] | type[DavisDataset]) -> Opener:
+def _require_test(name: str, role: Role) -> None:
+    if role != "test":
+        raise DataError(f"data set {name!r} is a test set; train and validate on 'sbd' or 'scenes'")
+
+
+def _test_set(
+    kind: type[SingleObjectDataset] | type[PascalVocDataset] | type[HqSegDataset] | type[TetrisDataset],
+) -> Opener:
     def open_it(role: Role, data_root: Path | None, _protocol: Protocol) -> ObjectDataset:
-        if role != "test":
-            raise DataError(f"data set {kind.name!r} is a test set; train and validate on 'sbd' or 'scenes'")
+        _require_test(kind.name, role)
         return kind(_folder(kind.name, kind.folder, data_root))
 
     return open_it
@@ -106,8 +127,7 @@ def _open_sbd(role: Role, data_root: Path | None, protocol: Protocol) -> ObjectD
 
 
 def _open_sbd_sample(role: Role, data_root: Path | None, _protocol: Protocol) -> ObjectDataset:
-    if role != "test":
-        raise DataError(f"data set {SbdSample.name!r} is a test set; train and validate on 'sbd' or 'scenes'")
+    _require_test(SbdSample.name, role)
     return SbdSample(_folder(SbdSample.name, SbdSample.folder, data_root))
 
 
@@ -120,14 +140,23 @@ def _embedded(name: str, scenes: EmbeddedScenes) -> DatasetEntry:
 
 _SBD = "SBD: for training; as a test set its 2857 validation images, 6671 instances (SBD/)"
 DATASETS.add("sbd", DatasetEntry(_SBD, _open_sbd))
-DATASETS.add("grabcut", DatasetEntry("GrabCut: 50 objects (GrabCut/)", _single_object(GrabCutDataset)))
-DATASETS.add(
-    "berkeley", DatasetEntry("Berkeley: 100 objects in 96 images (Berkeley/)", _single_object(BerkeleyDataset))
-)
-DATASETS.add("davis", DatasetEntry("DAVIS: 345 video frames, one object each (DAVIS/)", _single_object(DavisDataset)))
+DATASETS.add("grabcut", DatasetEntry("GrabCut: 50 objects (GrabCut/)", _test_set(GrabCutDataset)))
+DATASETS.add("berkeley", DatasetEntry("Berkeley: 100 objects in 96 images (Berkeley/)", _test_set(BerkeleyDataset)))
+DATASETS.add("davis", DatasetEntry("DAVIS: 345 video frames, one object each (DAVIS/)", _test_set(DavisDataset)))
 DATASETS.add(
     SbdSample.name,
     DatasetEntry(f"{SAMPLE_SIZE} of SBD's 6671 validation instances, of all sizes (SBD/)", _open_sbd_sample, "sbd"),
+)
+DATASETS.add("coco_mval", DatasetEntry("COCO-MVal: 800 objects (COCO_MVal/)", _test_set(CocoMvalDataset)))
+DATASETS.add(
+    "pascal_voc",
+    DatasetEntry("PASCAL VOC 2012: 1449 validation images, 3427 instances (VOC2012/)", _test_set(PascalVocDataset)),
+)
+DATASETS.add(
+    "hqseg44k", DatasetEntry("HQSeg-44K: 1537 validation images, one object each (HQSeg44K/)", _test_set(HqSegDataset))
+)
+DATASETS.add(
+    "tetris", DatasetEntry("TETRIS: 2531 objects in 2000 images, high resolution (TETRIS/)", _test_set(TetrisDataset))
 )
 for _name, _scenes in EMBEDDED.items():
     DATASETS.add(_name, _embedded(_name, _scenes))
@@ -169,7 +198,8 @@ class TrainingData:
         training: Training set.
         validation: Validation set.
         weights: Probability of each training image; None draws evenly.
-        protocol: The protocol, with the ``sample_weights`` that were actually used.
+        protocol: The protocol as results record it: with the ``sample_weights`` that were actually used, and without
+            the paths of the user's own test sets.
     """
 
     training: ObjectDataset
@@ -187,6 +217,6 @@ def open_training_data(protocol: Protocol, data_root: Path | None) -> TrainingDa
     """Open training and validation set; raises errors like :func:`open_dataset` and :func:`training_weights`."""
     training = open_dataset(protocol.train_dataset, "train", data_root, protocol)
     weights, rule = training_weights(training, protocol, data_root)
-    protocol = protocol.replace(sample_weights=rule)
+    protocol = as_recorded(protocol.replace(sample_weights=rule))
     validation = open_dataset(protocol.validation_dataset, "validation", data_root, protocol)
     return TrainingData(training, validation, weights, protocol)

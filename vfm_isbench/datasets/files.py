@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle  # nosec B403 # _PlainUnpickler below resolves no names
 import re
 import struct
@@ -114,7 +115,28 @@ def _folders_nearby(root: Path) -> Iterator[Path]:
             yield from level
 
 
-def read_rgb(path: Path) -> Array:
+class PictureBytes:
+    """A picture file in memory.
+
+    Args:
+        name: What messages call it.
+        content: The bytes of the file.
+    """
+
+    def __init__(self, name: str, content: bytes) -> None:
+        self.name = name
+        self.content = content
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def open_picture(source: Path | PictureBytes) -> Image.Image:
+    """Open a picture with Pillow, which reads its pixels later; raises Pillow's errors."""
+    return Image.open(io.BytesIO(source.content) if isinstance(source, PictureBytes) else source)
+
+
+def read_rgb(path: Path | PictureBytes) -> Array:
     """Read a photograph as colours.
 
     Palette files give their palette's colours, as viewers show them; gray files give three equal channels; alpha
@@ -153,10 +175,10 @@ def read_mask(path: Path) -> Array:
     return colours
 
 
-def _read_picture(path: Path) -> tuple[Array, Array | None, str | None]:
+def _read_picture(path: Path | PictureBytes) -> tuple[Array, Array | None, str | None]:
     """Colours (RGB, H×W×3), alpha (H×W) if it says more than the colours, and the name of the file format."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             _check_depth(path, picture)
             has_channel = "A" in picture.mode
             if has_channel or "transparency" in picture.info:
@@ -176,7 +198,7 @@ def _read_picture(path: Path) -> tuple[Array, Array | None, str | None]:
         ) from error
 
 
-def _check_depth(path: Path, picture: Image.Image) -> None:
+def _check_depth(path: Path | PictureBytes, picture: Image.Image) -> None:
     # Pillow opens colours of 16 bits as 8-bit RGB; only the decoder's raw mode ("RGB;16B") tells.
     raw_modes = [str(tile[3]) for tile in getattr(picture, "tile", ())]
     deep = [mode for mode in raw_modes if ";16" in mode]
@@ -188,7 +210,7 @@ def _check_depth(path: Path, picture: Image.Image) -> None:
         )
 
 
-def _check_orientation(path: Path, picture: Image.Image) -> None:
+def _check_orientation(path: Path | PictureBytes, picture: Image.Image) -> None:
     try:
         orientation = picture.getexif().get(ORIENTATION_TAG, UPRIGHT)
     except BROKEN_FILE_ERRORS:
@@ -211,7 +233,7 @@ def _uses_alpha(rgba: Array, has_channel: bool) -> bool:
     return len(np.unique(rgba.view(np.uint32))) != len(np.unique(opaque.view(np.uint32)))
 
 
-def check_same_size(image_path: Path, image: Array, mask_path: Path, labels: Array) -> None:
+def check_same_size(image_path: object, image: Array, mask_path: object, labels: Array) -> None:
     """Check that an image (H×W×3) and its labels (H×W) cover the same pixels.
 
     Raises:

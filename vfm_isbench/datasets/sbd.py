@@ -68,7 +68,7 @@ class SbdDataset(ObjectDataset):
         self.root = root
         self.split = split
         self.min_fill_ratio = min_fill_ratio
-        self._image_ids = _read_split(root / f"{split}.txt")
+        self._image_ids = read_split(root / f"{split}.txt")
         self._known = frozenset(self._image_ids)
         for folder, suffix in (("img", ".jpg"), ("inst", ".mat")):
             # One listing instead of thousands of lookups, which are slow on network drives.
@@ -145,7 +145,12 @@ class SbdDataset(ObjectDataset):
         return labels
 
 
-def _read_split(path: Path) -> list[str]:
+def read_split(path: Path) -> list[str]:
+    """Image names of a split file, one per line.
+
+    Raises:
+        DataError: if it cannot be read, is empty, or names an image twice.
+    """
     try:
         names = path.read_text(encoding="utf-8").split()
     except (OSError, ValueError) as error:

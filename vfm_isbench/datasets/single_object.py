@@ -116,14 +116,14 @@ class SingleObjectDataset(ObjectDataset):
         root = Path(root)
         check_layout(root, folders=(self.images_folder, self.masks_folder))
         self.root = root
-        images, other_images = _by_stem(root / self.images_folder, IMAGE_SUFFIXES)
+        images, other_images = pictures_by_stem(root / self.images_folder, IMAGE_SUFFIXES)
         self._images = {path.name: path for path in images.values()}
         if not self._images:
             raise DataError(
                 f"{root / self.images_folder}: contains no image. Expected files ending in "
                 f"{', '.join(sorted(IMAGE_SUFFIXES))}; check that the data set was unpacked completely."
             )
-        masks, other_masks = _by_stem(root / self.masks_folder, MASK_SUFFIXES)
+        masks, other_masks = pictures_by_stem(root / self.masks_folder, MASK_SUFFIXES)
         without_mask = [str(path) for path in self._images.values() if path.stem not in masks]
         if without_mask:
             raise DataError(
@@ -190,7 +190,7 @@ class SingleObjectDataset(ObjectDataset):
         return AnnotatedImage(image_id, image, labels)
 
 
-def _by_stem(folder: Path, suffixes: frozenset[str]) -> tuple[dict[str, Path], list[Path]]:
+def pictures_by_stem(folder: Path, suffixes: frozenset[str]) -> tuple[dict[str, Path], list[Path]]:
     """Picture files of a folder by name without suffix, sorted by full name; and the other entries."""
     found: dict[str, Path] = {}
     others = []
@@ -247,3 +247,10 @@ class DavisDataset(SingleObjectDataset):
     masks_folder = "gt"
     object_pixels = "any channel above 0 on the object"
     decode = staticmethod(decode_any_channel)
+
+
+class CocoMvalDataset(DavisDataset):
+    """COCO-MVal (Sofiiuk et al. 2020): 800 objects of COCO's validation images; ``img/`` and ``gt/``, read as DAVIS."""
+
+    name = "coco_mval"
+    folder = "COCO_MVal"

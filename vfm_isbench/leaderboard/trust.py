@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from vfm_isbench.datasets.own_names import is_own
 from vfm_isbench.leaderboard.entry import Entry
 from vfm_isbench.leaderboard.manifests import manifest_of
 from vfm_isbench.protocol import PRESETS, Protocol
@@ -58,6 +59,9 @@ def why_unranked(entry: Entry) -> list[str]:
         absent = [name for name in preset.test_datasets if name not in entry.datasets]
         if absent:
             reasons.append(f"it lacks the test sets {', '.join(absent)}")
+    own = [name for name in entry.datasets if is_own(name)]
+    if own:
+        reasons.append(f"it has test sets of its own, {', '.join(own)}; submit results on the published sets alone")
     if missing := _stopped_early(entry):
         reasons.append(f"scores are missing, because clicks were skipped on {', '.join(missing)} (early stop)")
     for run in entry.runs:

@@ -15,6 +15,7 @@ import torch
 
 from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.backbones import load_backbone
+from vfm_isbench.datasets.own_names import as_recorded, file_stem
 from vfm_isbench.errors import RunError, UnknownNameError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.isegprobe import assemble_reference, is_reference, protocol_of, read_reference
 from vfm_isbench.probe import Probe, build_probe
@@ -126,7 +127,7 @@ def evaluate_checkpoint(
         if datasets is not None:
             changes["test_datasets"] = (datasets,) if isinstance(datasets, str) else tuple(datasets)
         protocol = trained.protocol.replace(**changes)
-        trained = dataclasses.replace(trained, protocol=protocol)
+        trained = dataclasses.replace(trained, protocol=as_recorded(protocol))
         root = None if data_root is None else Path(data_root)
         tests = open_tests(protocol, root)
         if kept is not None:
@@ -179,7 +180,7 @@ class _EvidenceFiles:
         upsampler = trained.upsampler.sha256 or self._unique
         run = f"{weights_sha256(trained.probe)} {upsampler} {trained.protocol.fingerprint()}{speed.label()}"
         key = hashlib.sha256(run.encode()).hexdigest()
-        self._files.append(self.folder / f"{dataset}-{key[:16]}.jsonl")
+        self._files.append(self.folder / f"{file_stem(dataset)}-{key[:16]}.jsonl")
         return EvidenceStore(self._files[-1], key)
 
     def remove(self) -> None:

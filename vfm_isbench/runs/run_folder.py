@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vfm_isbench.datasets.own_names import file_stem
 from vfm_isbench.errors import ProtocolError, RunError, VfmIsbenchWarning
 from vfm_isbench.metrics.behaviour import differs
 from vfm_isbench.protocol import Protocol
@@ -151,7 +152,7 @@ class RunFolder:
 
     def evidence(self, dataset: str, belongs_to: str, label: str = "") -> EvidenceStore:
         """Evidence of a data set; ``belongs_to`` is the hash of the trained weights, the label as above."""
-        return EvidenceStore(self.folder / "evidence" / f"{dataset}{label}.jsonl", belongs_to)
+        return EvidenceStore(self.folder / "evidence" / f"{file_stem(dataset)}{label}.jsonl", belongs_to)
 
 
 def _checked(content: Any) -> dict[str, Any]:

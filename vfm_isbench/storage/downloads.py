@@ -16,7 +16,6 @@ from vfm_isbench.storage.connection import (
     FileChanged,
     GaveUp,
     Unreachable,
-    open_url,
     read_chunk,
     version_and_start,
 )
@@ -24,11 +23,24 @@ from vfm_isbench.storage.hashing import hash_file
 from vfm_isbench.storage.locks import waiting_for
 from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 from vfm_isbench.storage.partial_download import PartialDownload, Version, partial_files
+from vfm_isbench.storage.web_pages import open_file
 
 TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as broken."""
 BACKOFF = (1.0, 3.0, 9.0)
 """Seconds to wait before each retry of the same URL; attempts that gain bytes do not count."""
+
+
+class DownloadFailed(DataError):
+    """No URL supplied the file.
+
+    Attributes:
+        reasons: Why not, one text for each URL.
+        received: Bytes received so far, which are kept for the next attempt.
+    """
+
+    reasons: tuple[str, ...] = ()
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +90,8 @@ def download(
         ``path``.
 
     Raises:
-        DataError: if no URL supplied the right bytes (the message says why for each URL), another file exists at
-            ``path``, the disk is full or not writable, or downloads are forbidden.
+        DownloadFailed: if no URL supplied the right bytes; the message says why for each URL.
+        DataError: if another file exists at ``path``, the disk is full or not writable, or downloads are forbidden.
     """
     path = Path(path)
     expected, options = _Expected(sha256, md5, size), _Options(progress, timeout, backoff)
@@ -102,10 +114,12 @@ def download(
         ) from error
     received = sum(file.stat().st_size for file in partial_files(path))
     kept = f" The {received} bytes received so far are kept for the next attempt." if received else ""
-    raise DataError(
+    failed = DownloadFailed(
         "\n  ".join([f"{path.name} could not be downloaded. Tried:", *(failures or ["no URL at all"])])
         + f"\nGive another mirror, or put the file at {path} yourself.{kept}"
     )
+    failed.reasons, failed.received = tuple(failures), received
+    raise failed
 
 
 def _is_there(path: Path, expected: _Expected) -> bool:
@@ -195,7 +209,7 @@ def _fetch_once(url: str, partial: PartialDownload, size: int | None, options: _
     if known is not None and have == known.total:
         return
     validator = known.validator if known is not None and known.url == url else None
-    with open_url(url, have, validator, options.timeout) as response:
+    with open_file(url, have, validator, options.timeout) as response:
         version, start = version_and_start(url, response)
         _check_response(version, start, known, have)
         if size is not None and version.total not in (None, size):

@@ -23,14 +23,14 @@ from small_archives import (
 )
 
 from vfm_isbench.datasets.catalogue import SAMPLE_WEIGHTS_FILE
-from vfm_isbench.datasets.download import fetch
+from vfm_isbench.datasets.download import fetch, install
 from vfm_isbench.datasets.download.fetch import download_dataset
 from vfm_isbench.datasets.download.manifest import Manifest, read_manifest
 from vfm_isbench.datasets.download.sources import SOURCES, DatasetSource
 from vfm_isbench.datasets.download.verify import verify_dataset
 from vfm_isbench.errors import DataError, UnknownNameError, VfmIsbenchWarning
 
-NAMES = ["grabcut", "berkeley", "davis", "sbd"]
+NAMES = ["grabcut", "berkeley", "davis", "sbd", "coco_mval", "pascal_voc", "tetris"]
 Serve = Callable[..., DatasetSource]
 
 
@@ -93,7 +93,7 @@ def test_the_second_call_requests_nothing(serve, server, tmp_path):
         report = get(name, tmp_path)
         assert report.was_there and report.verified.is_complete
         assert "already there" in str(report)
-    assert len(server.requests) == asked == 5
+    assert len(server.requests) == asked == len(NAMES) + 1  # and the scores of SBD
 
 
 def test_an_interrupted_download_continues_in_the_next_call(serve, server, tmp_path):
@@ -118,7 +118,7 @@ def test_an_interruption_after_the_download_does_not_lose_the_archive(where, ser
 
     with monkeypatch.context() as patch:
         # verify_dataset has its own reference, so only the check of the unpacked files is interrupted.
-        patch.setattr(fetch, where, interrupted)
+        patch.setattr(install, where, interrupted)
         with pytest.raises(KeyboardInterrupt):
             get("grabcut", tmp_path)
     assert files_below(tmp_path) == [".vfm_isbench/downloads/GrabCut.zip"]
@@ -196,7 +196,6 @@ def without(files: dict[str, bytes], path: str) -> dict[str, bytes]:
 
 GRABCUT = small_files("grabcut")
 NOT_GRABCUT = {
-    "no archive": (b"<html>Sign in</html>", "not an archive"),
     "truncated": (small_archive("grabcut")[:-200], "not an archive"),
     "another data set": (small_archive("davis"), "no folder in it has data_GT/, boundary_GT/; it contains DAVIS/"),
     "empty": (zipped({}), "it contains nothing"),
@@ -238,7 +237,7 @@ def test_after_a_mirror_with_a_wrong_archive_the_next_is_tried(bad, serve, serve
 def test_if_no_address_has_the_right_archive_the_error_names_each(serve, server, tmp_path):
     serve("grabcut", Answer(status=404))
     server.serve("/bad/GrabCut.zip", Answer(content=b"<html>Sign in</html>"))
-    with pytest.raises(DataError, match=r"(?s)/bad/GrabCut\.zip: .*not an archive.*rejected.*/GrabCut\.zip: HTTP 404"):
+    with pytest.raises(DataError, match=r"(?s)/bad/GrabCut\.zip: .*asks to sign in.*/GrabCut\.zip: HTTP 404"):
         get("grabcut", tmp_path, mirrors=[f"{server.url}/bad"])
 
 
@@ -336,12 +335,25 @@ def test_the_published_numbers_and_addresses():
         "berkeley": {"test": (96, 100)},
         "davis": {"test": (345, 345)},
         "sbd": {"train": (8498, 20172), "val": (2857, 6671)},
+        "coco_mval": {"test": (800, 800)},
+        "pascal_voc": {"val": (1449, 3427)},
+        "hqseg44k": {"test": (1537, 1537)},
+        "tetris": {"val": (2000, 2531)},
     }
     release = "https://github.com/saic-vul/fbrs_interactive_segmentation/releases/download/v1.0/"
+    drive = "https://drive.google.com/uc?export=download&id="
+    on_drive = {
+        "GrabCut": "1tU17eJaevYd5PQAwzEK6oG1N9eBJORC4",
+        "Berkeley": "1yStolKW8AnS5rYm3VhgnID_XReNCXbEJ",
+        "DAVIS": "1DhwMOqbwH4tcIrVfqtSczdofjdHHnMCJ",
+        "COCO_MVal": "1oz1VT8YqykQFfx_Vtp_wtYFGz5mYBOnp",
+    }
     archives = {name: source.archive for name, source in SOURCES.items()}
-    assert [archives[name].urls for name in NAMES[:3]] == [
-        (f"{release}{folder}.zip",) for folder in ("GrabCut", "Berkeley", "DAVIS")
+    assert [archives[name].urls for name in ("grabcut", "berkeley", "davis", "coco_mval")] == [
+        (f"{release}{folder}.zip", drive + file_id) for folder, file_id in on_drive.items()
     ]
+    assert archives["tetris"].urls == (f"{drive}1iJgohY1XBSnY-kRUoaRZJlu0HZbyHcyK",)
+    assert archives["sbd"].copies == (f"{drive}13LOm0eorDCWO19PzgEI2NeDpWGiZanAf",)
     assert (archives["sbd"].file_name, archives["sbd"].md5) == ("benchmark.tgz", "82b4d87ceb2ed10f6038a1cba92111cb")
     weights = SOURCES["sbd"].sample_weights
     assert weights.sha256 == "5c2891a0d217737ef5cb94ebd8013394095cdb43ef897c82ffa05a097bb44258"
@@ -365,6 +377,14 @@ def test_the_archive_of_sbd_is_the_one_that_torchvision_downloads() -> None:
 
     archive = SOURCES["sbd"].archive
     assert (archive.file_name, archive.urls, archive.md5) == (SBDataset.filename, (SBDataset.url,), SBDataset.md5)
+
+
+def test_the_archive_of_pascal_voc_is_the_one_that_torchvision_downloads() -> None:
+    from torchvision.datasets.voc import DATASET_YEAR_DICT
+
+    known, archive = DATASET_YEAR_DICT["2012"], SOURCES["pascal_voc"].archive
+    assert (archive.file_name, archive.md5) == (known["filename"], known["md5"])
+    assert known["url"] in archive.urls
 
 
 def test_whoever_wants_the_same_data_set_waits_and_downloads_nothing(serve, server, tmp_path, caplog):

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from pathlib import Path
 
 from vfm_isbench.datasets.catalogue import SAMPLE_WEIGHTS_FILE
+from vfm_isbench.datasets.download.by_hand import take_from_folder
+from vfm_isbench.datasets.download.install import install_archives
 from vfm_isbench.datasets.download.manifest import (
     STATE_FOLDER,
     Manifest,
     archive_path,
-    hash_content,
     manifest_path,
     read_manifest,
-    write_manifest,
 )
-from vfm_isbench.datasets.download.sources import Counts, DatasetSource, RemoteFile, source_of
-from vfm_isbench.datasets.download.unpack import unpack
-from vfm_isbench.datasets.download.verify import VerifyReport, verify_dataset, verify_folder
-from vfm_isbench.datasets.files import check_layout, list_entries, some_names
+from vfm_isbench.datasets.download.sources import DatasetSource, RemoteFile, source_of
+from vfm_isbench.datasets.download.unpack import is_archive
+from vfm_isbench.datasets.download.verify import VerifyReport, verify_dataset
 from vfm_isbench.errors import DataError, VfmIsbenchWarning
-from vfm_isbench.storage.downloads import BACKOFF, download
-from vfm_isbench.storage.hashing import hash_file
+from vfm_isbench.storage.downloads import BACKOFF, DownloadFailed, download
 from vfm_isbench.storage.locks import waiting_for
 
 
@@ -47,7 +43,7 @@ class DownloadReport:
         lines = [str(self.verified)]
         if self.was_there:
             lines.append("  already there, nothing downloaded")
-        if self.manifest is not None:
+        if self.manifest is not None and self.manifest.sha256 is not None:
             lines.append(f"  archive: {self.manifest.size} bytes, sha256 {self.manifest.sha256}, {self.manifest.date}")
         return "\n".join(lines)
 
@@ -60,9 +56,11 @@ class _Options:
     keep_archive: bool
     progress: bool
     backoff: Sequence[float]
+    sha256: str | None
+    from_folder: Path | None
 
-    def fetch(self, file: RemoteFile, urls: Sequence[str], path: Path, sha256: str | None) -> None:
-        download(urls, path, sha256=sha256, md5=file.md5, progress=self.progress, backoff=self.backoff)
+    def fetch(self, urls: Sequence[str], path: Path, sha256: str | None, md5: str | None) -> None:
+        download(urls, path, sha256=sha256, md5=md5, progress=self.progress, backoff=self.backoff)
 
     def urls(self, file: RemoteFile) -> list[str]:
         return [*(f"{mirror.rstrip('/')}/{file.file_name}" for mirror in self.mirrors), *file.urls]
@@ -76,6 +74,8 @@ def download_dataset(
     keep_archive: bool = False,
     progress: bool = True,
     backoff: Sequence[float] = BACKOFF,
+    sha256: str | None = None,
+    from_folder: Path | None = None,
 ) -> DownloadReport:
     """Download, unpack and verify a data set; if it already exists and is complete, do nothing.
 
@@ -91,6 +91,8 @@ def download_dataset(
         keep_archive: Keep the archive after unpacking it.
         progress: Whether to show progress bars on stderr.
         backoff: Seconds to wait before each retry after a broken connection.
+        sha256: SHA-256 that the archive must have; it takes the place of a published checksum.
+        from_folder: A folder with the archive or the unpacked files, fetched by hand; the network is not used then.
 
     Raises:
         UnknownNameError: if no data set has this name.
@@ -100,7 +102,14 @@ def download_dataset(
     Warns:
         VfmIsbenchWarning: if the scores of SBD's training images cannot be downloaded: training then draws evenly.
     """
-    options = _Options(mirrors=mirrors, keep_archive=keep_archive, progress=progress, backoff=backoff)
+    options = _Options(
+        mirrors=mirrors,
+        keep_archive=keep_archive,
+        progress=progress,
+        backoff=backoff,
+        sha256=sha256,
+        from_folder=None if from_folder is None else Path(from_folder),
+    )
     source = source_of(name)
     data_root = Path(data_root)
     try:
@@ -109,7 +118,7 @@ def download_dataset(
             state = data_root / STATE_FOLDER
             state.mkdir(parents=True, exist_ok=True)
             with waiting_for(state / f"{source.archive.file_name}.lock", f"downloading and unpacking {name}"):
-                report = _find(source, data_root) or _download(source, data_root, options)  # may be there by now
+                report = _find(source, data_root) or _install(source, data_root, options)  # may be there by now
     except OSError as error:
         raise DataError(
             f"{data_root}: cannot be written ({error}). Make room or choose another data root; the archive is kept, "
@@ -138,106 +147,114 @@ def _find(source: DatasetSource, data_root: Path) -> DownloadReport | None:
     return DownloadReport(verified=found, was_there=True, manifest=read_manifest(source.name, data_root))
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One way to get the archive: addresses of the same bytes, and what these must be."""
+
+    urls: Sequence[str]
+    sha256: str | None = None
+    md5: str | None = None
+
+    @property
+    def is_hashed(self) -> bool:
+        return self.sha256 is not None or self.md5 is not None
+
+
+def _install(source: DatasetSource, data_root: Path, options: _Options) -> DownloadReport:
+    if options.from_folder is None:
+        return _download(source, data_root, options)
+    manifest, verified = take_from_folder(
+        source, options.from_folder, data_root, sha256=options.sha256, progress=options.progress
+    )
+    return DownloadReport(verified=verified, was_there=False, manifest=manifest)
+
+
 def _download(source: DatasetSource, data_root: Path, options: _Options) -> DownloadReport:
     archive = archive_path(source, data_root)
-    urls = options.urls(source.archive)
     earlier = read_manifest(source.name, data_root)
     recorded = earlier.sha256 if earlier is not None else None
-    sha256 = source.archive.sha256 or recorded
-    is_hashed = sha256 is not None or source.archive.md5 is not None
-    attempts = [urls]
-    if not is_hashed:
-        # Only the content can show whether an archive is right: try an existing archive, then one address at a time.
-        attempts = [[]] * archive.exists() + [[url] for url in urls]
-    failures = []
-    for tried in attempts:
+    failures: list[str] = []
+    received = 0
+    for attempt in _attempts(source, options, recorded, has_archive=archive.exists()):
+        was_there = archive.exists()
         try:
-            options.fetch(source.archive, tried, archive, sha256)
+            options.fetch(attempt.urls, archive, attempt.sha256, attempt.md5)
+            if not was_there and not is_archive(archive):
+                archive.unlink()
+                raise DataError(f"{', '.join(attempt.urls)}: not a zip or tar archive")
+        except DownloadFailed as error:
+            failures += error.reasons or [f"{archive.name}: no address is known"]
+            received = error.received
+            continue
         except DataError as error:
             failures.append(str(error))
             continue
         try:
-            manifest, verified = _put_in_place(source, archive, data_root, is_hashed, options)
+            manifest, verified = install_archives(
+                source, [archive], data_root, urls=_all_urls(source, options), progress=options.progress
+            )
         except DataError as error:
-            failures.append(f"{', '.join(tried) or archive}: {error}")
+            failures.append(f"{', '.join(attempt.urls) or archive}: {_set_aside(error, source, archive, attempt)}")
             continue
         if not options.keep_archive:
             archive.unlink()
         return DownloadReport(verified=verified, was_there=False, manifest=manifest)
+    raise DataError(_failure(source, data_root, failures, recorded, received))
+
+
+def _attempts(source: DatasetSource, options: _Options, recorded: str | None, *, has_archive: bool) -> list[_Attempt]:
+    file = source.archive
+    urls = options.urls(file)
+    sha256 = options.sha256 or file.sha256 or recorded
+    md5 = None if options.sha256 else file.md5
+    if sha256 is not None or md5 is not None:
+        copies = [] if sha256 is not None else [_Attempt([url]) for url in file.copies]
+        return [_Attempt(urls, sha256, md5), *copies]
+    # Only the content can show whether an archive is right: try an existing archive, then one address at a time.
+    is_enough = has_archive and not source.more_archives
+    return [_Attempt([])] * is_enough + [_Attempt([url]) for url in (*urls, *file.copies)]
+
+
+def _all_urls(source: DatasetSource, options: _Options) -> list[str]:
+    return [*options.urls(source.archive), *source.archive.copies]
+
+
+def _set_aside(error: DataError, source: DatasetSource, archive: Path, attempt: _Attempt) -> str:
+    """What to report of an archive with other contents; without a checksum it is renamed, so that it is not reused."""
+    if not attempt.is_hashed:
+        archive = archive.replace(archive.with_name(archive.name + ".rejected"))  # not atomic: only its name changes
+    return f"{error}\nThe archive is kept as {archive}."
+
+
+def _failure(
+    source: DatasetSource, data_root: Path, failures: Sequence[str], recorded: str | None, received: int
+) -> str:
+    archive, command = source.archive.file_name, f"vfm-isbench data download {source.name}"
+    names = " and ".join(source.archive_names)
+    tried = failures or ["no address is known, because its archives have to be fetched by hand"]
+    lines = [f"{names} could not be downloaded. Tried:", *(f"  {reason}" for reason in tried)]
     if source.archive.sha256 is None and recorded is not None:
-        failures.append(
+        lines.append(
             "The expected sha256 comes from an earlier download. If the data set was published again since, delete "
             f"{manifest_path(source.name, data_root)}."
         )
-    raise DataError("\n".join(failures))
-
-
-def _put_in_place(
-    source: DatasetSource, archive: Path, data_root: Path, is_hashed: bool, options: _Options
-) -> tuple[Manifest, VerifyReport]:
-    """Unpack an archive beside the target, verify and record its content, and move it into place."""
-    with tempfile.TemporaryDirectory(prefix=f"{source.name}-", dir=data_root / STATE_FOLDER) as staging:
-        try:
-            found, verified = _unpack_and_verify(source, archive, Path(staging) / "content", options.progress)
-        except DataError as error:
-            if not is_hashed:
-                # not atomic: only its name changes
-                archive = archive.replace(archive.with_name(archive.name + ".rejected"))
-            raise DataError(
-                f"{error}\nThe archive is kept as {archive}. Try another mirror; or, to use it as it is, unpack it "
-                f"to {data_root / source.folder} yourself."
-            ) from error
-        manifest = Manifest(
-            urls=tuple(options.urls(source.archive)),
-            sha256=hash_file(archive),
-            size=archive.stat().st_size,
-            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            content_sha256=hash_content(source, found),
-            counts={
-                split: Counts(images=report.images or 0, objects=report.objects or 0)
-                for split, report in verified.splits.items()
-            },
-        )
-        write_manifest(source.name, data_root, manifest)
-        found.rename(data_root / source.folder)  # not atomic: a folder; `data verify` finds damaged files
-    return manifest, replace(verified, root=data_root / source.folder)
-
-
-def _unpack_and_verify(
-    source: DatasetSource, archive: Path, content: Path, progress: bool
-) -> tuple[Path, VerifyReport]:
-    unpack(archive, content, progress=progress)
-    found = _find_layout(source, content)
-    if found is None:
-        names = [entry.name + "/" * entry.is_dir() for entry in list_entries(content)]
-        wanted = ", ".join([f"{name}/" for name in source.folders] + list(source.files))
-        raise DataError(f"{archive}: no folder in it has {wanted}; it contains {some_names(names) or 'nothing'}")
-    verified = verify_folder(source, found, deep=True, progress=progress)
-    if not verified.is_complete:
-        problems = "\n  ".join(problem.replace(f"{content}/", "") for problem in verified.problems)
-        raise DataError(f"{archive}: not the published data set:\n  {problems}")
-    return found, verified
-
-
-def _find_layout(source: DatasetSource, content: Path) -> Path | None:
-    """The outermost folder with the data set's layout, because archives differ in their outer folders."""
-    level = [content]
-    while level:
-        for folder in level:
-            try:
-                check_layout(folder, folders=source.folders, files=source.files)
-                return folder
-            except DataError:
-                continue
-        level = [entry for folder in level for entry in list_entries(folder) if entry.is_dir()]
-    return None
+    lines.append("What else you can do:")
+    if len(source.archive_names) == 1:
+        lines.append(f"  name a copy of {archive} on a server or a disk: {command} --mirror URL")
+    where = f" from {source.page}" if source.page else ""
+    lines.append(f"  fetch {names} by hand{where}, and give its folder: {command} --from-folder DIR")
+    if len(source.archive_names) == 1:
+        lines.append(f"  or put the archive at {archive_path(source, data_root)} and run the same command again.")
+    if received:
+        lines.append(f"The {received} bytes received so far are kept for the next attempt.")
+    return "\n".join(lines)
 
 
 def _fetch_sample_weights(file: RemoteFile, root: Path, options: _Options) -> None:
     if (root.parent / SAMPLE_WEIGHTS_FILE).is_file():  # training finds it there, too
         return
     try:
-        options.fetch(file, options.urls(file), root / SAMPLE_WEIGHTS_FILE, file.sha256)
+        options.fetch(options.urls(file), root / SAMPLE_WEIGHTS_FILE, file.sha256, file.md5)
     except DataError as error:
         warnings.warn(
             f"{error}\nWithout this file, training on {root.name} draws images evenly, and the result says so.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,16 +25,17 @@ class Manifest:
     """The record of a download; archives without a published hash are trusted on first use.
 
     Attributes:
-        urls: The addresses, in order of use.
-        sha256: Hash of the archive.
-        size: Size of the archive in bytes.
+        urls: The addresses, in order of use; none if the files came from a folder.
+        sha256: Hash of the archive, or of the hashes of several, see :func:`hash_archives`; None if an unpacked folder
+            was taken.
+        size: Size of the archives in bytes; 0 if an unpacked folder was taken.
         date: ISO 8601, UTC.
         content_sha256: Hash of the unpacked files, see :func:`hash_content`.
         counts: Numbers found, by split.
     """
 
     urls: tuple[str, ...]
-    sha256: str
+    sha256: str | None
     size: int
     date: str
     content_sha256: str
@@ -49,6 +50,20 @@ def manifest_path(name: str, data_root: Path) -> Path:
 def archive_path(source: DatasetSource, data_root: Path) -> Path:
     """Path of a data set's downloaded archive."""
     return data_root / STATE_FOLDER / "downloads" / source.archive.file_name
+
+
+def hash_archives(archives: Sequence[Path]) -> str | None:
+    """SHA-256 of an archive; of several, that of their names and hashes; None for none.
+
+    Raises:
+        OSError: if a file cannot be read.
+    """
+    if len(archives) < 2:
+        return hash_file(archives[0]) if archives else None
+    digest = hashlib.sha256()
+    for archive in archives:
+        digest.update(f"{archive.name}\0{hash_file(archive)}\0".encode())
+    return digest.hexdigest()
 
 
 def hash_content(source: DatasetSource, root: Path) -> str:
@@ -85,7 +100,7 @@ def read_manifest(name: str, data_root: Path) -> Manifest | None:
         counts = json_fields.mapping(content, "counts")
         return Manifest(
             urls=json_fields.texts(content, "urls"),
-            sha256=json_fields.text(content, "sha256"),
+            sha256=None if content.get("sha256") is None else json_fields.text(content, "sha256"),
             size=json_fields.whole(content, "size"),
             date=json_fields.text(content, "date"),
             content_sha256=json_fields.text(content, "content_sha256"),

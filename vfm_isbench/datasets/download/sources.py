@@ -9,9 +9,18 @@ from pathlib import Path, PurePath
 
 from vfm_isbench.datasets.base import ObjectDataset
 from vfm_isbench.datasets.catalogue import DATASETS, SAMPLE_WEIGHTS_FILE, Role
+from vfm_isbench.datasets.hqseg import HqSegDataset
+from vfm_isbench.datasets.pascal_voc import PascalVocDataset
 from vfm_isbench.datasets.sbd import SAMPLE_WEIGHTS_SHA256, SbdDataset
 from vfm_isbench.datasets.sbd_sample import SAMPLE_SIZE, SbdSample
-from vfm_isbench.datasets.single_object import BerkeleyDataset, DavisDataset, GrabCutDataset, SingleObjectDataset
+from vfm_isbench.datasets.single_object import (
+    BerkeleyDataset,
+    CocoMvalDataset,
+    DavisDataset,
+    GrabCutDataset,
+    SingleObjectDataset,
+)
+from vfm_isbench.datasets.tetris import TetrisDataset
 from vfm_isbench.registry.registry import unknown_name
 
 _SBD_SITE = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours"
@@ -30,6 +39,8 @@ class RemoteFile:
         about_size: Approximate size in words, for people.
         sha256: Published SHA-256, if any.
         md5: Published MD5, if any.
+        copies: Addresses of archives that others packed anew: no checksum fits, only the content tells whether they
+            are right. Tried last.
     """
 
     file_name: str
@@ -37,6 +48,7 @@ class RemoteFile:
     about_size: str
     sha256: str | None = None
     md5: str | None = None
+    copies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +66,9 @@ class DatasetSource:
     Attributes:
         name: Registered name of the data set.
         folder: Its folder in the data root.
-        archive: The published archive, ``.zip`` or ``.tar.gz``.
+        archive: The published archive, ``.zip``, ``.tar`` or ``.tar.gz``.
+        more_archives: Names of further archives that the data set consists of. Such a data set is fetched by hand.
+        page: Where people find the archive, if this library does not download it.
         folders: Folders of its layout.
         files: Files of its layout.
         counts: Published numbers by split; the split is "test" if there is only one.
@@ -64,11 +78,15 @@ class DatasetSource:
         licence: What is known about the terms of use.
         citation: What to cite.
         sample_weights: Scores of the training images, stored in the same folder, if any.
+        has_instances: Whether images can have several objects, told apart by a number.
+        disputed_objects: Other numbers of objects that publications give for the same files.
     """
 
     name: str
     folder: str
     archive: RemoteFile
+    more_archives: tuple[str, ...] = ()
+    page: str | None = None
     folders: tuple[str, ...]
     files: tuple[str, ...] = ()
     counts: Mapping[str, Counts]
@@ -78,6 +96,18 @@ class DatasetSource:
     licence: str
     citation: str
     sample_weights: RemoteFile | None = None
+    has_instances: bool = False
+    disputed_objects: tuple[int, ...] = ()
+
+    @property
+    def archive_names(self) -> tuple[str, ...]:
+        """File names of all archives."""
+        return (self.archive.file_name, *self.more_archives)
+
+
+def on_drive(file_id: str) -> str:
+    """Address of a public file on Google Drive."""
+    return f"https://drive.google.com/uc?export=download&id={file_id}"
 
 
 def source_of(name: str) -> DatasetSource:
@@ -128,12 +158,15 @@ def _single_object(
     about_size: str,
     photograph: Callable[[str], str] = str,
     *,
+    drive: str,
     description: str,
     licence: str,
     citation: str,
 ) -> DatasetSource:
     archive = RemoteFile(
-        file_name=f"{kind.folder}.zip", urls=(f"{_FBRS_RELEASE}/{kind.folder}.zip",), about_size=about_size
+        file_name=f"{kind.folder}.zip",
+        urls=(f"{_FBRS_RELEASE}/{kind.folder}.zip", on_drive(drive)),
+        about_size=about_size,
     )
     return DatasetSource(
         name=kind.name,
@@ -154,6 +187,7 @@ SOURCES: dict[str, DatasetSource] = {
         GrabCutDataset,
         Counts(images=50, objects=50),
         "11 MB",
+        drive="1tU17eJaevYd5PQAwzEK6oG1N9eBJORC4",
         description="50 photographs with one object each",
         licence="No licence is stated. Published by Microsoft Research Cambridge for research; some of the photographs "
         "are from the Berkeley Segmentation Dataset (non-commercial research and education).",
@@ -165,6 +199,7 @@ SOURCES: dict[str, DatasetSource] = {
         Counts(images=96, objects=100),
         "7 MB",
         berkeley_photograph,
+        drive="1yStolKW8AnS5rYm3VhgnID_XReNCXbEJ",
         description="100 objects in 96 photographs",
         licence="Photographs of the Berkeley Segmentation Dataset: non-commercial research and education. For the "
         "masks no licence is stated.",
@@ -176,6 +211,7 @@ SOURCES: dict[str, DatasetSource] = {
         DavisDataset,
         Counts(images=345, objects=345),
         "43 MB",
+        drive="1DhwMOqbwH4tcIrVfqtSczdofjdHHnMCJ",
         description="345 video frames with one object each",
         licence="Terms of the DAVIS authors: https://davischallenge.org.",
         citation="Perazzi, Pont-Tuset, McWilliams, Van Gool, Gross, Sorkine-Hornung: A benchmark dataset and "
@@ -190,7 +226,9 @@ SOURCES: dict[str, DatasetSource] = {
             urls=(f"{_SBD_SITE}/benchmark.tgz",),
             about_size="1.4 GB",
             md5="82b4d87ceb2ed10f6038a1cba92111cb",
+            copies=(on_drive("13LOm0eorDCWO19PzgEI2NeDpWGiZanAf"),),
         ),
+        has_instances=True,
         folders=("img", "inst"),
         files=("train.txt", "val.txt"),
         # All instances, including the broken masks that training leaves out.
@@ -209,6 +247,70 @@ SOURCES: dict[str, DatasetSource] = {
             sha256=SAMPLE_WEIGHTS_SHA256,
         ),
     ),
+    "coco_mval": _single_object(
+        CocoMvalDataset,
+        Counts(images=800, objects=800),
+        "127 MB",
+        drive="1oz1VT8YqykQFfx_Vtp_wtYFGz5mYBOnp",
+        description="800 photographs with one object each",
+        licence="Photographs of COCO, from Flickr, under Flickr's terms of use; annotations of COCO: CC BY 4.0.",
+        citation="Lin, Maire, Belongie et al.: Microsoft COCO: Common objects in context. ECCV 2014. The choice of "
+        "objects: Sofiiuk, Petrov, Barinova, Konushin: f-BRS: Rethinking backpropagating refinement for interactive "
+        "segmentation. CVPR 2020.",
+    ),
+    "pascal_voc": DatasetSource(
+        name="pascal_voc",
+        folder=PascalVocDataset.folder,
+        # The archive that torchvision downloads, and its first home.
+        archive=RemoteFile(
+            file_name="VOCtrainval_11-May-2012.tar",
+            urls=(
+                "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+                "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+            ),
+            about_size="2.0 GB",
+            md5="6cd6e144f989b92b3379bac3b3de84fd",
+        ),
+        folders=("JPEGImages", "SegmentationObject"),
+        files=(PascalVocDataset.list_file,),
+        counts={"val": Counts(images=1449, objects=3427)},
+        open_split=lambda root, _split: PascalVocDataset(root),
+        description="1449 photographs of PASCAL VOC 2012 val, with several instances each",
+        licence="Photographs from Flickr, under Flickr's terms of use.",
+        citation="Everingham, Van Gool, Williams, Winn, Zisserman: The PASCAL visual object classes (VOC) challenge. "
+        "International Journal of Computer Vision 88(2), 2010.",
+        has_instances=True,
+        disputed_objects=(3417, 3422),
+    ),
+    "hqseg44k": DatasetSource(
+        name="hqseg44k",
+        folder=HqSegDataset.folder,
+        archive=RemoteFile(file_name="DIS5K.zip", urls=(), about_size="by hand"),
+        more_archives=("thin_object_detection.zip",),
+        page="https://huggingface.co/sam-hq-team/sam-hq-training/tree/main/data",
+        folders=HqSegDataset.folders(),
+        counts={"test": Counts(images=1537, objects=1537)},
+        open_split=lambda root, _split: HqSegDataset(root),
+        description="1537 photographs of HQSeg-44K val, with one finely drawn object each",
+        licence="Terms of the parts: DIS5K (its terms of use are in the archive), ThinObject-5K, COIFT and HRSOD.",
+        citation="Ke, Ye, Danelljan, Liu, Tai, Tang, Yu: Segment anything in high quality. NeurIPS 2023.",
+    ),
+    "tetris": DatasetSource(
+        name="tetris",
+        folder=TetrisDataset.folder,
+        archive=RemoteFile(
+            file_name="TETRIS.zip", urls=(on_drive("1iJgohY1XBSnY-kRUoaRZJlu0HZbyHcyK"),), about_size="6.3 GB"
+        ),
+        folders=(TetrisDataset.images_folder, TetrisDataset.masks_folder),
+        counts={"val": Counts(images=2000, objects=2531)},
+        open_split=lambda root, _split: TetrisDataset(root),
+        description="2000 photographs of high resolution, with 2531 objects",
+        licence="No licence is stated.",
+        citation="Moskalenko, Shakhuro, Vorontsova, Konushin, Antonov, Krapukhin, Shepelev, Soshin: TETRIS: Towards "
+        "exploring the robustness of interactive segmentation. AAAI 2024.",
+        has_instances=True,
+    ),
 }
-"""All data sets that can be downloaded, by name. GrabCut, Berkeley and DAVIS are the archives prepared for f-BRS
-(Sofiiuk et al. 2020), which have no published hashes."""
+"""All published data sets that this library reads, by name. GrabCut, Berkeley, DAVIS and COCO-MVal are the archives
+prepared for f-BRS (Sofiiuk et al. 2020), which have no published hashes; they were reported gone from their release, so
+copies that the README of RClicks (Antonov et al. 2024) names follow."""

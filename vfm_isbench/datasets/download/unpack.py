@@ -21,14 +21,28 @@ LARGEST = 20 * 2**30
 """Maximum unpacked size in bytes; SBD, the largest data set, has a few GiB."""
 MOST_MEMBERS = 500_000
 
+_ZIP_AND_GZIP = (b"PK\3\4", b"PK\5\6", b"\x1f\x8b")
+_TAR_MAGIC = (257, b"ustar")
+
 _BROKEN_ARCHIVE_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError),
     *(RuntimeError, NotImplementedError),  # zipfile on encrypted members and unknown compression
 )
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file begins like a ``.zip``, ``.tar`` or ``.tar.gz``.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_TAR_MAGIC[0] + len(_TAR_MAGIC[1]))
+    return head.startswith(_ZIP_AND_GZIP) or head[_TAR_MAGIC[0] :] == _TAR_MAGIC[1]
+
+
 def unpack(archive: Path, target: Path, *, largest: int = LARGEST, progress: bool = True) -> None:
-    """Unpack a ``.zip`` or a ``.tar.gz``.
+    """Unpack a ``.zip``, a ``.tar`` or a ``.tar.gz``.
 
     Only folders and plain files are created, without the modes, owners and times in the archive. Leftovers of file
     managers (``__MACOSX``, ``.DS_Store``, ``._NAME``) are skipped.
@@ -72,7 +86,9 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                     with opened.open(info) as content:
                         yield info.filename, info.file_size, content
         return
-    with tarfile.open(archive, "r|gz") as stream:
+    with archive.open("rb") as file:
+        is_gzip = file.read(2) == _ZIP_AND_GZIP[-1]
+    with tarfile.open(archive, "r|gz" if is_gzip else "r|") as stream:
         for member in stream:
             content_or_none = stream.extractfile(member) if member.isreg() else None
             if content_or_none is not None:

@@ -14,6 +14,7 @@ from vfm_isbench.datasets.base import ObjectDataset
 from vfm_isbench.datasets.download.manifest import archive_path, hash_content, read_manifest
 from vfm_isbench.datasets.download.sources import Counts, DatasetSource, source_of
 from vfm_isbench.datasets.files import check_layout
+from vfm_isbench.datasets.hqseg import HqSegDataset
 from vfm_isbench.datasets.single_object import SingleObjectDataset
 from vfm_isbench.errors import DataError, VfmIsbenchWarning
 from vfm_isbench.storage.hashing import hash_file
@@ -142,11 +143,13 @@ def verify_folder(source: DatasetSource, root: Path, *, deep: bool = False, prog
             if deep:
                 objects, broken = _open_all(dataset, f"{source.name} {split}", progress)
                 unreadable += broken
-            elif isinstance(dataset, SingleObjectDataset):  # counts objects without opening files
+            elif isinstance(dataset, SingleObjectDataset | HqSegDataset):  # counts objects without opening files
                 objects = len(dataset.objects)
             splits[split] = replace(splits[split], images=images, objects=objects)
             found = _differences(split, splits[split])
-            if source.photograph is not str and objects == source.counts[split].objects:
+            if objects in source.disputed_objects and images == source.counts[split].images:
+                notes += [f"{difference}; other publications give {objects}" for difference in found]
+            elif source.photograph is not str and objects == source.counts[split].objects:
                 # Only file names say which images share a photograph: not a reason to refuse a complete data set.
                 notes += found
             else:
@@ -191,6 +194,6 @@ def _against_manifest(source: DatasetSource, data_root: Path) -> list[str]:
     if hash_content(source, root) != manifest.content_sha256:
         differing.append(f"files in {root} were changed, added or removed since the download on {manifest.date}")
     archive = archive_path(source, data_root)
-    if archive.is_file() and hash_file(archive) != manifest.sha256:
+    if archive.is_file() and manifest.sha256 is not None and hash_file(archive) != manifest.sha256:
         differing.append(f"{archive} is not the archive downloaded on {manifest.date} with sha256 {manifest.sha256}")
     return differing
