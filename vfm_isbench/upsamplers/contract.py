@@ -156,11 +156,12 @@ def _check(
         check_gradient(loaded, pair.features, pair.image)
     _check_steps(loaded, pair, calls)
     _check_interpolation(loaded, pair, calls.output)
+    uses_backbone = loaded.capabilities.bind_backbone is not None  # then its own features are the protocol's, too
     notes = (
         *calls.notes(trial.features),
         *dtype_notes(dtypes, trial.features.dtype),
         *other_size_notes(loaded, trial),
-        *ignored_features_notes(calls.output[:1], last, calls.tolerance),
+        *([] if uses_backbone else ignored_features_notes(calls.output[:1], last, calls.tolerance)),
     )
     for note in notes:
         warnings.warn(note, VfmIsbenchWarning, stacklevel=3)

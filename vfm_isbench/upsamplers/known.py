@@ -222,7 +222,7 @@ def require_packages(spec: str, repository: str) -> None:
     Raises:
         ContractError: naming all of them, and how to install them.
     """
-    known = known_repository(repository)
+    known = known_repository(repository.rpartition("/")[2])
     missing = [] if known is None else known.missing()
     if known is not None and missing:
         raise ContractError(
