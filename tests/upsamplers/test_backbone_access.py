@@ -11,9 +11,10 @@ import known_signatures as known
 import pytest
 import torch
 from small import SMALL, small_probe
+from tiny import TINY
 from torch import Tensor, nn
 
-from vfm_isbench import cli
+from vfm_isbench import Benchmark, Speed, cli, evaluate_checkpoint
 from vfm_isbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from vfm_isbench.errors import ContractError
 from vfm_isbench.probe import build_probe
@@ -163,3 +164,20 @@ def test_points_are_asked_for_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatc
     upsampler.most = 0
     assert torch.equal(adapt(upsampler, "image_points")(FEATURES, IMAGE), whole)
     assert upsampler.most == 56
+
+
+def test_a_whole_run_with_cached_features_and_its_checkpoint_again(tmp_path: Path) -> None:
+    protocol = TINY.replace(epochs=1, samples_per_epoch=2, max_clicks=2, object_limit=2)
+    spec = f"{FILE}:LikeFeatSharp"
+    cached = Speed(feature_cache=tmp_path / "features")
+    results = [
+        Benchmark(protocol, progress=False, speed=cached, output_dir=tmp_path / folder).run(spec)
+        for folder in ("one", "again")  # the second finds all features of the first
+    ]
+    results.append(evaluate_checkpoint(tmp_path / "one", upsampler=spec, progress=False))
+    evidence = [result.datasets["scenes"].objects for result in results]
+    assert evidence[0] == evidence[1]
+    assert [one.clicks for one in evidence[0]] == [one.clicks for one in evidence[2]]
+    assert len({result.upsampler["sha256"] for result in results}) == 1
+    assert all(result.upsampler["source"] == {"uses_backbone": True} for result in results)
+    assert all(result.upsampler["n_parameters"] == 1 for result in results)
