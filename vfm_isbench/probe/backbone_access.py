@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vfm_isbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from vfm_isbench.upsamplers import BackboneAccess, LoadedUpsampler, freeze
+from vfm_isbench.upsamplers import BackboneAccess, LoadedUpsampler, Upsampler, freeze
+from vfm_isbench.upsamplers.violations import check_callable
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +33,14 @@ class _Features:
             return cast(Tensor, self.backbone((image * guidance_std + guidance_mean - mean) / std))
 
 
-def with_backbone(upsampler: LoadedUpsampler, backbone: Backbone) -> LoadedUpsampler:
-    """Hand an upsampler the backbone of its run; one that needs none, or has it, is returned as it is."""
+def with_backbone(upsampler: Upsampler | LoadedUpsampler, backbone: Backbone) -> LoadedUpsampler:
+    """Hand an upsampler the backbone of its run; one that needs none stays as it is.
+
+    Raises:
+        ContractError: if it cannot be called, or declares ``needs_backbone`` without the method for it.
+    """
+    check_callable(upsampler)
+    upsampler = LoadedUpsampler.of(upsampler)
     if upsampler.capabilities.bind_backbone is None:
         return upsampler
     return upsampler.with_backbone(BackboneAccess(_Features(freeze(backbone))))

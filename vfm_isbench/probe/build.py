@@ -64,7 +64,7 @@ def build_probe(protocol: Protocol, backbone: Backbone, upsampler: Upsampler | L
         head = build_head(protocol, backbone.channels).to(memory_format=torch.channels_last)
     return Probe(
         backbone,
-        with_backbone(LoadedUpsampler.of(upsampler), backbone),
+        with_backbone(upsampler, backbone),
         click_encoder,
         head,
         injection=protocol.injection,
