@@ -82,6 +82,8 @@ def test_consent_is_asked_for_only_where_a_repository_brings_code() -> None:
     assert consents("hf:author/mine", {"code_sha256": "ab" * 32})
     assert not consents("hf:author/mine:package:Mine", {"code_sha256": None})
     assert not consents("loftup:dinov2s", None)
+    (*_, line) = rerun_commands(entry_of("code:JAFAR:src.up:Up?v_dim=8", PAPER, {"weights_sha256": "ab" * 32})) or []
+    assert "'code:JAFAR:src.up:Up?v_dim=8'" in line and "--trust-remote-code --upsampler-weights WEIGHTS" in line
     (*_, line) = rerun_commands(entry_of("hub:a/b@c:d", PAPER, {"weights_sha256": "ab" * 32})) or []
     assert "--upsampler-weights WEIGHTS" in line
 

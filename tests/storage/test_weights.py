@@ -151,3 +151,13 @@ def test_without_a_network_only_the_hubs_cache_is_searched(tmp_path: Path, monke
         find_weights("x", None, ["a.pth"], HUB[1:])
     monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://proxy"})
     assert not module.is_hub_out_of_reach()
+
+
+def test_one_part_of_a_file_can_be_named(tmp_path: Path) -> None:
+    torch.save({"jafar": {"module": {}, "w": torch.ones(1)}, "epoch": 3}, tmp_path / "a.pth")
+    torch.save({"jafar": {"state_dict": {"w": torch.ones(1)}}, "epoch": 3}, tmp_path / "b.pth")
+    assert list(read_state_dict(tmp_path / "b.pth", "jafar")) == ["w"]
+    with pytest.raises(WeightsError, match=r"has no entry 'jaffar'; it holds jafar, epoch"):
+        read_state_dict(tmp_path / "b.pth", "jaffar")
+    with pytest.raises(WeightsError, match="expected only tensors, but 'module'"):
+        read_state_dict(tmp_path / "a.pth", "jafar")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from vfm_isbench.backbones import BACKBONE_PLUGINS, list_backbones
 from vfm_isbench.cli.options import Subparsers
@@ -11,11 +11,13 @@ from vfm_isbench.cli.terminal import say
 from vfm_isbench.click_encoders import CLICK_ENCODER_PLUGINS, list_click_encoders
 from vfm_isbench.datasets import DATASET_PLUGINS, list_datasets
 from vfm_isbench.datasets.own_names import OWN_DATASETS
+from vfm_isbench.errors import UnknownNameError
 from vfm_isbench.protocol import PRESETS, Protocol
-from vfm_isbench.upsamplers import UPSAMPLER_PLUGINS, describe_loaders, list_upsamplers
+from vfm_isbench.upsamplers import KNOWN, UPSAMPLER_PLUGINS, describe_loaders, list_upsamplers
 
 EXTERNAL_UPSAMPLERS = {
     "hub:OWNER/REPO[@COMMIT]:ENTRY": "any repository for torch.hub, with --trust-remote-code",
+    "code:FOLDER:MODULE:CLASS": "code in a folder without hubconf.py, with --trust-remote-code",
     "hf:OWNER/NAME[@REVISION]": "a module pushed to the Hugging Face hub with its mixin",
     "package.module:attribute": "your own; also path/to/file.py:attribute",
 }
@@ -50,16 +52,43 @@ def add_list(commands: Subparsers) -> None:
         choices=list(KINDS),
         help="what to list (default: everything)",
     )
+    listing.add_argument(
+        "--all",
+        action="store_true",
+        help="upsamplers: every known one, with the backbones it fits, licence, packages, and what was verified",
+    )
 
 
 def list_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench list``."""
+    if arguments.all:
+        if arguments.kind != "upsamplers":
+            raise UnknownNameError("--all goes with a kind that has a table: vfm-isbench list upsamplers --all")
+        say(*_known_upsamplers())
+        return
     if arguments.kind is not None:
         say(*_lines(_entries(arguments.kind)))
         return
     for number, (kind, usage) in enumerate(KINDS.items()):
         heading = f"{kind.replace('_', ' ')} ({usage})"
         say(*([""] if number else []), heading, *(f"  {line}" for line in _lines(_entries(kind))))
+
+
+def _known_upsamplers() -> Iterator[str]:
+    """The table of known upsamplers, one paragraph each, because its columns are too wide for a line."""
+    for number, known in enumerate(KNOWN):
+        if number:
+            yield ""
+        yield f"{known.title}: {known.spec}"
+        fields = {"fits": known.fitted(), "licence": known.licence}
+        if known.packages:
+            missing = known.missing()
+            advice = f" (missing here: pip install {' '.join(missing)})" if missing else " (installed)"
+            fields["needs"] = f"{', '.join(known.packages)}{advice}"
+        fields["verified"] = known.verified
+        if known.remark:
+            fields["note"] = known.remark
+        yield from (f"  {name + ':':10}{value}" for name, value in fields.items())
 
 
 def _entries(kind: str) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from vfm_isbench.upsamplers import LoadOptions
 
 UPSAMPLER_HELP = (
     "built-in name, plugin name, loftup:NAME, featup:NAME, lift:FILE, hub:OWNER/REPO:ENTRY, hf:OWNER/NAME, "
-    "package.module:attribute, or path/to/file.py:attribute"
+    "code:FOLDER:MODULE:CLASS, package.module:attribute, or path/to/file.py:attribute; see list upsamplers --all"
 )
 
 OK, BAD_INPUT, INCOMPARABLE, INTERRUPTED = 0, 2, 3, 130
@@ -74,7 +74,7 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
         "--upsampler-weights", type=Path, metavar="PATH", help="file or folder with the upsampler's weights"
     )
     parser.add_argument(
-        "--trust-remote-code", action="store_true", help="let hub:… and hf:… download and run code from a repository"
+        "--trust-remote-code", action="store_true", help="let hub:…, hf:… and code:… run the code of a repository"
     )
 
 

@@ -14,6 +14,7 @@ from vfm_isbench.acceleration.cached_probe import CachedProbe
 from vfm_isbench.backbones import Backbone
 from vfm_isbench.errors import DataError
 from vfm_isbench.probe import Probe
+from vfm_isbench.probe.backbone_access import with_backbone
 from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.preparation import check_on_device
 from vfm_isbench.probe.torch_state import current_device
@@ -83,7 +84,11 @@ def upsampled_features(
 
 def _probe(backbone: Backbone, upsampler: LoadedUpsampler, device: torch.device) -> Probe:
     """A probe without click encoder and head: it normalises images, and resizes features to the image."""
-    return Probe(backbone, upsampler, nn.Identity(), nn.Identity(), injection="late").to(device).eval()
+    return (
+        Probe(backbone, with_backbone(upsampler, backbone), nn.Identity(), nn.Identity(), injection="late")
+        .to(device)
+        .eval()
+    )
 
 
 def _features(probe: Probe, image: Array) -> Array:

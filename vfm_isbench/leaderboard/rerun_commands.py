@@ -148,7 +148,7 @@ def _loading(spec: str, upsampler: Mapping[str, Any]) -> Iterator[str]:
     source = upsampler.get("source")
     source = source if isinstance(source, Mapping) else {}
     own_class = kind == "hf" and "code_sha256" in source and source["code_sha256"] is None
-    if kind in ("hub", "hf") and not own_class:
+    if kind in ("hub", "hf", "code") and not own_class:
         yield "--trust-remote-code"
-    if kind == "hub" and "weights_sha256" in source:
+    if kind in ("hub", "code") and "weights_sha256" in source:
         yield from ("--upsampler-weights", "WEIGHTS")

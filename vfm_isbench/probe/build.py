@@ -11,6 +11,7 @@ from vfm_isbench.backbones import Backbone
 from vfm_isbench.click_encoders import make_click_encoder
 from vfm_isbench.errors import ProtocolError, VfmIsbenchWarning
 from vfm_isbench.heads import ConvHead, LinearHead
+from vfm_isbench.probe.backbone_access import with_backbone
 from vfm_isbench.probe.probe import Probe
 from vfm_isbench.probe.torch_state import own_random_numbers
 from vfm_isbench.protocol import Protocol
@@ -63,7 +64,7 @@ def build_probe(protocol: Protocol, backbone: Backbone, upsampler: Upsampler | L
         head = build_head(protocol, backbone.channels).to(memory_format=torch.channels_last)
     return Probe(
         backbone,
-        upsampler,
+        with_backbone(upsampler, backbone),
         click_encoder,
         head,
         injection=protocol.injection,

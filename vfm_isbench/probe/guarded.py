@@ -68,6 +68,7 @@ class GuardedUpsampler:
         """Second step, strip by strip, from the first of the ``size`` H×W of the image to the last row."""
         upsample_strips = self.loaded.capabilities.upsample_strips
         assert upsample_strips is not None, "the upsampler has no strips"
+        self._run(self.loaded.bind)
         strips = self._run(lambda: iter(upsample_strips(features, guidance)))
         batch, channels = features.shape[:2]
         next_row = 0

@@ -13,6 +13,7 @@ from torch import nn
 
 from vfm_isbench.backbones import CHANNELS, Backbone
 from vfm_isbench.errors import ChannelsError, ContractError, RunError, VfmIsbenchWarning
+from vfm_isbench.probe.backbone_access import with_backbone
 from vfm_isbench.probe.behaviour import backbone_behaviour, upsampler_behaviour
 from vfm_isbench.probe.build import build_head
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers, settings_restored
@@ -146,7 +147,10 @@ def check_and_identify(
     """
     side = backbone.grid(protocol.image_size)
     with current_device(device):
-        upsampler, notes = freeze_hidden_modules(upsampler, (backbone.channels, side, protocol.image_size), device)
+        upsampler = with_backbone(upsampler, backbone)
+        sizes = (backbone.channels, side, protocol.image_size)
+        upsampler, notes = freeze_hidden_modules(upsampler, sizes, device, backbone)
+        notes = (*notes, *_notes_on_backbone(upsampler, protocol))
         contract = check_on_device(upsampler, protocol, backbone, device)
         identity = identity_of(upsampler, declared)
         behaviour = {
@@ -164,7 +168,7 @@ def check_and_identify(
 
 @torch.no_grad()
 def freeze_hidden_modules(
-    upsampler: LoadedUpsampler, sizes: tuple[int, int, int], device: torch.device
+    upsampler: LoadedUpsampler, sizes: tuple[int, int, int], device: torch.device, backbone: nn.Module | None = None
 ) -> tuple[LoadedUpsampler, tuple[str, ...]]:
     """Call an upsampler once, and freeze the modules that run in it but that no search finds.
 
@@ -174,6 +178,7 @@ def freeze_hidden_modules(
         upsampler: The upsampler.
         sizes: Channels, patches per side, and pixels per side.
         device: The device.
+        backbone: The backbone, which an upsampler may call, and which is none of its own modules.
 
     Returns:
         The upsampler with its hidden modules, and notes for the result.
@@ -186,7 +191,7 @@ def freeze_hidden_modules(
         torch.zeros(1, 3, pixels, pixels, device=device),
     )
     known = find_module(upsampler)
-    visible = {id(part) for part in known.modules()} if known is not None else set()
+    visible = {id(part) for whole in (known, backbone) if whole is not None for part in whole.modules()}
     with contextlib.suppress(Exception, SystemExit):  # the contract check will say what is wrong
         called = modules_called(lambda: upsampler(features, image))
         hidden = tuple(module for module in called if id(module) not in visible)
@@ -198,6 +203,16 @@ def freeze_hidden_modules(
             )
             return freeze(dataclasses.replace(upsampler, hidden_modules=hidden)), (note,)
     return upsampler, ()
+
+
+def _notes_on_backbone(upsampler: LoadedUpsampler, protocol: Protocol) -> tuple[str, ...]:
+    """What readers should know of an upsampler that calls the backbone itself."""
+    if upsampler.capabilities.bind_backbone is None or protocol.injection == "late":
+        return ()
+    return (
+        f"the upsampler calls the backbone itself (needs_backbone): with injection {protocol.injection!r} the features "
+        "that it gets so hold no clicks",
+    )
 
 
 def move_to(upsampler: LoadedUpsampler, device: torch.device) -> None:
@@ -216,6 +231,7 @@ def check_on_device(
         ContractError: if it does not.
     """
     side = backbone.grid(protocol.image_size)
+    upsampler = with_backbone(upsampler, backbone)
     return check_on_grid(upsampler, protocol, (side, side), backbone.channels, device)
 
 

@@ -20,20 +20,26 @@ from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 _WRAPPERS = ("state_dict", "model", "teacher")
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path, part: str | None = None) -> dict[str, Tensor]:
     """Read a state dict from ``.safetensors``, or from a PyTorch file without running anything stored in it.
 
     The file may also hold objects of foreign classes, such as the hyper-parameters in a Lightning file; they become
     inert placeholders, see :mod:`vfm_isbench.storage.inert_pickle`.
 
+    Args:
+        path: The file.
+        part: Entry of a PyTorch file that holds the state dict, besides the usual names.
+
     Raises:
-        WeightsError: if the file is missing or broken, or its state dict holds anything but tensors.
+        WeightsError: if the file is missing or broken, lacks that entry, or its state dict holds anything but tensors.
     """
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}; give the path of a .safetensors, .pth or .bin file")
     try:
         if path.suffix == ".safetensors":
             tensors: dict[str, Tensor] = load_file(path)
+            if part is not None:
+                raise WeightsError(f"{path} has no entry {part!r}: a safetensors file holds tensors only")
             return tensors
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -43,6 +49,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # torch and safetensors raise many kinds of errors for broken files
         raise WeightsError(f"{path} could not be read as weights: {error}") from error
+    if part is not None:
+        if not isinstance(content, Mapping) or part not in content:
+            names = ", ".join(map(str, content))[:300] if isinstance(content, Mapping) else _kind_of(content)
+            raise WeightsError(f"{path} has no entry {part!r}; it holds {names}")
+        content = content[part]
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vfm_isbench.kernels.row_strips import Strips
 from vfm_isbench.registry.registry import Registry
+from vfm_isbench.upsamplers.backbone_access import BackboneAccess
 
 Upsampler: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Any callable ``(features B×C×h×w, image B×3×H×W) -> features B×C×H'×W'``.
@@ -27,6 +28,8 @@ An upsampler *may* declare, as attributes:
 * ``needs_gradients: bool``: it optimises something for each image, so it needs gradients inside the call. It is then
   called with one image at a time, with gradients enabled, and its steps and strips are not used. Only late injection
   can run it, because no gradient passes through it.
+* ``needs_backbone: bool``: it computes features itself, with the frozen backbone of the run. It then has the method of
+  :class:`BackboneUser`, and gets the backbone before its first call.
 * ``upsampler_name: str``: its name in tables; the default is ``module:qualname``.
 * ``upsampler_source: Mapping[str, JSON value]``: where code and weights came from (repository, commit, SHA-256 of the
   weights file, attention backend, …); kept with every result.
@@ -88,6 +91,19 @@ class NormalisingUpsampler(Protocol):
 
     def without_channel_norm(self) -> Any:
         """Leave the normalisation out from now on, in place; returns the upsampler."""
+        ...
+
+
+@runtime_checkable
+class BackboneUser(Protocol):
+    """An upsampler that declares ``needs_backbone = True``."""
+
+    def bind_backbone(self, features_of: BackboneAccess, /) -> None:
+        """Store ``features_of``, and do nothing else: it is called before the run, and again before later calls.
+
+        ``features_of(image B×3×H×W) -> B×C×h×w`` is the frozen backbone of the run; see
+        :class:`vfm_isbench.upsamplers.backbone_access.BackboneAccess`.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,14 +13,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from vfm_isbench.errors import ContractError, VfmIsbenchWarning
+from vfm_isbench.upsamplers.backbone_access import stand_in
 from vfm_isbench.upsamplers.base import Upsampler
+from vfm_isbench.upsamplers.contract_notes import (
+    deviation,
+    dtype_notes,
+    ignored_features_notes,
+    largest,
+    other_size_notes,
+)
 from vfm_isbench.upsamplers.diagnosis import explain
 from vfm_isbench.upsamplers.freezing import count_parameters, freeze, holds_tensors
 from vfm_isbench.upsamplers.identity import fingerprint_of
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
 from vfm_isbench.upsamplers.timed_calls import milliseconds
 from vfm_isbench.upsamplers.trial_inputs import Trial
-from vfm_isbench.upsamplers.violations import call_checked, check_callable, check_gradient, check_output, shape_of
+from vfm_isbench.upsamplers.violations import call_checked, check_callable, check_gradient, shape_of
 
 BATCH_TOLERANCE = 1e-4
 """Largest difference, relative to the largest output, that counts as rounding."""
@@ -81,6 +90,7 @@ def check_upsampler(
     seed: int = 0,
     needs_gradient: bool = False,
     batch_size: int = 8,
+    backbone: Callable[[Tensor], Tensor] | None = None,
 ) -> ContractReport:
     """Check that an upsampler keeps ``(features, image) -> features`` in training and evaluation; freezes its modules.
 
@@ -99,6 +109,8 @@ def check_upsampler(
         needs_gradient: Whether the click encoder is trained *through* the upsampler (early and pre-upsampler
             injection).
         batch_size: Images in a batch of the training.
+        backbone: For an upsampler that declares ``needs_backbone``, outside a run: image B×3×H×W → features B×C×h×w; by
+            default, mean colours of patches.
 
     Raises:
         ChannelsError: if it works with another number of channels.
@@ -119,6 +131,8 @@ def check_upsampler(
         device=device,
         generator=torch.Generator().manual_seed(seed),
     )
+    if loaded.backbone is None:
+        loaded = loaded.with_backbone(stand_in(channels, grid, image_size, backbone))
     watched, dtypes = _watched(loaded)
     try:
         return _check(loaded, watched, dtypes, trial, needs_gradient=needs_gradient)
@@ -136,16 +150,18 @@ def _check(
     _check_layout(watched, trial[: calls.batch], calls)
     for case, hard in trial.hard_cases():
         with torch.no_grad():
-            call_checked(watched, hard.features, hard.image, case=case)
+            last = call_checked(watched, hard.features, hard.image, case=case)
     pair = trial[:_BATCH]
     if needs_gradient:
         check_gradient(loaded, pair.features, pair.image)
     _check_steps(loaded, pair, calls)
     _check_interpolation(loaded, pair, calls.output)
+    uses_backbone = loaded.capabilities.bind_backbone is not None  # then its own features are the protocol's, too
     notes = (
         *calls.notes(trial.features),
-        *_dtype_notes(dtypes, trial.features.dtype),
-        *_other_size_notes(loaded, trial),
+        *dtype_notes(dtypes, trial.features.dtype),
+        *other_size_notes(loaded, trial),
+        *([] if uses_backbone else ignored_features_notes(calls.output[:1], last, calls.tolerance)),
     )
     for note in notes:
         warnings.warn(note, VfmIsbenchWarning, stacklevel=3)
@@ -217,22 +233,22 @@ class _Calls:
         output = call(slice(batch))
         again = call_checked(upsampler, trial.features[:batch], trial.image[:batch], is_repeated=True)
         _check_same_size(again, "again in the same batch", output)
-        repeated = _deviation(again, output)
+        repeated = deviation(again, output)
         if batch == 1:
             return cls(output, batch, repeated, 0.0, 1)
         alone = [call(slice(index, index + 1)) for index in range(batch)]
         for one in alone:
             _check_same_size(one, "alone", output)
-        found = [(_deviation(torch.cat(alone), output), batch)]
+        found = [(deviation(torch.cat(alone), output), batch)]
         size = len(trial)
         if size > batch:
             whole = call(slice(size))
             _check_same_size(whole, f"in a batch of {size}", output)
             # The ends are enough: images that are mixed up take something from, or leave something to, all of them.
             last = call(slice(size - 1, size))
-            found += [(_deviation(whole[:batch], output), size), (_deviation(whole[-1:], last), size)]
-        deviation, seen = max(found)
-        return cls(output, batch, repeated, deviation, seen)
+            found += [(deviation(whole[:batch], output), size), (deviation(whole[-1:], last), size)]
+        most, seen = max(found)
+        return cls(output, batch, repeated, most, seen)
 
     @property
     def tolerance(self) -> float:
@@ -253,10 +269,10 @@ class _Calls:
                 f"{self.batch_seen} it differs by {self.batch_deviation:.1e} of the largest output; its results depend "
                 "on the batch size"
             )
-        largest, given = _largest(self.output), _largest(features)
-        if largest > _LARGEST_GAIN * given:
+        most, given = largest(self.output), largest(features)
+        if most > _LARGEST_GAIN * given:
             notes.append(
-                f"the upsampler returns values up to {largest:.1e} for features up to {given:.1e}; the head may not "
+                f"the upsampler returns values up to {most:.1e} for features up to {given:.1e}; the head may not "
                 "learn from values that large"
             )
         return notes
@@ -276,45 +292,14 @@ def _check_layout(upsampler: LoadedUpsampler, trial: Trial, calls: _Calls) -> No
     other = trial.channels_last()
     output = call_checked(upsampler, other.features, other.image)
     _check_same_size(output, "in channels-last memory layout", calls.output)
-    deviation = _deviation(output, calls.output)
+    difference = deviation(output, calls.output)
     # Random outputs differ anyway, and sometimes by more than two equal calls did.
-    if calls.repeat_deviation <= BATCH_TOLERANCE and deviation > LAYOUT_TOLERANCE:
+    if calls.repeat_deviation <= BATCH_TOLERANCE and difference > LAYOUT_TOLERANCE:
         raise ContractError(
             "the upsampler returned other values for the same features and image in channels-last memory layout: they "
-            f"differ by {deviation:.1e} of the largest output; backbones return both layouts: do not read the memory "
+            f"differ by {difference:.1e} of the largest output; backbones return both layouts: do not read the memory "
             "directly (as_strided, data_ptr), or call .contiguous() first"
         )
-
-
-def _dtype_notes(dtypes: set[torch.dtype], expected: torch.dtype) -> list[str]:
-    return [
-        f"the upsampler returns {dtype} for features of {expected}; its output is converted"
-        for dtype in sorted(dtypes - {expected}, key=str)
-    ]
-
-
-def _other_size_notes(upsampler: LoadedUpsampler, trial: Trial) -> list[str]:
-    """Try half as many rows. A run has one size only, so an upsampler made for that size may refuse this one.
-
-    Raises:
-        ContractError: if it accepts the size, but returns anything but features.
-    """
-    short = trial[:1].shortened()
-    if short is None:
-        return []
-    try:
-        with torch.no_grad():
-            output = upsampler(short.features.clone(), short.image.clone())
-    except Exception:
-        return []
-    check_output(output, short.features, short.image, case="an image of half the height")
-    rows, cols = short.image.shape[-2:]
-    if rows != cols and output.shape[-2:] == (cols, rows):
-        return [
-            f"the upsampler returned {cols}×{rows} for an image of {rows}×{cols}: it takes height for width, which "
-            "only square images hide"
-        ]
-    return []
 
 
 def _check_interpolation(upsampler: LoadedUpsampler, trial: Trial, output: Tensor) -> None:
@@ -324,7 +309,7 @@ def _check_interpolation(upsampler: LoadedUpsampler, trial: Trial, output: Tenso
         return
     mode, align_corners = declared
     expected = functional.interpolate(trial.features, trial.image.shape[-2:], mode=mode, align_corners=align_corners)
-    if output.shape != expected.shape or _deviation(output, expected) > BATCH_TOLERANCE:
+    if output.shape != expected.shape or deviation(output, expected) > BATCH_TOLERANCE:
         raise ContractError(
             f"the upsampler declares interpolation = {declared!r}, but its output is not that of "
             "torch.nn.functional.interpolate with this mode and align_corners to the image's size; remove the "
@@ -363,21 +348,10 @@ def _joined_strips(upsampler: LoadedUpsampler, features: Tensor, image: Tensor) 
 
 def _check_equal(found: Tensor, calls: _Calls, what: str) -> None:
     output = calls.output
-    deviation = _deviation(found, output) if found.shape == output.shape else float("inf")
-    if deviation > calls.tolerance:
+    difference = deviation(found, output) if found.shape == output.shape else float("inf")
+    if difference > calls.tolerance:
         raise ContractError(
-            f"{what} returned {shape_of(found)}, which differs by {deviation:.1e} of the largest output from the "
+            f"{what} returned {shape_of(found)}, which differs by {difference:.1e} of the largest output from the "
             f"{shape_of(output)} that calling the upsampler returned; both must be equal: fix these methods, remove "
             "them or rename them"
         )
-
-
-def _deviation(one: Tensor, other: Tensor) -> float:
-    scale, difference = _largest(other), _largest(one - other)
-    return difference / scale if scale > 0 else difference
-
-
-def _largest(values: Tensor) -> float:
-    """Largest magnitude, without a copy of the values."""
-    low, high = torch.aminmax(values)
-    return max(abs(float(low)), abs(float(high)))

@@ -13,7 +13,7 @@ from torch import Tensor
 from vfm_isbench.errors import ChannelsError, ContractError
 from vfm_isbench.upsamplers.freezing import find_module
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
-from vfm_isbench.upsamplers.loading.adapters import STYLES, Adapted, Style, original_of
+from vfm_isbench.upsamplers.loading.adapters import STYLES, WITHOUT_FEATURES, Adapted, Style, original_of
 from vfm_isbench.upsamplers.trial_inputs import Trial
 from vfm_isbench.upsamplers.violations import WORKED_BEFORE, CallError, OrderError, check_output
 
@@ -58,6 +58,8 @@ def explain(
     seen = error.seen if isinstance(error, CallError) else f"{error}."
     original = original_of(upsampler.call)
     for style in STYLES:
+        if style in WITHOUT_FEATURES:  # what they return says nothing of whether that was meant
+            continue
         call = original if style == "features_image" else Adapted(original, style)
         if call != upsampler.call and _works(upsampler, call, trial):
             return ContractError(f"{seen} {_advice_on_style(style)}")

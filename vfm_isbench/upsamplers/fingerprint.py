@@ -34,11 +34,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vfm_isbench.upsamplers.backbone_access import BackboneAccess
 from vfm_isbench.upsamplers.freezing import closed_over, used_globals
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, enum.Enum, torch.dtype, torch.device, torch.Size)
 _BY_REPR = (range, slice, type(...), np.dtype, np.generic, Path, re.Pattern)
-_IGNORED = (logging.Logger,)
+_IGNORED = (logging.Logger, BackboneAccess)
+"""Values that count by their kind alone."""
 _LIBRARIES = frozenset({"torch", "torchvision", "numpy", "scipy", "timm", "vfm_isbench"}) | sys.stdlib_module_names - {
     "__main__"
 }

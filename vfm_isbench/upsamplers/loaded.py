@@ -13,7 +13,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from vfm_isbench.errors import ContractError
 from vfm_isbench.kernels.row_strips import Strips
+from vfm_isbench.upsamplers.backbone_access import BackboneAccess
 from vfm_isbench.upsamplers.base import NormalisingUpsampler, StripwiseUpsampler, TwoStepUpsampler, Upsampler
 
 _MODES = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
@@ -39,6 +41,7 @@ class Capabilities:
         upsample_strips: Second step, strip by strip; None if it has no strips.
         channel_norm: Whether its channel norm is in use; None if it has none that a protocol could leave out.
         needs_gradients: It optimises per image: it is called with gradients enabled and one image at a time.
+        bind_backbone: Takes the run's backbone; None if the upsampler needs none.
     """
 
     keeps_patch_resolution: bool = False
@@ -48,6 +51,7 @@ class Capabilities:
     upsample_strips: Callable[[Tensor, Any], Strips] | None = None
     channel_norm: bool | None = None
     needs_gradients: bool = False
+    bind_backbone: Callable[[BackboneAccess], object] | None = None
 
     @classmethod
     def declared_by(cls, upsampler: Any) -> Capabilities:
@@ -64,11 +68,29 @@ class Capabilities:
             upsample_strips=upsampler.upsample_strips if has_strips else None,
             channel_norm=upsampler.channel_norm if isinstance(upsampler, NormalisingUpsampler) else None,
             needs_gradients=needs_gradients,
+            bind_backbone=_backbone_binder(upsampler),
         )
 
 
 def _offers(upsampler: Any, kind: type, *methods: str) -> bool:
     return isinstance(upsampler, kind) and all(callable(getattr(upsampler, method)) for method in methods)
+
+
+def _backbone_binder(upsampler: Any) -> Callable[[BackboneAccess], object] | None:
+    """The method that takes the backbone; None if the upsampler does not declare that it needs one.
+
+    Raises:
+        ContractError: if it declares so, and has no such method.
+    """
+    if getattr(upsampler, "needs_backbone", False) is not True:
+        return None
+    bind = getattr(upsampler, "bind_backbone", None)
+    if not callable(bind):
+        raise ContractError(
+            "the upsampler declares needs_backbone = True, but has no method bind_backbone(features_of), by which it "
+            "gets the backbone; add one that stores features_of"
+        )
+    return cast("Callable[[BackboneAccess], object]", bind)
 
 
 def _declared_interpolation(upsampler: Any) -> tuple[str, bool | None] | None:
@@ -92,6 +114,7 @@ class LoadedUpsampler:
         hidden_modules: Modules that run in a call although nothing shows that the upsampler holds them.
         declared_identity: What it declares as :data:`DECLARED_IDENTITY`, in place of a fingerprint.
         plugin_origin: Package it came with, see :func:`vfm_isbench.registry.plugins.plugin_origins`.
+        backbone: The backbone of the run, if it needs one and got it.
     """
 
     call: Upsampler
@@ -101,6 +124,7 @@ class LoadedUpsampler:
     hidden_modules: tuple[nn.Module, ...] = ()
     declared_identity: str | Callable[[], str] | None = None
     plugin_origin: Mapping[str, Any] | None = None
+    backbone: BackboneAccess | None = None
 
     @classmethod
     def of(cls, upsampler: Upsampler | LoadedUpsampler) -> LoadedUpsampler:
@@ -118,6 +142,7 @@ class LoadedUpsampler:
 
     def __call__(self, features: Tensor, image: Tensor) -> Tensor:
         """Upsample ``features`` B×C×h×w, guided by ``image`` B×3×H×W (ImageNet-normalised)."""
+        self.bind()
         if self.capabilities.needs_gradients:
             return self._one_by_one(features, image)
         return cast(Tensor, as_features(self.call(features, image), features))
@@ -133,11 +158,13 @@ class LoadedUpsampler:
 
     def encode_guidance(self, image: Tensor) -> Any:
         """First step: prepare ``image`` B×3×H×W; the image itself if the upsampler has no steps."""
+        self.bind()
         encode = self.capabilities.encode_guidance
         return image if encode is None else encode(image)
 
     def upsample(self, features: Tensor, guidance: Any) -> Tensor:
         """Second step: upsample ``features`` B×C×h×w with what :meth:`encode_guidance` returned."""
+        self.bind()
         upsample = self.capabilities.upsample
         return self(features, guidance) if upsample is None else as_features(upsample(features, guidance), features)
 
@@ -145,8 +172,33 @@ class LoadedUpsampler:
         """Second step in strips, from the top; only for an upsampler that has strips."""
         upsample_strips = self.capabilities.upsample_strips
         assert upsample_strips is not None, "asked for strips of an upsampler without"
+        self.bind()
         for top, strip in upsample_strips(features, guidance):
             yield top, as_features(strip, features)
+
+    def with_backbone(self, backbone: BackboneAccess) -> LoadedUpsampler:
+        """The same upsampler for a run with this backbone; the same object if it needs none."""
+        if self.capabilities.bind_backbone is None:
+            return self
+        bound = dataclasses.replace(self, backbone=backbone, source={**(self.source or {}), "uses_backbone": True})
+        bound.bind()
+        return bound
+
+    def bind(self) -> None:
+        """Hand the upsampler its backbone, since another run may have handed it another one meanwhile.
+
+        Raises:
+            ContractError: if it needs one, and has not got it.
+        """
+        take = self.capabilities.bind_backbone
+        if take is None:
+            return
+        if self.backbone is None:
+            raise ContractError(
+                "the upsampler needs the backbone of a run (needs_backbone = True): call it in a run, or give "
+                "check_upsampler a backbone"
+            )
+        take(self.backbone)
 
     def without_channel_norm(self) -> LoadedUpsampler:
         """A copy that leaves the channel norm out; the upsampler itself stays as it is."""

@@ -53,7 +53,7 @@ def test_every_style_calls_in_its_way(style: Any, args: tuple[Any, ...], kwargs:
 
 
 def test_all_styles_are_known() -> None:
-    assert len(STYLES) == 7
+    assert len(STYLES) == 9
     with pytest.raises(UnknownNameError, match="Did you mean 'image_features'"):
         adapt(Recorder(), "image_feature")  # type: ignore[arg-type]
 

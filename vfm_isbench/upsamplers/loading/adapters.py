@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeAlias, get_args
 from torch import Tensor, nn
 
 from vfm_isbench.registry.registry import unknown_name
-from vfm_isbench.upsamplers.loaded import LoadedUpsampler
+from vfm_isbench.upsamplers.loaded import Capabilities, LoadedUpsampler
+from vfm_isbench.upsamplers.loading.point_queries import ACCESS_NAMES, QUERY_NAMES, CallingBackbone, OnGrid
 
 Style: TypeAlias = Literal[
     "features_image",
@@ -22,10 +23,16 @@ Style: TypeAlias = Literal[
     "image_features",
     "image_features_size",
     "features_image_size",
+    "image_points",
+    "image_backbone",
 ]
-"""How an upsampler is called: ours; as FeatUp, LoftUp, others by keywords, LiFT, AnyUp and JAFAR; ours with a size."""
+"""How an upsampler is called: ours; as FeatUp, LoftUp, others by keywords, LiFT, AnyUp and JAFAR; ours with a size; as
+ViT-Up and FeatSharp."""
 
 STYLES: tuple[Style, ...] = get_args(Style)
+
+WITHOUT_FEATURES: tuple[Style, ...] = ("image_points", "image_backbone")
+"""Styles in which the features of the benchmark are not handed on."""
 
 _KEYWORDS: dict[Style, tuple[str, str]] = {
     "source_guidance": ("source", "guidance"),
@@ -92,6 +99,12 @@ class ByKeyword:
     image: str | None
     size: str | None = None
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the parameters that are given."""
+        required = [p.name for p in _parameters(self.upsampler) if p.default is p.empty]
+        return frozenset(required) | {name for name in (self.features, self.image, self.size) if name is not None}
+
     def __call__(self, features: Tensor, image: Tensor) -> Any:
         """Call the original with ``features`` B×C×h×w and ``image`` B×3×H×W in its own way."""
         given = ((self.features, features), (self.image, image))
@@ -109,8 +122,9 @@ def adapt(upsampler: Callable[..., Any], style: Style) -> LoadedUpsampler:
         upsampler: The callable.
         style: ``source_guidance``, ``lr_feats_img`` and ``hr_image_lr_features`` call it with these keywords;
             ``image_features`` with the image first, by position; ``image_features_size`` with image, features and the
-            image's size (H, W); ``features_image_size`` with features, image and that size; ``features_image`` is our
-            own and returns it as it is.
+            image's size (H, W); ``features_image_size`` with features, image and that size; ``image_points`` with the
+            image and points to be asked for, see :class:`OnGrid`; ``image_backbone`` with the image and the backbone as
+            a function, see :class:`CallingBackbone`; ``features_image`` is our own and returns it as it is.
 
     Raises:
         UnknownNameError: if there is no such style.
@@ -125,7 +139,23 @@ def adapt(upsampler: Callable[..., Any], style: Style) -> LoadedUpsampler:
     if style not in STYLES:
         raise unknown_name("calling style", style, list(STYLES))
     loaded = LoadedUpsampler.of(upsampler)
-    return loaded if style == "features_image" else dataclasses.replace(loaded, call=Adapted(loaded.call, style))
+    if style == "features_image":
+        return loaded
+    if style in WITHOUT_FEATURES:
+        return _without_features(loaded, style)
+    return dataclasses.replace(loaded, call=Adapted(loaded.call, style))
+
+
+def _without_features(loaded: LoadedUpsampler, style: Style) -> LoadedUpsampler:
+    """An upsampler that gets no features; its steps, if any, are those of another call."""
+    gradients = loaded.capabilities.needs_gradients
+    if style == "image_points":
+        return dataclasses.replace(
+            loaded, call=OnGrid(loaded.call), capabilities=Capabilities(needs_gradients=gradients)
+        )
+    call = CallingBackbone(loaded.call)
+    able = Capabilities(needs_gradients=gradients, bind_backbone=call.bind_backbone)
+    return dataclasses.replace(loaded, call=call, capabilities=able)
 
 
 def detect_style(upsampler: Callable[..., Any]) -> Style:
@@ -145,6 +175,10 @@ def detect_style(upsampler: Callable[..., Any]) -> Style:
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(places) < 2:
         return "features_image"
+    if places[0].name in IMAGE_NAMES | {"x"} and places[1].name in ACCESS_NAMES:
+        return "image_backbone"
+    if places[0].name in IMAGE_NAMES and places[1].name in QUERY_NAMES:
+        return "image_points"
     size = places[2] if len(places) > 2 and places[2].name in _SIZE_NAMES else None
     must_have_size = size is not None and size.default is size.empty
     image_places = [place.name in IMAGE_NAMES for place in places[:2]]
@@ -152,6 +186,14 @@ def detect_style(upsampler: Callable[..., Any]) -> Style:
         takes_size = must_have_size or (size is not None and size.default is None)
         return "image_features_size" if takes_size else "image_features"
     return "features_image_size" if image_places == [False, True] and must_have_size else "features_image"
+
+
+def given_names(upsampler: Callable[..., Any], style: Style) -> frozenset[str]:
+    """Names of the parameters that a call in a style gives."""
+    if style in _KEYWORDS:
+        return frozenset(_KEYWORDS[style])
+    places = [p for p in _parameters(upsampler) if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return frozenset(place.name for place in places[: 3 if style.endswith("_size") else 2])
 
 
 def detect_keywords(upsampler: Callable[..., Any]) -> ByKeyword | None:
@@ -199,7 +241,7 @@ def _takes_two(parameters: list[inspect.Parameter]) -> bool:
 
 def original_of(upsampler: Callable[..., Any]) -> Callable[..., Any]:
     """What an adapter calls; anything else is returned as it is."""
-    return upsampler.upsampler if isinstance(upsampler, (Adapted, ByKeyword)) else upsampler
+    return upsampler.upsampler if isinstance(upsampler, (Adapted, ByKeyword, OnGrid, CallingBackbone)) else upsampler
 
 
 def call_style(upsampler: LoadedUpsampler) -> str:
@@ -210,6 +252,10 @@ def call_style(upsampler: LoadedUpsampler) -> str:
         places = [value for name, value in given[:2] if name is None]
         named = [f"{name}={value}" for name, value in given if name is not None]
         return f"({', '.join([*places, *named])}), from the names of its parameters"
+    if isinstance(call, OnGrid):
+        return "(image, points B×N×2), from the names of its parameters; it gets no features"
+    if isinstance(call, CallingBackbone):
+        return "(image, the backbone as a function), from the names of its parameters; it gets no features"
     if not isinstance(call, Adapted):
         return "(features, image)"
     if call.style in _KEYWORDS:

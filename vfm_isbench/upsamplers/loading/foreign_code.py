@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import json
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,13 +16,28 @@ from typing import Any, cast
 
 from torch import nn
 
-from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchError, VfmIsbenchWarning
+from vfm_isbench.errors import ContractError, VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.kernels.row_strips import Strips
 from vfm_isbench.registry.registry import unknown_name
+from vfm_isbench.storage.hashing import hash_file
+from vfm_isbench.storage.weights import read_state_dict
 from vfm_isbench.upsamplers.freezing import find_module
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
-from vfm_isbench.upsamplers.loading.adapters import Style, adapt, detect_keywords, detect_style, to_contract
+from vfm_isbench.upsamplers.loading.adapters import (
+    Style,
+    adapt,
+    detect_keywords,
+    detect_style,
+    given_names,
+    to_contract,
+)
+from vfm_isbench.upsamplers.loading.settings import Settings, with_call_keywords
 from vfm_isbench.upsamplers.loading.specs import LoadOptions
+from vfm_isbench.upsamplers.published.checkpoint_keys import load_exactly
+
+_NATTEN = "natten"
+_LIBRARIES = frozenset({"torch", "vfm_isbench", "builtins"})
+"""Packages whose code need not be read for NATTEN."""
 
 
 class RepositoryModules(ModuleType):
@@ -115,43 +129,9 @@ def from_elsewhere(
         encode_guidance=able.encode_guidance and ForeignCall(able.encode_guidance, source, modules),
         upsample=able.upsample and ForeignCall(able.upsample, source, modules),
         upsample_strips=able.upsample_strips and ForeignStrips(able.upsample_strips, source, modules),
+        bind_backbone=able.bind_backbone and ForeignCall(able.bind_backbone, source, modules),
     )
     return LoadedUpsampler(ForeignCall(loaded.call, {"name": name, **source}, modules), name, source, able)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What stands behind the question mark.
-
-    Attributes:
-        style: How the upsampler is called; None to tell it from the names of its parameters.
-        attribute: Where the upsampler is in what was loaded: attributes, or indices of a tuple, joined by dots.
-        arguments: Everything else, for the function or class that is called.
-    """
-
-    style: str | None
-    attribute: str
-    arguments: dict[str, Any]
-
-
-def read_settings(spec: str, values: Mapping[str, str], taken: Collection[str]) -> Settings:
-    """Read values as JSON where they are, otherwise as text; ``style`` and ``attribute`` are ours.
-
-    Args:
-        spec: What the user wrote, for messages.
-        values: Texts by key.
-        taken: Keys that would reach the loading library instead of the code that is loaded.
-
-    Raises:
-        UnknownNameError: for a key in ``taken``.
-    """
-    arguments = {key: _json_or_text(value) for key, value in values.items() if key not in ("style", "attribute")}
-    for key in arguments:
-        if key in taken:
-            raise UnknownNameError(
-                f"upsampler {spec!r}: {key!r} cannot be given, it is set by the loader; leave it out"
-            )
-    return Settings(values.get("style"), values.get("attribute", ""), arguments)
 
 
 def require_consent(spec: str, code: str, options: LoadOptions) -> None:
@@ -238,6 +218,19 @@ def pick(spec: str, made: Any, attribute: str) -> Any:
     return found
 
 
+def load_weights(spec: str, found: Any, path: Path, key: str | None = None) -> str:
+    """Load a weights file, or the part of it called ``key``, into an upsampler; returns the file's SHA-256.
+
+    Raises:
+        ContractError: if the upsampler is no module.
+        WeightsError: if the file cannot be read, or does not fit exactly.
+    """
+    if not isinstance(found, nn.Module):
+        raise ContractError(f"{spec!r} loads no module but a {type(found).__name__}, so no weights can be put into it")
+    load_exactly(found, read_state_dict(path, key), str(path), "the module's own state dict")
+    return hash_file(path)
+
+
 def with_source(
     found: Any,
     name: str,
@@ -248,45 +241,85 @@ def with_source(
     """Adapt what was loaded to ``(features, image)``, and declare its name and source.
 
     Raises:
-        UnknownNameError: if the settings name a style that does not exist.
+        UnknownNameError: if the settings name a style, a method or a keyword that does not exist.
     """
-    by_keyword = detect_keywords(found) if settings.style is None else None
-    style = cast(Style, settings.style) if settings.style is not None else detect_style(found)
+    style, adapted = fit(name, found, settings)
     complete = {
         **source,
         "attribute": settings.attribute or None,
         "arguments": settings.arguments,
+        **settings.record(),
         "style": style,
         "attention": attention_backend(found),
     }
-    adapted = adapt(found, style) if by_keyword is None else to_contract(found)
     return from_elsewhere(adapted, name, complete, modules)
+
+
+def fit(spec: str, found: Any, settings: Settings) -> tuple[str, LoadedUpsampler]:
+    """Call the method that the settings name, and adapt an upsampler to ``(features, image)``; also gives its style.
+
+    Raises:
+        UnknownNameError: if the settings name a style, a method or a keyword that does not exist.
+        ContractError: if the method fails.
+    """
+    if settings.then is not None:
+        with running(f"{settings.then} of upsampler {spec!r}"):
+            settings.then.run(spec, found)
+    by_keyword = detect_keywords(found) if settings.style is None else None
+    style = settings.style if settings.style is not None else detect_style(found)
+    if not settings.call:
+        return style, adapt(found, cast(Style, style)) if by_keyword is None else to_contract(found)
+    used = given_names(found, cast(Style, style)) if by_keyword is None else by_keyword.names
+    with_keywords = with_call_keywords(spec, found, settings.call, used)
+    if by_keyword is None:
+        return style, adapt(with_keywords, cast(Style, style))
+    call = dataclasses.replace(by_keyword, upsampler=with_keywords.call)
+    return style, dataclasses.replace(with_keywords, call=call)
 
 
 def attention_backend(upsampler: object) -> dict[str, Any]:
     """What can be told about the attention an upsampler computes with: NATTEN and its replacements differ slightly.
 
     Returns:
-        ``natten``: the version installed, or "not installed"; ``modules``: the classes of its modules whose name or
-        place speaks of attention, which tell whether AnyUp, say, uses NATTEN or goes without.
+        ``natten``: the version installed, or "not installed", or that it fails to import; ``modules``: the classes of
+        its modules whose name or place speaks of attention, which tell whether AnyUp, say, uses NATTEN or goes without.
     """
-    try:
-        natten = version("natten")
-    except PackageNotFoundError:
-        natten = "not installed"
+    natten = _natten()
     module = find_module(upsampler)
     classes = {f"{type(part).__module__}.{type(part).__qualname__}" for part in module.modules()} if module else set()
     return {"natten": natten, "modules": sorted(name for name in classes if "atten" in name.lower())}
+
+
+def mentions_natten(upsampler: object) -> bool:
+    """Whether the code of a module's classes, or of a function, imports NATTEN or asks whether it is there."""
+    module = find_module(upsampler)
+    kinds = {type(part) for part in module.modules()} if module is not None else {type(upsampler)}
+    names = {kind.__module__ for kind in kinds} | {str(getattr(upsampler, "__module__", ""))}
+    return any(_NATTEN in _text_of(name) for name in sorted(names) if name.partition(".")[0] not in _LIBRARIES)
+
+
+def _text_of(name: str) -> str:
+    """The text of a loaded Python module; empty if it has none."""
+    file = getattr(sys.modules.get(name), "__file__", None) or ""
+    try:
+        return Path(file).read_text(encoding="utf-8", errors="replace") if file.endswith(".py") else ""
+    except OSError:
+        return ""
+
+
+def _natten() -> str:
+    try:
+        installed = version("natten")
+    except PackageNotFoundError:
+        return "not installed"
+    try:
+        importlib.import_module("natten")
+    except Exception:  # a build for another version of PyTorch or CUDA fails in many ways
+        return f"{installed}, which fails to import"
+    return installed
 
 
 def _take_out(names: Collection[str]) -> dict[str, ModuleType]:
     """Remove packages from ``sys.modules``; returns their modules by name."""
     found = [name for name in sys.modules.copy() if name.partition(".")[0] in names]
     return {name: sys.modules.pop(name) for name in found}
-
-
-def _json_or_text(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value

@@ -12,28 +12,28 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import torch
-from torch import nn
 
 from vfm_isbench.errors import ContractError, UnknownNameError
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.connection import is_out_of_reach
-from vfm_isbench.storage.hashing import code_sha256, hash_file
+from vfm_isbench.storage.hashing import code_sha256
 from vfm_isbench.storage.locks import waiting_for
 from vfm_isbench.storage.no_downloads import are_downloads_forbidden
-from vfm_isbench.storage.weights import read_state_dict
+from vfm_isbench.upsamplers.known import require_packages
 from vfm_isbench.upsamplers.loaded import LoadedUpsampler
+from vfm_isbench.upsamplers.loading.entry_parameters import refuse_unknown_keywords
 from vfm_isbench.upsamplers.loading.foreign_code import (
     RepositoryModules,
     in_place,
+    load_weights,
     pick,
-    read_settings,
     require_consent,
     running,
     warn_unpinned,
     with_source,
 )
+from vfm_isbench.upsamplers.loading.settings import read_settings
 from vfm_isbench.upsamplers.loading.specs import LOADERS, LoadOptions, split_query
-from vfm_isbench.upsamplers.published.checkpoint_keys import load_exactly
 
 GITHUB = "https://github.com"
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -52,8 +52,9 @@ def load_from_hub(text: str, options: LoadOptions) -> LoadedUpsampler:
         text: ``OWNER/REPO@COMMIT:ENTRY?key=value`` for GitHub, or ``path/to/folder:ENTRY?key=value`` for a folder that
             holds a ``hubconf.py``; a folder that exists comes first. Keys are handed to the entry, values as JSON where
             they are, otherwise as text; but ``attribute`` (dotted) says where the upsampler is in what the entry
-            returns, and ``style`` how it is called (``vfm_isbench.upsamplers.STYLES``) where the names of its
-            parameters do not tell.
+            returns, ``style`` how it is called (``vfm_isbench.upsamplers.STYLES``) where the names of its parameters do
+            not tell, ``call.key`` gives a keyword of each call, and ``then=METHOD(ARGUMENTS)`` calls a method of the
+            upsampler once.
         options: Consent is needed to fetch or run anything. ``weights`` is a state dict loaded into the upsampler.
 
     Returns:
@@ -61,9 +62,11 @@ def load_from_hub(text: str, options: LoadOptions) -> LoadedUpsampler:
         entry, arguments, ``code_sha256`` of all the Python files, style, attention backend and warnings.
 
     Raises:
-        ContractError: without consent; if what is fetched is not the pinned commit; if the repository's code fails; or
-            if it returns nothing that can be called.
-        UnknownNameError: if the repository cannot be fetched, or has no such entry, attribute or style.
+        ContractError: without consent; if a package is missing that this upsampler is known to need; if what is
+            fetched is not the pinned commit; if the repository's code fails; or if it returns nothing that can be
+            called.
+        UnknownNameError: if the repository cannot be fetched, or has no such entry, keyword, attribute, method or
+            style.
         WeightsError: if ``options.weights`` cannot be read, or does not fit.
     """
     spec = f"hub:{text}"
@@ -82,16 +85,19 @@ def load_from_hub(text: str, options: LoadOptions) -> LoadedUpsampler:
         # Its name alone: results travel, and say nothing of the machine's folders.
         repository = folder.resolve().name
         require_consent(spec, f"{entry}() of {folder / 'hubconf.py'}", options)
+        require_packages(spec, repository)
     else:
         owner, project, ref = _parse_place(spec, place)
         repository = f"{owner}/{project}"
         from_where = f"{GITHUB}/{repository}, {ref or 'the newest commit of its default branch'}"
         require_consent(spec, f"{entry}() of hubconf.py from {from_where}", options)
+        require_packages(spec, repository)
         folder, commit = _fetch(owner, project, ref)
         if ref is None or not COMMIT.fullmatch(ref):
             warn_unpinned(spec, f"hub:{repository}@{commit or 'COMMIT'}:{entry}{query}")
     if not (folder / "hubconf.py").is_file():
         raise UnknownNameError(f"upsampler {spec!r}: there is no hubconf.py in {folder}, which torch.hub needs")
+    refuse_unknown_keywords(spec, folder, "hubconf.py", entry, settings.arguments)
     source: dict[str, Any] = {"kind": "torch.hub", "repository": repository, "ref": ref, "commit": commit}
     source |= {"entry": entry, "code_sha256": code_sha256(folder)}
     modules = RepositoryModules(folder)
@@ -99,8 +105,9 @@ def load_from_hub(text: str, options: LoadOptions) -> LoadedUpsampler:
     with in_place(modules):
         found = pick(spec, made, settings.attribute)
         if options.weights is not None:
-            source["weights_sha256"] = _load_weights(spec, found, options.weights)
-    return with_source(found, f"hub:{repository}:{entry}{query}", settings, source, modules)
+            source["weights_sha256"] = load_weights(spec, found, options.weights)
+        # In place for the method that the settings may name.
+        return with_source(found, f"hub:{repository}:{entry}{query}", settings, source, modules)
 
 
 def _parse_place(spec: str, place: str) -> tuple[str, str, str | None]:
@@ -200,14 +207,6 @@ def _entries(folder: Path) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             names += [alias.asname or alias.name for alias in node.names]
     return [name for name in names if not name.startswith("_")]
-
-
-def _load_weights(spec: str, found: Any, path: Path) -> str:
-    """Load a weights file into the upsampler, and return the file's SHA-256."""
-    if not isinstance(found, nn.Module):
-        raise ContractError(f"{spec!r} loads no module but a {type(found).__name__}, so no weights can be put into it")
-    load_exactly(found, read_state_dict(path), str(path), "the module's own state dict")
-    return hash_file(path)
 
 
 LOADERS.add("hub", load_from_hub)

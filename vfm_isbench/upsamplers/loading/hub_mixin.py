@@ -31,7 +31,6 @@ from vfm_isbench.upsamplers.loading.foreign_code import (
     RepositoryModules,
     in_place,
     pick,
-    read_settings,
     require_consent,
     running,
     warn_unpinned,
@@ -39,6 +38,7 @@ from vfm_isbench.upsamplers.loading.foreign_code import (
 )
 from vfm_isbench.upsamplers.loading.hub import COMMIT
 from vfm_isbench.upsamplers.loading.resolve import module_by_name, module_from_file
+from vfm_isbench.upsamplers.loading.settings import read_settings
 from vfm_isbench.upsamplers.loading.specs import LOADERS, LoadOptions, split_query
 
 CONFIG, SAFETENSORS, PICKLE = "config.json", "model.safetensors", "pytorch_model.bin"
@@ -95,7 +95,7 @@ def load_from_hf(text: str, options: LoadOptions) -> LoadedUpsampler:
     known_as = f"hf:{source['repository']}:{source['class']}{query}"
     with in_place(modules):
         found = pick(spec, made, settings.attribute)
-    return with_source(found, known_as, settings, source, modules)
+        return with_source(found, known_as, settings, source, modules)
 
 
 def _locate(spec: str, place: str, rest: str, options: LoadOptions, with_code: bool) -> tuple[Path, dict[str, Any]]:

@@ -29,8 +29,21 @@ from vfm_isbench.upsamplers.loading.adapters import (
     detect_style,
     to_contract,
 )
-from vfm_isbench.upsamplers.loading.foreign_code import from_elsewhere
-from vfm_isbench.upsamplers.loading.specs import LOADERS, OWN_LOADERS, LoadOptions
+from vfm_isbench.upsamplers.loading.foreign_code import (
+    attention_backend,
+    fit,
+    from_elsewhere,
+    mentions_natten,
+    pick,
+)
+from vfm_isbench.upsamplers.loading.settings import (
+    Settings,
+    check_keywords,
+    declared_with,
+    read_settings,
+    require_no_arguments,
+)
+from vfm_isbench.upsamplers.loading.specs import LOADERS, OWN_LOADERS, LoadOptions, split_query
 from vfm_isbench.upsamplers.violations import check_callable
 
 UPSAMPLER_PLUGINS = Plugins(
@@ -50,14 +63,15 @@ def load_upsampler(upsampler: str | Upsampler, options: LoadOptions | None = Non
             ``path/to/file.py:attribute``. The attribute (dotted if need be) is an upsampler (function, module, any
             callable), or a class or function that makes one when called without arguments. A function counts as a
             maker if it can be called without arguments, and neither with two nor with names that suggest features
-            or images.
+            or images. Behind all but plugins may follow ``?key=value``, keywords of the maker, with which it then is
+            called; see :mod:`vfm_isbench.upsamplers.loading.settings` for what else may stand there.
         options: Weights and consent for loaders; by default no weights of the user's own, and no foreign code.
 
     Returns:
         The upsampler, adapted to ``(features, image)`` if the names of its parameters show another style.
 
     Raises:
-        UnknownNameError: if there is no such built-in, module, file or attribute.
+        UnknownNameError: if there is no such built-in, module, file, attribute or keyword.
         ContractError: if importing or making it fails, or if it cannot be called as an upsampler.
         PluginError: the same for a plugin, or if packages disagree about what the name means.
     """
@@ -81,20 +95,55 @@ def load_upsampler(upsampler: str | Upsampler, options: LoadOptions | None = Non
         raise UnknownNameError(f"{spec!r} is a kind of upsampler: write {spec}:NAME, see vfm-isbench list upsamplers")
     if colon and (meant := difflib.get_close_matches(kind, list(LOADERS), n=1)) and "." not in kind:
         raise UnknownNameError(f"there is no kind of upsampler {kind!r}; did you mean {meant[0]}:{rest}?")
-    source, colon, attribute = spec.rpartition(":")
+    name, values = split_query(spec)
+    source, colon, attribute = name.rpartition(":")
     if colon and source and attribute:
-        loaded = to_contract(_make(spec, _find_attribute(spec, source, attribute)))
-        # A lambda and a function made inside another have no name that says anything.
-        return dataclasses.replace(loaded, name=attribute) if "<" in loaded.name else loaded
+        return _from_attribute(spec, name, _find_attribute(spec, source, attribute), read_settings(spec, values))
     if spec.removesuffix(":").endswith(".py"):
         raise UnknownNameError(
             f"{spec!r} names a file but not what is in it; write {spec.removesuffix(':')}:attribute, the attribute "
             "being the upsampler"
         )
+    if name in UPSAMPLERS and values:
+        return _from_attribute(spec, name, UPSAMPLERS.get(name), read_settings(spec, values, ("style", "attribute")))
     if spec not in UPSAMPLERS:
         return _from_plugin(UPSAMPLER_PLUGINS.find(spec, UPSAMPLERS.hint))
     UPSAMPLER_PLUGINS.warn_if_refused(spec)
     return LoadedUpsampler.of(UPSAMPLERS.get(spec)())
+
+
+def _from_attribute(spec: str, name: str, found: Any, settings: Settings) -> LoadedUpsampler:
+    """The upsampler that an attribute is or makes; settings count in its name, source and identity."""
+    made = make(spec, found, settings)
+    if not settings:
+        loaded = _with_attention(to_contract(made))
+        # A lambda and a function made inside another have no name that says anything.
+        return dataclasses.replace(loaded, name=name.rpartition(":")[2]) if "<" in loaded.name else loaded
+    style, loaded = fit(spec, pick(spec, made, settings.attribute), settings)
+    loaded = _with_attention(loaded)
+    short = name.rpartition(":")[2] if "<" in loaded.name or name in UPSAMPLERS else loaded.name
+    query = spec[len(name) :]
+    record = {
+        "attribute": settings.attribute or None,
+        "arguments": settings.arguments,
+        **settings.record(),
+        "style": style,
+    }
+    source = {"kind": "built-in" if name in UPSAMPLERS else "own", **(loaded.source or {}), **record}
+    declared = declared_with(loaded.declared_identity, settings)
+    if loaded.capabilities.channel_norm is None and not (name in UPSAMPLERS and not settings.call):
+        loaded = from_elsewhere(loaded, loaded.name, record)
+    return dataclasses.replace(loaded, name=f"{short}{query}", source=source, declared_identity=declared)
+
+
+def _with_attention(loaded: LoadedUpsampler) -> LoadedUpsampler:
+    """Record NATTEN's version in source and identity of an upsampler whose code speaks of it."""
+    if not mentions_natten(loaded.call) or loaded.capabilities.channel_norm is not None:
+        return loaded
+    record = {"attention": attention_backend(loaded.call)}
+    declared = loaded.declared_identity
+    wrapped = from_elsewhere(loaded, loaded.name, record)
+    return dataclasses.replace(wrapped, source={**(loaded.source or {}), **record}, declared_identity=declared)
 
 
 def _find_attribute(spec: str, source: str, attribute: str) -> Any:
@@ -112,7 +161,7 @@ def _from_plugin(plugin: Plugin) -> LoadedUpsampler:
     """The upsampler of a plugin, with the name it is used by and where it came from."""
     found = plugin.load()
     try:
-        loaded = to_contract(_make(plugin.name, found))
+        loaded = _with_attention(to_contract(make(plugin.name, found, Settings())))
     except ContractError as error:
         raise plugin.error(f"is no upsampler: {error}") from error
     source = {"kind": "plugin", **(loaded.source or {}), "plugin": plugin.origin()}
@@ -121,22 +170,25 @@ def _from_plugin(plugin: Plugin) -> LoadedUpsampler:
     return dataclasses.replace(loaded, name=plugin.name, source=source, plugin_origin=plugin.origin())
 
 
-def _make(spec: str, found: Any) -> Any:
-    """Turn a class or a factory into what it makes; leave an upsampler as it is."""
+def make(spec: str, found: Any, settings: Settings) -> Any:
+    """Turn a class or a factory into what it makes with the keywords given; leave an upsampler as it is."""
     if not callable(found):
         raise ContractError(
             f"upsampler {spec!r} is of type {type(found).__name__}, which cannot be called; name a callable "
             "(features, image), or a class or function that makes one"
         )
-    if not _is_maker(spec, found):
+    if settings.arguments and (isinstance(found, type) or inspect.isroutine(found)):
+        check_keywords(spec, f"{getattr(found, '__qualname__', found)}()", found, settings.arguments)
+    elif not _is_maker(spec, found):
+        require_no_arguments(spec, settings)
         return found
     try:
-        made = found()
+        made = found(**settings.arguments)
     except VfmIsbenchError:
         raise
     except (Exception, SystemExit) as error:
         raise ContractError(f"making upsampler {spec!r} failed with {type(error).__name__}: {error}") from error
-    if not callable(made):
+    if not callable(made) and not settings.attribute:
         raise ContractError(
             f"{spec!r}, called without arguments, made something of type {type(made).__name__}, which cannot be "
             "called as an upsampler (features, image)"
@@ -235,7 +287,7 @@ def _import_failed(spec: str, source: str, error: Exception) -> ContractError:
 
 def is_own(spec: str) -> bool:
     """Whether a name means an upsampler of this library, so that loading it runs no other code; a plugin's does not."""
-    return spec in UPSAMPLERS or spec.partition(":")[0] in OWN_LOADERS
+    return spec.partition("?")[0] in UPSAMPLERS or spec.partition(":")[0] in OWN_LOADERS
 
 
 def recorded_spec(spec: str | None) -> dict[str, Any]:
@@ -259,7 +311,7 @@ def is_unchanged_here(recorded: Mapping[str, Any]) -> bool:
 
 def _file_of(spec: str) -> Path | None:
     """The file in a name ``path/to/file.py:attribute``; None if the name is of another form, or there is no file."""
-    source, colon, attribute = spec.rpartition(":")
+    source, colon, attribute = spec.partition("?")[0].rpartition(":")
     if not (colon and attribute and source.endswith(".py")):
         return None
     path = Path(source).expanduser().resolve()
