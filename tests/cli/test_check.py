@@ -113,7 +113,7 @@ def test_the_defaults_are_those_of_run(capsys: pytest.CaptureFixture[str]) -> No
 CAUSES = [
     ("Fixed", [], "It works with 384 channels, but the features here have 40.*dinov2_vits14.*paper, paper-early"),
     ("Linear", [], r"It works with 112 channels.*efficientnet_lite0@16 \(--backbone NAME\).*demo@1"),
-    ("Odd", [], "It works with 17 channels.*No built-in backbone has 17 channels"),
+    ("Odd", [], "It works with 17 channels.*No backbone of the table has 17 channels"),
     ("swapped", [], r"adapt\(upsampler, 'image_features'\), or call its parameters \(image, features\)"),
     ("swapped_sized", [], "parameters .* expected .features, image."),
     ("unit", [], r"It works if the image has values from 0 to 1.*image \* std \+ mean"),

@@ -136,3 +136,56 @@ def made_for(upsampler: str) -> Row | None:
     """The backbone that a published upsampler was trained for, by the name of the upsampler."""
     name = upsampler.partition("?")[0]
     return next((row for row in TABLE if name in row.upsamplers), None)
+
+
+HEADER = (
+    "family",
+    "--backbone",
+    "channels",
+    "patch",
+    "prefix",
+    "input",
+    "features",
+    "injections",
+    "made for it",
+    "tried",
+)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row in words, under :data:`HEADER`."""
+    return (
+        row.family,
+        row.name,
+        str(row.channels),
+        str(row.patch_size),
+        str(row.prefix),
+        row.colours,
+        row.feature_norm,
+        "all" if row.early else ", ".join(row.injections),
+        ", ".join(row.upsamplers) + (f" ({row.remark})" if row.remark else "") or "–",
+        f"random weights, {row.tried_at} px",
+    )
+
+
+LEGEND = (
+    "prefix: tokens before those of the patches, which are dropped. input: mean and deviation of the colours. features: "
+    "what brings them to a usual size, the network's final norm, standardising every cell over its channels, or the "
+    "final norm and then CLIP's projection. made for it: published upsamplers that were trained on these features; "
+    "those for any backbone (AnyUp, NAF, Upsample Anything, interpolation, JBU) fit all. tried: built and run here, "
+    "with what weights. Nobody could try pretrained weights here, except those of efficientnet_lite0."
+)
+
+
+def table_lines() -> list[str]:
+    """The table for a terminal."""
+    rows = [HEADER, *map(cells, TABLE)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, "", LEGEND]
+
+
+def markdown_lines() -> list[str]:
+    """The table of ``docs/backbones.md``."""
+    rows = [HEADER, ("---",) * len(HEADER), *((row[0], f"`{row[1]}`", *row[2:]) for row in map(cells, TABLE))]
+    return [f"| {' | '.join(row)} |" for row in rows]

@@ -6,10 +6,12 @@ import argparse
 from collections.abc import Sequence
 
 from vfm_isbench.backbones import BACKBONE_PLUGINS, list_backbones
+from vfm_isbench.backbones.table import table_lines
 from vfm_isbench.cli.options import Subparsers
 from vfm_isbench.cli.terminal import say
 from vfm_isbench.click_encoders import CLICK_ENCODER_PLUGINS, list_click_encoders
 from vfm_isbench.datasets import DATASET_PLUGINS, list_datasets
+from vfm_isbench.errors import UnknownNameError
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.upsamplers import UPSAMPLER_PLUGINS, describe_loaders, list_upsamplers
 
@@ -27,6 +29,8 @@ PLUGINS = {
     "click_encoders": CLICK_ENCODER_PLUGINS,
 }
 
+TABLES = {"backbones": table_lines}
+"""What ``--all`` shows."""
 
 KINDS = {
     "protocols": "--protocol NAME",
@@ -49,10 +53,19 @@ def add_list(commands: Subparsers) -> None:
         choices=list(KINDS),
         help="what to list (default: everything)",
     )
+    listing.add_argument(
+        "--all", action="store_true", help="backbones: the table of everything that was tried, with what fits it"
+    )
 
 
 def list_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench list``."""
+    if arguments.all:
+        if arguments.kind not in TABLES:
+            commands = ", ".join(f"vfm-isbench list {kind} --all" for kind in TABLES)
+            raise UnknownNameError(f"--all goes with a kind that has a table: {commands}")
+        say(*TABLES[arguments.kind]())
+        return
     if arguments.kind is not None:
         say(*_lines(_entries(arguments.kind)))
         return
