@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,14 +13,15 @@ from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 
 from vfm_isbench.backbones.base import Backbone
+from vfm_isbench.backbones.keys_left_out import keys_left_out
 from vfm_isbench.backbones.timm_models import FeatureMapBackbone, ViTBackbone, has_patch_tokens
-from vfm_isbench.errors import ProtocolError, UnknownNameError, VfmIsbenchError, WeightsError
+from vfm_isbench.errors import ProtocolError, UnknownNameError, VfmIsbenchError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 from vfm_isbench.storage.weights import is_hub_out_of_reach, without_hub
 
 TIMM_PREFIX = "timm:"
-_TRANSFORMERS = ("vit", "deit", "eva", "beit", "aimv2", "naflexvit")
+_TRANSFORMERS = ("vit", "deit", "eva", "beit", "aimv2", "naflexvit", "test_vit")
 _USUAL_STRIDE = 16
 _STATE_DICTS = frozenset({".safetensors", ".bin", ".pth", ".pt"})
 """Suffixes of files that hold a state dict."""
@@ -222,13 +224,23 @@ def other_size(timm_name: str, image_size: int, patch_size: int = 1) -> str:
 
 
 def create(model: TimmModel, image_size: int, make: Callable[[bool], nn.Module]) -> nn.Module:
-    """Call ``make(pretrained)``, and tell missing weights from a network that cannot be built."""
+    """Call ``make(pretrained)``, and tell missing weights from a network that cannot be built.
+
+    Raises:
+        WeightsError: if the weights cannot be loaded, or are those of another network.
+        ProtocolError: if the network cannot be built.
+    """
     try:
-        return make(model.pretrained)
+        with keys_left_out() as left_out:
+            network = make(model.pretrained)
+        _check_left_out(model, network, left_out)
+        return network
     except VfmIsbenchError:
         raise
     except Exception as error:
-        what = f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0][:300]}"
+        # PyTorch's messages about weights say on the second line what is wrong with them.
+        text = " ".join(line.strip() for line in str(error).splitlines()[:2]) or "no message"
+        what = f"{type(error).__name__}: {text[:300]}"
         if model.pretrained and _succeeds(lambda: make(False)):  # so it is the hub, the network connection or the file
             advice = model.advice or _by_hand(model.timm_name)
             raise WeightsError(
@@ -238,6 +250,18 @@ def create(model: TimmModel, image_size: int, make: Callable[[bool], nn.Module])
             f"timm could not build {model.name!r} for image_size {image_size}: {what}; "
             f"{other_size(model.timm_name, image_size)}"
         ) from error
+
+
+def _check_left_out(model: TimmModel, network: nn.Module, left_out: Sequence[str]) -> None:
+    """Refuse weights that leave most of a network as it was, and warn about those that leave some."""
+    if not left_out:
+        return
+    count = len(network.state_dict())
+    some = ", ".join(left_out[:3]) + (", …" if len(left_out) > 3 else "")
+    what = f"the weights of {model.name!r} lack {len(left_out)} of the {count} tensors of the network ({some})"
+    if 2 * len(left_out) > count:
+        raise WeightsError(f"{what}, so they are those of another one. {model.advice or _by_hand(model.timm_name)}")
+    warnings.warn(f"{what}, which keep their initial values", VfmIsbenchWarning, stacklevel=2)
 
 
 def _succeeds(call: Callable[[], object]) -> bool:

@@ -23,6 +23,8 @@ from vfm_isbench.types import is_number
 HUB_PREFIX = "hf-hub:"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _REVISION = re.compile(r"[\w./-]+")
+_LONGEST_STRIDE = 4
+"""Digits; a commit may consist of digits too, but has 40."""
 _CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _OF_INPUT = ("mean", "std", "input_size")
@@ -37,9 +39,10 @@ def is_hub_name(name: str) -> bool:
 
 
 def split_stride(name: str) -> tuple[str, int | None]:
-    """Split off a stride, which is a number behind the last ``@``: what else stands there is a revision."""
+    """Split off a stride, which is a short number behind the last ``@``: what else stands there is a revision."""
     base, at, last = name.rpartition("@")
-    return (base, int(last)) if at and last.isdigit() else (name, None)
+    is_stride = at and last.isdecimal() and len(last) <= _LONGEST_STRIDE
+    return (base, int(last)) if is_stride else (name, None)
 
 
 def load_from_hub(name: str, image_size: int, weights: Path | None, pretrained: bool) -> Backbone:

@@ -66,7 +66,7 @@ def _map(family: str, name: str, channels: int, colours: Colours = "ImageNet", *
 
 
 _FOR_DINOV2_S = ("loftup:dinov2s", "featup:dinov2", "lift:FILE", "UPLiFT")
-_CNN_REMARK = "the published upsampler is for features at stride 32"
+_CNN_REMARK = "2048 channels; the stride of its training was not verified"
 
 TABLE = (
     Row("DINOv2", "dinov2_vits14", 384, 14, 1, "ImageNet", upsamplers=_FOR_DINOV2_S),
@@ -163,17 +163,17 @@ def cells(row: Row) -> tuple[str, ...]:
         row.colours,
         row.feature_norm,
         "all" if row.early else ", ".join(row.injections),
-        ", ".join(row.upsamplers) + (f" ({row.remark})" if row.remark else "") or "–",
+        f"{', '.join(row.upsamplers) or '–'}{f' ({row.remark})' if row.remark else ''}",
         f"random weights, {row.tried_at} px",
     )
 
 
 LEGEND = (
-    "prefix: tokens before those of the patches, which are dropped. input: mean and deviation of the colours. features: "
-    "what brings them to a usual size, the network's final norm, standardising every cell over its channels, or the "
-    "final norm and then CLIP's projection. made for it: published upsamplers that were trained on these features; "
-    "those for any backbone (AnyUp, NAF, Upsample Anything, interpolation, JBU) fit all. tried: built and run here, "
-    "with what weights. Nobody could try pretrained weights here, except those of efficientnet_lite0."
+    "prefix: tokens before those of the patches, which are dropped. input: mean and deviation of the colours. "
+    "features: what brings them to a usual size (the network's final norm, standardising every cell over its channels, "
+    "or the final norm followed by CLIP's projection). made for it: published upsamplers that were trained on these "
+    "features; those for any backbone (AnyUp, NAF, Upsample Anything, interpolation, JBU) fit all. tried: built and "
+    "run here, with which weights. Pretrained weights could be tried here only for efficientnet_lite0."
 )
 
 
