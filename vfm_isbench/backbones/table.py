@@ -66,6 +66,7 @@ def _map(family: str, name: str, channels: int, colours: Colours = "ImageNet", *
 
 
 _FOR_DINOV2_S = ("loftup:dinov2s", "featup:dinov2", "lift:FILE", "UPLiFT")
+_PACKAGED = "weights from a package, without the hub"
 _CNN_REMARK = "2048 channels; the stride of its training was not verified"
 
 TABLE = (
@@ -98,7 +99,9 @@ TABLE = (
     Row("supervised", "timm:vit_base_patch16_224.augreg_in21k_ft_in1k", 768, 16, 1, "0.5"),
     Row("supervised", "timm:deit3_small_patch16_224.fb_in1k", 384, 16, 1, "ImageNet"),
     _map("supervised", "timm:resnet50.tv_in1k@32", 2048, upsamplers=("featup:resnet50",), remark=_CNN_REMARK),
-    _map("supervised", "efficientnet_lite0@16", 112, "0.5", remark="weights from a package; no hub"),
+    _map("supervised", "efficientnet_lite0@8", 40, "0.5", remark=_PACKAGED),
+    _map("supervised", "efficientnet_lite0@16", 112, "0.5", remark=_PACKAGED),
+    _map("supervised", "efficientnet_lite0@32", 320, "0.5", remark=_PACKAGED),
     Row("C-RADIO", "timm:vit_base_patch16_radio_v3.c_radio", 768, 16, 8, "CLIP", "standardised"),
     Row("C-RADIO", "timm:vit_large_patch16_radio_v3.c_radio", 1024, 16, 8, "CLIP", "standardised"),
     Row("C-RADIO", "timm:vit_so400m_patch16_radio_v4.c_radio", 1152, 16, 10, "CLIP", "standardised"),
