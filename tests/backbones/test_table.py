@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
 
+from vfm_isbench import cli
 from vfm_isbench.backbones import CHANNELS, Backbone, list_backbones, load_backbone
-from vfm_isbench.backbones.table import COLOURS, TABLE, Row, backbones_with, made_for
+from vfm_isbench.backbones.table import COLOURS, HEADER, TABLE, Row, backbones_with, made_for, markdown_lines
 from vfm_isbench.upsamplers.published.sources import SOURCES
 
 OF_TIMM = [row for row in TABLE if row.name.startswith("timm:")]
@@ -67,6 +69,24 @@ def test_backbones_are_found_by_their_channels() -> None:
     found = backbones_with(512)
     assert [row.name for row in found] == ["clip_vitb16", "maskclip_vitb16", "timm:convnext_base.dinov3_lvd1689m@16"]
     assert backbones_with(7) == []
+
+
+def test_the_page_shows_the_table() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
+    shown = [line for line in page.splitlines() if line.startswith("|") and line.count("|") == len(HEADER) + 1]
+    assert shown == markdown_lines()
+
+
+def test_the_command_line_shows_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "backbones", "--all"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["family", "--backbone"]
+    (line,) = (line for line in lines if " maskclip_vitb16 " in line)
+    for cell in ("512", "projection", "late, pre_upsampler", "featup:maskclip", "random weights, 224 px"):
+        assert cell in line
+    assert len([line for line in lines if "px" in line]) == len(TABLE)
+    assert cli.main(["list", "--all"]) == 2
+    assert "vfm-isbench list backbones --all" in capsys.readouterr().err
 
 
 @pytest.fixture
