@@ -27,7 +27,15 @@ from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
 from vfm_isbench.results.display import quoted
 from vfm_isbench.results.environment import package_versions
-from vfm_isbench.runs import BenchmarkOptions, RunFolder, TrainedProbe, check_options, measure, save_result
+from vfm_isbench.runs import (
+    BenchmarkOptions,
+    RunFolder,
+    TrainedProbe,
+    check_options,
+    check_random,
+    measure,
+    save_result,
+)
 from vfm_isbench.runs.needs import Needs, find_needs, open_tests
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.runs.room import check_room_for_run
@@ -66,6 +74,8 @@ class Benchmark:
         load_options: How an upsampler given by name may be loaded: its weights, and whether foreign code may run.
         speed: How fast; see :class:`vfm_isbench.Speed`.
         checkpoint_minutes: Minutes between two checkpoints inside an epoch; there is one after every epoch anyway.
+        random_weights: Give the backbone random weights, always the same, for a dry run without downloads. The result
+            says so, and is neither ranked nor compared with others.
 
     While :meth:`run`, :meth:`train` or :meth:`evaluate` is at work in the main thread, it answers Ctrl+C (SIGINT),
     SIGTERM and SIGHUP by finishing the current step or click and keeping its work. Then it raises KeyboardInterrupt, or
@@ -92,6 +102,7 @@ class Benchmark:
         load_options: LoadOptions | None = None,
         speed: Speed | None = None,
         checkpoint_minutes: float = CHECKPOINT_MINUTES,
+        random_weights: bool = False,
     ) -> None:
         self.protocol: Final = Protocol.of(protocol)
         self.device: Final = choose_device(device)
@@ -101,6 +112,7 @@ class Benchmark:
             speed=speed or Speed(), workers=workers, progress=progress, checkpoint_minutes=checkpoint_minutes
         )
         self._backbone_weights: Final = None if backbone_weights is None else Path(backbone_weights)
+        self._random_weights: Final = check_random(random_weights, self._backbone_weights)
         self._overwrite: Final = overwrite
         self._load_options: Final = load_options
 
@@ -149,6 +161,7 @@ class Benchmark:
             device=self.device,
             data_root=self.data_root,
             backbone_weights=self._backbone_weights,
+            random_weights=self._random_weights,
             load_options=self._load_options,
             options=self.options,
         )
@@ -205,9 +218,11 @@ class Benchmark:
         origins = plugin_origins(self.backbone, probe.click_encoder, data.training, data.validation)
         parts = {"backbone_sha256": weights_sha256(self.backbone), **({"plugins": origins} if origins else {})}
         spec = upsampler if isinstance(upsampler, str) else None
-        folder = self._open_folder(protocol, found, {**parts, "behaviour": dict(checked.behaviour)}, spec)
+        claimed = {**parts, "random_weights": self._random_weights, "behaviour": dict(checked.behaviour)}
+        folder = self._open_folder(protocol, found, claimed, spec)
         described = {**dataclasses.asdict(found), **recorded_spec(spec)}
-        extra = {**parts, "precision": self.options.speed.precision}
+        extra: dict[str, Any] = {**parts, "precision": self.options.speed.precision}
+        extra |= {"random_weights": True} if self._random_weights else {}
 
         def keep(history: tuple[EpochRecord, ...], tensors: Mapping[str, Tensor]) -> None:
             if folder is not None:
@@ -294,6 +309,7 @@ class Benchmark:
                 self.protocol.image_size,
                 position_embedding=self.protocol.position_embedding,
                 weights=self._backbone_weights,
+                pretrained=not self._random_weights,
             ).to(self.device)
 
     def test_datasets(self, protocol: Protocol) -> list[ObjectDataset]:
@@ -340,6 +356,7 @@ def evaluate(
     - ``load_options``: how an upsampler given by name may be loaded, see :class:`vfm_isbench.LoadOptions`.
     - ``speed``: how fast, see :class:`vfm_isbench.Speed`.
     - ``checkpoint_minutes``: minutes between two checkpoints inside an epoch; 10 by default.
+    - ``random_weights``: True gives the backbone random weights, for a dry run whose scores mean nothing.
 
     Args:
         upsampler: Callable (features B×C×h×w, ImageNet-normalised image B×3×H×W) → features B×C×H'×W', or a name.

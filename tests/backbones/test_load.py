@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from vfm_isbench.backbones import list_backbones, load_backbone
 from vfm_isbench.backbones import load as load_module
-from vfm_isbench.errors import ProtocolError, UnknownNameError, WeightsError
+from vfm_isbench.errors import ProtocolError, UnknownNameError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.storage import weights as weights_module
 from vfm_isbench.testing.fakes import FakeBackbone
 
@@ -141,6 +141,21 @@ def test_a_timm_network_from_a_local_file(tmp_path: Path) -> None:
     torch.testing.assert_close(stem, model.state_dict()["conv_stem.weight"], rtol=0, atol=0)
     with pytest.raises(WeightsError, match="timm models need a file"):
         load_backbone("timm:test_efficientnet@8", 96, weights=tmp_path)
+
+
+def test_weights_of_another_network_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    """timm loads what fits, which may be nothing, and goes on."""
+    save_file(timm.create_model("test_efficientnet").state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(WeightsError, match=r"'timm:test_vit' lack \d+ of the \d+ tensors .* those of another one"):
+        load_backbone("timm:test_vit", 160, weights=tmp_path / "weights.safetensors")
+
+
+def test_weights_that_lack_a_few_tensors_are_loaded_with_a_warning(tmp_path: Path) -> None:
+    state = timm.create_model("test_vit").state_dict()
+    save_file({key: value for key, value in state.items() if not key.startswith("norm.")}, tmp_path / "w.safetensors")
+    with pytest.warns(VfmIsbenchWarning, match=r"'timm:test_vit' lack 2 .*norm\.weight, norm\.bias.*initial values"):
+        backbone = load_backbone("timm:test_vit", 160, weights=tmp_path / "w.safetensors")
+    torch.testing.assert_close(backbone.state_dict()["model.cls_token"], state["cls_token"], rtol=0, atol=0)
 
 
 @pytest.fixture
@@ -285,3 +300,16 @@ def test_unknown_names_get_a_suggestion_of_readable_length() -> None:
 def test_the_image_must_be_whole_patches() -> None:
     with pytest.raises(ProtocolError, match="image_size 100 is not a multiple of 16.*96 or 112"):
         load_backbone("efficientnet_lite0", 100)
+
+
+def test_random_weights_are_always_the_same_and_leave_the_generator_alone() -> None:
+    states = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        backbone = load_backbone("timm:test_vit", 64, pretrained=False)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert backbone.has_random_weights
+        states.append(backbone.state_dict())
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    assert states[0]["model.blocks.0.attn.qkv.weight"].std() > 0

@@ -6,10 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from vfm_isbench import Benchmark, cli
 from vfm_isbench.errors import ContractError, VfmIsbenchError
 from vfm_isbench.protocol import PRESETS, Protocol
+from vfm_isbench.upsamplers.published.featup import FeatUpJBU
+from vfm_isbench.upsamplers.published.lift import LiFT
+from vfm_isbench.upsamplers.published.loftup import LoftUp
 
 SOURCE = """import torch
 from torch import nn
@@ -113,7 +117,7 @@ def test_the_defaults_are_those_of_run(capsys: pytest.CaptureFixture[str]) -> No
 CAUSES = [
     ("Fixed", [], "It works with 384 channels, but the features here have 40.*dinov2_vits14.*paper, paper-early"),
     ("Linear", [], r"It works with 112 channels.*efficientnet_lite0@16 \(--backbone NAME\).*demo@1"),
-    ("Odd", [], "It works with 17 channels.*No built-in backbone has 17 channels"),
+    ("Odd", [], "It works with 17 channels.*No backbone of the table has 17 channels"),
     ("swapped", [], r"adapt\(upsampler, 'image_features'\), or call its parameters \(image, features\)"),
     ("swapped_sized", [], "parameters .* expected .features, image."),
     ("unit", [], r"It works if the image has values from 0 to 1.*image \* std \+ mean"),
@@ -125,6 +129,29 @@ CAUSES = [
     ("tokens", [], r"it looks like tokens B×N×C: \.transpose\(1, 2\)"),
     ("broken", [], "nothing helps.*If it takes its arguments in another way"),
 ]
+
+
+MISMATCHED = [
+    ("loftup:clip", LoftUp, 512, "loftup:clip was trained on the features of clip_vitb16 (--backbone clip_vitb16)"),
+    ("featup:maskclip", FeatUpJBU, 512, "trained on the features of maskclip_vitb16 (--backbone maskclip_vitb16)"),
+    ("lift:", LiFT, 384, "Backbones with 384 channels: dinov2_vits14, dinov2_vits14_reg, timm:"),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "channels", "said"), MISMATCHED, ids=[name for name, *_ in MISMATCHED])
+def test_a_published_upsampler_on_other_channels_is_refused_with_what_fits(
+    name: str, kind: type, channels: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefix = "" if kind is LiFT else "upsampler."
+    state = {prefix + key: value for key, value in kind(channels).state_dict().items()}
+    if kind is LoftUp:
+        state = {key.removeprefix("upsampler.") if "channelnorm" in key else key: state[key] for key in state}
+    torch.save(state, tmp_path / "weights.pth")
+    words = ["--channels", "768", "--patch-size", "16", "--image-size", "32"]
+    assert check(name, "--upsampler-weights", str(tmp_path / "weights.pth"), *words) == 2
+    printed = capsys.readouterr().err
+    assert f"It works with {channels} channels, but the features here have 768" in printed
+    assert said in printed
 
 
 @pytest.mark.parametrize(("name", "options", "said"), CAUSES, ids=[name for name, *_ in CAUSES])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -12,6 +12,10 @@ from vfm_isbench.errors import ProtocolError, VfmIsbenchWarning
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+FeatureNorm = Literal["final norm", "standardised", "projection"]
+"""What brings features to a usual size: the network's own last norm; standardising over the channels of each cell, for
+networks that end without a norm; or the network's last norm followed by its projection, as CLIP's."""
 
 
 class Backbone(nn.Module, ABC):
@@ -25,6 +29,9 @@ class Backbone(nn.Module, ABC):
         takes_click_tokens: Whether click tokens can be added right after its patch embedding (early injection).
         mean: Mean of each colour channel, for normalising input in [0, 1].
         std: Standard deviation of each colour channel.
+        feature_norm: What brings its features to a usual size; None if it does not say. Results record it.
+        has_random_weights: Whether its weights are random instead of pretrained. Set by
+            :func:`vfm_isbench.backbones.load_backbone`; results record it, and nothing ranks them.
     """
 
     def __init__(
@@ -36,6 +43,7 @@ class Backbone(nn.Module, ABC):
         takes_click_tokens: bool,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
+        feature_norm: FeatureNorm | None = None,
         width: int | None = None,
     ) -> None:
         super().__init__()
@@ -53,6 +61,8 @@ class Backbone(nn.Module, ABC):
         self.takes_click_tokens = takes_click_tokens
         self.mean = mean
         self.std = std
+        self.feature_norm = feature_norm
+        self.has_random_weights = False
 
     def __getattr__(self, name: str) -> Any:
         # Not a property: a subclass may have a `width` of its own.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,60 +13,131 @@ from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 
 from vfm_isbench.backbones.base import Backbone
-from vfm_isbench.backbones.timm_models import FeatureMapBackbone, ViTBackbone
-from vfm_isbench.errors import ProtocolError, UnknownNameError, VfmIsbenchError, WeightsError
+from vfm_isbench.backbones.keys_left_out import keys_left_out
+from vfm_isbench.backbones.timm_models import FeatureMapBackbone, ViTBackbone, has_patch_tokens
+from vfm_isbench.errors import ProtocolError, UnknownNameError, VfmIsbenchError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.registry.registry import unknown_name
 from vfm_isbench.storage.no_downloads import are_downloads_forbidden
 from vfm_isbench.storage.weights import is_hub_out_of_reach, without_hub
 
 TIMM_PREFIX = "timm:"
-_TRANSFORMERS = ("vit", "deit", "eva", "beit")
+_TRANSFORMERS = ("vit", "deit", "eva", "beit", "aimv2", "naflexvit", "test_vit")
 _USUAL_STRIDE = 16
 _STATE_DICTS = frozenset({".safetensors", ".bin", ".pth", ".pt"})
 """Suffixes of files that hold a state dict."""
 _OPTION = "backbone_weights=… (command line: --backbone-weights)"
 
 
+@dataclass(frozen=True, slots=True)
+class TimmModel:
+    """A network of timm, and where its weights come from.
+
+    Attributes:
+        name: Name under which it was requested, without a stride, for messages.
+        timm_name: What timm calls it, with the tag of its weights if there is one.
+        options: Further arguments for ``timm.create_model``.
+        pretrained: Whether it gets weights at all.
+        advice: What to do if its weights cannot be loaded; by default, how to get those that timm publishes.
+    """
+
+    name: str
+    timm_name: str
+    options: Mapping[str, Any]
+    pretrained: bool
+    advice: str | None = None
+
+    @property
+    def architecture(self) -> str:
+        """Its name in timm, without the tag."""
+        return self.timm_name.split(".")[0]
+
+
 def load_timm(name: str, stride: int | None, image_size: int, weights: Path | None, pretrained: bool) -> Backbone:
     """Build a network of timm, as ``timm:NAME`` or ``timm:NAME@STRIDE``; see :func:`~.load.load_backbone`."""
+    timm_name = name.removeprefix(TIMM_PREFIX)
+    if stride is not None:
+        timm_name = timm_name.removesuffix(f"@{stride}")
+    check_timm_name(timm_name)
+    options, pretrained = weights_options(name, timm_name, weights, pretrained)
+    return as_backbone(TimmModel(name, timm_name, options, pretrained), stride, image_size)
+
+
+def check_timm_name(timm_name: str) -> None:
+    """Check that timm has a network of this name.
+
+    Raises:
+        UnknownNameError: if not.
+    """
     import timm
 
-    timm_name = name.removeprefix(TIMM_PREFIX).partition("@")[0]
     architecture = timm_name.split(".")[0]
     if architecture not in timm.list_models():
         near = difflib.get_close_matches(architecture, timm.list_models(), n=5)  # timm has over a thousand
         raise unknown_name("timm model", timm_name, [*near, "…"], "See timm.list_models().")
+
+
+def weights_options(name: str, timm_name: str, weights: Path | None, pretrained: bool) -> tuple[dict[str, Any], bool]:
+    """How ``timm.create_model`` finds the weights: its further arguments, and its ``pretrained``.
+
+    Raises:
+        WeightsError: if there is no file at ``weights``, or the hub cannot be asked and its cache does not hold them.
+    """
     if pretrained and weights is None:
         weights = _cached_if_unreachable(name, timm_name)
-    options: dict[str, Any] = {}
-    if weights is not None:
-        if not weights.is_file():
-            raise WeightsError(f"no weights file for {name!r} at {weights}: timm models need a file")
-        options = {"pretrained_cfg_overlay": {"file": str(weights)}}
-        if weights.suffix in _STATE_DICTS:  # and not in the layout that a model's own loader reads
-            options["pretrained_cfg_overlay"]["custom_load"] = False
-        pretrained = True
+    return ({}, pretrained) if weights is None else (from_file(name, weights), True)
+
+
+def from_file(name: str, weights: Path) -> dict[str, Any]:
+    """Arguments that let ``timm.create_model`` read its weights from a file.
+
+    Raises:
+        WeightsError: if there is no such file.
+    """
+    if not weights.is_file():
+        raise WeightsError(f"no weights file for {name!r} at {weights}: timm models need a file")
+    overlay: dict[str, Any] = {"file": str(weights)}
+    if weights.suffix in _STATE_DICTS:  # and not in the layout that a model's own loader reads
+        overlay["custom_load"] = False
+    return {"pretrained_cfg_overlay": overlay}
+
+
+def as_backbone(model: TimmModel, stride: int | None, image_size: int) -> Backbone:
+    """Build a network and take the feature map of a stride, or its patch tokens if ``stride`` is None.
+
+    Raises:
+        ProtocolError: if it has no patch tokens, or cannot be built for this image size.
+        UnknownNameError: if it has no features of this stride.
+        WeightsError: if its weights cannot be loaded.
+    """
     if stride is not None:
 
-        def create(pretrained: bool) -> nn.Module:
-            return features_only(timm_name, name, stride, image_size, pretrained=pretrained, **options)
+        def create_map(pretrained: bool) -> nn.Module:
+            return features_only(
+                model.timm_name, model.name, stride, image_size, pretrained=pretrained, **model.options
+            )
 
-        model = _create(name, image_size, pretrained, create)
-        return FeatureMapBackbone(name, model, *normalisation(model))
-    if not architecture.startswith(_TRANSFORMERS):
-        raise ProtocolError(f"{timm_name!r} is not a plain vision transformer; {_other_way(name, timm_name)}")
+        network = create(model, image_size, create_map)
+        return FeatureMapBackbone(model.name, network, *normalisation(network))
+    if not model.architecture.startswith(_TRANSFORMERS):
+        raise ProtocolError(f"{model.timm_name!r} is not a plain vision transformer; {_other_way(model)}")
     # Pooling would move the last normalisation behind the patch tokens. Distilled models accept only their own pooling,
     # which does not.
-    options |= {"num_classes": 0, "global_pool": "token" if "distilled" in architecture else ""}
-    model = _create(
-        name,
-        image_size,
-        pretrained,
-        lambda pretrained: timm.create_model(timm_name, img_size=image_size, pretrained=pretrained, **options),
-    )
-    if not hasattr(model, "patch_embed") or not hasattr(model, "num_prefix_tokens"):
-        raise ProtocolError(f"{timm_name!r} has no patch tokens; {_other_way(name, timm_name)}")
-    return ViTBackbone(name, model, *normalisation(model))
+    pooling = "token" if "distilled" in model.architecture else ""
+    network = create_at_size(model, image_size, num_classes=0, global_pool=pooling)
+    if not has_patch_tokens(network):
+        raise ProtocolError(f"{model.timm_name!r} has no patch tokens; {_other_way(model)}")
+    return ViTBackbone(model.name, network, *normalisation(network))
+
+
+def create_at_size(model: TimmModel, image_size: int, **more: Any) -> nn.Module:
+    """Build a whole network of timm for an image size."""
+    import timm
+
+    def create_whole(pretrained: bool) -> nn.Module:
+        options = {**model.options, **more, "img_size": image_size}
+        return cast(nn.Module, timm.create_model(model.timm_name, pretrained=pretrained, **options))
+
+    return create(model, image_size, create_whole)
 
 
 def _cached_if_unreachable(name: str, timm_name: str) -> Path | None:
@@ -121,7 +194,8 @@ def features_only(timm_name: str, name: str, stride: int, image_size: int, **opt
     """
     import timm
 
-    whole = cast(Any, timm.create_model(timm_name, pretrained=False, features_only=True))
+    arguments = {key: value for key, value in options.items() if key not in ("pretrained", "pretrained_cfg_overlay")}
+    whole = cast(Any, timm.create_model(timm_name, pretrained=False, features_only=True, **arguments))
     strides = list(whole.feature_info.reduction())
     if stride not in strides:
         known = ", ".join(map(str, dict.fromkeys(strides)))
@@ -138,33 +212,56 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...
     return tuple(config["mean"]), tuple(config["std"])
 
 
-def other_size(name: str, image_size: int, patch_size: int = 1) -> str:
+def other_size(timm_name: str, image_size: int, patch_size: int = 1) -> str:
     """What to do about a network that does not run at an image size: use its own, if that consists of whole patches."""
     import timm
 
-    config = timm.models.get_pretrained_cfg(name.removeprefix(TIMM_PREFIX).partition("@")[0])
+    config = timm.models.get_pretrained_cfg(timm_name)
     own = None if config is None else config.input_size[-1]
     if own is None or own == image_size or own % patch_size:
         return "choose another backbone"
     return f"it is made for images of {own}×{own}: set image_size to {own}, or choose another backbone"
 
 
-def _create(name: str, image_size: int, pretrained: bool, create: Callable[[bool], nn.Module]) -> nn.Module:
-    """Call ``create(pretrained)``, and tell missing weights from a network that cannot be built."""
+def create(model: TimmModel, image_size: int, make: Callable[[bool], nn.Module]) -> nn.Module:
+    """Call ``make(pretrained)``, and tell missing weights from a network that cannot be built.
+
+    Raises:
+        WeightsError: if the weights cannot be loaded, or are those of another network.
+        ProtocolError: if the network cannot be built.
+    """
     try:
-        return create(pretrained)
+        with keys_left_out() as left_out:
+            network = make(model.pretrained)
+        _check_left_out(model, network, left_out)
+        return network
     except VfmIsbenchError:
         raise
     except Exception as error:
-        what = f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0][:300]}"
-        if pretrained and _succeeds(lambda: create(False)):  # so it is the hub, the network connection or the file
+        # PyTorch's messages about weights say on the second line what is wrong with them.
+        text = " ".join(line.strip() for line in str(error).splitlines()[:2]) or "no message"
+        what = f"{type(error).__name__}: {text[:300]}"
+        if model.pretrained and _succeeds(lambda: make(False)):  # so it is the hub, the network connection or the file
+            advice = model.advice or _by_hand(model.timm_name)
             raise WeightsError(
-                f"timm could not build {name!r} with weights: {what.rstrip('.')}. "
-                f"{_by_hand(name.removeprefix(TIMM_PREFIX).partition('@')[0])}"
+                f"timm could not build {model.name!r} with weights: {what.rstrip('.')}. {advice}"
             ) from error
         raise ProtocolError(
-            f"timm could not build {name!r} for image_size {image_size}: {what}; {other_size(name, image_size)}"
+            f"timm could not build {model.name!r} for image_size {image_size}: {what}; "
+            f"{other_size(model.timm_name, image_size)}"
         ) from error
+
+
+def _check_left_out(model: TimmModel, network: nn.Module, left_out: Sequence[str]) -> None:
+    """Refuse weights that leave most of a network as it was, and warn about those that leave some."""
+    if not left_out:
+        return
+    count = len(network.state_dict())
+    some = ", ".join(left_out[:3]) + (", …" if len(left_out) > 3 else "")
+    what = f"the weights of {model.name!r} lack {len(left_out)} of the {count} tensors of the network ({some})"
+    if 2 * len(left_out) > count:
+        raise WeightsError(f"{what}, so they are those of another one. {model.advice or _by_hand(model.timm_name)}")
+    warnings.warn(f"{what}, which keep their initial values", VfmIsbenchWarning, stacklevel=2)
 
 
 def _succeeds(call: Callable[[], object]) -> bool:
@@ -175,13 +272,13 @@ def _succeeds(call: Callable[[], object]) -> bool:
     return True
 
 
-def _other_way(name: str, timm_name: str) -> str:
+def _other_way(model: TimmModel) -> str:
     """What to do about a network without patch tokens."""
     import timm
 
     try:
-        strides = timm.create_model(timm_name, pretrained=False, features_only=True).feature_info.reduction()
+        strides = timm.create_model(model.architecture, pretrained=False, features_only=True).feature_info.reduction()
     except Exception:  # timm has no feature maps of some networks, and says so with various errors
         return "timm provides no feature maps of it either; choose another backbone"
     stride = _USUAL_STRIDE if _USUAL_STRIDE in strides else strides[-1]
-    return f"give a stride, as in {name}@{stride}"
+    return f"give a stride, as in {model.name}@{stride}"

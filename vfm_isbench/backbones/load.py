@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
+from vfm_isbench.backbones import clip
 from vfm_isbench.backbones.base import Backbone
 from vfm_isbench.backbones.dinov2 import PositionEmbedding, build_dinov2
 from vfm_isbench.backbones.from_timm import TIMM_PREFIX, features_only, load_timm, normalisation, other_size
+from vfm_isbench.backbones.hub_models import is_hub_name, load_from_hub
 from vfm_isbench.backbones.timm_models import FeatureMapBackbone
 from vfm_isbench.errors import ProtocolError, UnknownNameError, WeightsError
 from vfm_isbench.protocol import Protocol
@@ -27,8 +33,12 @@ CHANNELS = {name: _DINOV2_CHANNELS[name[10]] for name in DINOV2} | {
     f"{EFFICIENTNET_LITE0}@8": 40,
     f"{EFFICIENTNET_LITE0}@16": 112,
     f"{EFFICIENTNET_LITE0}@32": 320,
+    **dict.fromkeys(clip.CLIP, clip.CHANNELS),
 }
 """Feature channels of the built-in backbones."""
+
+RANDOM_SEED = 0
+"""Of random weights: they are always the same, whatever the seed of the training is, as pretrained ones are."""
 
 BACKBONE_PLUGINS = Plugins(
     "backbone",
@@ -44,8 +54,11 @@ def list_backbones() -> dict[str, str]:
     names[EFFICIENTNET_LITE0] = (
         "EfficientNet-Lite0, ImageNet weights from an installed package (no hub); @8, @16, @32: stride"
     )
+    projected = "patch tokens behind its visual projection, 512 channels (late, pre_upsampler)"
+    names |= {name: f"{title}, {projected}" for name, title in clip.CLIP.items()}
     names["timm:NAME"] = "any timm vision transformer: MAE, CLIP, SigLIP, DINOv3, … (early, late, pre_upsampler)"
     names["timm:NAME@STRIDE"] = "any timm network with features_only, at that stride (late, pre_upsampler)"
+    names["hf-hub:OWNER/NAME"] = "a timm network from any repository of the Hugging Face hub; also @REVISION, @STRIDE"
     return names
 
 
@@ -64,8 +77,8 @@ def load_backbone(
         image_size: Side of the square input images, in pixels.
         position_embedding: How to resize DINOv2's position grid.
         weights: File or folder with the weights; None for the hub (or, for EfficientNet-Lite0, its package).
-        pretrained: False builds the network with random weights if ``weights`` is None, to measure time and memory;
-            plugins receive this flag too.
+        pretrained: False builds the network with random weights, always the same, if ``weights`` is None: to measure
+            time and memory, or for a dry run. Plugins receive this flag too.
 
     Raises:
         UnknownNameError: if no backbone has this name.
@@ -73,17 +86,29 @@ def load_backbone(
         ProtocolError: if ``image_size`` is not a multiple of the patch size, or the backbone does not run at that size.
         PluginError: if the backbone comes from a plugin that is broken or refused.
     """
+    with _random_weights(is_random := not pretrained and weights is None):
+        backbone = _load(name, image_size, position_embedding, weights, pretrained)
+    backbone.has_random_weights = is_random
+    return backbone
+
+
+def _load(
+    name: str, image_size: int, position_embedding: PositionEmbedding, weights: Path | None, pretrained: bool
+) -> Backbone:
     base, _, stride_text = name.partition("@")
-    if stride_text and not stride_text.isdigit():
+    if stride_text and not stride_text.isdigit() and not is_hub_name(name):
         raise UnknownNameError(f"backbone {name!r}: the stride after @ must be a whole number, as in {base}@16")
-    stride = int(stride_text) if stride_text else None
     backbone: Backbone
-    if name in DINOV2:
+    if is_hub_name(name):
+        backbone = load_from_hub(name, image_size, weights, pretrained)
+    elif name in DINOV2:
         backbone = _load_dinov2(name, image_size, position_embedding, weights, pretrained)
+    elif name in clip.CLIP:
+        backbone = clip.load_clip(name, image_size, weights, pretrained)
     elif base == EFFICIENTNET_LITE0:
-        backbone = _load_efficientnet_lite0(name, stride or _DEFAULT_STRIDE, image_size, weights, pretrained)
+        backbone = _load_efficientnet_lite0(name, int(stride_text or _DEFAULT_STRIDE), image_size, weights, pretrained)
     elif base.startswith(TIMM_PREFIX):
-        backbone = load_timm(name, stride, image_size, weights, pretrained)
+        backbone = load_timm(name, int(stride_text) if stride_text else None, image_size, weights, pretrained)
     else:
         import timm
 
@@ -95,6 +120,17 @@ def load_backbone(
         backbone, image_size, (1, backbone.channels, cells, cells), lambda what: _refusal(backbone, image_size, what)
     )
     return backbone
+
+
+@contextmanager
+def _random_weights(is_random: bool) -> Iterator[None]:
+    """Draw random weights from a seed of their own, and leave the global generator as it was."""
+    if not is_random:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        yield
 
 
 def load_what_is_here(protocol: Protocol, weights: Path | None) -> tuple[Backbone, WeightsError | None]:
@@ -131,8 +167,9 @@ def load_what_is_here(protocol: Protocol, weights: Path | None) -> tuple[Backbon
 
 def _refusal(backbone: Backbone, image_size: int, what: str) -> ProtocolError:
     advice = "check its weights, or choose another image_size"
-    if backbone.name.startswith(TIMM_PREFIX):
-        advice = other_size(backbone.name, image_size, backbone.patch_size)
+    if backbone.name.startswith(TIMM_PREFIX) and not is_hub_name(backbone.name):
+        timm_name = backbone.name.removeprefix(TIMM_PREFIX).partition("@")[0]
+        advice = other_size(timm_name, image_size, backbone.patch_size)
     return ProtocolError(f"backbone {backbone.name!r} {what}; {advice}")
 
 

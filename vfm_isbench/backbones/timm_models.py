@@ -16,12 +16,20 @@ _REGISTERING = threading.Lock()
 """PyTorch could give the hooks of two threads the same number; one would then replace the other."""
 
 
+def standardise(cells: Tensor) -> Tensor:
+    """Subtract the mean over the last dimension, and divide by the deviation."""
+    return functional.layer_norm(cells, cells.shape[-1:])
+
+
 class ViTBackbone(Backbone):
     """Normalised patch tokens of a timm vision transformer; class and register tokens are dropped.
 
+    Tokens of models that end without a norm, such as RADIO, are standardised over their channels.
+
     Args:
         name: Name under which it was requested.
-        model: A timm model with ``patch_embed`` and ``forward_features`` (VisionTransformer, Eva, …).
+        model: A timm model with ``forward_features``, and with ``patch_embed`` (VisionTransformer, Eva, …) or
+            ``embeds`` (NaFlexVit).
         mean: Normalisation of its input.
         std: Normalisation of its input.
     """
@@ -31,10 +39,11 @@ class ViTBackbone(Backbone):
         super().__init__(
             name,
             channels=int(details.embed_dim),
-            patch_size=_patch_size(details.patch_embed),
+            patch_size=_patch_size(getattr(details, "patch_embed", None) or details.embeds),
             takes_click_tokens=True,
             mean=mean,
             std=std,
+            feature_norm="standardised" if ends_without_norm(model) else "final norm",
         )
         self.model = model
         self._prefix = int(details.num_prefix_tokens)
@@ -56,13 +65,35 @@ class ViTBackbone(Backbone):
                 return patches + added.flatten(2).transpose(1, 2)
 
             with _REGISTERING:
-                handle = model.patch_embed.register_forward_hook(add_clicks)
+                handle = _patch_embedding(model).register_forward_hook(add_clicks)
             try:
                 tokens = model.forward_features(image)
             finally:
                 handle.remove()
         height, width = (side // self.patch_size for side in image.shape[-2:])
-        return cast(Tensor, tokens[:, self._prefix :].transpose(1, 2).unflatten(2, (height, width)))
+        patches: Tensor = tokens[:, self._prefix :]
+        if self.feature_norm == "standardised":
+            patches = standardise(patches)
+        return patches.transpose(1, 2).reshape(len(patches), self.channels, height, width)
+
+
+def has_patch_tokens(model: nn.Module) -> bool:
+    """Whether a timm network can be a :class:`ViTBackbone`."""
+    has_embedding = hasattr(model, "patch_embed") or hasattr(model, "embeds")
+    return has_embedding and hasattr(model, "num_prefix_tokens") and hasattr(model, "forward_features")
+
+
+def ends_without_norm(model: nn.Module) -> bool:
+    """Whether a timm transformer leaves the residual stream as it is after its last block."""
+    return isinstance(getattr(model, "norm", None), nn.Identity | None)
+
+
+def _patch_embedding(model: nn.Module) -> nn.Module:
+    """The module that returns the patches, embedded, before anything is added to them."""
+    if hasattr(model, "patch_embed"):
+        return cast(nn.Module, model.patch_embed)
+    # In NaFlexVit, one module embeds patches and adds positions and class token; in between, it calls its norm.
+    return cast(nn.Module, cast(Any, model).embeds.norm)
 
 
 def _patch_size(patch_embed: Any) -> int:
@@ -96,6 +127,7 @@ class FeatureMapBackbone(Backbone):
             takes_click_tokens=False,
             mean=mean,
             std=std,
+            feature_norm="standardised",
         )
         self.model = model
         self._channels_last = getattr(model, "output_fmt", "NCHW") in ("NHWC", torch.channels_last)
@@ -109,4 +141,4 @@ class FeatureMapBackbone(Backbone):
             )
         (features,) = self.model(image)
         cells = features if self._channels_last else features.permute(0, 2, 3, 1)
-        return functional.layer_norm(cells, cells.shape[-1:]).permute(0, 3, 1, 2)
+        return standardise(cells).permute(0, 3, 1, 2)

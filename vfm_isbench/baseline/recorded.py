@@ -47,10 +47,20 @@ def load_recorded(path: str | Path) -> Recorded:
     """Load the result of a file or run folder, whatever revision of the rules its fingerprint names.
 
     Raises:
-        ResultError: see :meth:`vfm_isbench.Result.load`.
+        ResultError: if its backbone has random weights; see also :meth:`vfm_isbench.Result.load`.
     """
     path = Path(path)
     path = path / "result.json" if path.is_dir() else path
+    recorded = _load_recorded(path)
+    if recorded.result.has_random_weights:
+        raise ResultError(
+            f"{path} is a dry run: its backbone has random weights, so it says nothing about an upsampler. Make a "
+            "baseline with pretrained weights: vfm-isbench baseline make UPSAMPLER"
+        )
+    return recorded
+
+
+def _load_recorded(path: Path) -> Recorded:
     try:
         content = read_json(path)
         protocol = Protocol.from_dict(content["protocol"])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from vfm_isbench.backbones import Backbone, StandIn, load_what_is_here
+from vfm_isbench.backbones import Backbone, StandIn, load_backbone, load_what_is_here
+from vfm_isbench.backbones.clip import CLIP
 from vfm_isbench.cli.options import (
     UPSAMPLER_HELP,
     Subparsers,
@@ -14,6 +14,7 @@ from vfm_isbench.cli.options import (
     add_device_option,
     add_loading_options,
     add_protocol_options,
+    add_random_weights_option,
     load_options,
     protocol_from,
 )
@@ -23,6 +24,7 @@ from vfm_isbench.probe import build_probe, check_combination
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.runs import check_random
 from vfm_isbench.runs.needs import Search, find_data
 from vfm_isbench.upsamplers import LoadedUpsampler, call_style, load_upsampler
 
@@ -49,6 +51,7 @@ def add_check(commands: Subparsers) -> None:
     sizes.add_argument("--patch-size", type=int, metavar="P", help="patch size in pixels (default: the backbone's)")
     add_data_root_option(check)
     add_backbone_weights_option(check)
+    add_random_weights_option(check)
     add_loading_options(check)
     add_device_option(check)
 
@@ -93,22 +96,27 @@ def check_command(arguments: argparse.Namespace) -> None:
 
 def _backbone(arguments: argparse.Namespace, protocol: Protocol, usual_size: int) -> tuple[Backbone, tuple[str, ...]]:
     """The backbone to check with, and notes on what a run would need for it."""
+    check_random(arguments.random_weights, arguments.backbone_weights)
     channels, patch_size = arguments.channels, arguments.patch_size
     if channels is None and patch_size is None:
-        return _protocols_backbone(protocol, arguments.backbone_weights)
+        return _protocols_backbone(protocol, arguments)
     if channels is None or patch_size is None:
-        usual, _ = _protocols_backbone(protocol.replace(image_size=usual_size), arguments.backbone_weights)
+        usual, _ = _protocols_backbone(protocol.replace(image_size=usual_size), arguments)
         channels, patch_size = channels or usual.channels, patch_size or usual.patch_size
     return StandIn(channels, patch_size), ()
 
 
-def _protocols_backbone(protocol: Protocol, weights: Path | None) -> tuple[Backbone, tuple[str, ...]]:
-    """The protocol's backbone, with random weights and a note if its own are not here."""
-    backbone, error = load_what_is_here(protocol, weights)
+def _protocols_backbone(protocol: Protocol, arguments: argparse.Namespace) -> tuple[Backbone, tuple[str, ...]]:
+    """The protocol's backbone, with random weights and a note if its own are not here or not wanted."""
+    if arguments.random_weights:
+        how = protocol.position_embedding
+        wanted = load_backbone(protocol.backbone, protocol.image_size, position_embedding=how, pretrained=False)
+        return wanted, ("the check used random weights for the backbone, as asked for with --random-weights",)
+    backbone, error = load_what_is_here(protocol, arguments.backbone_weights)
     if error is None:
         return backbone, ()
     note = f"the check used random weights for the backbone: {error}"
-    if protocol.backbone.startswith(("dinov2_", "timm:")):
+    if protocol.backbone.startswith(("dinov2_", "timm:", "hf-hub:", *CLIP)):
         note = (
             f"the check used random weights, because those of {protocol.backbone} are not here: a run fetches them "
             "from the Hugging Face hub, or takes a file or folder as --backbone-weights PATH"

@@ -63,6 +63,7 @@ def eval_command(arguments: argparse.Namespace) -> None:
         progress=not arguments.quiet,
         upsampler=arguments.upsampler,
         backbone_weights=arguments.backbone_weights,
+        random_weights=arguments.random_weights,
         load_options=load_options(arguments),
         device=arguments.device,
     )
@@ -75,6 +76,7 @@ def export_command(arguments: argparse.Namespace) -> None:
         arguments.checkpoint,
         upsampler=arguments.upsampler,
         backbone_weights=arguments.backbone_weights,
+        random_weights=arguments.random_weights,
         load_options=load_options(arguments),
         device=arguments.device,
     )

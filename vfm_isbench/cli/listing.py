@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 
 from vfm_isbench.backbones import BACKBONE_PLUGINS, list_backbones
+from vfm_isbench.backbones.table import table_lines
 from vfm_isbench.cli.options import Subparsers
 from vfm_isbench.cli.terminal import say
 from vfm_isbench.click_encoders import CLICK_ENCODER_PLUGINS, list_click_encoders
@@ -31,6 +32,26 @@ PLUGINS = {
 }
 
 
+def _known_upsamplers() -> Iterator[str]:
+    """The table of known upsamplers, one paragraph each, because its columns are too wide for a line."""
+    for number, known in enumerate(KNOWN):
+        if number:
+            yield ""
+        yield f"{known.title}: {known.spec}"
+        fields = {"fits": known.fitted(), "licence": known.licence}
+        if known.packages:
+            missing = known.missing()
+            advice = f" (missing here: pip install {' '.join(missing)})" if missing else " (installed)"
+            fields["needs"] = f"{', '.join(known.packages)}{advice}"
+        fields["verified"] = known.verified
+        if known.remark:
+            fields["note"] = known.remark
+        yield from (f"  {name + ':':10}{value}" for name, value in fields.items())
+
+
+TABLES = {"upsamplers": _known_upsamplers, "backbones": table_lines}
+"""What ``--all`` shows."""
+
 KINDS = {
     "protocols": "--protocol NAME",
     "backbones": "--backbone NAME",
@@ -55,16 +76,17 @@ def add_list(commands: Subparsers) -> None:
     listing.add_argument(
         "--all",
         action="store_true",
-        help="upsamplers: every known one, with the backbones it fits, licence, packages, and what was verified",
+        help="upsamplers, backbones: the table of all that are known, with what fits together and what was tried",
     )
 
 
 def list_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench list``."""
     if arguments.all:
-        if arguments.kind != "upsamplers":
-            raise UnknownNameError("--all goes with a kind that has a table: vfm-isbench list upsamplers --all")
-        say(*_known_upsamplers())
+        if arguments.kind not in TABLES:
+            commands = ", ".join(f"vfm-isbench list {kind} --all" for kind in TABLES)
+            raise UnknownNameError(f"--all goes with a kind that has a table: {commands}")
+        say(*TABLES[arguments.kind]())
         return
     if arguments.kind is not None:
         say(*_lines(_entries(arguments.kind)))
@@ -72,23 +94,6 @@ def list_command(arguments: argparse.Namespace) -> None:
     for number, (kind, usage) in enumerate(KINDS.items()):
         heading = f"{kind.replace('_', ' ')} ({usage})"
         say(*([""] if number else []), heading, *(f"  {line}" for line in _lines(_entries(kind))))
-
-
-def _known_upsamplers() -> Iterator[str]:
-    """The table of known upsamplers, one paragraph each, because its columns are too wide for a line."""
-    for number, known in enumerate(KNOWN):
-        if number:
-            yield ""
-        yield f"{known.title}: {known.spec}"
-        fields = {"fits": known.fitted(), "licence": known.licence}
-        if known.packages:
-            missing = known.missing()
-            advice = f" (missing here: pip install {' '.join(missing)})" if missing else " (installed)"
-            fields["needs"] = f"{', '.join(known.packages)}{advice}"
-        fields["verified"] = known.verified
-        if known.remark:
-            fields["note"] = known.remark
-        yield from (f"  {name + ':':10}{value}" for name, value in fields.items())
 
 
 def _entries(kind: str) -> list[tuple[str, str]]:

@@ -92,6 +92,15 @@ def add_backbone_weights_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_random_weights_option(parser: argparse.ArgumentParser) -> None:
+    """``--random-weights``."""
+    parser.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="a dry run: give the backbone random weights instead of its own; such results are never ranked",
+    )
+
+
 def add_replacement_options(parser: argparse.ArgumentParser) -> None:
     """Add what can replace parts of a checkpoint, and ``--device``."""
     parser.add_argument(
@@ -99,6 +108,7 @@ def add_replacement_options(parser: argparse.ArgumentParser) -> None:
     )
     add_loading_options(parser)
     add_backbone_weights_option(parser)
+    add_random_weights_option(parser)
     add_device_option(parser)
 
 

@@ -16,6 +16,7 @@ from vfm_isbench.cli.options import (
     add_device_option,
     add_loading_options,
     add_protocol_options,
+    add_random_weights_option,
     add_speed_options,
     load_options,
     protocol_from,
@@ -43,6 +44,7 @@ def add_run(commands: Subparsers) -> None:
     run.add_argument("--datasets", nargs="+", metavar="NAME", help="test sets to evaluate (default: the protocol's)")
     add_data_root_option(run)
     add_backbone_weights_option(run)
+    add_random_weights_option(run)
     add_loading_options(run)
     add_device_option(run)
     run.add_argument("--workers", type=int, default=0, metavar="N", help="processes that prepare training samples")
@@ -50,7 +52,7 @@ def add_run(commands: Subparsers) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="run folder (default: runs/UPSAMPLER-PROTOCOL[@VERSION][-BACKBONE]-seedN)",
+        help="run folder (default: runs/UPSAMPLER-PROTOCOL[@VERSION][-BACKBONE][-random]-seedN)",
     )
     run.add_argument(
         "--checkpoint-minutes",
@@ -72,7 +74,9 @@ def add_run(commands: Subparsers) -> None:
 def run_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench run``."""
     protocol = protocol_from(arguments)
-    output = arguments.output or default_output(arguments.name or arguments.upsampler, protocol)
+    output = arguments.output or default_output(
+        arguments.name or arguments.upsampler, protocol, random_weights=arguments.random_weights
+    )
     speed = speed_from(arguments)
     benchmark = Benchmark(
         protocol,
@@ -80,6 +84,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         data_root=arguments.data_root,
         output_dir=output,
         backbone_weights=arguments.backbone_weights,
+        random_weights=arguments.random_weights,
         workers=arguments.workers,
         progress=not arguments.quiet,
         overwrite=arguments.overwrite,
@@ -94,11 +99,12 @@ def run_command(arguments: argparse.Namespace) -> None:
     say(str(result), f"saved: {output / f'result{speed.label()}.json'}")
 
 
-def default_output(upsampler: str, protocol: Protocol) -> Path:
+def default_output(upsampler: str, protocol: Protocol, *, random_weights: bool = False) -> Path:
     """The run folder if none is given."""
     # Every part of the network that was chosen, so that no run of another network has the same folder.
     chosen = [str(getattr(protocol, part)) for part in _NETWORK if part in protocol.changed_fields()]
     words = [re.sub(r"[^\w.@-]+", "-", part) for part in (upsampler.replace("@", "-"), protocol.name)]
     version = f"@{protocol.version}" if protocol.version > 1 else ""
     network = "".join(re.sub(r"[^\w.@-]+", "-", f"-{part}") for part in chosen)
-    return Path("runs") / f"{'-'.join(words)}{version}{network}-seed{protocol.seed}"
+    dry = "-random" if random_weights else ""
+    return Path("runs") / f"{'-'.join(words)}{version}{network}{dry}-seed{protocol.seed}"

@@ -93,6 +93,7 @@ def _predictor(arguments: argparse.Namespace) -> tuple[TrainedProbe | None, list
         path,
         upsampler=arguments.upsampler,
         backbone_weights=arguments.backbone_weights,
+        random_weights=arguments.random_weights,
         load_options=load_options(arguments),
         device=arguments.device,
     )

@@ -99,6 +99,8 @@ def _facts(start: Start) -> Iterator[str]:
     yield f"{start.name} under {protocol.label}, seed {protocol.seed}, on {describe_device(probe.device)}"
     features = f"{probe.backbone.channels} channels at {grid}×{grid}"
     yield f"  backbone    {protocol.backbone}: {features} from images of {protocol.image_size} px"
+    if probe.backbone.has_random_weights:
+        yield "  dry run     the backbone has random weights: no score of this run means anything, and none is ranked"
     speed = f"{start.contract.ms_per_image:.1f} ms per image"
     yield f"  upsampler   to {size}, {_parameters(start.contract.n_parameters)}, {speed}"
     yield (

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vfm_isbench.acceleration.speed import RunOptions
-from vfm_isbench.backbones import load_what_is_here
+from vfm_isbench.backbones import load_backbone, load_what_is_here
 from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.errors import DataError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.estimate.amounts import Amounts, amounts_of
@@ -47,6 +47,7 @@ class RunPlan:
         device: The device.
         data_root: Folder of the data sets; None if there is none.
         backbone_weights: File or folder; None for the hub's cache.
+        random_weights: Whether the backbone gets random weights, so that there is nothing to download.
         load_options: How an upsampler given by name may be loaded.
         options: Speed and worker processes.
     """
@@ -55,6 +56,7 @@ class RunPlan:
     device: torch.device
     data_root: Path | None = None
     backbone_weights: Path | None = None
+    random_weights: bool = False
     load_options: LoadOptions | None = None
     options: RunOptions = field(default_factory=RunOptions)
 
@@ -118,7 +120,13 @@ class _Built:
 
 
 def _build(upsampler: Upsampler | str, plan: RunPlan) -> _Built:
-    backbone, why_random = load_what_is_here(plan.protocol, plan.backbone_weights)
+    if plan.random_weights:
+        protocol = plan.protocol
+        how = protocol.position_embedding
+        backbone = load_backbone(protocol.backbone, protocol.image_size, position_embedding=how, pretrained=False)
+        why_random = None
+    else:
+        backbone, why_random = load_what_is_here(plan.protocol, plan.backbone_weights)
     backbone.to(plan.device)
     check_combination(plan.protocol, backbone)
     loaded, is_complete = _upsampler(upsampler, plan, backbone.channels)

@@ -145,7 +145,7 @@ BACKBONE = Record(
         "patch_size": Number(1, 1e4, whole=True),
         "sha256": Optional(SHA256),
     },
-    {"behaviour": _BEHAVIOUR},
+    {"behaviour": _BEHAVIOUR, "feature_norm": Text(40), "weights": Text(40)},
 )
 RUN = Record(
     {

@@ -54,6 +54,12 @@ def check_runs(runs: Any, fingerprint: Any, report: Report) -> None:
                 f"{path}.upsampler.trained_with",
                 "the probe was trained with another upsampler than it was evaluated with: train it with this one",
             )
+        if "weights" in _dict(run.get("backbone")):
+            report.add(
+                f"{path}.backbone.weights",
+                f"{quote(run['backbone']['weights'])}: a dry run without pretrained weights says nothing about an "
+                "upsampler; run again without --random-weights",
+            )
         backbone = _dict(run.get("backbone")).get("name")
         if isinstance(backbone, str) and backbone != protocol.backbone:
             report.add(f"{path}.backbone.name", f"{quote(backbone)} is not the backbone of the protocol")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from vfm_isbench.backbones import CHANNELS, Backbone
+from vfm_isbench.backbones import Backbone
+from vfm_isbench.backbones.table import backbones_with, made_for
 from vfm_isbench.errors import ChannelsError, ContractError, RunError, VfmIsbenchWarning
 from vfm_isbench.probe.backbone_access import with_backbone
 from vfm_isbench.probe.behaviour import backbone_behaviour, upsampler_behaviour
@@ -37,6 +38,9 @@ _OVERRULED = (
     "FeatUp's JBU was used without the channel norm although norm=true was given, because the protocol leaves it out: "
     "featup_channel_norm is False"
 )
+
+_NAMED = 6
+"""How many backbones a message names."""
 
 _HEAD_SIDE = 64
 """Rows and columns of its output on which the head is tried; the whole of it would take seconds on a CPU."""
@@ -259,7 +263,7 @@ def check_on_grid(
                 batch_size=protocol.batch_size,
             )
         except ChannelsError as error:
-            who = " ".join(_backbones_with(number) for number in error.works_with)
+            who = " ".join(_backbones_with(number, upsampler.name) for number in error.works_with)
             raise ChannelsError(f"{error} {who}", error.works_with) from error
         trial = Trial.smooth(channels, grid, image_size, batch=1, device=device).channels_last()
         trial.features.requires_grad_(needs_gradient)
@@ -271,14 +275,26 @@ def check_on_grid(
         return report
 
 
-def _backbones_with(channels: int) -> str:
-    """Which built-in backbones and presets have features of so many channels."""
-    backbones = [name for name, number in CHANNELS.items() if number == channels]
+def _backbones_with(channels: int, upsampler: str) -> str:
+    """Which backbones and presets have features of so many channels, and which of them the upsampler was made for."""
+    own = made_for(upsampler)
+    fitting = [row.name for row in backbones_with(channels)]
+    if own is not None and own.name in fitting:
+        return f"{upsampler} was trained on the features of {own.name} (--backbone {own.name}).{_presets([own.name])}"
+    if not fitting:
+        return (
+            f"No backbone of the table has {channels} channels (vfm-isbench list backbones --all); another one of timm "
+            "may (--backbone timm:NAME[@STRIDE])."
+        )
+    more = ", …; vfm-isbench list backbones --all shows all" if len(fitting) > _NAMED else ""
+    listed = f"Backbones with {channels} channels: {', '.join(fitting[:_NAMED])}{more} (--backbone NAME)."
+    return f"{listed}{_presets(fitting)}"
+
+
+def _presets(backbones: Sequence[str]) -> str:
+    """Protocols with one of these backbones, as a further sentence."""
     presets = [name for name, preset in PRESETS.items() if preset.backbone in backbones]
-    if not backbones:
-        return f"No built-in backbone has {channels} channels; one of timm may (--backbone timm:NAME[@STRIDE])."
-    listed = f"Built-in backbones with {channels} channels: {', '.join(backbones)} (--backbone NAME)."
-    return f"{listed} Protocols with such a backbone: {', '.join(presets)} (--protocol NAME)." if presets else listed
+    return f" Protocols with such a backbone: {', '.join(presets)} (--protocol NAME)." if presets else ""
 
 
 def _check_training_step(upsampler: LoadedUpsampler, head: nn.Module, trial: Trial) -> None:

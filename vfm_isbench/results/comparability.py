@@ -77,6 +77,12 @@ def _value(value: object) -> str:
 
 
 def _backbones(first: Result, second: Result) -> list[str]:
+    if first.has_random_weights != second.has_random_weights:
+        order = "first" if first.has_random_weights else "second"
+        return [f"the {order} result is a dry run: its backbone has random weights (--random-weights)"]
+    norms = first.backbone.get("feature_norm"), second.backbone.get("feature_norm")
+    if None not in norms and norms[0] != norms[1]:
+        return [f"the backbones bring features to a usual size in different ways ({norms[0]} and {norms[1]})"]
     mine, theirs = first.backbone.get("sha256"), second.backbone.get("sha256")
     if not mine or not theirs or mine == theirs:
         devices = first.environment.get("device"), second.environment.get("device")

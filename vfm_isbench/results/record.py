@@ -28,6 +28,9 @@ MOST_EPOCHS = 100_000
 MOST_DATASETS = 100
 MOST_NOTES = 1_000
 
+RANDOM = "random"
+"""What a backbone's field ``weights`` says if it was not pretrained; pretrained ones have no such field."""
+
 RESULT_FILE = "result.json"
 """The result in a run folder."""
 
@@ -39,7 +42,8 @@ class Result:
     Attributes:
         protocol: Protocol of the run.
         upsampler: Name, kind, sha256, parameters, ms per image, findings of the contract check.
-        backbone: Name, channels (as "width"), patch size, and hash of the weights.
+        backbone: Name, channels (as "width"), patch size, hash of the weights, and what brings its features to a usual
+            size ("feature_norm"); "weights" is "random" after a dry run, and missing otherwise.
         datasets: Result per data set.
         training: One record per epoch.
         environment: Versions and hardware.
@@ -66,6 +70,11 @@ class Result:
     def fingerprint(self) -> str:
         """SHA-256 of the protocol, see :meth:`vfm_isbench.Protocol.fingerprint`."""
         return self.protocol.fingerprint()
+
+    @property
+    def has_random_weights(self) -> bool:
+        """Whether this was a dry run: the backbone's weights were random."""
+        return self.backbone.get("weights") == RANDOM
 
     def signature(self) -> str:
         """One line that says what was measured under which protocol."""
@@ -101,7 +110,8 @@ class Result:
         return f"<Result {', '.join(map(quoted, names))}, seed {self.protocol.seed}: {'; '.join(scores)}>"
 
     def _heading(self) -> str:
-        return f"{self.upsampler['name']} · {self.protocol.label} protocol · {self.backbone['name']}"
+        weights = ", random weights: a dry run" if self.has_random_weights else ""
+        return f"{self.upsampler['name']} · {self.protocol.label} protocol · {self.backbone['name']}{weights}"
 
     def _lines(self) -> list[str]:
         return [self.signature(), *self._memory_line(), *(f"note: {note}" for note in self.notes)]
@@ -221,7 +231,8 @@ def _part(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """
     found = json_fields.mapping(content, key)
     json_fields.text(found, "name", f"{key}.", json_fields.LONGEST_NAME)
-    json_fields.optional_text(found, "sha256", f"{key}.")
+    for field_name in ("sha256", "feature_norm", "weights"):
+        json_fields.optional_text(found, field_name, f"{key}.")
     if found.get("source") is not None:
         json_fields.mapping(found, "source", f"{key}.")
     shown: Mapping[str, Any] = _shown(found)

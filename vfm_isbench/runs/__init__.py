@@ -2,7 +2,7 @@
 
 from vfm_isbench.runs.checkpoints import evaluate_checkpoint, load_trained
 from vfm_isbench.runs.measure import measure, save_result
-from vfm_isbench.runs.options import BenchmarkOptions, LoadingOptions, check_options
+from vfm_isbench.runs.options import BenchmarkOptions, LoadingOptions, check_options, check_random
 from vfm_isbench.runs.run_folder import RunFolder
 from vfm_isbench.runs.trained import TrainedProbe
 
@@ -12,6 +12,7 @@ __all__ = [
     "RunFolder",
     "TrainedProbe",
     "check_options",
+    "check_random",
     "evaluate_checkpoint",
     "load_trained",
     "measure",

@@ -28,7 +28,7 @@ from vfm_isbench.results import Result
 from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.runs.measure import measure, save_result
 from vfm_isbench.runs.needs import open_tests
-from vfm_isbench.runs.options import LoadingOptions
+from vfm_isbench.runs.options import LoadingOptions, check_random
 from vfm_isbench.runs.room import check_room_for_evaluation
 from vfm_isbench.runs.sole_use import sole_use, sole_writer
 from vfm_isbench.runs.trained import TrainedProbe
@@ -48,6 +48,8 @@ from vfm_isbench.upsamplers import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+_LEAVE_OUT = "leave out random_weights=True (command line: --random-weights)"
+
 
 @benchmark_settings()
 def load_trained(
@@ -57,6 +59,7 @@ def load_trained(
     backbone_weights: str | Path | None = None,
     load_options: LoadOptions | None = None,
     device: str | torch.device = "auto",
+    random_weights: bool = False,
 ) -> TrainedProbe:
     """Read a checkpoint and assemble its probe.
 
@@ -67,6 +70,7 @@ def load_trained(
         backbone_weights: File or folder with the backbone's weights; None for those in the file, else the hub.
         load_options: How an upsampler given by name may be loaded.
         device: "auto" or any PyTorch device.
+        random_weights: Whether the probe was trained on a backbone with random weights, in a dry run.
 
     Raises:
         RunError, WeightsError, UnknownNameError, ContractError: if the file cannot be read, or a part is missing and
@@ -75,12 +79,16 @@ def load_trained(
     path = Path(path)
     path = path / "checkpoint.safetensors" if path.is_dir() else path
     weights = None if backbone_weights is None else Path(backbone_weights)
+    check_random(random_weights, weights)
     where = choose_device(device)
-    load = _load_reference if is_reference(path) else _load_own
     with current_device(where):
         with settings_restored():  # importing an upsampler's code may run anything
             chosen = None if upsampler is None else load_upsampler(upsampler, load_options)
-        return load(path, chosen, weights, load_options or LoadOptions(), where)
+        if not is_reference(path):
+            return _load_own(path, chosen, weights, load_options or LoadOptions(), where, random_weights)
+        if random_weights:
+            raise RunError(f"{path} is a checkpoint of iSegProbe, whose backbone is pretrained: {_LEAVE_OUT}")
+        return _load_reference(path, chosen, weights, where)
 
 
 def evaluate_checkpoint(
@@ -107,7 +115,8 @@ def evaluate_checkpoint(
             same call continues from there.
         speed: How fast; see :class:`vfm_isbench.Speed`.
         progress: Show progress bars.
-        loading: Passed on to :func:`load_trained`: ``upsampler``, ``backbone_weights``, ``load_options``, ``device``.
+        loading: Passed on to :func:`load_trained`: ``upsampler``, ``backbone_weights``, ``load_options``, ``device``,
+            ``random_weights``.
 
     Returns:
         The result, which is saved if ``output`` is given.
@@ -192,7 +201,7 @@ class _EvidenceFiles:
 
 
 def _load_reference(
-    path: Path, upsampler: LoadedUpsampler | None, weights: Path | None, _options: LoadOptions, device: torch.device
+    path: Path, upsampler: LoadedUpsampler | None, weights: Path | None, device: torch.device
 ) -> TrainedProbe:
     reference = read_reference(path)
     protocol, notes = protocol_of(reference), []
@@ -205,12 +214,25 @@ def _load_reference(
 
 
 def _load_own(
-    path: Path, upsampler: LoadedUpsampler | None, weights: Path | None, options: LoadOptions, device: torch.device
+    path: Path,
+    upsampler: LoadedUpsampler | None,
+    weights: Path | None,
+    options: LoadOptions,
+    device: torch.device,
+    random_weights: bool,
 ) -> TrainedProbe:
     checkpoint = load_checkpoint(path)
     protocol = checkpoint.protocol
+    if random_weights != (checkpoint.extra.get("random_weights") is True):
+        advice = _LEAVE_OUT if random_weights else "give random_weights=True (command line: --random-weights)"
+        what = "pretrained" if random_weights else "random"
+        raise RunError(f"{path} was trained on a backbone with {what} weights: {advice}")
     backbone = load_backbone(
-        protocol.backbone, protocol.image_size, position_embedding=protocol.position_embedding, weights=weights
+        protocol.backbone,
+        protocol.image_size,
+        position_embedding=protocol.position_embedding,
+        weights=weights,
+        pretrained=not random_weights,
     )
     trained_on = checkpoint.extra.get("backbone_sha256")
     if trained_on is not None and weights_sha256(backbone) != trained_on:

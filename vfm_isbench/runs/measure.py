@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vfm_isbench.acceleration.speed import RunOptions
+from vfm_isbench.backbones import Backbone
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.datasets.content import content_sha256
 from vfm_isbench.errors import ResultError, WriteError
@@ -17,10 +18,16 @@ from vfm_isbench.probe.torch_state import benchmark_settings
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import DatasetResult, Result, describe_environment
+from vfm_isbench.results.record import RANDOM
 from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.runs.trained import TrainedProbe
 from vfm_isbench.storage.hashing import weights_sha256
+
+RANDOM_NOTE = (
+    "the backbone has random weights (--random-weights): this was a dry run, and its scores say nothing about any "
+    "upsampler"
+)
 
 
 @benchmark_settings()
@@ -80,6 +87,7 @@ def measure(
             "patch_size": probe.backbone.patch_size,
             "sha256": weights_sha256(probe.backbone),
             "behaviour": trained.behaviour["backbone"],
+            **_backbone_extras(probe.backbone),
         },
         datasets=found,
         training=tuple(dataclasses.asdict(record) for record in trained.history),
@@ -88,6 +96,7 @@ def measure(
         peak_memory={part: peak for part, peak in peaks.items() if peak is not None},
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         notes=(
+            *([RANDOM_NOTE] if probe.backbone.has_random_weights else []),
             *trained.notes,
             *trained.contract.warnings,
             *(f"data set {dataset.name}: {note}" for dataset in datasets for note in dataset.notes),
@@ -99,6 +108,12 @@ def measure(
         ),
         speed={**({"precision": trained.precision} if trained.precision != "float32" else {}), **speed.to_record()},
     )
+
+
+def _backbone_extras(backbone: Backbone) -> dict[str, str]:
+    """What results record about some backbones only: the norm of its features, and that its weights are random."""
+    norm = {} if backbone.feature_norm is None else {"feature_norm": backbone.feature_norm}
+    return {**norm, **({"weights": RANDOM} if backbone.has_random_weights else {})}
 
 
 def save_result(result: Result, path: Path, evidence: Path) -> None:

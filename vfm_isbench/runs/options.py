@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 import torch
 
 from vfm_isbench.acceleration.speed import Speed
+from vfm_isbench.errors import WeightsError
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results.display import shortened
 from vfm_isbench.upsamplers import LoadOptions, Upsampler
@@ -32,6 +33,7 @@ class BenchmarkOptions(TypedDict, total=False):
     load_options: LoadOptions | None
     speed: Speed | None
     checkpoint_minutes: float
+    random_weights: bool
 
 
 class LoadingOptions(TypedDict, total=False):
@@ -41,6 +43,21 @@ class LoadingOptions(TypedDict, total=False):
     backbone_weights: str | Path | None
     load_options: LoadOptions | None
     device: str | torch.device
+    random_weights: bool
+
+
+def check_random(random_weights: bool, backbone_weights: Path | None) -> bool:
+    """Return ``random_weights``, if it does not contradict weights that were given.
+
+    Raises:
+        WeightsError: if it does.
+    """
+    if random_weights and backbone_weights is not None:
+        raise WeightsError(
+            f"random weights were asked for, and also those at {backbone_weights}; leave out random_weights=True "
+            "(command line: --random-weights) or backbone_weights=… (--backbone-weights)"
+        )
+    return random_weights
 
 
 def check_options(function: str, given: Mapping[str, Any], more: Iterable[str], protocol: Protocol | str) -> None:

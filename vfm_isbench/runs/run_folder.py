@@ -179,7 +179,7 @@ def _of_upsampler(belongs_to: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_current_form(belongs_to: dict[str, Any]) -> dict[str, Any]:
     """What an earlier version wrote, with what was added later."""
-    belongs_to = {"precision": "float32", "protocol_revision": 1, **belongs_to}
+    belongs_to = {"precision": "float32", "protocol_revision": 1, "random_weights": False, **belongs_to}
     try:
         return {**belongs_to, "protocol": Protocol.from_dict(belongs_to["protocol"]).to_dict()}
     except (KeyError, TypeError, ProtocolError):

@@ -77,6 +77,7 @@ def find_weights(
     file_names: Sequence[str],
     hub: Sequence[tuple[str, str]],
     option: str = "backbone_weights=… (command line: --backbone-weights)",
+    revision: str | None = None,
 ) -> Path:
     """Locate the weights of a backbone or an upsampler.
 
@@ -86,6 +87,7 @@ def find_weights(
         file_names: Names the file may have in a folder.
         hub: (repository, file) pairs on the Hugging Face hub, tried in order; offline, only the hub's cache is used.
         option: How a user passes ``weights``, for messages.
+        revision: Branch, tag or commit on the hub; None for the newest.
 
     Raises:
         WeightsError: if nothing is found; the message says what to do without access to the hub.
@@ -105,8 +107,11 @@ def find_weights(
     for repository, file_name in hub:
         try:
             # Whatever the newest revision holds, it is read without being run, and its hash is in the result.
-            path = hf_hub_download(repository, file_name, local_files_only=no_network)  # nosec B615 # see above
-            return Path(path)
+            return Path(
+                hf_hub_download(  # nosec B615 # see above
+                    repository, file_name, revision=revision, local_files_only=no_network
+                )
+            )
         except LocalEntryNotFoundError as error:
             if not no_network:
                 failures.append(f"{repository}/{file_name}: {str(error).splitlines()[0][:160]}")

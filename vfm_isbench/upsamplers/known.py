@@ -19,7 +19,7 @@ _DINOV2S, _DINOV2S_REG = ("dinov2_vits14", 384), ("dinov2_vits14_reg", 384)
 _DINOV2B, _DINOV2B_REG = ("dinov2_vitb14", 768), ("dinov2_vitb14_reg", 768)
 _DINOV2L = ("dinov2_vitl14", 1024)
 _DINO = ("timm:vit_small_patch16_224.dino", 384)
-_CLIP = ("CLIP ViT-B/16 after its projection", 512)
+_CLIP, _MASKCLIP = ("clip_vitb16", 512), ("maskclip_vitb16", 512)
 _VIT = ("timm:vit_small_patch16_224.augreg_in21k_ft_in1k", 384)
 _SIGLIP, _SIGLIP2 = ("timm:vit_base_patch16_siglip_224", 768), ("timm:vit_base_patch16_siglip_224.v2_webli", 768)
 _RESNET = ("timm:resnet50@32", 2048)
@@ -97,7 +97,7 @@ KNOWN: tuple[Known, ...] = (
     _featup("dinov2", _DINOV2S),
     _featup("dino16", _DINO),
     _featup("clip", _CLIP),
-    _featup("maskclip", _CLIP),
+    _featup("maskclip", _MASKCLIP),
     _featup("vit", _VIT),
     _featup("resnet50", _RESNET),
     Known(
