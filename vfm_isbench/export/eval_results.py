@@ -21,7 +21,7 @@ def eval_results(side: Side, options: ExportOptions) -> str:
     Raises:
         ResultError: if the Hub's id of a data set is missing.
     """
-    from huggingface_hub.utils import yaml_dump
+    from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
 
     scores = scores_of(side, options.metrics, options.confidence)
     unknown = [name for name in dict.fromkeys(score.dataset for score in scores) if options.hub_dataset(name) is None]

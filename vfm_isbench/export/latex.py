@@ -85,7 +85,8 @@ def _check_comparable(sides: Sequence[Side]) -> None:
     for side in sides[1:]:
         other = side.results[0]
         shared = [name for name in first.datasets if name in other.datasets]
-        reasons = [reason for name in shared or [None] for reason in why_incomparable(first, other, name)]
+        reasons = [*why_incomparable(first, other)]
+        reasons += [reason for name in shared for reason in why_incomparable(first, other, name)]
         if reasons:
             raise IncomparableError(
                 f"{sides[0].label} and {side.label} are incomparable, so one table would mislead: "
