@@ -72,6 +72,9 @@ def _show_warning(message: Warning | str, category: type[Warning], *_where: Any,
 
 def execute(arguments: Sequence[str]) -> int:
     """Run a command; returns the exit code."""
+    if not arguments:
+        build_parser().print_help(sys.stderr)
+        return BAD_INPUT
     parsed = build_parser().parse_args(_allow_debug_anywhere(arguments))
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
