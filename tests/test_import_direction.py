@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": BASE | {"acceleration", "clicks", "datasets", "metrics", "probe", "progress"},
     "results": BASE | {"metrics"},
     "viz": BASE | {"metrics", "results"},
+    "export": BASE | {"datasets", "results"},
     "runs": BASE
     | COMPONENTS
     | {"acceleration", "datasets", "evaluation", "isegprobe", "metrics", "probe", "progress", "results", "training"},
@@ -65,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inspection": BASE
     | COMPONENTS
     | {"acceleration", "benchmark", "datasets", "evaluation", "metrics", "probe", "viz"},
-    "__init__": BASE | COMPONENTS | {"acceleration", "benchmark", "datasets", "probe", "results", "runs"},
+    "__init__": BASE | COMPONENTS | {"acceleration", "benchmark", "datasets", "export", "probe", "results", "runs"},
     "cli": BASE
     | COMPONENTS
     | {
@@ -74,6 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "baseline",
         "benchmark",
         "datasets",
+        "export",
         "inspection",
         "isegprobe",
         "leaderboard",
@@ -242,6 +244,7 @@ def test_the_public_names_stay() -> None:
     assert vfm_isbench.__all__ == [
         "Benchmark",
         "Comparison",
+        "ExportOptions",
         "LoadOptions",
         "Protocol",
         "Regression",
@@ -255,6 +258,7 @@ def test_the_public_names_stay() -> None:
         "compare",
         "evaluate",
         "evaluate_checkpoint",
+        "export_results",
         "regress",
         "resolution",
     ]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vfm_isbench.acceleration.speed import Speed
     from vfm_isbench.benchmark import Benchmark, evaluate
     from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
+    from vfm_isbench.export import ExportOptions, export_results
     from vfm_isbench.protocol import Protocol
     from vfm_isbench.results import Comparison, Regression, Resolution, Result, compare, regress, resolution
     from vfm_isbench.runs import TrainedProbe, evaluate_checkpoint
@@ -23,6 +24,7 @@ __version__ = _version("vfm_isbench")
 __all__ = [
     "Benchmark",
     "Comparison",
+    "ExportOptions",
     "LoadOptions",
     "Protocol",
     "Regression",
@@ -36,6 +38,7 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_checkpoint",
+    "export_results",
     "regress",
     "resolution",
 ]
@@ -46,6 +49,7 @@ _WHERE = {
     "vfm_isbench.acceleration.speed": ("Speed",),
     "vfm_isbench.benchmark": ("Benchmark", "evaluate"),
     "vfm_isbench.errors": ("VfmIsbenchError", "VfmIsbenchWarning"),
+    "vfm_isbench.export": ("ExportOptions", "export_results"),
     "vfm_isbench.protocol": ("Protocol",),
     "vfm_isbench.results": (
         "Comparison",

@@ -188,7 +188,10 @@ class Benchmark:
                 return load_upsampler(upsampler, self._load_options)
 
         with current_device(self.device):
-            return find_needs(self.protocol, self.data_root, lambda: self.backbone, load, evaluates=evaluates)
+            on_cpu = self.device.type == "cpu"
+            return find_needs(
+                self.protocol, self.data_root, lambda: self.backbone, load, evaluates=evaluates, on_cpu=on_cpu
+            )
 
     @benchmark_settings()
     def _train(

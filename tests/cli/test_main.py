@@ -182,6 +182,16 @@ def test_any_field_of_the_protocol_can_be_set():
     assert protocol.changed_fields() == ["disk_radius", "resize_range", "flip"]
 
 
+def test_without_arguments_the_help_is_shown(capsys):
+    assert cli.main([]) == 2
+    shown = capsys.readouterr().err
+    assert "Start with: vfm-isbench run bilinear" in shown and "export" in shown
+    with pytest.raises(SystemExit) as end:
+        cli.main(["run"])
+    assert end.value.code == 2
+    assert "For help: vfm-isbench run --help" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback(capsys):
     assert cli.main(["run", "bilinaer", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err

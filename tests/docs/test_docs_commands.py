@@ -32,7 +32,11 @@ def expanded(words: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("page", "written"),
-    [("comparing.md", ["compare.json", "compare.md"]), ("ci.md", ["regress.json", "regress.md"])],
+    [
+        ("comparing.md", ["compare.json", "compare.md"]),
+        ("ci.md", ["regress.json", "regress.md"]),
+        ("exporting.md", ["scores.csv", "table.tex", "card.md", "jbu.yaml"]),
+    ],
 )
 def test_they_run(
     page: str,

@@ -52,7 +52,7 @@ def test_comparing_and_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     synthetic_entry("bilinear", protocol="demo").save(Path("benchmarks/entries"))
     ran = [line for line in commands(ROOT / "README.md", "Compare, test, publish") if run(line, tmp_path) == 0]
     assert ran == list(commands(ROOT / "README.md", "Compare, test, publish"))
-    assert len(ran) == 7
+    assert len(ran) == 8
     assert (tmp_path / "site" / "index.html").is_file()
 
 

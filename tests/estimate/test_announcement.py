@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from vfm_isbench import Benchmark, Protocol, cli
 from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.backbones import load_backbone
 from vfm_isbench.errors import UpsamplerError
-from vfm_isbench.estimate import announcement, outlook
+from vfm_isbench.estimate import announcement, outlook, timing
 from vfm_isbench.estimate.amounts import amounts_of
 from vfm_isbench.estimate.announcement import Start, announce
 from vfm_isbench.estimate.timing import ClickCost, TrainingCost
@@ -23,6 +25,7 @@ from vfm_isbench.progress import RunProgress
 from vfm_isbench.protocol import PRESETS
 from vfm_isbench.runs import RunFolder
 from vfm_isbench.training import Checkpoint
+from vfm_isbench.training.samples import Batch
 from vfm_isbench.upsamplers import ContractReport, load_upsampler
 
 Printed = pytest.CaptureFixture[str]
@@ -151,11 +154,41 @@ def test_the_paper_on_a_cpu_says_how_long_and_what_fits(slow: None, capsys: Prin
         announce(progress, start_of(Protocol.preset("paper"), tmp_path))
     shown = capsys.readouterr().err
     assert re.search(r"  time        about 1\d days \(training 1\d days, ", shown)
-    assert "paper is made for a GPU" in shown
-    assert re.search(r"--protocol lite takes about [\d a-z]+ here; compare", shown)
-    assert re.search(r"--protocol quick takes about [\d a-z]+ here( and fits this machine)?; compare", shown)
-    assert "--protocol demo takes minutes" in shown
-    assert "Ctrl+C now loses nothing" in shown
+    assert re.search(r"  warning     this will take 1\d days: paper is made for a GPU, and this is a CPU", shown)
+    assert re.search(r"--protocol lite does not fit this machine either: about [\d a-z]+; compare", shown)
+    assert re.search(r"--protocol quick (does not fit|fits) this machine( either)?: about [\d a-z]+; compare", shown)
+    assert "--protocol demo fits every machine" in shown
+    assert "the run goes on now; Ctrl+C loses nothing yet" in shown
+
+
+def test_what_is_slow_is_measured_on_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 s per step: measuring three whole steps would take minutes before a run says that it takes days."""
+    protocol = Protocol.preset("paper").replace(
+        backbone="efficientnet_lite0@16", image_size=32, click_encoder="distances"
+    )
+    start = start_of(protocol)
+    trained: list[int] = []
+    clicked: list[int] = []
+
+    def predict(_probe: object, batch: Batch, *_: object, **__: object) -> tuple[torch.Tensor, torch.Tensor]:
+        trained.append(len(batch.images))
+        time.sleep(0.002 * len(batch.images))
+        return real_predict(_probe, batch, *_, **__)  # type: ignore[arg-type]
+
+    def evaluate(_network: object, _objects: object, protocol: Protocol, **more: Any) -> object:
+        clicked.append(protocol.max_clicks)
+        return real_evaluate(_network, _objects, protocol, **more)  # type: ignore[arg-type]
+
+    real_predict, real_evaluate = timing.predict_batch, timing.evaluate_objects
+    monkeypatch.setattr(timing, "predict_batch", predict)
+    monkeypatch.setattr(timing, "evaluate_objects", evaluate)
+    for most, images, clicks in ((1e-9, {1}, [1, 2]), (1e9, {1, protocol.batch_size}, [1, 4])):
+        trained.clear(), clicked.clear()
+        found = outlook.measure_outlook(
+            start.probe, start.amounts, protocol, start.options, least_seconds=0.0, most_seconds=most
+        )
+        assert (set(trained), clicked) == (images, clicks)
+        assert found.training.step >= 0.002 * protocol.batch_size, "for the whole batch"
 
 
 def test_a_short_run_gets_no_advice(capsys: Printed, slow: None) -> None:

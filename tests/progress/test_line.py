@@ -114,9 +114,15 @@ def test_one_line_shows_parts_figures_and_the_time_left(capsys: pytest.CaptureFi
     assert printed.out == ""
     lines = re.split(r"[\r\n]+", printed.err)
     assert lines[0] == "about to start"
-    assert any(re.search(r"training +0%\|.*so far, 1 min 20 s left", shown) for shown in lines)
+    assert any(re.search(r"training +0%\|.*so far, 1 min 20 s left \(50 s of training\)", shown) for shown in lines)
     assert re.search(r"davis\\x1b\[2J .*NoC90 3.25$", lines[-2]), "names cannot command the terminal"
     assert printed.err.count("\n") == 2, "the text above, and one line for the whole run"
+
+
+def test_without_an_expectation_the_time_left_is_only_that_of_the_part(capsys: pytest.CaptureFixture[str]) -> None:
+    with RunProgress() as run, run.part("training", 2) as part:
+        part.advance()
+    assert "left of this part" in capsys.readouterr().err
 
 
 def test_a_file_gets_few_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,24 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
         assert message.count(part) == 1, part
 
 
+def test_a_missing_package_is_named_beside_missing_data_and_weights(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import no_such_package\n")
+    with pytest.raises(MissingError, match=r"^3 things are missing") as caught:
+        vfm_isbench.evaluate(f"{tmp_path / 'mine.py'}:Upsampler", "paper", device="cpu")
+    message = str(caught.value)
+    for part in ("vfm-isbench data download sbd", "--backbone-weights", "pip install no_such_package"):
+        assert message.count(part) == 1, part
+
+
+def test_whoever_would_train_on_a_cpu_is_told_before_downloading(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = PAPER.replace(backbone="efficientnet_lite0", image_size=32)
+    with pytest.raises(DataError, match=r"its CPU, where that may take days: first add --estimate"):
+        Benchmark(small, device="cpu").run("bilinear")
+    with pytest.raises(DataError) as caught:
+        open_tests(small, None)
+    assert "CPU" not in str(caught.value), "an evaluation takes no days"
+
+
 def test_the_command_that_gets_all_data_sets_exists_and_names_each_once(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         Benchmark(PAPER.replace(backbone="efficientnet_lite0", image_size=32), device="cpu").run("bilinear")

@@ -20,6 +20,7 @@ from vfm_isbench.cli.check import add_check
 from vfm_isbench.cli.compare import add_compare
 from vfm_isbench.cli.data import add_data
 from vfm_isbench.cli.evaluate import add_eval, add_export_reference
+from vfm_isbench.cli.export import add_export
 from vfm_isbench.cli.features import add_features
 from vfm_isbench.cli.leaderboard import add_leaderboard
 from vfm_isbench.cli.listing import add_list
@@ -53,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_baseline(commands)
     add_power(commands)
     add_data(commands)
+    add_export(commands)
     add_export_reference(commands)
     add_list(commands)
     add_check(commands)
@@ -70,6 +72,9 @@ def _show_warning(message: Warning | str, category: type[Warning], *_where: Any,
 
 def execute(arguments: Sequence[str]) -> int:
     """Run a command; returns the exit code."""
+    if not arguments:
+        build_parser().print_help(sys.stderr)
+        return BAD_INPUT
     parsed = build_parser().parse_args(_allow_debug_anywhere(arguments))
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning

@@ -36,7 +36,10 @@ def add_eval(commands: Subparsers) -> None:
 
 def add_export_reference(commands: Subparsers) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("export-reference", help="export a trained checkpoint in iSegProbe's format")
+    parser = commands.add_parser(
+        "export-reference",
+        help="write the weights of a trained checkpoint in iSegProbe's format; for results, see export",
+    )
     parser.set_defaults(function=export_command)
     _add_checkpoint(parser)
     parser.add_argument("output", type=Path, metavar="FILE", help="file to write, such as model.pth")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from vfm_isbench.progress import showable
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose help, usage and version are printed like everything else; so are those of its subcommands."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with exit code 2; the message says where the help is."""
+        super().error(f"{message}. For help: {self.prog} --help")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         _write(file or sys.stderr, message)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from itertools import groupby
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from vfm_isbench.datasets.base import ObjectDataset, read_sample
 from vfm_isbench.types import AnnotatedImage, ObjectId

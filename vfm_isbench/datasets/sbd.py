@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.ndimage import binary_dilation, find_objects
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from vfm_isbench.datasets import mat_files
 from vfm_isbench.datasets.base import ObjectDataset

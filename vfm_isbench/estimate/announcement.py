@@ -27,6 +27,9 @@ LONG = 12 * 3600
 _LEAST_SECONDS = 0.2
 """How long a fast step is repeated: the run itself shows more exactly, and soon, what it takes."""
 
+_MOST_SECONDS = 4.0
+"""How long a step may take to be measured as it is; a slower one is measured on a single image."""
+
 _SHORTER = ("lite", "quick")
 """Protocols with the network of the paper's and less training, the longest first."""
 
@@ -77,6 +80,7 @@ def announce(progress: RunProgress, start: Start) -> None:
                 start.options,
                 trains=start.epochs_done < start.protocol.epochs,
                 least_seconds=_LEAST_SECONDS,
+                most_seconds=_MOST_SECONDS,
             )
     except VfmIsbenchError:
         progress.print("  time        could not be measured beforehand")
@@ -86,8 +90,8 @@ def announce(progress: RunProgress, start: Start) -> None:
     total = sum(part.seconds for part in parts)
     each = ", ".join(f"{part.name} {rough(part.seconds)}" for part in parts if part.seconds)
     progress.print(f"  time        about {rough(total)} ({each}), judging by a few steps and clicks measured now")
-    for note in _advice(start, outlook, total):
-        progress.print(f"  note        {note}")
+    for kind, text in _advice(start, outlook, total):
+        progress.print(f"  {kind:<10}  {text}")
     progress.expect({part.name: part.seconds for part in parts})
 
 
@@ -141,13 +145,13 @@ def _folder(start: Start) -> str:
     return str(start.folder)
 
 
-def _advice(start: Start, outlook: Outlook, seconds: float) -> Iterator[str]:
-    """What to do about a run that is too long for a CPU."""
+def _advice(start: Start, outlook: Outlook, seconds: float) -> Iterator[tuple[str, str]]:
+    """What to do about a run that is too long for a CPU: a warning, then the protocols that are shorter."""
     protocol = start.protocol
     if start.probe.device.type != "cpu" or seconds < LONG or start.epochs_done == protocol.epochs:
         return
-    gpu = "; PyTorch sees no CUDA device here" if not torch.cuda.is_available() else "; --device cuda uses the GPU"
-    yield f"{protocol.label} is made for a GPU{gpu}"
+    gpu = "PyTorch sees no CUDA device here" if not torch.cuda.is_available() else "--device cuda uses the GPU"
+    yield "warning", f"this will take {rough(seconds)}: {protocol.label} is made for a GPU, and this is a CPU; {gpu}"
     for name in _SHORTER:
         other = Protocol.preset(name)
         if protocol.name == name or not _has_network_of(protocol, other):
@@ -159,11 +163,11 @@ def _advice(start: Start, outlook: Outlook, seconds: float) -> Iterator[str]:
         except VfmIsbenchError:
             continue
         if total < seconds:
-            fits = " and fits this machine" if total < LONG else ""
-            yield f"--protocol {name} takes about {rough(total)} here{fits}; compare its numbers only with each other"
-    yield "--protocol demo takes minutes, with its embedded data"
-    if start.folder is not None:
-        yield "Ctrl+C now loses nothing; the same command continues an interrupted run"
+            fits = "fits this machine" if total < LONG else "does not fit this machine either"
+            yield "note", f"--protocol {name} {fits}: about {rough(total)}; compare its numbers only with each other"
+    yield "note", "--protocol demo fits every machine: minutes, with its embedded data"
+    kept = "; the same command continues an interrupted run" if start.folder is not None else ""
+    yield "note", f"the run goes on now; Ctrl+C loses nothing yet{kept}"
 
 
 def _has_network_of(protocol: Protocol, other: Protocol) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from vfm_isbench.acceleration.speed import RunOptions
@@ -49,6 +50,7 @@ def measure_outlook(
     *,
     trains: bool = True,
     least_seconds: float = LEAST_SECONDS,
+    most_seconds: float = math.inf,
 ) -> Outlook:
     """Measure a few training steps and clicks; changes the probe's weights.
 
@@ -59,6 +61,7 @@ def measure_outlook(
         options: Speed and worker processes.
         trains: Whether any training is left; without, no step of it is measured.
         least_seconds: How long a fast step is repeated; longer is more exact.
+        most_seconds: Seconds from which a step or click counts as slow, and is measured on less.
 
     Raises:
         UpsamplerError, OutOfMemoryError: if the upsampler fails in a step, or a step does not fit into memory.
@@ -66,9 +69,11 @@ def measure_outlook(
     validates = protocol.validation_samples > 0
     training = TrainingCost(0.0, 0.0, 0.0, None)
     if trains:
-        training = time_training(probe, amounts.training, protocol, options, validates=validates, least=least_seconds)
+        training = time_training(
+            probe, amounts.training, protocol, options, validates=validates, least=least_seconds, most=most_seconds
+        )
     most_objects = max(amounts.tests, key=lambda test: test.objects)
-    clicks = time_clicks(probe, most_objects, protocol, options, least=least_seconds)
+    clicks = time_clicks(probe, most_objects, protocol, options, least=least_seconds, most=most_seconds)
     return Outlook(training, clicks, options.workers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from vfm_isbench.protocol import Protocol
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.training import TrainingSamples, normalized_focal_loss
 from vfm_isbench.training.prediction import predict_batch
-from vfm_isbench.training.samples import collate
+from vfm_isbench.training.samples import Batch, collate
 
 LEAST_SECONDS = 1.0
 """What is faster is repeated until it has taken this long; what is slower is done once."""
@@ -90,44 +91,74 @@ def time_training(
     *,
     validates: bool,
     least: float = LEAST_SECONDS,
+    most: float = math.inf,
 ) -> TrainingCost:
-    """Measure a few steps, without and with the largest number of iterative clicks; changes the probe's weights."""
+    """Measure a few steps, without and with iterative clicks; changes the probe's weights.
+
+    Args:
+        probe: The probe.
+        training: The training set.
+        protocol: What it is trained under.
+        options: Speed.
+        validates: Whether there is a validation, which is measured too.
+        least: Seconds for which a fast step is repeated.
+        most: Seconds from which a step counts as slow. It is then measured on a single image and with a single click,
+            and counted for the whole batch, which is somewhat too much.
+    """
     device = probe.device
     dataset = training.dataset or StandInPhotographs(training.image_size)
     samples = TrainingSamples(dataset, protocol, training.weights)
     began = time.perf_counter()
+    one = collate([samples[0, 0]])
     batch = collate([samples[0, item] for item in range(protocol.batch_size)])
-    per_sample = (time.perf_counter() - began) / protocol.batch_size
+    per_sample = (time.perf_counter() - began) / (1 + protocol.batch_size)
     optimizer = torch.optim.Adam(probe.trainable().parameters(), lr=protocol.learning_rate)
-    most = protocol.max_iterative_clicks
+    drawn = protocol.max_iterative_clicks
 
     def backward(logits: Tensor, targets: Tensor) -> None:
         loss = normalized_focal_loss(logits, targets, alpha=protocol.loss_alpha, gamma=protocol.loss_gamma)
         torch.autograd.backward(loss.mean())
 
-    def step(clicks: int) -> None:
+    def step(clicks: int, images: Batch) -> None:
         optimizer.zero_grad(set_to_none=True)
-        predict_batch(probe, batch, protocol, _drawing(clicks, most), speed=options.speed, backward=backward)
+        predict_batch(probe, images, protocol, _drawing(clicks, drawn), speed=options.speed, backward=backward)
         optimizer.step()
 
-    def validation_step() -> None:
+    def validation_step(images: Batch) -> None:
         with torch.no_grad():
-            predict_batch(probe, batch, protocol, _drawing(0, most), training=False, speed=options.speed)
+            predict_batch(probe, images, protocol, _drawing(0, drawn), training=False, speed=options.speed)
 
     with tf32(options.speed.precision == "tf32"), current_device(device), own_random_numbers():
         start_counting(device)
-        without = seconds_of(lambda: step(0), device, least)
-        clicks = (seconds_of(lambda: step(most), device, least) - without) / 2 if most else 0.0
+        used, times, clicks_measured = batch, 1, drawn
+        if most < math.inf:
+            alone = seconds_of(lambda: step(0, one), device, 0.0)
+            if alone * protocol.batch_size > most:
+                used, times, clicks_measured = one, protocol.batch_size, min(drawn, 1)
+        without = alone if used is one else seconds_of(lambda: step(0, used), device, least)
+        clicks = 0.0
+        if drawn:  # half of them on average
+            with_clicks = seconds_of(lambda: step(clicks_measured, used), device, least)
+            clicks = max(with_clicks - without, 0.0) / clicks_measured * drawn / 2
         peak = peak_bytes(device)
-        validation = seconds_of(validation_step, device, least) + max(clicks, 0) if validates else 0.0
-    return TrainingCost(without + max(clicks, 0), validation, per_sample, peak)
+        validation = seconds_of(lambda: validation_step(used), device, least) + clicks if validates else 0.0
+    return TrainingCost(times * (without + clicks), times * validation, per_sample, peak)
 
 
 @benchmark_settings()
 def time_clicks(
-    probe: Probe, test: Holding, protocol: Protocol, options: RunOptions, *, least: float = LEAST_SECONDS
+    probe: Probe,
+    test: Holding,
+    protocol: Protocol,
+    options: RunOptions,
+    *,
+    least: float = LEAST_SECONDS,
+    most: float = math.inf,
 ) -> ClickCost:
-    """Measure a few clicks on as many objects as are clicked at once, in crops of the whole image."""
+    """Measure a few clicks on as many objects as are clicked at once, in crops of the whole image.
+
+    If the first click takes longer than ``most`` seconds, only two more are measured instead of four.
+    """
     device, speed = probe.device, replace(options.speed, stop_at_iou=None, feature_cache=None)
     size = speed.lockstep(device)
     network = network_for(probe.eval(), speed, None)
@@ -144,8 +175,9 @@ def time_clicks(
     start_counting(device)
     began = time.perf_counter()
     one = click(1)
-    more = 4
-    if time.perf_counter() - began < least:
+    spent = time.perf_counter() - began
+    more = 4 if spent < most else 2
+    if spent < least:
         one, more = click(1), max(protocol.max_clicks, 4)
     several = click(more)
     predicting = max(several.predicting - one.predicting, 0.0) / (more - 1) / size

@@ -68,7 +68,10 @@ def choose_device(device: str | torch.device) -> torch.device:
             _check_index(chosen)
         return torch.empty(1, device=chosen).device
     except (RuntimeError, AssertionError) as error:
-        raise RunError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise RunError(
+            f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0].rstrip('.')}. Leave it out "
+            "(--device auto, device='auto') to use what there is"
+        ) from error
 
 
 def _check_index(device: torch.device) -> None:

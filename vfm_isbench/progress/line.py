@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
 
-from tqdm import tqdm
-
+from vfm_isbench.progress.bars import Bar, Line, encoding, new_bar, print_above
 from vfm_isbench.progress.durations import rough
 from vfm_isbench.progress.showable import showable
 
 _TRUSTED_FROM = 0.05
 """Fraction of a part from which its own speed alone tells how long it takes; before it, the expectation counts too."""
-
-_REFRESH_ON_TERMINALS, _REFRESH_IN_FILES = 0.2, 30.0
-"""Seconds between two prints of the line: a file keeps every one of them."""
 
 
 class Part:
@@ -72,8 +66,9 @@ class Part:
 class RunProgress:
     """The progress of a run, in one line.
 
-    The time left is that of the part under way, by its own speed, and what was expected of the parts after it. Nothing
-    is shown unless ``is_shown``. Close it, or use it in a ``with`` statement.
+    The time left is that of the part under way, by its own speed, and what was expected of the parts after it. Where
+    nothing was expected, it is only that of the part, and the line says so. Nothing is shown unless ``is_shown``. Close
+    it, or use it in a ``with`` statement.
     """
 
     def __init__(self, is_shown: bool = True) -> None:
@@ -81,7 +76,8 @@ class RunProgress:
         self._coming: dict[str, float] = {}
         self._past = 0.0
         self._current: Part | None = None
-        self._bar: _Bar | None = None
+        self._bar: Bar | None = None
+        self._knows_all = False
 
     def __enter__(self) -> RunProgress:
         return self
@@ -92,6 +88,7 @@ class RunProgress:
     def expect(self, seconds: Mapping[str, float]) -> None:
         """Say how long the coming parts of the run should take, by their names."""
         self._coming.update(seconds)
+        self._knows_all = True
 
     @contextmanager
     def part(self, name: str, total: float) -> Iterator[Part]:
@@ -121,20 +118,34 @@ class RunProgress:
         """Print text above the line, on standard error as the line."""
         if self.is_shown:
             with _whoever_reads_may_be_gone():
-                _Bar.write(showable(text, _encoding()), file=sys.stderr)
+                print_above(text)
 
     def show(self, at_once: bool = False) -> None:
         """Print the line again, if it is time for it."""
         part = self._current
         if not self.is_shown or part is None:
             return
-        what = showable(f"{part.name}{part.says and ', '}{part.says}", _encoding())
-        done, left = self.state()
-        figures = ", ".join(f"{name} {value}" for name, value in part.figures.items())
+        done, _ = self.state()
+        line = Line(
+            what=showable(f"{part.name}{part.says and ', '}{part.says}", encoding()),
+            done=done,
+            left=showable(self._left(part), encoding()),
+            figures=", ".join(f"{name} {value}" for name, value in part.figures.items()),
+        )
         with _whoever_reads_may_be_gone():
             if self._bar is None:
-                self._bar = _Bar(what)
-            self._bar.put(what, done, left, figures, at_once)
+                self._bar = new_bar(line)
+            self._bar.put(line, at_once)
+
+    def _left(self, part: Part) -> str:
+        """The time left in words: of the whole run, and of the part if others come after it."""
+        _, whole = self.state()
+        if whole is None:
+            return ""
+        of_part = rough(whole - sum(self._coming.values()))
+        if not self._knows_all:
+            return f"{of_part} left of this part"
+        return f"{rough(whole)} left" + (f" ({of_part} of {part.name})" if self._coming else "")
 
     def close(self) -> None:
         """End the line."""
@@ -147,40 +158,3 @@ class RunProgress:
 def _whoever_reads_may_be_gone() -> AbstractContextManager[None]:
     """Go on without a terminal that was closed, or a ``tee`` that the same Ctrl+C has ended."""
     return suppress(OSError)
-
-
-def _encoding() -> str:
-    return getattr(sys.stderr, "encoding", None) or "utf-8"
-
-
-class _Bar(tqdm):  # type: ignore[type-arg]
-    """A bar whose time left is told to it."""
-
-    def __init__(self, what: str) -> None:
-        self.left: float | None = None
-        self.shown_figures = ""
-        interval = _REFRESH_ON_TERMINALS if sys.stderr.isatty() else _REFRESH_IN_FILES
-        super().__init__(
-            desc=what,
-            total=1.0,
-            mininterval=interval,
-            maxinterval=max(interval, 10),
-            miniters=0,
-            bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed} so far{left}{figures}",
-        )
-
-    @property
-    def format_dict(self) -> dict[str, Any]:
-        """What the line is made of."""
-        left = "" if self.left is None else f", {rough(self.left)} left"
-        figures = f"  {self.shown_figures}" if self.shown_figures else ""
-        return {**super().format_dict, "left": left, "figures": figures}
-
-    def put(self, what: str, done: float, left: float | None, figures: str, at_once: bool) -> None:
-        """Show these."""
-        self.set_description_str(what, refresh=False)
-        self.left, self.shown_figures = left, figures
-        # A part that turns out slower than expected never moves the bar back.
-        self.update(max(done - self.n, 0.0))
-        if at_once:
-            self.refresh()

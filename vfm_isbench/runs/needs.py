@@ -81,6 +81,7 @@ def find_needs(
     load_upsampler: Callable[[], LoadedUpsampler],
     *,
     evaluates: bool,
+    on_cpu: bool = False,
 ) -> Needs:
     """Find all that a run needs.
 
@@ -90,6 +91,7 @@ def find_needs(
         load_backbone: Loads the backbone.
         load_upsampler: Loads the upsampler.
         evaluates: Whether the test sets are needed too.
+        on_cpu: Whether the run would use a CPU, for which most protocols with published data sets are too large.
 
     Raises:
         VfmIsbenchError: if a single thing is missing or cannot be used; its own error, as of :func:`open_dataset`.
@@ -99,7 +101,7 @@ def find_needs(
     search.look(lambda: check_click_encoder(protocol.click_encoder))
     backbone = search.look(load_backbone)
     notes = None if backbone is None else search.look(lambda: check_combination(protocol, backbone))
-    data, tests = find_data(search, protocol, data_root, evaluates=evaluates)
+    data, tests = find_data(search, protocol, data_root, evaluates=evaluates, on_cpu=on_cpu)
     upsampler = search.look(load_upsampler)
     search.finish()
     assert backbone is not None and data is not None and upsampler is not None and notes is not None
@@ -107,10 +109,10 @@ def find_needs(
 
 
 def find_data(
-    search: Search, protocol: Protocol, data_root: Path | None, *, evaluates: bool
+    search: Search, protocol: Protocol, data_root: Path | None, *, evaluates: bool, on_cpu: bool = False
 ) -> tuple[TrainingData | None, list[ObjectDataset]]:
     """Open the training and validation set, and the test sets too if ``evaluates``; failures are kept in ``search``."""
-    search.look(lambda: check_published(protocol, data_root, trains=True, evaluates=evaluates))
+    search.look(lambda: check_published(protocol, data_root, trains=True, evaluates=evaluates, on_cpu=on_cpu))
     data = None
     if not absent_sources((protocol.train_dataset, protocol.validation_dataset), data_root):
         data = search.look(lambda: open_training_data(protocol, data_root))
@@ -149,7 +151,9 @@ def _is_absent(source: DatasetSource, data_root: Path | None) -> bool:
     return not root.exists() and find_layout(root, source.folders, source.files) is None
 
 
-def check_published(protocol: Protocol, data_root: Path | None, *, trains: bool, evaluates: bool) -> None:
+def check_published(
+    protocol: Protocol, data_root: Path | None, *, trains: bool, evaluates: bool, on_cpu: bool = False
+) -> None:
     """Check that the published data sets of a protocol are here.
 
     Raises:
@@ -168,9 +172,15 @@ def check_published(protocol: Protocol, data_root: Path | None, *, trains: bool,
     else:
         state = f"{data_root} does not contain them" if data_root.is_dir() else f"{data_root} is not a folder"
         where = f"{state}. Pass the folder that contains {folders}"
+    first = (
+        ". This machine would train on its CPU, where that may take days: first add --estimate (Benchmark.estimate) to "
+        "measure how long, which needs no data sets"
+        if on_cpu and trains
+        else ""
+    )
     raise DataError(
         f"data sets are missing: {sets}; {where} as data_root=… (command line: --data-root DIR), or take the protocol "
-        f"'demo', which needs no files. To download them: {command} --data-root {shlex.quote(target)}"
+        f"'demo', which needs no files{first}. To download them: {command} --data-root {shlex.quote(target)}"
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from vfm_isbench.datasets.files import SYSTEM_FILES
 from vfm_isbench.errors import DataError

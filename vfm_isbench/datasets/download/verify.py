@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from vfm_isbench.datasets.base import ObjectDataset
 from vfm_isbench.datasets.download.manifest import archive_path, hash_content, read_manifest
