@@ -65,6 +65,7 @@ class Benchmark:
         load_options: How an upsampler given by name may be loaded: its weights, and whether foreign code may run.
         speed: How fast; see :class:`vfm_isbench.Speed`.
         checkpoint_minutes: Minutes between two checkpoints inside an epoch; there is one after every epoch anyway.
+        boundary_iou: Measure boundary IoU after every click, too. It takes some time, and changes no other number.
 
     While :meth:`run`, :meth:`train` or :meth:`evaluate` is at work in the main thread, it answers Ctrl+C (SIGINT),
     SIGTERM and SIGHUP by finishing the current step or click and keeping its work. Then it raises KeyboardInterrupt, or
@@ -91,13 +92,18 @@ class Benchmark:
         load_options: LoadOptions | None = None,
         speed: Speed | None = None,
         checkpoint_minutes: float = CHECKPOINT_MINUTES,
+        boundary_iou: bool = False,
     ) -> None:
         self.protocol: Final = Protocol.of(protocol)
         self.device: Final = choose_device(device)
         self.data_root: Final = None if data_root is None else Path(data_root)
         self.output_dir: Final = None if output_dir is None else Path(output_dir)
         self.options: Final = RunOptions(
-            speed=speed or Speed(), workers=workers, progress=progress, checkpoint_minutes=checkpoint_minutes
+            speed=speed or Speed(),
+            workers=workers,
+            progress=progress,
+            checkpoint_minutes=checkpoint_minutes,
+            boundary_iou=boundary_iou,
         )
         self._backbone_weights: Final = None if backbone_weights is None else Path(backbone_weights)
         self._overwrite: Final = overwrite
@@ -214,7 +220,9 @@ class Benchmark:
 
         start = None if folder is None else folder.load_checkpoint()
         if folder is not None:
-            check_room_for_run(folder.folder, probe, protocol, needs.tests, start)
+            check_room_for_run(
+                folder.folder, probe, protocol, needs.tests, start, boundary_iou=self.options.boundary_iou
+            )
         if options.run is not None and options.run.is_shown:
             announce(
                 options.run,
@@ -338,6 +346,7 @@ def evaluate(
     - ``load_options``: how an upsampler given by name may be loaded, see :class:`vfm_isbench.LoadOptions`.
     - ``speed``: how fast, see :class:`vfm_isbench.Speed`.
     - ``checkpoint_minutes``: minutes between two checkpoints inside an epoch; 10 by default.
+    - ``boundary_iou``: True measures boundary IoU after every click, too.
 
     Args:
         upsampler: Callable (features B×C×h×w, ImageNet-normalised image B×3×H×W) → features B×C×H'×W', or a name.

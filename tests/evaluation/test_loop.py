@@ -82,7 +82,7 @@ def test_ignored_pixels_count_neither_way() -> None:
     predicted = ObjectPredictor(ImageCrops(network, sample.image, protocol)).predict([]) > 0.5
     truth[predicted != (truth == 1)] = -1
     objects = [ClickedObject(ImageCrops(network, sample.image, protocol), truth)]
-    ((_, ious),) = evaluate_objects(network, objects, protocol)
+    ((_, ious, _),) = evaluate_objects(network, objects, protocol)
     assert ious == [1.0]
 
 

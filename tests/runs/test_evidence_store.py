@@ -19,7 +19,7 @@ from small_disk import on_small_disk
 
 from vfm_isbench.datasets.content import content_sha256
 from vfm_isbench.errors import ResultError, WriteError
-from vfm_isbench.results.dataset_result import evidence_to_dict
+from vfm_isbench.results.evidence_json import evidence_to_dict
 from vfm_isbench.runs import evidence_store
 from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.storage import atomic

@@ -88,7 +88,9 @@ def estimate_run(upsampler: Upsampler | str, plan: RunPlan) -> CostEstimate:
         batch_size=protocol.batch_size,
         peak_bytes=max(peaks, default=None),
         memory_of="of this process" if plan.device.type == "cpu" else "of the device, as tensors",
-        run_folder_bytes=sum(files_of_run(built.probe, protocol, objects).values()),
+        run_folder_bytes=sum(
+            files_of_run(built.probe, protocol, objects, boundary_iou=plan.options.boundary_iou).values()
+        ),
         notes=_notes(plan, amounts, built),
     )
 

@@ -15,7 +15,7 @@ from vfm_isbench.leaderboard.manifests import manifest_of
 from vfm_isbench.metrics import stopping_click
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results import DatasetResult
-from vfm_isbench.results.dataset_result import evidence_from_dict
+from vfm_isbench.results.evidence_json import evidence_from_dict
 from vfm_isbench.storage.printable import quote
 from vfm_isbench.types import ObjectId, is_number
 

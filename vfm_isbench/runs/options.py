@@ -32,6 +32,7 @@ class BenchmarkOptions(TypedDict, total=False):
     load_options: LoadOptions | None
     speed: Speed | None
     checkpoint_minutes: float
+    boundary_iou: bool
 
 
 class LoadingOptions(TypedDict, total=False):
