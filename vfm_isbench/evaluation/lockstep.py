@@ -177,8 +177,9 @@ class Lockstep:
                         seen = user.see(position)
                     object_.ious.append(seen.iou)
                     object_.predictor.extent = seen.extent
-            with self._timed("boundaries"):
-                self._measure_boundaries(active, probabilities)
+            if self._boundary_iou:
+                with self._timed("boundaries"):
+                    self._measure_boundaries(active, probabilities)
             self._times.clicks += len(active)
             active = [object_ for object_ in active if not self._is_done(object_)]
         return [
