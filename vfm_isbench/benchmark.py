@@ -204,7 +204,8 @@ class Benchmark:
     ) -> TrainedProbe:
         data = needs.data
         loaded, protocol, remarks = follow_protocol(needs.upsampler, data.protocol)
-        checked = check_and_identify(loaded, protocol, self.backbone, self.device, identity)
+        images = self.options.speed.images_at_once
+        checked = check_and_identify(loaded, protocol, self.backbone, self.device, identity, images_at_once=images)
         found = checked.identity if name is None else dataclasses.replace(checked.identity, name=name)
         probe = build_probe(protocol, self.backbone, checked.upsampler).to(self.device)
         origins = plugin_origins(self.backbone, probe.click_encoder, data.training, data.validation)

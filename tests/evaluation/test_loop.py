@@ -278,7 +278,7 @@ def test_earlier_evidence_keeps_its_place() -> None:
     whole, _ = evaluated(probe, dataset, SMALL)
     store = MemoryStore(whole[1], whole[3])
     again, times = evaluated(probe, dataset, SMALL, store=store, speed=Speed(objects_at_once=2))
-    assert again[1] is whole[1] and again[3] is whole[3]
+    assert again[1] == whole[1] and again[3] == whole[3]
     assert [found.clicks for found in again] == [found.clicks for found in whole]
     assert times.clicks == SMALL.max_clicks * (len(whole) - 2)
 

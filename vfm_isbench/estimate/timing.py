@@ -107,12 +107,12 @@ def time_training(
 
     def step(clicks: int) -> None:
         optimizer.zero_grad(set_to_none=True)
-        predict_batch(probe, batch, protocol, _drawing(clicks, most), speed=options.speed, backward=backward)
+        predict_batch(probe, batch, protocol, drawing(clicks, most), speed=options.speed, backward=backward)
         optimizer.step()
 
     def validation_step() -> None:
         with torch.no_grad():
-            predict_batch(probe, batch, protocol, _drawing(0, most), training=False, speed=options.speed)
+            predict_batch(probe, batch, protocol, drawing(0, most), training=False, speed=options.speed)
 
     with tf32(options.speed.precision == "tf32"), current_device(device), own_random_numbers():
         start_counting(device)
@@ -167,7 +167,7 @@ def _objects(dataset: ObjectDataset, count: int) -> list[tuple[np.ndarray, np.nd
     return found
 
 
-def _drawing(number: int, most: int) -> np.random.Generator:
+def drawing(number: int, most: int) -> np.random.Generator:
     """A generator that draws ``number`` as the first whole number from 0 to ``most``."""
     return next(
         np.random.default_rng(seed) for seed in count() if int(np.random.default_rng(seed).integers(most + 1)) == number

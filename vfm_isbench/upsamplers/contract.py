@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from vfm_isbench.errors import ContractError, VfmIsbenchWarning
 from vfm_isbench.upsamplers.base import Upsampler
+from vfm_isbench.upsamplers.costs import flops_per_image
 from vfm_isbench.upsamplers.diagnosis import explain
 from vfm_isbench.upsamplers.freezing import count_parameters, freeze, holds_tensors
 from vfm_isbench.upsamplers.identity import fingerprint_of
@@ -49,6 +50,9 @@ class ContractReport:
             module or cannot be read.
         ms_per_image: Median milliseconds per image in a batch of 2, without gradient, or alone if it optimises.
         warnings: What a reader of its numbers should know; each was also given as a warning.
+        flops_per_image: Floating-point operations per image, see :func:`vfm_isbench.upsamplers.costs.flops_per_image`.
+        peak_bytes: Memory that its call needs for one pass of training, see
+            :func:`vfm_isbench.upsamplers.costs.call_memory`; None here, a run measures it.
     """
 
     output_size: tuple[int, int]
@@ -59,6 +63,8 @@ class ContractReport:
     n_parameters: int | None
     ms_per_image: float
     warnings: tuple[str, ...] = ()
+    flops_per_image: int | None = None
+    peak_bytes: int | None = None
 
     def __str__(self) -> str:
         findings = {
@@ -67,7 +73,10 @@ class ContractReport:
             "batch-independent": "yes" if self.batch_independent else f"no (differs by {self.batch_deviation:.1e})",
             "parameters": _count(self.n_parameters),
             "time per image": f"{self.ms_per_image:.1f} ms",
+            "FLOPs per image": _billions(self.flops_per_image),
         }
+        if self.peak_bytes is not None:
+            findings["memory of a batch"] = f"{self.peak_bytes / 2**30:.2f} GiB"
         return "\n".join(f"{name + ':':19}{value}" for name, value in findings.items())
 
 
@@ -158,7 +167,12 @@ def _check(
         n_parameters=_parameters(loaded),
         ms_per_image=milliseconds(loaded, trial[: calls.batch]) / calls.batch,
         warnings=notes,
+        flops_per_image=flops_per_image(loaded, pair),
     )
+
+
+def _billions(flops: int | None) -> str:
+    return "unknown" if flops is None else f"{flops / 1e9:.3g} billion"
 
 
 def _count(parameters: int | None) -> str:
