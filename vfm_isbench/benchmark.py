@@ -16,7 +16,15 @@ from torch import Tensor
 from vfm_isbench.acceleration.speed import CHECKPOINT_MINUTES, RunOptions, Speed
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.datasets import ObjectDataset
-from vfm_isbench.estimate import CostEstimate, RunPlan, Start, amounts_of_opened, announce, estimate_run
+from vfm_isbench.estimate import (
+    CostEstimate,
+    RunPlan,
+    Start,
+    amounts_of_opened,
+    announce,
+    estimate_run,
+    require_memory_to_train,
+)
 from vfm_isbench.probe import build_probe
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
@@ -164,6 +172,7 @@ class Benchmark:
 
         Raises:
             ContractError: if the upsampler does not keep its contract.
+            OutOfMemoryError: if the training would not fit into memory.
             RunError: if another process or thread is using ``output_dir``, or it belongs to another run.
         """
         with sole_use(self.output_dir):
@@ -224,6 +233,9 @@ class Benchmark:
             check_room_for_run(
                 folder.folder, probe, protocol, needs.tests, start, boundary_iou=self.options.boundary_iou
             )
+        amounts = amounts_of_opened(data, needs.tests, protocol)
+        if start is None or not start.is_complete:
+            require_memory_to_train(probe, amounts.training, protocol, self.options, checked.contract.peak_bytes)
         if options.run is not None and options.run.is_shown:
             announce(
                 options.run,
@@ -232,7 +244,7 @@ class Benchmark:
                     probe=probe,
                     protocol=protocol,
                     contract=checked.contract,
-                    amounts=amounts_of_opened(data, needs.tests, protocol),
+                    amounts=amounts,
                     options=self.options,
                     data_root=self.data_root,
                     folder=self.output_dir,

@@ -126,7 +126,7 @@ def test_how_many_images_fit(first: int, further: int, free: int, most: int) -> 
 
 
 def test_counting_leaves_the_inputs_and_random_numbers_of_others_alone() -> None:
-    upsampler = loaded(FakeUpsampler())
+    upsampler = loaded(FakeUpsampler().eval())
     before = TRIAL.features.clone(), torch.get_rng_state()
     call_memory(upsampler, TRIAL, needs_gradient=True)
     flops_per_image(upsampler, TRIAL)
