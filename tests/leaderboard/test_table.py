@@ -202,6 +202,7 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
         "mean_headline", "better",
         "seeds", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter",
         "version", "signature", "rerun", "reproduce", "notes", "scores", "injection", "origin",
+        "flops_per_image", "upsampler_bytes", "training_bytes",
     }  # fmt: skip
     assert all(set(entry) == set(mine) for entry in data["entries"])
     assert (mine["group"], mine["protocol"]) == (group["id"], group["protocol"])
@@ -220,6 +221,7 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
         "noc90",
         "iou_at_1",
         "not_reached90",
+        "further",
         "curve",
     }
     assert scenes["noc90"]["low"] < scenes["noc90"]["value"] < scenes["noc90"]["high"]

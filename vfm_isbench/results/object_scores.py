@@ -82,8 +82,8 @@ class Metric:
 def object_scores(found: DatasetResult, metric: Metric) -> Array:
     """The metric of each object: N float64. Their mean is the score of the data set.
 
-    NaN if early stopping left out clicks that the metric needs: click k for IoU@k, any click for the mean IoU and IoU-AUC; NoC is
-    NaN for all objects if its IoU lies above those that the evaluation waited for.
+    NaN if early stopping left out clicks that the metric needs: click k for IoU@k, any click for mean IoU and IoU-AUC;
+    NoC is NaN for all objects if its IoU lies above those that the evaluation waited for.
 
     Raises:
         ComparisonError: if k is larger than the click cap.

@@ -151,6 +151,7 @@ def _check(
         check_gradient(loaded, pair.features, pair.image)
     _check_steps(loaded, pair, calls)
     _check_interpolation(loaded, pair, calls.output)
+    flops = flops_per_image(loaded, pair)
     notes = (
         *calls.notes(trial.features),
         *_dtype_notes(dtypes, trial.features.dtype),
@@ -167,7 +168,7 @@ def _check(
         n_parameters=_parameters(loaded),
         ms_per_image=milliseconds(loaded, trial[: calls.batch]) / calls.batch,
         warnings=notes,
-        flops_per_image=flops_per_image(loaded, pair),
+        flops_per_image=flops,
     )
 
 
