@@ -71,7 +71,7 @@ def test_a_wrong_name_is_still_refused_where_nothing_checks_types() -> None:
         Protocol().replace(epoch=3)
     with pytest.raises(TypeError, match=r"evaluate\(\) has no argument 'divice'\. Did you mean 'device'\?"):
         evaluate("bilinear", divice="cpu")
-    with pytest.raises(TypeError, match=r"'progress'\? It takes name, identity, device, .*, random_weights$"):
+    with pytest.raises(TypeError, match=r"'progress'\? It takes name, identity, device, .*, boundary_iou$"):
         evaluate("bilinear", progres=False)
 
 

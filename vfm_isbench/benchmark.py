@@ -17,7 +17,15 @@ from vfm_isbench.acceleration.speed import CHECKPOINT_MINUTES, RunOptions, Speed
 from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.datasets.own_names import as_given
-from vfm_isbench.estimate import CostEstimate, RunPlan, Start, amounts_of_opened, announce, estimate_run
+from vfm_isbench.estimate import (
+    CostEstimate,
+    RunPlan,
+    Start,
+    amounts_of_opened,
+    announce,
+    estimate_run,
+    require_memory_to_train,
+)
 from vfm_isbench.probe import build_probe
 from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
@@ -76,6 +84,7 @@ class Benchmark:
         checkpoint_minutes: Minutes between two checkpoints inside an epoch; there is one after every epoch anyway.
         random_weights: Give the backbone random weights, always the same, for a dry run without downloads. The result
             says so, and is neither ranked nor compared with others.
+        boundary_iou: Measure boundary IoU after every click, too. It takes some time, and changes no other number.
 
     While :meth:`run`, :meth:`train` or :meth:`evaluate` is at work in the main thread, it answers Ctrl+C (SIGINT),
     SIGTERM and SIGHUP by finishing the current step or click and keeping its work. Then it raises KeyboardInterrupt, or
@@ -103,13 +112,18 @@ class Benchmark:
         speed: Speed | None = None,
         checkpoint_minutes: float = CHECKPOINT_MINUTES,
         random_weights: bool = False,
+        boundary_iou: bool = False,
     ) -> None:
         self.protocol: Final = Protocol.of(protocol)
         self.device: Final = choose_device(device)
         self.data_root: Final = None if data_root is None else Path(data_root)
         self.output_dir: Final = None if output_dir is None else Path(output_dir)
         self.options: Final = RunOptions(
-            speed=speed or Speed(), workers=workers, progress=progress, checkpoint_minutes=checkpoint_minutes
+            speed=speed or Speed(),
+            workers=workers,
+            progress=progress,
+            checkpoint_minutes=checkpoint_minutes,
+            boundary_iou=boundary_iou,
         )
         self._backbone_weights: Final = None if backbone_weights is None else Path(backbone_weights)
         self._random_weights: Final = check_random(random_weights, self._backbone_weights)
@@ -172,6 +186,7 @@ class Benchmark:
 
         Raises:
             ContractError: if the upsampler does not keep its contract.
+            OutOfMemoryError: if the training would not fit into memory.
             RunError: if another process or thread is using ``output_dir``, or it belongs to another run.
         """
         with sole_use(self.output_dir):
@@ -215,7 +230,8 @@ class Benchmark:
     ) -> TrainedProbe:
         data = needs.data
         loaded, protocol, remarks = follow_protocol(needs.upsampler, data.protocol)
-        checked = check_and_identify(loaded, protocol, self.backbone, self.device, identity)
+        images = self.options.speed.images_at_once
+        checked = check_and_identify(loaded, protocol, self.backbone, self.device, identity, images_at_once=images)
         found = checked.identity if name is None else dataclasses.replace(checked.identity, name=name)
         probe = build_probe(protocol, self.backbone, checked.upsampler).to(self.device)
         origins = plugin_origins(self.backbone, probe.click_encoder, data.training, data.validation)
@@ -233,7 +249,12 @@ class Benchmark:
 
         start = None if folder is None else folder.load_checkpoint()
         if folder is not None:
-            check_room_for_run(folder.folder, probe, protocol, needs.tests, start)
+            check_room_for_run(
+                folder.folder, probe, protocol, needs.tests, start, boundary_iou=self.options.boundary_iou
+            )
+        amounts = amounts_of_opened(data, needs.tests, protocol)
+        if start is None or not start.is_complete:
+            require_memory_to_train(probe, amounts.training, protocol, self.options, checked.contract.peak_bytes)
         if options.run is not None and options.run.is_shown:
             announce(
                 options.run,
@@ -242,7 +263,7 @@ class Benchmark:
                     probe=probe,
                     protocol=protocol,
                     contract=checked.contract,
-                    amounts=amounts_of_opened(data, needs.tests, protocol),
+                    amounts=amounts,
                     options=self.options,
                     data_root=self.data_root,
                     folder=self.output_dir,
@@ -360,6 +381,7 @@ def evaluate(
     - ``speed``: how fast, see :class:`vfm_isbench.Speed`.
     - ``checkpoint_minutes``: minutes between two checkpoints inside an epoch; 10 by default.
     - ``random_weights``: True gives the backbone random weights, for a dry run whose scores mean nothing.
+    - ``boundary_iou``: True measures boundary IoU after every click, too.
 
     Args:
         upsampler: Callable (features B×C×h×w, ImageNet-normalised image B×3×H×W) → features B×C×H'×W', or a name.

@@ -96,6 +96,31 @@ class AnnotatedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectSize:
+    """How large an object is, and its image.
+
+    Attributes:
+        pixels: Pixels of the object's mask.
+        height: Rows of the image.
+        width: Columns of the image.
+    """
+
+    pixels: int
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, mask: Array) -> ObjectSize:
+        """The size of an object from its mask, H×W: 1 object, 0 background, -1 ignore."""
+        return cls(int(np.count_nonzero(mask == 1)), *mask.shape)
+
+    @property
+    def share(self) -> float:
+        """The object's share of the image, in [0, 1]; pixels to ignore count as image."""
+        return self.pixels / (self.height * self.width)
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectEvidence:
     """What happened to one object in the evaluation; every score is derived from this.
 
@@ -103,8 +128,12 @@ class ObjectEvidence:
         object_id: The object.
         clicks: Clicks in the order they were placed, in image pixels.
         ious: IoU in [0, 1] after each click.
+        boundary_ious: Boundary IoU in [0, 1] after each click; None if it was not asked for.
+        size: Size of object and image; None in evidence of versions up to 0.4.0.
     """
 
     object_id: ObjectId
     clicks: tuple[Click, ...]
     ious: tuple[float, ...]
+    boundary_ious: tuple[float, ...] | None = None
+    size: ObjectSize | None = None

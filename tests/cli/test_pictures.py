@@ -63,6 +63,23 @@ def test_plot_of_one_picture_to_a_file(runs: Path, tmp_path: Path) -> None:
     assert files(tmp_path / "new") == ["a.pdf"]
 
 
+def test_plot_of_failures(runs: Path, tmp_path: Path) -> None:
+    arguments = ["plot", str(runs / "nearest"), str(runs / "bilinear"), "--picture", "failures", "--percent", "85"]
+    assert cli.main([*arguments, "--output", "new"]) == 0
+    assert files(tmp_path / "new") == ["failures85.png", "failures85.svg"]
+
+
+def test_show_prints_tables(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = Result.load(runs / "nearest")
+    assert cli.main(["show", str(runs / "nearest"), "--columns", "noc95,nof90,iou_auc,gflops"]) == 0
+    assert capsys.readouterr().out == result.table(["noc95", "nof90", "iou_auc", "gflops"]) + "\n"
+    assert cli.main(["show", str(runs / "nearest"), "--by-size"]) == 0
+    assert capsys.readouterr().out == result.table(by_size=True) + "\n"
+    assert cli.main(["show", str(runs / "nearest"), "--columns", "noc95,noff"]) == 2
+    assert "unknown column 'noff'. Did you mean 'nof" in capsys.readouterr().err
+    assert files(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

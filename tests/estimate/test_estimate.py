@@ -20,7 +20,7 @@ from vfm_isbench.estimate import timing
 from vfm_isbench.estimate.amounts import amounts_of
 from vfm_isbench.estimate.cost import CostEstimate
 from vfm_isbench.estimate.photographs import StandInPhotographs
-from vfm_isbench.estimate.timing import ClickCost, TrainingCost, _drawing, seconds_of
+from vfm_isbench.estimate.timing import ClickCost, TrainingCost, drawing, seconds_of
 from vfm_isbench.evaluation import EvaluationTimes
 from vfm_isbench.protocol import PRESETS
 from vfm_isbench.runs.evidence_store import bytes_per_object
@@ -201,7 +201,7 @@ def test_stand_ins_are_samples_like_others() -> None:
 
 
 def test_a_generator_draws_the_number_asked_for() -> None:
-    assert [int(_drawing(number, 3).integers(4)) for number in range(4)] == [0, 1, 2, 3]
+    assert [int(drawing(number, 3).integers(4)) for number in range(4)] == [0, 1, 2, 3]
 
 
 def test_slow_work_is_done_once_and_fast_work_repeatedly() -> None:

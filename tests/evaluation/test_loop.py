@@ -23,12 +23,12 @@ from vfm_isbench.evaluation import (
     evaluate_objects,
 )
 from vfm_isbench.evaluation.predictor import ImageCrops
-from vfm_isbench.metrics import intersection_over_union, number_of_clicks
+from vfm_isbench.metrics import BoundaryIou, intersection_over_union, number_of_clicks
 from vfm_isbench.probe import Probe
 from vfm_isbench.progress import StopSignals
 from vfm_isbench.protocol.validation import Injection
 from vfm_isbench.testing.fakes import FakeDataset, FakeUpsampler
-from vfm_isbench.types import AnnotatedImage, ObjectEvidence, ObjectId
+from vfm_isbench.types import AnnotatedImage, ObjectId, ObjectSize
 from vfm_isbench.upsamplers import Bilinear, Upsampler
 
 
@@ -82,7 +82,7 @@ def test_ignored_pixels_count_neither_way() -> None:
     predicted = ObjectPredictor(ImageCrops(network, sample.image, protocol)).predict([]) > 0.5
     truth[predicted != (truth == 1)] = -1
     objects = [ClickedObject(ImageCrops(network, sample.image, protocol), truth)]
-    ((_, ious),) = evaluate_objects(network, objects, protocol)
+    ((_, ious, _),) = evaluate_objects(network, objects, protocol)
     assert ious == [1.0]
 
 
@@ -96,13 +96,55 @@ def test_the_limit_cuts_the_list_of_objects(limit: int) -> None:
 def test_what_was_done_before_is_not_done_again() -> None:
     dataset, probe = FakeDataset(images=2), small_probe()
     whole, _ = evaluated(probe, dataset, SMALL)
-    marked = ObjectEvidence(whole[1].object_id, whole[1].clicks, (0.125,) * 4)
+    marked = dataclasses.replace(whole[1], ious=(0.125,) * 4)
     store = MemoryStore(marked)
     counter = CallCounter(probe.click_encoder)
     evidence, times = evaluated(probe, dataset, SMALL, store=store)
     assert evidence == [whole[0], marked, *whole[2:]]
     assert store.kept == [whole[0], *whole[2:]]
     assert times.clicks == counter.calls == 12
+
+
+def test_evidence_without_a_size_gets_one() -> None:
+    """Versions up to 0.4.0 kept none; the image is read anyway."""
+    dataset, probe = FakeDataset(images=1), small_probe()
+    whole, _ = evaluated(probe, dataset, SMALL)
+    for found in whole:
+        mask = dataset.read(found.object_id.image).object_mask(found.object_id.instance)
+        assert found.size == ObjectSize(int((mask == 1).sum()), *mask.shape)
+    store = MemoryStore(*(dataclasses.replace(found, size=None) for found in whole))
+    assert evaluated(probe, dataset, SMALL, store=store)[0] == whole
+    assert store.kept == []
+
+
+@pytest.mark.parametrize("clicks_on_device", [False, True])
+def test_boundary_iou_is_measured_on_the_predictions_and_changes_nothing_else(clicks_on_device: bool) -> None:
+    dataset, probe = FakeDataset(images=1), small_probe()
+    options = RunOptions(
+        boundary_iou=True, speed=Speed(clicks_on_device=clicks_on_device, objects_at_once=2), progress=False
+    )
+    plain, plain_times = evaluated(probe, dataset, SMALL, speed=options.speed)
+    found = evaluate_dataset(probe, dataset, SMALL, options=options)
+    assert [dataclasses.replace(one, boundary_ious=None) for one in found.evidence] == plain
+    for one in found.evidence:
+        sample = dataset.read(one.object_id.image)
+        truth = sample.object_mask(one.object_id.instance)
+        predictor = ObjectPredictor(ImageCrops(CachedProbe(probe), sample.image, SMALL))
+        predicted = [predictor.predict(one.clicks[:count]) > 0.5 for count in range(1, 5)]
+        assert one.boundary_ious == tuple(BoundaryIou(truth).of(mask) for mask in predicted)
+    assert found.times.boundaries > 0 == plain_times.boundaries
+
+
+def test_evidence_without_boundary_ious_is_measured_again_where_they_are_asked_for() -> None:
+    dataset, probe = FakeDataset(images=1), small_probe()
+    options = RunOptions(boundary_iou=True, progress=False)
+    whole = evaluate_dataset(probe, dataset, SMALL, options=options).evidence
+    first, second = whole
+    store = MemoryStore(first, dataclasses.replace(second, boundary_ious=None))
+    assert evaluate_dataset(probe, dataset, SMALL, store=store, options=options).evidence == whole
+    assert store.kept == [second]
+    without, _ = evaluated(probe, dataset, SMALL, store=MemoryStore(*whole))
+    assert [found.boundary_ious for found in without] == [None, None], "all or none of a result has them"
 
 
 def test_evidence_is_kept_object_by_object() -> None:
@@ -236,7 +278,7 @@ def test_earlier_evidence_keeps_its_place() -> None:
     whole, _ = evaluated(probe, dataset, SMALL)
     store = MemoryStore(whole[1], whole[3])
     again, times = evaluated(probe, dataset, SMALL, store=store, speed=Speed(objects_at_once=2))
-    assert again[1] is whole[1] and again[3] is whole[3]
+    assert again[1] == whole[1] and again[3] == whole[3]
     assert [found.clicks for found in again] == [found.clicks for found in whole]
     assert times.clicks == SMALL.max_clicks * (len(whole) - 2)
 

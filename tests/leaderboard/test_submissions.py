@@ -25,6 +25,7 @@ from vfm_isbench.leaderboard.gzip_json import to_bytes
 from vfm_isbench.leaderboard.trust import trust_of, why_unranked
 from vfm_isbench.leaderboard.validation import check_against, check_content, check_file, validate
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.results import DatasetResult
 from vfm_isbench.storage.strict_json import UnreadableError
 
 Content = dict[str, Any]
@@ -62,6 +63,39 @@ def test_a_result_may_say_how_much_memory_it_took(folder: Path) -> None:
     content["runs"][0]["peak_memory"]["training"] = -1
     check_content(content, report)
     assert ["peak_memory.training" in str(finding) for finding in report.findings] == [True]
+
+
+def with_costs_and_boundaries() -> Content:
+    """The good entry as versions after 0.4.0 write it."""
+    content = copy.deepcopy(GOOD_CONTENT)
+    for run in content["runs"]:
+        run["upsampler"] |= {"flops_per_image": 3 * 10**9, "peak_bytes": None}
+        dataset = run["datasets"]["scenes"]
+        for item in dataset["objects"]:
+            item |= {"boundary_iou": [iou / 2 for iou in item["iou"]], "size": [100, 240, 320]}
+        dataset["scores"] = DatasetResult.from_dict("scenes", {**dataset, "scores": dataset["scores"]}).scores()
+    return content
+
+
+def test_costs_sizes_and_boundary_ious_are_accepted_and_checked() -> None:
+    content = with_costs_and_boundaries()
+    report = Report("x")
+    entry = check_content(content, report)
+    assert list(map(str, report.findings)) == []
+    assert entry is not None and entry.evidence_sha256 == GOOD.evidence_sha256, "the same clicks and IoUs"
+    assert "boundary_iou_at_1" in content["runs"][0]["datasets"]["scenes"]["scores"]
+
+
+def shorter_boundaries(content: Content) -> None:
+    scenes(content)["objects"][0]["boundary_iou"] = [0.5]
+
+
+def size_with_too_many_pixels(content: Content) -> None:
+    scenes(content)["objects"][0]["size"] = [10**9, 240, 320]
+
+
+def negative_flops(content: Content) -> None:
+    content["runs"][0]["upsampler"]["flops_per_image"] = -1
 
 
 # A change to the content, and the expected finding "FIELD: TEXT" as a regular expression.
@@ -332,6 +366,9 @@ BROKEN: list[tuple[Callable[[Content], None], str]] = [
     (bidi_in_name, r"name: 'mine\\u202egnp.exe' contains control or invisible characters"),
     (escape_in_note, r"runs\[0\].notes\[1\]: '\\x1b\[2J\\x1b\[Hall is well' contains control or invisible characters"),
     (lone_surrogate, r"contains the text '\\ud800', which has half a character"),
+    (shorter_boundaries, r"objects\[0\].boundary_iou: has 1 boundary IoUs for 20 IoUs"),
+    (size_with_too_many_pixels, r"objects\[0\].size: is not a size"),
+    (negative_flops, r"upsampler.flops_per_image: "),
     (name_too_long, r"name: has 81 characters; at most 80"),
     (name_as_list, r"name: a list of 1 is not a text"),
     (javascript_url, r"code: 'javascript:alert\(1\)' is not a web address: expected https://"),

@@ -202,6 +202,7 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
         "mean_headline", "better",
         "seeds", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper", "citation", "date", "submitter",
         "version", "signature", "rerun", "reproduce", "notes", "scores", "injection", "origin",
+        "flops_per_image", "upsampler_bytes", "training_bytes",
     }  # fmt: skip
     assert all(set(entry) == set(mine) for entry in data["entries"])
     assert (mine["group"], mine["protocol"]) == (group["id"], group["protocol"])
@@ -220,6 +221,7 @@ def test_the_page_has_the_form_that_was_agreed_on(board: Board, tmp_path: Path) 
         "noc90",
         "iou_at_1",
         "not_reached90",
+        "further",
         "curve",
     }
     assert scenes["noc90"]["low"] < scenes["noc90"]["value"] < scenes["noc90"]["high"]
@@ -284,3 +286,19 @@ def test_a_mark_is_told_and_is_worth_nothing_for_other_evidence(tmp_path: Path) 
 @pytest.mark.skipif(not any(ROOT.glob("benchmarks/entries/*.json.gz")), reason="no entries are committed yet")
 def test_the_committed_table_is_built_from_the_committed_entries() -> None:
     assert (ROOT / "leaderboard.csv").read_text(encoding="utf-8") == to_csv(load_board(ROOT / "benchmarks/entries"))
+
+
+def test_the_page_knows_costs_and_further_scores_of_an_entry() -> None:
+    entry = synthetic_entry("mine", skill=0.5)
+    runs = [dataclasses.replace(run, peak_memory={"training": 2**30 + run.protocol.seed}) for run in entry.runs]
+    runs[0] = dataclasses.replace(runs[0], upsampler={**runs[0].upsampler, "flops_per_image": 7, "peak_bytes": 9})
+    (row,) = page_data(Board((dataclasses.replace(entry, runs=tuple(runs)),)), version="1")["entries"][:1]
+    seeds = [run.protocol.seed for run in runs]
+    assert (row["flops_per_image"], row["upsampler_bytes"], row["training_bytes"]) == (7, 9, 2**30 + max(seeds))
+    found = [run.datasets["scenes"].scores() for run in runs]
+    further = row["scores"]["scenes"]["further"]
+    for name in ("noc95", "nof90", "iou_auc"):
+        assert further[name] == pytest.approx(sum(scores[name] for scores in found) / len(found))
+    assert further["boundary_iou_at_5"] is None, "not measured"
+    (old,) = page_data(Board((entry,)), version="1")["entries"][:1]
+    assert (old["flops_per_image"], old["training_bytes"]) == (None, None)

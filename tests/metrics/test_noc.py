@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vfm_isbench.metrics import mean_iou_at, not_reached, number_of_clicks
+from vfm_isbench.metrics import failure_curve, failures, iou_auc, mean_iou_at, not_reached, number_of_clicks
 from vfm_isbench.types import Array
 
 # A coarse grid of values, so that IoUs often equal the threshold exactly.
@@ -72,3 +72,33 @@ def test_iou_at_a_click_that_was_not_placed_is_refused(clicks: int) -> None:
 def test_a_table_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="objects, clicks"):
         number_of_clicks(np.zeros(shape), 0.9)
+
+
+@given(iou_tables, levels)
+def test_failures_after_each_click_equal_a_plain_loop(ious: Array, threshold: float) -> None:
+    rows = ious.tolist()
+    expected = [sum(max(row[:k]) < threshold for row in rows) for k in range(1, ious.shape[1] + 1)]
+    assert failure_curve(ious, threshold).tolist() == expected
+    assert failures(ious, threshold) == expected[-1] <= not_reached(ious, threshold)
+
+
+@given(iou_tables, levels)
+def test_the_failure_curve_adds_up_to_noc(ious: Array, threshold: float) -> None:
+    """An object costs its first click, and one more for every click after which it has not got there."""
+    total = len(ious) + failure_curve(ious, threshold)[:-1].sum()
+    assert total == number_of_clicks(ious, threshold).sum()
+
+
+@given(iou_tables)
+def test_iou_auc_is_the_area_of_trapezoids(ious: Array) -> None:
+    for row, found in zip(ious.tolist(), iou_auc(ious), strict=True):
+        area = sum((left + right) / 2 for left, right in zip(row, row[1:], strict=False))
+        assert found == pytest.approx(area / (len(row) - 1) if len(row) > 1 else row[0])
+        assert 0 <= found <= 1 + 1e-12
+    assert iou_auc(ious).mean() == pytest.approx(iou_auc(ious.mean(axis=0, keepdims=True))[0])
+
+
+def test_a_missing_iou_has_no_area_and_reaches_nothing() -> None:
+    ious = np.array([[0.5, np.nan], [0.9, 0.9]])
+    assert np.isnan(iou_auc(ious)).tolist() == [True, False]
+    assert failure_curve(ious, 0.8).tolist() == [1, 1]

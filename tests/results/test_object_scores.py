@@ -15,7 +15,7 @@ NAN = math.nan
 STOPPED = made_dataset([[0.5, 0.92, NAN, NAN], [0.91, NAN, NAN, NAN], [0.2, 0.3, 0.4, 0.5]], stop_at_iou=(80, 85, 90))
 
 
-@pytest.mark.parametrize("name", ["noc80", "noc85", "noc90", "noc95", "iou_at_1", "iou_at_5", "mean_iou"])
+@pytest.mark.parametrize("name", ["noc80", "noc85", "noc90", "noc95", "iou_at_1", "iou_at_5", "mean_iou", "iou_auc"])
 def test_their_mean_is_the_score_of_the_data_set(name: str) -> None:
     found = made_dataset(random_ious(1))
     scores = object_scores(found, Metric.named(name))
@@ -31,6 +31,7 @@ def test_their_mean_is_the_score_of_the_data_set(name: str) -> None:
         ("iou_at_1", [0.5, 0.91, 0.2]),
         ("iou_at_2", [0.92, NAN, 0.3]),
         ("mean_iou", [NAN, NAN, 0.35]),
+        ("iou_auc", [NAN, NAN, 0.35]),
         ("noc95", [NAN, NAN, NAN]),
     ],
 )

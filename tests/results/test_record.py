@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from hypothesis import strategies as st
 from vfm_isbench.errors import ResultError
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import DatasetResult, Result
-from vfm_isbench.results.dataset_result import evidence_from_dict, evidence_to_dict
-from vfm_isbench.types import Click, ObjectEvidence, ObjectId
+from vfm_isbench.results.evidence_json import evidence_from_dict, evidence_to_dict
+from vfm_isbench.types import Click, ObjectEvidence, ObjectId, ObjectSize
 
 CLICKS = 5
 PROTOCOL = Protocol.preset("paper").replace(max_clicks=CLICKS, test_datasets=("davis", "sbd"))
@@ -368,7 +369,7 @@ def test_scores_of_clicks_that_were_not_placed_are_missing() -> None:
     scores, expected = stopped().scores(), DatasetResult("davis", whole).scores()
     known = {"objects", "noc80", "noc85", "noc90", "iou_at_1", "iou_at_2", "iou_at_3"}
     for name, value in scores.items():
-        if name.removesuffix("_std").replace("not_reached", "noc") in known:
+        if re.sub("not_reached|nof", "noc", name.removesuffix("_std")) in known:
             assert value == expected[name], name
         else:
             assert math.isnan(value), name
@@ -478,3 +479,89 @@ def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "result.json")
     with pytest.raises(ResultError, match="is not a regular file"):
         Result.load(tmp_path / "result.json")
+
+
+WITH_BOUNDARIES = tuple(
+    dataclasses.replace(found, boundary_ious=tuple(iou / 2 for iou in found.ious), size=ObjectSize(pixels, 100, 100))
+    for found, pixels in zip(DAVIS, (50, 2000), strict=True)
+)
+
+
+def test_boundary_ious_and_sizes_are_kept(result: Result, tmp_path: Path) -> None:
+    result = dataclasses.replace(result, datasets={"davis": DatasetResult("davis", WITH_BOUNDARIES)})
+    loaded = Result.load(result.save(tmp_path / "result.json"))
+    assert loaded.datasets["davis"].objects == WITH_BOUNDARIES
+    scores = loaded.datasets["davis"].scores()
+    assert scores["boundary_iou_at_1"] == pytest.approx(scores["iou_at_1"] / 2)
+    assert scores["mean_boundary_iou"] == pytest.approx(scores["mean_iou"] / 2)
+    shares = loaded.datasets["davis"].size_shares
+    assert shares is not None and shares.tolist() == [0.005, 0.2]
+
+
+def test_boundary_iou_of_some_objects_is_no_score() -> None:
+    found = DatasetResult("davis", (WITH_BOUNDARIES[0], DAVIS[1]))
+    assert found.boundary_ious is None and found.size_shares is None
+    assert not any("boundary" in name for name in found.scores())
+
+
+def test_failures_and_the_area_follow_from_the_evidence() -> None:
+    scores = DatasetResult("davis", DAVIS).scores()
+    assert (scores["nof80"], scores["nof90"], scores["nof95"]) == (0, 0, 1)
+    assert scores["not_reached90"] == 1, "counts the object that gets there at the last click"
+    trapezoids = [(0.25 + 0.7 + 0.82 + 0.9 + 0.48) / 4, (0.1 + 0.3 + 0.4 + 0.5 + 0.455) / 4]
+    assert scores["iou_auc"] == pytest.approx(sum(trapezoids) / 2)
+    after = DatasetResult("davis", DAVIS).failures_after(90)
+    assert after is not None and after.tolist() == [2, 2, 2, 1, 0]
+    assert stopped().failures_after(95) is None
+
+
+def test_files_of_earlier_versions_lack_the_new_scores(result: Result) -> None:
+    content = json.loads(json.dumps(result.to_dict()))
+    old = {"objects", "mean_iou"} | {f"iou_at_{k}" for k in (1, 2, 3, 5)}
+    old |= {f"{name}{percent}{end}" for percent in (80, 85, 90, 95) for name, end in NAMES_OF_0_4}
+    scores = content["datasets"]["davis"]["scores"]
+    content["datasets"]["davis"]["scores"] = {name: scores[name] for name in old}
+    assert Result.from_dict(content).datasets == result.datasets
+    for name in old:
+        changed = copy.deepcopy(content)
+        del changed["datasets"]["davis"]["scores"][name]
+        with pytest.raises(ResultError, match=f"{name} is written as None"):
+            Result.from_dict(changed)
+
+
+NAMES_OF_0_4 = (("noc", ""), ("noc", "_std"), ("not_reached", ""))
+
+
+@pytest.mark.parametrize("name", ["nof80", "iou_auc", "boundary_iou_at_1", "mean_boundary_iou"])
+def test_a_new_score_that_is_written_is_checked(name: str, result: Result) -> None:
+    result = dataclasses.replace(result, datasets={"davis": DatasetResult("davis", WITH_BOUNDARIES)})
+    content = json.loads(json.dumps(result.to_dict()))
+    content["datasets"]["davis"]["scores"][name] += 0.5
+    with pytest.raises(ResultError, match=f"{name} is written as"):
+        Result.from_dict(content)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("boundary_iou", [0.5], "5 IoUs but 1 boundary IoUs"),
+        ("boundary_iou", [0.5, 0.5, 0.5, 0.5, 1.5], "must list numbers in"),
+        ("boundary_iou", [0.5, 0.5, 0.5, 0.5, True], "must list numbers in"),
+        ("boundary_iou", "half", "must list numbers in"),
+        ("size", [5, 2, 2], "no more pixels than the image has"),
+        ("size", [0, 2, 2], "expected .pixels of the object, rows"),
+        ("size", [1, 2.0, 2], "expected .pixels of the object, rows"),
+        ("size", [1, 2, 10**9], "expected .pixels of the object, rows"),
+        ("size", 4, "expected .pixels of the object, rows"),
+    ],
+)
+def test_damaged_boundary_ious_and_sizes_are_refused(field: str, value: object, says: str) -> None:
+    content = {**evidence_to_dict(DAVIS[0]), field: value}
+    with pytest.raises(ResultError, match=f"object bear.*{says}"):
+        evidence_from_dict(content)
+
+
+def test_some_of_the_objects_are_a_result_of_their_own() -> None:
+    found = DatasetResult("davis", WITH_BOUNDARIES).of_objects(np.array([False, True]))
+    assert found.object_ids == [ObjectId("swan")]
+    assert found.scores()["noc90"] == 5

@@ -19,12 +19,12 @@ from small_disk import on_small_disk
 
 from vfm_isbench.datasets.content import content_sha256
 from vfm_isbench.errors import ResultError, WriteError
-from vfm_isbench.results.dataset_result import evidence_to_dict
+from vfm_isbench.results.evidence_json import evidence_to_dict
 from vfm_isbench.runs import evidence_store
 from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.storage import atomic
 from vfm_isbench.testing.fakes import FakeDataset
-from vfm_isbench.types import Click, ObjectEvidence, ObjectId
+from vfm_isbench.types import Click, ObjectEvidence, ObjectId, ObjectSize
 
 FIRST = ObjectEvidence(ObjectId("bear"), (Click(1, 2, True), Click(3, 4, False)), (0.5, 0.75))
 SECOND = ObjectEvidence(ObjectId("swan", 2), (Click(5, 6, True), Click(7, 8, True)), (0.1, 0.2))
@@ -49,6 +49,15 @@ def test_what_was_appended_is_found_again(tmp_path: Path) -> None:
     assert done(path) == [FIRST, SECOND]
     EvidenceStore(path, "weights").append(THIRD, "image")
     assert done(path) == [FIRST, SECOND, THIRD]
+
+
+def test_boundary_ious_and_sizes_are_found_again(tmp_path: Path) -> None:
+    more = ObjectEvidence(FIRST.object_id, FIRST.clicks, FIRST.ious, (0.25, 0.5), ObjectSize(7, 10, 20))
+    path = filled(tmp_path, FIRST, SECOND)
+    EvidenceStore(path, "weights").append(more, "image")
+    assert done(path) == [more, SECOND], "the later line counts"
+    usual, with_boundaries = (evidence_store.bytes_per_object(20, boundary_iou=asked) for asked in (False, True))
+    assert with_boundaries - usual > 20 * 18
 
 
 def test_opening_a_store_writes_nothing(tmp_path: Path) -> None:
@@ -181,7 +190,7 @@ MANY = """
 import os, random, sys
 from pathlib import Path
 from vfm_isbench.runs.evidence_store import EvidenceStore
-from vfm_isbench.types import Click, ObjectEvidence, ObjectId
+from vfm_isbench.types import Click, ObjectEvidence, ObjectId, ObjectSize
 
 def evidence(number):
     draws = random.Random(number)

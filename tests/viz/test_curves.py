@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from result_builder import NAN, result_of
 
+from vfm_isbench.errors import PictureError
 from vfm_isbench.results.intervals import estimate_mean
-from vfm_isbench.viz import iou_curves
+from vfm_isbench.viz import failure_curves, iou_curves
 from vfm_isbench.viz.canvas import caption_of
 
 A = [[0.5, 0.7, 0.9], [0.1, 0.2, 0.6], [0.4, 0.6, 0.8]]
@@ -91,3 +92,16 @@ def test_any_name_is_drawn_as_it_is(name: str) -> None:
     (text,) = figure.axes[0].get_legend().get_texts()
     assert text.get_text()[:15] == name[:15]
     assert not text.get_parse_math()
+
+
+def test_failures_are_the_share_of_objects_that_did_not_get_there() -> None:
+    figure = failure_curves([result_of("a", {"scenes": A})], percent=60)
+    (panel,) = figure.axes
+    np.testing.assert_allclose(line(panel, "a")[:, 1], [100, 100 / 3, 0])
+    assert panel.get_ylabel() == "objects below 60 % IoU (%)" and panel.get_ylim()[0] == 0
+    stopped = failure_curves([result_of("a", {"scenes": [[0.5, 0.7, 0.9], [0.1, 0.95, NAN]]})], percent=60)
+    np.testing.assert_allclose(line(stopped.axes[0], "a")[:, 1], [100, 0, 0], err_msg="known: it had got there")
+    unknown = failure_curves([result_of("a", {"scenes": [[0.5, 0.7, 0.9], [0.1, 0.5, NAN]]})], percent=60)
+    np.testing.assert_allclose(line(unknown.axes[0], "a")[:, 1], [100, 50])
+    with pytest.raises(PictureError, match="0 %"):
+        failure_curves([result_of("a", {"scenes": A})], percent=0)

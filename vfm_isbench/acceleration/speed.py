@@ -134,6 +134,7 @@ class RunOptions:
         run: Progress of the run that training or evaluation is a part of; None if it stands alone.
         checkpoint_minutes: Minutes after which a training that keeps checkpoints writes one inside an epoch, too.
         stop: Signals that ask training and evaluation to stop.
+        boundary_iou: Measure boundary IoU after every click, too; the time it takes is not part of a click's.
     """
 
     speed: Speed = field(default_factory=Speed)
@@ -142,6 +143,7 @@ class RunOptions:
     run: RunProgress | None = None
     checkpoint_minutes: float = CHECKPOINT_MINUTES
     stop: StopSignals = field(default_factory=StopSignals)
+    boundary_iou: bool = False
 
     def __post_init__(self) -> None:
         minutes = self.checkpoint_minutes

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vfm_isbench.cli.options import (
     Subparsers,
+    add_boundary_option,
     add_data_root_option,
     add_replacement_options,
     add_speed_options,
@@ -30,6 +31,7 @@ def add_eval(commands: Subparsers) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N objects of each test set")
     parser.add_argument("--name", help="name of the upsampler in the table (default: its own)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="result file to write, such as result.json")
+    add_boundary_option(parser)
     add_speed_options(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -64,6 +66,7 @@ def eval_command(arguments: argparse.Namespace) -> None:
         output=arguments.output,
         speed=speed_from(arguments),
         progress=not arguments.quiet,
+        boundary_iou=arguments.boundary_iou,
         upsampler=arguments.upsampler,
         backbone_weights=arguments.backbone_weights,
         random_weights=arguments.random_weights,

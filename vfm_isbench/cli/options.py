@@ -117,6 +117,13 @@ def load_options(arguments: argparse.Namespace) -> LoadOptions:
     return LoadOptions(weights=arguments.upsampler_weights, trust_remote_code=arguments.trust_remote_code)
 
 
+def add_boundary_option(parser: argparse.ArgumentParser) -> None:
+    """``--boundary-iou``."""
+    parser.add_argument(
+        "--boundary-iou", action="store_true", help="measure boundary IoU after every click, too; takes some time"
+    )
+
+
 def add_speed_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that :func:`speed_from` reads."""
     group = parser.add_argument_group("speed", "how fast numbers are computed; the protocol stays the same")

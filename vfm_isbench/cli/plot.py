@@ -22,19 +22,22 @@ def add_plot(commands: Subparsers) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "plot",
-        help="draw results: IoU over clicks, histogram of clicks needed, one upsampler against another",
+        help="draw results: IoU or failures over clicks, histogram of clicks needed, one upsampler against another",
         description="Draws results. Results that differ only in the training seed are drawn as one.",
     )
     parser.set_defaults(function=plot_command)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT", help="result.json, or a run folder")
     parser.add_argument(
         "--picture",
-        choices=PICTURES,
+        choices=(*PICTURES, "failures"),
         action="append",
-        help="curves, noc or scatter (needs two upsamplers); may be repeated (default: all that can be drawn)",
+        help="curves, noc, scatter (needs two upsamplers) or failures; may be repeated (default: all that can be "
+        "drawn but failures)",
     )
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="data sets to draw (default: all)")
-    parser.add_argument("--percent", type=int, default=90, metavar="P", help="IoU in %% of the histogram (default: 90)")
+    parser.add_argument(
+        "--percent", type=int, default=90, metavar="P", help="IoU in %% of histogram and failures (default: 90)"
+    )
     parser.add_argument(
         "--score", metavar="SCORE", help="of the scatter: noc80, noc90, iou@1, iou@5, … (default: noc at --percent)"
     )
@@ -44,7 +47,7 @@ def add_plot(commands: Subparsers) -> None:
 def plot_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench plot``."""
     # Imported here because matplotlib is optional, and most commands do not need it.
-    from vfm_isbench.viz import group_by_seed, iou_curves, noc_histogram, object_scatter
+    from vfm_isbench.viz import failure_curves, group_by_seed, iou_curves, noc_histogram, object_scatter
 
     results = [load_result(path) for path in arguments.results]
     series = group_by_seed(results)
@@ -54,6 +57,10 @@ def plot_command(arguments: argparse.Namespace) -> None:
         "noc": (
             f"noc{arguments.percent}",
             lambda: noc_histogram(results, arguments.datasets, percent=arguments.percent),
+        ),
+        "failures": (
+            f"failures{arguments.percent}",
+            lambda: failure_curves(results, arguments.datasets, percent=arguments.percent),
         ),
         "scatter": (
             f"scatter-{score.replace('_at_', '-').replace('@', '-')}",

@@ -12,6 +12,7 @@ from vfm_isbench.cli.options import (
     UPSAMPLER_HELP,
     Subparsers,
     add_backbone_weights_option,
+    add_boundary_option,
     add_data_root_option,
     add_device_option,
     add_loading_options,
@@ -67,6 +68,7 @@ def add_run(commands: Subparsers) -> None:
         action="store_true",
         help="measure a few steps and clicks, print what the run would download and take, and stop; writes nothing",
     )
+    add_boundary_option(run)
     add_speed_options(run)
     run.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -91,6 +93,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         load_options=load_options(arguments),
         speed=speed,
         checkpoint_minutes=arguments.checkpoint_minutes,
+        boundary_iou=arguments.boundary_iou,
     )
     if arguments.estimate:
         say(str(benchmark.estimate(arguments.upsampler)))

@@ -1,4 +1,4 @@
-"""``vfm-isbench show``: draw a contact sheet of the worst or of other objects of a result."""
+"""``vfm-isbench show``: a contact sheet of objects of a result, or a table of its scores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vfm_isbench.cli.options import Subparsers, add_data_root_option, add_replacement_options, load_options
 from vfm_isbench.cli.plot import add_output_options, save
+from vfm_isbench.cli.terminal import say
 from vfm_isbench.datasets import open_dataset
 from vfm_isbench.errors import PictureError
 from vfm_isbench.registry.registry import unknown_name
@@ -21,9 +22,9 @@ def add_show(commands: Subparsers) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "show",
-        help="draw objects of a result: clicks, prediction, errors",
+        help="draw objects of a result (clicks, prediction, errors), or print a table of its scores",
         description="Draws objects of a result with their clicks. A result stores no predictions; its checkpoint "
-        "recomputes them from the recorded clicks.",
+        "recomputes them from the recorded clicks. With --columns or --by-size, prints a table instead.",
     )
     parser.set_defaults(function=show_command)
     parser.add_argument("result", type=Path, metavar="RESULT", help="result.json, or a run folder")
@@ -38,12 +39,24 @@ def add_show(commands: Subparsers) -> None:
         "--checkpoint", type=Path, metavar="PATH", help="recomputes the predictions (default: that of the run folder)"
     )
     parser.add_argument("--no-replay", action="store_true", help="do not show predictions")
+    parser.add_argument(
+        "--columns",
+        type=lambda text: text.split(","),
+        metavar="NAME,…",
+        help="print a table with these columns: noc95, nof90, iou_auc, iou@5, boundary_iou@5, gflops, parameters, …",
+    )
+    parser.add_argument(
+        "--by-size", action="store_true", help="print a table with a row for small, medium and large objects"
+    )
     add_replacement_options(parser)
     add_output_options(parser, "a PNG")
 
 
 def show_command(arguments: argparse.Namespace) -> None:
     """``vfm-isbench show``."""
+    if arguments.columns or arguments.by_size:
+        say(load_result(arguments.result).table(arguments.columns, by_size=arguments.by_size))
+        return
     # Imported here because matplotlib is optional, and most commands do not need it.
     from vfm_isbench.inspection.replay import shown_objects
     from vfm_isbench.viz import best_objects, contact_sheet, find_objects, worst_objects

@@ -10,15 +10,17 @@ from pathlib import Path
 import torch
 
 from vfm_isbench.acceleration.speed import RunOptions
-from vfm_isbench.errors import VfmIsbenchError, VfmIsbenchWarning
+from vfm_isbench.errors import OutOfMemoryError, VfmIsbenchError, VfmIsbenchWarning
 from vfm_isbench.estimate.amounts import Amounts, Holding, amounts_of
 from vfm_isbench.estimate.estimate import describe_device
 from vfm_isbench.estimate.outlook import Outlook, measure_outlook
 from vfm_isbench.probe import Probe, build_probe
+from vfm_isbench.probe.free_memory import free_bytes
 from vfm_isbench.progress import RunProgress
 from vfm_isbench.progress.counts import counted
 from vfm_isbench.progress.durations import rough
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.storage.room import size
 from vfm_isbench.upsamplers import ContractReport, count_parameters
 
 LONG = 12 * 3600
@@ -67,7 +69,11 @@ def announce(progress: RunProgress, start: Start) -> None:
     """Say what is about to run, measure how long it should take, and say that too.
 
     A step that fails while it is measured is no reason to stop: the run itself will say what is wrong with it.
+
+    Raises:
+        OutOfMemoryError: if a training step, or a click on a single object, does not fit into memory.
     """
+    free = free_bytes(start.probe.device)
     progress.print("\n".join(_facts(start)))
     probe = build_probe(start.protocol, start.probe.backbone, start.probe.upsampler).to(start.probe.device)
     try:
@@ -82,6 +88,8 @@ def announce(progress: RunProgress, start: Start) -> None:
                 least_seconds=_LEAST_SECONDS,
                 most_seconds=_MOST_SECONDS,
             )
+    except OutOfMemoryError:
+        raise
     except VfmIsbenchError:
         progress.print("  time        could not be measured beforehand")
         return
@@ -90,6 +98,8 @@ def announce(progress: RunProgress, start: Start) -> None:
     total = sum(part.seconds for part in parts)
     each = ", ".join(f"{part.name} {rough(part.seconds)}" for part in parts if part.seconds)
     progress.print(f"  time        about {rough(total)} ({each}), judging by a few steps and clicks measured now")
+    for line in _memory(start.probe.device, outlook, free):
+        progress.print(line)
     for kind, text in _advice(start, outlook, total):
         progress.print(f"  {kind:<10}  {text}")
     progress.expect({part.name: part.seconds for part in parts})
@@ -120,6 +130,13 @@ def _facts(start: Start) -> Iterator[str]:
     tests = ", ".join(f"{test.name} ({counted(test.objects, 'object')})" for test in amounts.tests)
     yield f"  test        {tests}; {counted(protocol.max_clicks, 'click')} per object"
     yield f"  run folder  {_folder(start)}"
+
+
+def _memory(device: torch.device, outlook: Outlook, free: int | None) -> Iterator[str]:
+    peaks = [peak for peak in (outlook.training.peak_bytes, outlook.clicks.peak_bytes) if peak is not None]
+    if peaks:
+        what = "on the device" if device.type == "cuda" else "in this process"
+        yield f"  memory      {size(max(peaks))} {what}{'' if free is None else f', {size(free)} were free'}"
 
 
 def _images(holding: Holding) -> str:

@@ -55,6 +55,7 @@ class CostEstimate:
         memory_of: What that is the memory of.
         run_folder_bytes: Size of the run folder at its largest.
         notes: What else a reader of the numbers should know.
+        free_bytes: Memory that was free before anything was measured; None if the system does not tell.
     """
 
     title: str
@@ -67,6 +68,7 @@ class CostEstimate:
     memory_of: str
     run_folder_bytes: int
     notes: tuple[str, ...] = field(default=())
+    free_bytes: int | None = None
 
     @property
     def total_seconds(self) -> float:
@@ -111,7 +113,8 @@ class CostEstimate:
         )
 
     def _memory(self) -> str:
-        return "unknown" if self.peak_bytes is None else f"{size(self.peak_bytes)} {self.memory_of}"
+        free = "" if self.free_bytes is None else f"; {size(self.free_bytes)} were free"
+        return f"{'unknown' if self.peak_bytes is None else f'{size(self.peak_bytes)} {self.memory_of}'}{free}"
 
 
 def short(seconds: float) -> str:

@@ -15,9 +15,11 @@ from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.errors import DataError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.estimate.amounts import Amounts, amounts_of
 from vfm_isbench.estimate.cost import CostEstimate, Download
+from vfm_isbench.estimate.memory import require_memory_to_train
 from vfm_isbench.estimate.outlook import CROPS_PER_OBJECT, measure_outlook
 from vfm_isbench.probe import Probe, build_probe, check_combination
 from vfm_isbench.probe.backbone_access import with_backbone
+from vfm_isbench.probe.free_memory import free_bytes
 from vfm_isbench.probe.preparation import follow_protocol, freeze_hidden_modules
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.progress.counts import counted
@@ -78,6 +80,8 @@ def estimate_run(upsampler: Upsampler | str, plan: RunPlan) -> CostEstimate:
         amounts = amounts_of(plan.protocol, plan.data_root)
         built = _build(upsampler, plan)
         protocol = built.protocol
+        free = free_bytes(plan.device)
+        require_memory_to_train(built.probe, amounts.training, protocol, plan.options)
         found = measure_outlook(built.probe, amounts, protocol, plan.options)
     peaks = [peak for peak in (found.training.peak_bytes, found.clicks.peak_bytes) if peak is not None]
     workers, objects = plan.options.workers, sum(test.objects for test in amounts.tests)
@@ -91,7 +95,10 @@ def estimate_run(upsampler: Upsampler | str, plan: RunPlan) -> CostEstimate:
         batch_size=protocol.batch_size,
         peak_bytes=max(peaks, default=None),
         memory_of="of this process" if plan.device.type == "cpu" else "of the device, as tensors",
-        run_folder_bytes=sum(files_of_run(built.probe, protocol, objects).values()),
+        free_bytes=free,
+        run_folder_bytes=sum(
+            files_of_run(built.probe, protocol, objects, boundary_iou=plan.options.boundary_iou).values()
+        ),
         notes=_notes(plan, amounts, built),
     )
 

@@ -41,7 +41,8 @@ class TrainingCost:
         step: Seconds of the device per step, with the mean number of iterative clicks.
         validation_step: The same for a batch of validation.
         sample: Seconds of one process to prepare one sample.
-        peak_bytes: Peak memory, see :func:`vfm_isbench.runs.peak_memory.peak_bytes`.
+        peak_bytes: Peak memory, see :func:`vfm_isbench.runs.peak_memory.peak_bytes`; None if only a single image was
+            tried.
     """
 
     step: float
@@ -121,12 +122,12 @@ def time_training(
 
     def step(clicks: int, images: Batch) -> None:
         optimizer.zero_grad(set_to_none=True)
-        predict_batch(probe, images, protocol, _drawing(clicks, drawn), speed=options.speed, backward=backward)
+        predict_batch(probe, images, protocol, drawing(clicks, drawn), speed=options.speed, backward=backward)
         optimizer.step()
 
     def validation_step(images: Batch) -> None:
         with torch.no_grad():
-            predict_batch(probe, images, protocol, _drawing(0, drawn), training=False, speed=options.speed)
+            predict_batch(probe, images, protocol, drawing(0, drawn), training=False, speed=options.speed)
 
     with tf32(options.speed.precision == "tf32"), current_device(device), own_random_numbers():
         start_counting(device)
@@ -140,7 +141,7 @@ def time_training(
         if drawn:  # half of them on average
             with_clicks = seconds_of(lambda: step(clicks_measured, used), device, least)
             clicks = max(with_clicks - without, 0.0) / clicks_measured * drawn / 2
-        peak = peak_bytes(device)
+        peak = None if used is one else peak_bytes(device)  # of a whole batch, or unknown
         validation = seconds_of(lambda: validation_step(used), device, least) + clicks if validates else 0.0
     return TrainingCost(times * (without + clicks), times * validation, per_sample, peak)
 
@@ -199,7 +200,7 @@ def _objects(dataset: ObjectDataset, count: int) -> list[tuple[np.ndarray, np.nd
     return found
 
 
-def _drawing(number: int, most: int) -> np.random.Generator:
+def drawing(number: int, most: int) -> np.random.Generator:
     """A generator that draws ``number`` as the first whole number from 0 to ``most``."""
     return next(
         np.random.default_rng(seed) for seed in count() if int(np.random.default_rng(seed).integers(most + 1)) == number

@@ -18,14 +18,14 @@ from vfm_isbench.errors import OutOfMemoryError, StoppedError, VfmIsbenchWarning
 from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor, click_map
 from vfm_isbench.evaluation.simulated_user import user_for
 from vfm_isbench.evaluation.zoom_in import Box
-from vfm_isbench.metrics import stopping_click
+from vfm_isbench.metrics import BoundaryIou, stopping_click
 from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.memory import first_line, free_memory, is_out_of_memory
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import Array, Click
 
-Outcome: TypeAlias = list[tuple[list[Click], list[float]]]
-"""For each object its clicks, and the IoU after each of them."""
+Outcome: TypeAlias = list[tuple[list[Click], list[float], list[float] | None]]
+"""For each object its clicks, and the IoU and, if it was asked for, the boundary IoU after each of them."""
 
 
 @dataclass(slots=True)
@@ -36,16 +36,18 @@ class EvaluationTimes:
         predicting: Seconds inside the network and its crops. If clicks are placed on the device, too, the time spent
             waiting for them is in here.
         clicking: Seconds spent on placing clicks and measuring IoU.
+        boundaries: Seconds spent on boundary IoU.
         clicks: Clicks placed.
     """
 
     predicting: float = 0.0
     clicking: float = 0.0
+    boundaries: float = 0.0
     clicks: int = 0
 
     @property
     def seconds_per_click(self) -> float:
-        """Mean seconds per click, prediction included."""
+        """Mean seconds per click, prediction included and boundary IoU left out."""
         return (self.predicting + self.clicking) / max(self.clicks, 1)
 
 
@@ -71,8 +73,10 @@ class _Running:
     number: int
     name: str
     predictor: ObjectPredictor
+    boundary: BoundaryIou | None
     clicks: list[Click] = field(default_factory=list)
     ious: list[float] = field(default_factory=list)
+    boundary_ious: list[float] = field(default_factory=list)
 
     def at_click(self) -> AbstractContextManager[None]:
         """Names object and click in the errors of a block."""
@@ -115,6 +119,7 @@ class Lockstep:
         protocol: Number of clicks, thresholds, zoom-in.
         speed: See :class:`vfm_isbench.Speed`.
         times: Timings are added here.
+        boundary_iou: Whether to measure boundary IoU, too.
 
     Attributes:
         size: Number of objects that the network currently sees at once.
@@ -122,12 +127,19 @@ class Lockstep:
     """
 
     def __init__(
-        self, network: Network, protocol: Protocol, speed: Speed | None = None, times: EvaluationTimes | None = None
+        self,
+        network: Network,
+        protocol: Protocol,
+        speed: Speed | None = None,
+        times: EvaluationTimes | None = None,
+        *,
+        boundary_iou: bool = False,
     ) -> None:
         self._network = network
         self._protocol = protocol
         self._speed = speed or Speed()
         self._times = EvaluationTimes() if times is None else times
+        self._boundary_iou = boundary_iou
         self.size = self._speed.lockstep(network.device)
         self.notes: tuple[str, ...] = ()
 
@@ -142,7 +154,10 @@ class Lockstep:
         protocol, device = self._protocol, self._network.device
         on_device = self._speed.places_clicks_on(device)
         waiting = "predicting" if on_device else "clicking"
-        running = [_Running(i, object_.name, ObjectPredictor(object_.crops)) for i, object_ in enumerate(objects)]
+        running = [
+            _Running(number, object_.name, ObjectPredictor(object_.crops), self._boundary_of(object_))
+            for number, object_ in enumerate(objects)
+        ]
         active, joined = running, _JoinedCrops()
         with self._timed(waiting):
             user = user_for([object_.ground_truth for object_ in objects], protocol, device, on_device=on_device)
@@ -162,9 +177,28 @@ class Lockstep:
                         seen = user.see(position)
                     object_.ious.append(seen.iou)
                     object_.predictor.extent = seen.extent
+            if self._boundary_iou:
+                with self._timed("boundaries"):
+                    self._measure_boundaries(active, probabilities)
             self._times.clicks += len(active)
             active = [object_ for object_ in active if not self._is_done(object_)]
-        return [(object_.clicks, object_.ious) for object_ in running]
+        return [
+            (object_.clicks, object_.ious, None if object_.boundary is None else object_.boundary_ious)
+            for object_ in running
+        ]
+
+    def _boundary_of(self, object_: ClickedObject) -> BoundaryIou | None:
+        if not self._boundary_iou:
+            return None
+        with self._timed("boundaries"):
+            return BoundaryIou(object_.ground_truth)
+
+    def _measure_boundaries(self, active: Sequence[_Running], probabilities: Sequence[Tensor]) -> None:
+        for object_, probability in zip(active, probabilities, strict=True):
+            if object_.boundary is not None:
+                # Compared as the simulated user on the CPU does.
+                predicted: Array = probability.cpu().numpy() > self._protocol.prediction_threshold
+                object_.boundary_ious.append(object_.boundary.of(predicted))
 
     def _is_done(self, object_: _Running) -> bool:
         if self._speed.stop_at_iou is None:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from typing import Protocol as Interface
 
@@ -27,7 +27,7 @@ from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers
 from vfm_isbench.progress import StopSignals
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.types import AnnotatedImage, ObjectEvidence, ObjectId
+from vfm_isbench.types import AnnotatedImage, Array, ObjectEvidence, ObjectId, ObjectSize
 
 _GLOBAL_STREAM = 5
 """First word of the seed of PyTorch's global random numbers, which only modules of others draw from."""
@@ -122,7 +122,7 @@ def evaluate_dataset(
     place = f"test set {dataset.name!r} with upsampler {probe.upsampler.name!r}"
     cache = open_feature_cache(probe, speed.feature_cache)
     network = network_for(probe.eval(), speed, cache)
-    lockstep = Lockstep(network, protocol, speed, times)
+    lockstep = Lockstep(network, protocol, speed, times, boundary_iou=options.boundary_iou)
     in_flight = _GROUPS_IN_FLIGHT if speed.places_clicks_on(probe.device) else 1
     with (
         options.progress_of(dataset.name, len(objects)) as progress,
@@ -147,25 +147,41 @@ def evaluate_dataset(
                 crops: ImageCrops | None = None
                 for object_id in object_ids:
                     content.add(object_id, sample)
+                    mask = sample.object_mask(object_id.instance)
                     evidence = None if store is None else store.done(object_id, sha256)
-                    if evidence is not None:
-                        add(evidence, is_new=False)
+                    if evidence is not None and (found_before := _as_asked(evidence, mask, options)) is not None:
+                        add(found_before, is_new=False)
                         continue
                     crops = crops or ImageCrops(network, sample.image, protocol)
                     name = f"image {object_id.image!r}, object {object_id}"
-                    yield _Missing(
-                        object_id, sha256, ClickedObject(crops, sample.object_mask(object_id.instance), name)
-                    )
+                    yield _Missing(object_id, sha256, ClickedObject(crops, mask, name))
 
         groups = _groups(missing(), lockstep)
         for group, outcome in _by_turns(groups, lockstep, in_flight, options.stop):
-            for missed, (clicks, ious) in zip(group, outcome, strict=True):
-                evidence = ObjectEvidence(missed.object_id, tuple(clicks), tuple(ious))
+            for missed, (clicks, ious, boundary_ious) in zip(group, outcome, strict=True):
+                evidence = ObjectEvidence(
+                    missed.object_id,
+                    tuple(clicks),
+                    tuple(ious),
+                    None if boundary_ious is None else tuple(boundary_ious),
+                    ObjectSize.of(missed.object_.ground_truth),
+                )
                 if store is not None:
                     store.append(evidence, missed.image_sha256)
                 add(evidence)
     ordered = tuple(found[object_id] for object_id in objects)
     return DatasetEvaluation(ordered, times, content.hexdigest(), lockstep.notes)
+
+
+def _as_asked(evidence: ObjectEvidence, mask: Array, options: RunOptions) -> ObjectEvidence | None:
+    """Evidence of an earlier run, as this one would give it; None if it lacks boundary IoUs that are asked for.
+
+    Versions up to 0.4.0 did not keep sizes, which cost nothing to add.
+    """
+    if options.boundary_iou and evidence.boundary_ious is None:
+        return None
+    boundary_ious = evidence.boundary_ious if options.boundary_iou else None
+    return replace(evidence, boundary_ious=boundary_ious, size=ObjectSize.of(mask))
 
 
 def _groups(objects: Iterator[_Missing], lockstep: Lockstep) -> Iterator[list[_Missing]]:

@@ -19,7 +19,7 @@ from vfm_isbench.leaderboard.gzip_json import to_bytes
 from vfm_isbench.leaderboard.repository import PLACEHOLDER
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.results import DatasetResult, Result
-from vfm_isbench.results.dataset_result import evidence_to_dict
+from vfm_isbench.results.evidence_json import clicks_to_dict
 from vfm_isbench.results.signature import signature
 from vfm_isbench.storage.atomic import write_bytes
 
@@ -194,7 +194,7 @@ def slug(name: str) -> str:
 def run_evidence_sha256(run: Result) -> str:
     """Hash of a run's clicks and IoUs: runs with equal hashes are the same run, whatever their names."""
     return _hash(
-        {name: [evidence_to_dict(item) for item in found.objects] for name, found in sorted(run.datasets.items())}
+        {name: [clicks_to_dict(item) for item in found.objects] for name, found in sorted(run.datasets.items())}
     )
 
 

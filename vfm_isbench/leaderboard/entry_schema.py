@@ -21,6 +21,7 @@ from vfm_isbench.leaderboard.schema import (
     Text,
     Url,
 )
+from vfm_isbench.results.evidence_json import is_size
 from vfm_isbench.storage.printable import quote
 from vfm_isbench.types import is_number
 from vfm_isbench.upsamplers import ContractReport, UpsamplerIdentity
@@ -98,9 +99,23 @@ class Clicks:
         return good
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Size:
+    """Size of an object as [pixels, rows and columns of its image]."""
+
+    def __call__(self, value: Any, path: str, report: Report) -> bool:
+        """See :class:`vfm_isbench.leaderboard.schema.Check`."""
+        are_whole = isinstance(value, list) and len(value) == 3 and all(type(part) is int for part in value)
+        good = are_whole and is_size(*value)
+        if not good:
+            report.add(path, "is not a size: expected [pixels of the object, rows, columns of the image]")
+        return good
+
+
 NOTE = Text(2000, lines=True)
 OBJECT = Record(
-    {"image": Text(200), "instance": Optional(Number(1, 1e9, whole=True)), "clicks": Clicks(), "iou": Ious()}
+    {"image": Text(200), "instance": Optional(Number(1, 1e9, whole=True)), "clicks": Clicks(), "iou": Ious()},
+    {"boundary_iou": Ious(), "size": Size()},
 )
 DATASET = Record(
     {
@@ -129,14 +144,17 @@ _UPSAMPLER_FIELDS: dict[str, Check] = {
     "ms_per_image": Number(0),
     "warnings": ListOf(NOTE, most=20),
 }
+_COSTS: dict[str, Check] = {name: Optional(Number(0, 1e18, whole=True)) for name in ("flops_per_image", "peak_bytes")}
+"""Fields that entries of versions up to 0.4.0 lack."""
 UPSAMPLER = Record(
     {
         # New fields of these two classes are accepted as plain values.
         field.name: _UPSAMPLER_FIELDS.get(field.name, Plain())
         for kind in (UpsamplerIdentity, ContractReport)
         for field in dataclasses.fields(kind)
+        if field.name not in _COSTS
     },
-    {"behaviour": _BEHAVIOUR, "trained_with": Plain()},
+    {**_COSTS, "behaviour": _BEHAVIOUR, "trained_with": Plain()},
 )
 BACKBONE = Record(
     {

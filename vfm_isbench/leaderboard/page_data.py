@@ -12,13 +12,15 @@ from vfm_isbench.leaderboard.entry import Entry, slug
 from vfm_isbench.leaderboard.full_size import NEEDS, commands, has_full_size
 from vfm_isbench.leaderboard.repository import REPOSITORY
 from vfm_isbench.leaderboard.rerun_commands import reproduce_command, rerun_commands
-from vfm_isbench.leaderboard.scores import METRICS, at_the_cap, curve, score
+from vfm_isbench.leaderboard.scores import METRICS, at_the_cap, curve, further_scores, score
 from vfm_isbench.leaderboard.table import (
     code_of,
     head_label,
     milliseconds,
     parameters_of,
+    peak_memory_of,
     protocol_label,
+    recorded_of,
     timed_on,
     versions,
 )
@@ -103,6 +105,7 @@ def _entry(board: Board, entry: Entry, repository: str | None) -> dict[str, Any]
         "parameters": parameters_of(entry),
         "ms_per_image": milliseconds(entry),
         "timed_on": timed_on(entry),
+        **_costs(entry),
         "code": code_of(entry, repository),
         "paper": entry.paper,
         "citation": None,
@@ -117,6 +120,14 @@ def _entry(board: Board, entry: Entry, repository: str | None) -> dict[str, Any]
     }
 
 
+def _costs(entry: Entry) -> dict[str, int | None]:
+    return {
+        "flops_per_image": recorded_of(entry, "flops_per_image"),
+        "upsampler_bytes": recorded_of(entry, "peak_bytes"),
+        "training_bytes": peak_memory_of(entry),
+    }
+
+
 def _scores(board: Board, entry: Entry, dataset: str) -> dict[str, Any]:
     standing = board.standings.get(entry.id)
     means = curve(entry, dataset)
@@ -125,6 +136,7 @@ def _scores(board: Board, entry: Entry, dataset: str) -> dict[str, Any]:
         **_place(None if standing is None else standing.places.get(dataset)),
         **{metric: _estimate(score(entry, dataset, metric)) for metric in METRICS},
         "not_reached90": at_the_cap(entry, dataset),
+        "further": further_scores(entry, dataset),
         "curve": None if all(mean is None for mean in means) else means,
     }
 
@@ -162,7 +174,7 @@ def _quoted() -> list[dict[str, Any]]:
 def _quoted_row(table: QuotedTable, name: str, figures: Sequence[float]) -> dict[str, Any]:
     protocol = Protocol.preset(table.protocol)
     share = 100 if table.metric.startswith("iou") else 1
-    nothing: dict[str, Any] = dict.fromkeys((*METRICS, *PLACE, "not_reached90", "curve"))
+    nothing: dict[str, Any] = dict.fromkeys((*METRICS, *PLACE, "not_reached90", "further", "curve"))
     scores = {
         dataset: {
             **nothing,
@@ -182,6 +194,7 @@ def _quoted_row(table: QuotedTable, name: str, figures: Sequence[float]) -> dict
         "status": "quoted",
         "why_unranked": "quoted from a paper, not measured here",
         **dict.fromkeys((*PLACE, "mean_headline", "trust", "parameters", "ms_per_image", "timed_on", "code", "paper")),
+        **dict.fromkeys(("flops_per_image", "upsampler_bytes", "training_bytes")),
         "better": [],
         "seeds": [],
         "citation": f"{table.citation} ({table.provenance})",

@@ -15,7 +15,7 @@ from vfm_isbench.leaderboard.manifests import manifest_of
 from vfm_isbench.metrics import stopping_click
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.results import DatasetResult
-from vfm_isbench.results.dataset_result import evidence_from_dict
+from vfm_isbench.results.evidence_json import evidence_from_dict
 from vfm_isbench.storage.printable import quote
 from vfm_isbench.types import ObjectId, is_number
 
@@ -151,6 +151,9 @@ def _check_object(
         return  # reported by the schema
     if len(clicks) != len(ious):
         report.add(f"{path}.clicks", f"has {len(clicks)} clicks for {len(ious)} IoUs")
+    boundary_ious = object_.get("boundary_iou")
+    if boundary_ious is not None and len(_list(boundary_ious)) != len(ious):
+        report.add(f"{path}.boundary_iou", f"has {len(_list(boundary_ious))} boundary IoUs for {len(ious)} IoUs")
     if not stop_at_iou and len(ious) != max_clicks:
         report.add(f"{path}.iou", f"has {len(ious)} IoUs; the protocol places {max_clicks} clicks")
     elif stop_at_iou and all(map(is_number, ious)) and stopping_click(ious, stop_at_iou, max_clicks) != len(ious):
@@ -202,10 +205,16 @@ def _check_content(name: str, written: Any, limit: int | None, path: str, report
 def _check_places(name: str, objects: Sequence[Mapping[str, Any]], path: str, report: Report) -> None:
     """Check that clicks lie in the image, if its size is known."""
     manifest = manifest_of(name)
-    if manifest is None or manifest.image_size is None:
-        return
-    height, width = manifest.image_size
+    known = None if manifest is None else manifest.image_size
     for index, object_ in enumerate(objects):
+        written = _list(object_.get("size"))[1:]
+        if known is not None and written and list(written) != list(known):
+            report.add(f"{path}.objects[{index}].size", f"says {quote(written)}; the images are {known[0]}×{known[1]}")
+        if known is None and len(written) != 2:
+            continue
+        height, width = known or written
+        if not (is_number(height) and is_number(width)):
+            continue
         for number, click in enumerate(_list(object_.get("clicks"))):
             row, col = (*_list(click), None, None)[:2]
             if is_number(row) and is_number(col) and (row >= height or col >= width):

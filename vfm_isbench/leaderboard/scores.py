@@ -15,6 +15,9 @@ from vfm_isbench.types import Array
 METRICS = ("noc80", "noc85", "noc90", "iou_at_1")
 """Scores that the leaderboard shows with an interval: mean clicks, and IoU in [0, 1]."""
 
+FURTHER = ("noc95", "nof90", "iou_auc", "boundary_iou_at_5")
+"""Scores that it shows without, in the details of an entry."""
+
 
 def per_object(entry: Entry, dataset: str, metric: str) -> Array:
     """S×N float64: a score of N objects for each of S training seeds; NaN if it needs a missing IoU."""
@@ -47,6 +50,13 @@ def at_the_cap(entry: Entry, dataset: str, metric: str = "noc90") -> float | Non
     if np.isnan(counts).any():
         return None
     return float((counts == entry.protocol.max_clicks).sum(axis=1).mean())
+
+
+def further_scores(entry: Entry, dataset: str) -> dict[str, float | None]:
+    """Scores that the leaderboard shows without an interval, averaged over seeds; None if one is missing."""
+    found = [run.datasets[dataset].scores() for run in entry.runs]
+    means = {name: float(np.mean([scores.get(name, math.nan) for scores in found])) for name in FURTHER}
+    return {name: None if math.isnan(mean) else mean for name, mean in means.items()}
 
 
 def curve(entry: Entry, dataset: str) -> list[float | None]:

@@ -15,6 +15,7 @@ from vfm_isbench.leaderboard.entry import Entry
 from vfm_isbench.leaderboard.repository import REPOSITORY
 from vfm_isbench.leaderboard.scores import METRICS, score
 from vfm_isbench.leaderboard.trust import preset_of, trust_of, why_unranked
+from vfm_isbench.types import is_number
 from vfm_isbench.upsamplers import list_upsamplers
 
 TABLE = Path("leaderboard.csv")
@@ -74,6 +75,18 @@ def head_label(entry: Entry) -> str:
 def milliseconds(entry: Entry) -> float:
     """Time of the upsampler alone, in ms per image: median over the runs."""
     return float(median(run.upsampler["ms_per_image"] for run in entry.runs))
+
+
+def recorded_of(entry: Entry, figure: str) -> int | None:
+    """A figure of the upsampler that versions up to 0.4.0 did not record: the largest of the runs; None if unknown."""
+    found = [run.upsampler.get(figure) for run in entry.runs]
+    return max((int(value) for value in found if is_number(value)), default=None)
+
+
+def peak_memory_of(entry: Entry) -> int | None:
+    """Most memory in bytes that a training of the entry needed; None if unknown."""
+    found = [run.peak_memory.get("training") for run in entry.runs]
+    return max((int(value) for value in found if is_number(value)), default=None)
 
 
 def parameters_of(entry: Entry) -> int | None:

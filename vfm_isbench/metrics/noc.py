@@ -51,6 +51,62 @@ def not_reached(ious: Array, threshold: float) -> int:
     return int(np.count_nonzero(number_of_clicks(ious, threshold) == _checked(ious).shape[1]))
 
 
+def failures(ious: Array, threshold: float) -> int:
+    """NoF, the number of failures: objects that no click brings to an IoU.
+
+    Unlike :func:`not_reached`, this leaves out objects that reach the IoU exactly at the last click.
+
+    Args:
+        ious: N×K.
+        threshold: IoU in [0, 1] to reach, inclusive.
+
+    >>> import numpy as np
+    >>> ious = np.array([[0.5, 0.9], [0.8, 0.7], [0.95, 0.95]])
+    >>> failures(ious, 0.9), not_reached(ious, 0.9)
+    (1, 2)
+    """
+    return int(failure_curve(ious, threshold)[-1])
+
+
+def failure_curve(ious: Array, threshold: float) -> Array:
+    """Number of objects that have not reached an IoU after k clicks.
+
+    Args:
+        ious: N×K; a NaN, a click that was not placed, reaches nothing.
+        threshold: IoU in [0, 1] to reach, inclusive.
+
+    Returns:
+        K integers for k = 1 … K, never increasing; the last is :func:`failures`.
+    """
+    reached = np.maximum.accumulate(_checked(ious) >= threshold, axis=1)
+    curve: Array = (~reached).sum(axis=0)
+    return curve
+
+
+def iou_auc(ious: Array) -> Array:
+    """IoU-AUC of each object: the area under its IoU over clicks 1 … K, divided by K - 1.
+
+    The area is that of the trapezoidal rule, so the result is a mean of IoUs in which the first and the last click
+    count half, and lies in [0, 1]. With one click it is the IoU of that click.
+
+    Args:
+        ious: N×K; in some tables N is 1 and the row is a mean over objects. The area of the mean is the mean area.
+
+    Returns:
+        N float64; NaN for objects that lack an IoU.
+
+    >>> import numpy as np
+    >>> iou_auc(np.array([[0.25, 0.75, 0.75], [0.5, 0.5, 0.5]]))
+    array([0.625, 0.5  ])
+    """
+    ious = _checked(ious)
+    if ious.shape[1] == 1:
+        first: Array = ious[:, 0]
+        return first
+    areas: Array = ((ious[:, :-1] + ious[:, 1:]) / 2).mean(axis=1)
+    return areas
+
+
 def mean_iou_at(ious: Array, clicks: int) -> float:
     """IoU@k: mean over objects of the IoU after ``clicks`` clicks (1 … K); NaN if any object lacks it.
 

@@ -13,10 +13,12 @@ from torch import nn
 
 from vfm_isbench.backbones import Backbone
 from vfm_isbench.backbones.table import backbones_with, made_for
-from vfm_isbench.errors import ChannelsError, ContractError, RunError, VfmIsbenchWarning
+from vfm_isbench.errors import ChannelsError, ContractError, OutOfMemoryError, RunError, VfmIsbenchWarning
 from vfm_isbench.probe.backbone_access import with_backbone
 from vfm_isbench.probe.behaviour import backbone_behaviour, upsampler_behaviour
 from vfm_isbench.probe.build import build_head
+from vfm_isbench.probe.free_memory import require_memory
+from vfm_isbench.probe.memory import first_line, is_out_of_memory
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers, settings_restored
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.types import Behaviour
@@ -29,6 +31,7 @@ from vfm_isbench.upsamplers import (
     freeze,
     identity_of,
 )
+from vfm_isbench.upsamplers.costs import call_memory
 from vfm_isbench.upsamplers.freezing import modules_called
 from vfm_isbench.upsamplers.identity import why_unidentified
 from vfm_isbench.upsamplers.trial_inputs import Trial
@@ -139,6 +142,8 @@ def check_and_identify(
     backbone: Backbone,
     device: torch.device,
     declared: str | None = None,
+    *,
+    images_at_once: int | None = None,
 ) -> Checked:
     """Check an upsampler on its device, and establish which one it is and how it behaves.
 
@@ -148,9 +153,11 @@ def check_and_identify(
         backbone: The backbone, on its device.
         device: The device.
         declared: What the user says it is, see :func:`vfm_isbench.upsamplers.identity_of`.
+        images_at_once: Images in one pass of the training; None for a whole batch.
 
     Raises:
         ContractError: if it does not keep the contract.
+        OutOfMemoryError: if it needs more memory than there is.
     """
     side = backbone.grid(protocol.image_size)
     with current_device(device):
@@ -158,7 +165,7 @@ def check_and_identify(
         sizes = (backbone.channels, side, protocol.image_size)
         upsampler, notes = freeze_hidden_modules(upsampler, sizes, device, backbone)
         notes = (*notes, *_notes_on_backbone(upsampler, protocol))
-        contract = check_on_device(upsampler, protocol, backbone, device)
+        contract = check_on_device(upsampler, protocol, backbone, device, images_at_once=images_at_once)
         identity = identity_of(upsampler, declared)
         behaviour = {
             "upsampler": upsampler_behaviour(upsampler, backbone.channels, side, protocol.image_size, device)
@@ -230,7 +237,12 @@ def move_to(upsampler: LoadedUpsampler, device: torch.device) -> None:
 
 
 def check_on_device(
-    upsampler: LoadedUpsampler, protocol: Protocol, backbone: Backbone, device: torch.device
+    upsampler: LoadedUpsampler,
+    protocol: Protocol,
+    backbone: Backbone,
+    device: torch.device,
+    *,
+    images_at_once: int | None = None,
 ) -> ContractReport:
     """Move an upsampler to a device and check that it keeps the contract there, on features of a backbone's shape.
 
@@ -239,22 +251,34 @@ def check_on_device(
     """
     side = backbone.grid(protocol.image_size)
     upsampler = with_backbone(upsampler, backbone)
-    return check_on_grid(upsampler, protocol, (side, side), backbone.channels, device)
+    return check_on_grid(upsampler, protocol, (side, side), backbone.channels, device, images_at_once=images_at_once)
 
 
 @benchmark_settings()
 def check_on_grid(
-    upsampler: LoadedUpsampler, protocol: Protocol, grid: tuple[int, int], channels: int, device: torch.device
+    upsampler: LoadedUpsampler,
+    protocol: Protocol,
+    grid: tuple[int, int],
+    channels: int,
+    device: torch.device,
+    *,
+    images_at_once: int | None = None,
 ) -> ContractReport:
-    """The same on features channels×grid: the contract, then a forward and a backward pass through the head.
+    """The same on features channels×grid: memory, the contract, then a forward and a backward pass through the head.
 
     Raises:
-        ContractError: if either fails.
+        ContractError: if the contract is broken or a pass fails.
+        OutOfMemoryError: if a call needs more memory than there is; on CPUs, the system would end the process.
     """
     with current_device(device):
         move_to(upsampler, device)
         image_size = (protocol.image_size, protocol.image_size)
         needs_gradient = protocol.injection != "late"
+        images = min(images_at_once or protocol.batch_size, protocol.batch_size)
+        two = Trial.smooth(channels, grid, image_size, device=device)
+        need = call_memory(LoadedUpsampler.of(freeze(upsampler)), two, needs_gradient=needs_gradient)
+        by_itself = upsampler.capabilities.needs_gradients
+        require_memory(need, 1 if by_itself else images, device, f"the upsampler {upsampler.name!r}")
         try:
             report = check_upsampler(
                 upsampler,
@@ -263,9 +287,13 @@ def check_on_grid(
                 image_size=image_size,
                 device=device,
                 needs_gradient=needs_gradient,
-                batch_size=protocol.batch_size,
+                batch_size=images,
             )
-        except ChannelsError as error:
+        except ContractError as error:
+            if is_out_of_memory(error):
+                raise _too_large(error, upsampler, images, device) from error
+            if not isinstance(error, ChannelsError):
+                raise
             who = " ".join(_backbones_with(number, upsampler.name) for number in error.works_with)
             raise ChannelsError(f"{error} {who}", error.works_with) from error
         trial = Trial.smooth(channels, grid, image_size, batch=1, device=device).channels_last()
@@ -275,7 +303,19 @@ def check_on_grid(
             torch.manual_seed(protocol.seed)
             head = build_head(protocol, channels).to(device).to(memory_format=torch.channels_last)
         _check_training_step(LoadedUpsampler.of(upsampler), head, trial)
-        return report
+        return dataclasses.replace(report, peak_bytes=None if need is None else need.of(1 if by_itself else images))
+
+
+def _too_large(error: Exception, upsampler: LoadedUpsampler, images: int, device: torch.device) -> OutOfMemoryError:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    fewer = "" if images == 1 else "use --images-at-once 1 (Speed(images_at_once=1)), or "
+    return OutOfMemoryError(
+        f"memory ran out when the upsampler {upsampler.name!r} was tried with {images} images on {device} "
+        f"({first_line(cause)}), so nothing was trained: {fewer}free memory that other programs use, or choose a "
+        "device that has more"
+    )
 
 
 def _backbones_with(channels: int, upsampler: str) -> str:

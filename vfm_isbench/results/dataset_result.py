@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,22 +12,31 @@ from typing import Any
 import numpy as np
 
 from vfm_isbench.errors import ResultError
-from vfm_isbench.metrics import mean_iou_at, not_reached, number_of_clicks, stopping_click
+from vfm_isbench.metrics import (
+    failure_curve,
+    failures,
+    iou_auc,
+    mean_iou_at,
+    not_reached,
+    number_of_clicks,
+    stopping_click,
+)
 from vfm_isbench.results.display import quoted
+from vfm_isbench.results.evidence_json import MOST_CLICKS, evidence_from_dict, evidence_to_dict, named
 from vfm_isbench.storage import json_fields
-from vfm_isbench.storage.printable import printable, quote
+from vfm_isbench.storage.printable import quote
 from vfm_isbench.storage.strict_json import UnreadableError
-from vfm_isbench.types import Array, Click, ObjectEvidence, ObjectId, is_number
+from vfm_isbench.types import Array, ObjectEvidence, ObjectId, is_number
 
 THRESHOLDS = (80, 85, 90, 95)
-"""IoUs in percent for which NoC is reported; 95 appears only in the frame and the file."""
+"""IoUs in percent for which NoC and NoF are reported; the standard table leaves 95 out."""
+_CLICKS = (1, 2, 3, 5, 10)
+"""Clicks for which IoU@k is reported, besides the last."""
+_NOT_IN_0_4 = re.compile(r"nof\d+|iou_auc|(mean_)?boundary_iou.*")
+"""Scores that files of versions up to 0.4.0 lack."""
 
 MOST_OBJECTS = 100_000
 """Objects of a data set that are read from a file."""
-MOST_CLICKS = 1_000
-"""Clicks of an object; a protocol has no more."""
-_LARGEST_IMAGE = 1_000_000
-"""Rows or columns; no click is farther from the corner."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +74,25 @@ class DatasetResult:
     @cached_property
     def ious(self) -> Array:
         """N×K float64: IoU of N objects after click 1 … K; NaN for clicks that ``stop_at_iou`` skipped."""
-        ious = np.full((len(self.objects), self.max_clicks), np.nan)
-        for row, evidence in zip(ious, self.objects, strict=True):
-            row[: len(evidence.ious)] = evidence.ious
-        return ious
+        return self._table([evidence.ious for evidence in self.objects])
+
+    @cached_property
+    def boundary_ious(self) -> Array | None:
+        """The same for boundary IoU; None if it was not measured for every object."""
+        rows = [evidence.boundary_ious for evidence in self.objects if evidence.boundary_ious is not None]
+        return self._table(rows) if rows and len(rows) == len(self.objects) else None
+
+    @cached_property
+    def size_shares(self) -> Array | None:
+        """N float64: each object's share of its image; None if a size is unknown, as in files of version 0.4.0."""
+        shares = [evidence.size.share for evidence in self.objects if evidence.size is not None]
+        return np.array(shares) if shares and len(shares) == len(self.objects) else None
+
+    def _table(self, rows: Sequence[Sequence[float]]) -> Array:
+        table = np.full((len(rows), self.max_clicks), np.nan)
+        for row, values in zip(table, rows, strict=True):
+            row[: len(values)] = values
+        return table
 
     @property
     def max_clicks(self) -> int:
@@ -97,8 +122,23 @@ class DatasetResult:
         """Mean IoU after ``clicks`` clicks; NaN if any object got fewer."""
         return mean_iou_at(self.ious, clicks) if clicks <= self.max_clicks else math.nan
 
+    def failures_after(self, percent: int) -> Array | None:
+        """Number of objects that have not reached an IoU in percent after click 1 … K; the last is NoF.
+
+        None if ``stop_at_iou`` stopped the clicks too early to know.
+        """
+        return None if self.clicks_to(percent) is None else failure_curve(self.ious, percent / 100)
+
+    def of_objects(self, chosen: Array) -> DatasetResult:
+        """The result on some of the objects; ``chosen`` N booleans. Timing and hash of the data are left out."""
+        objects = tuple(evidence for evidence, is_in in zip(self.objects, chosen, strict=True) if is_in)
+        return DatasetResult(self.name, objects, stop_at_iou=self.stop_at_iou, click_cap=self.max_clicks)
+
     def scores(self) -> dict[str, float]:
-        """All scores of the data set by name; NaN for those that ``stop_at_iou`` leaves unknown."""
+        """All scores of the data set by name; NaN for those that ``stop_at_iou`` leaves unknown.
+
+        Scores of boundary IoU are there only if it was measured.
+        """
         scores: dict[str, float] = {"objects": len(self.objects)}
         for percent in THRESHOLDS:
             counts = self.clicks_to(percent)
@@ -106,12 +146,19 @@ class DatasetResult:
             scores[f"noc{percent}"] = float(counts.mean())
             scores[f"noc{percent}_std"] = float(counts.std())
             is_known = not math.isnan(counts[0])
-            scores[f"not_reached{percent}"] = not_reached(self.ious, percent / 100) if is_known else math.nan
-        for clicks in sorted({1, 2, 3, 5, 10, self.max_clicks}):
-            if clicks <= self.max_clicks:
-                scores[f"iou_at_{clicks}"] = self.iou_at(clicks)
-        scores["mean_iou"] = float(self.ious.mean())
+            for name, count in (("not_reached", not_reached), ("nof", failures)):
+                scores[f"{name}{percent}"] = count(self.ious, percent / 100) if is_known else math.nan
+        scores |= self._over_clicks("iou", self.ious)
+        scores["iou_auc"] = float(iou_auc(self.ious).mean())
+        if self.boundary_ious is not None:
+            scores |= self._over_clicks("boundary_iou", self.boundary_ious)
         return scores
+
+    def _over_clicks(self, name: str, values: Array) -> dict[str, float]:
+        """Means of values N×K after some clicks, and over all of them."""
+        clicks = [click for click in sorted({*_CLICKS, self.max_clicks}) if click <= self.max_clicks]
+        after = {f"{name}_at_{click}": mean_iou_at(values, click) for click in clicks}
+        return {**after, f"mean_{name}": float(values.mean())}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content, with the scores for readers of the file; :meth:`from_dict` checks them."""
@@ -173,13 +220,15 @@ def _check_early_stop(name: str, objects: tuple[ObjectEvidence, ...], stop_at_io
     for evidence in objects:
         if len(evidence.ious) != stopping_click(evidence.ious, stop_at_iou, cap):
             raise ResultError(
-                f"data set {name!r}: object {_named(evidence.object_id)} has {len(evidence.ious)} clicks, but an "
+                f"data set {name!r}: object {named(evidence.object_id)} has {len(evidence.ious)} clicks, but an "
                 f"evaluation that stops at IoU {stop_at_iou} % would have placed another number"
             )
 
 
 def _check_scores(found: DatasetResult, scores: Mapping[str, Any]) -> None:
     for key, value in found.scores().items():
+        if key not in scores and _NOT_IN_0_4.fullmatch(key):
+            continue
         written = scores.get(key)
         if written is None and math.isnan(value):
             continue
@@ -187,71 +236,3 @@ def _check_scores(found: DatasetResult, scores: Mapping[str, Any]) -> None:
             raise ResultError(
                 f"data set {found.name!r}: {key} is written as {quote(written)}, but its evidence gives {value!r}"
             )
-
-
-def evidence_to_dict(evidence: ObjectEvidence) -> dict[str, Any]:
-    """JSON of an object's evidence: image, instance, clicks as [row, column, 1 or 0], IoU after each click."""
-    return {
-        "image": evidence.object_id.image,
-        "instance": evidence.object_id.instance,
-        "clicks": [[click.row, click.col, int(click.is_positive)] for click in evidence.clicks],
-        "iou": list(evidence.ious),
-    }
-
-
-def evidence_from_dict(content: Mapping[str, Any]) -> ObjectEvidence:
-    """The inverse of :func:`evidence_to_dict`.
-
-    Raises:
-        ResultError: if a field is missing or has the wrong type, if the numbers of clicks and IoUs differ, or if an IoU
-            lies outside [0, 1].
-    """
-    try:
-        image, instance, written = content["image"], content["instance"], content["iou"]
-        placed = [(row, col, positive) for row, col, positive in content["clicks"]]
-        if not _is_object_id(image, instance):
-            raise ResultError(
-                f"the fields 'image' and 'instance' do not name an object: found {quote(image)} and {quote(instance)}, "
-                "expected a text, and a whole number or null"
-            )
-        object_id = ObjectId(image, instance)
-        # Hundreds of thousands of numbers: look closer only if they are not what this library writes.
-        are_plain = all(type(value) is float for value in written)
-        odd = [] if are_plain else [value for value in written if not is_number(value)]
-        if odd:
-            raise ResultError(
-                f"object {_named(object_id)}: the field 'iou' has the wrong type: {quote(odd[0])} is not a number"
-            )
-        are_plain = all(
-            type(row) is int and type(col) is int and type(positive) is int
-            and 0 <= row <= _LARGEST_IMAGE and 0 <= col <= _LARGEST_IMAGE and 0 <= positive <= 1
-            for row, col, positive in placed
-        )  # fmt: skip
-        if not are_plain and not all(_is_click(row, col, positive) for row, col, positive in placed):
-            raise ResultError(
-                f"object {_named(object_id)}: the field 'clicks' must list [row, column, 1 or 0] in numbers, which are "
-                f"pixels from 0 to {_LARGEST_IMAGE}"
-            )
-        ious = tuple(float(value) for value in written)
-        clicks = tuple(Click(row, col, bool(positive)) for row, col, positive in placed)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResultError(f"the evidence of an object has the wrong type: {printable(repr(error))}") from error
-    if len(ious) != len(clicks) or not 0 < len(ious) <= MOST_CLICKS:
-        raise ResultError(f"object {_named(object_id)}: {len(clicks)} clicks but {len(ious)} IoUs")
-    if not all(0 <= value <= 1 for value in ious):
-        raise ResultError(f"object {_named(object_id)}: an IoU lies outside [0, 1]")
-    return ObjectEvidence(object_id, clicks, ious)
-
-
-def _is_object_id(image: object, instance: object) -> bool:
-    is_instance = instance is None or (type(instance) is int and 0 <= instance < 2**31)
-    return isinstance(image, str) and len(image) <= json_fields.LONGEST_NAME and is_instance
-
-
-def _is_click(row: object, col: object, positive: object) -> bool:
-    is_place = is_number(row) and is_number(col) and 0 <= row <= _LARGEST_IMAGE and 0 <= col <= _LARGEST_IMAGE
-    return is_place and type(positive) is int and positive in (0, 1)
-
-
-def _named(object_id: ObjectId) -> str:
-    return printable(str(object_id))

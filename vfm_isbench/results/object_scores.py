@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vfm_isbench.errors import ComparisonError
+from vfm_isbench.metrics import iou_auc
 from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.types import Array
 
 _NOC = re.compile(r"noc([1-9]\d?)")
+_OVER_ALL = {"mean_iou": "mean IoU", "iou_auc": "IoU-AUC"}
+"""Scores over all clicks, with their names in tables."""
 _IOU_AT = re.compile(r"iou(?:_at_|@)([1-9]\d*)")
 
 
@@ -20,7 +23,7 @@ class Metric:
     """A score that is a mean over objects.
 
     Attributes:
-        name: Its name in a result's frame: "noc90", "iou_at_1", "mean_iou".
+        name: Its name in a result's frame: "noc90", "iou_at_1", "mean_iou", "iou_auc".
         threshold: For NoC: the IoU to reach, in percent.
         clicks: For IoU@k: k.
     """
@@ -43,11 +46,11 @@ class Metric:
             return cls(name, threshold=int(found[1]))
         if found := _IOU_AT.fullmatch(name):
             return cls(f"iou_at_{found[1]}", clicks=int(found[1]))
-        if name == "mean_iou":
+        if name in _OVER_ALL:
             return cls(name)
         raise ComparisonError(
             f"unknown metric {name!r}; expected noc80, noc85, noc90 (or another IoU in percent), iou_at_1 or iou@1 "
-            "(or another number of clicks), or mean_iou"
+            "(or another number of clicks), mean_iou or iou_auc"
         )
 
     @property
@@ -60,7 +63,7 @@ class Metric:
         """Name in tables."""
         if self.threshold is not None:
             return f"NoC{self.threshold}"
-        return "mean IoU" if self.clicks is None else f"IoU@{self.clicks}"
+        return _OVER_ALL[self.name] if self.clicks is None else f"IoU@{self.clicks}"
 
     def limits(self, cap: int) -> tuple[float, float]:
         """Lowest and highest possible value with this many clicks per object.
@@ -79,8 +82,8 @@ class Metric:
 def object_scores(found: DatasetResult, metric: Metric) -> Array:
     """The metric of each object: N float64. Their mean is the score of the data set.
 
-    NaN if early stopping left out clicks that the metric needs: click k for IoU@k, any click for the mean IoU; NoC is
-    NaN for all objects if its IoU lies above those that the evaluation waited for.
+    NaN if early stopping left out clicks that the metric needs: click k for IoU@k, any click for mean IoU and IoU-AUC;
+    NoC is NaN for all objects if its IoU lies above those that the evaluation waited for.
 
     Raises:
         ComparisonError: if k is larger than the click cap.
@@ -90,7 +93,7 @@ def object_scores(found: DatasetResult, metric: Metric) -> Array:
         return np.full(len(found.objects), np.nan) if counts is None else counts.astype(np.float64)
     ious = found.ious
     if metric.clicks is None:
-        means: Array = ious.mean(axis=1)
+        means: Array = iou_auc(ious) if metric.name == "iou_auc" else ious.mean(axis=1)
         return means
     if metric.clicks > found.max_clicks:
         raise ComparisonError(f"{metric.name} asked for, but {found.name} has {found.max_clicks} clicks per object")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.results.by_size import by_size as split_by_size
+from vfm_isbench.results.columns import OF_SIZES, STANDARD, RunFigures
 from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.results.display import html_block, html_table, quoted
 from vfm_isbench.results.signature import score_signature, signature
@@ -18,6 +20,7 @@ from vfm_isbench.storage import json_fields
 from vfm_isbench.storage.atomic import write_text
 from vfm_isbench.storage.printable import escaped, quote
 from vfm_isbench.storage.strict_json import UnreadableError, read_json
+from vfm_isbench.types import is_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +88,7 @@ class Result:
         return score_signature([self], dataset, metric)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per data set: objects, NoC80/85/90/95 with deviations, objects at the cap, IoU@k, s/click."""
+        """One row per data set: all of :meth:`DatasetResult.scores`, and s/click."""
         import pandas as pd
 
         rows = [
@@ -94,6 +97,24 @@ class Result:
         ]
         frame: pd.DataFrame = pd.DataFrame(rows)
         return frame
+
+    def table(self, columns: Sequence[str] | None = None, *, by_size: bool = False) -> str:
+        """A table with other columns than the standard one, or with a row for each size of objects.
+
+        Args:
+            columns: Names such as "noc95", "nof90", "iou_auc", "iou_at_5", "boundary_iou_at_5", "gflops"; an unknown
+                name gives an error that lists all of them. None for the usual ones.
+            by_size: A row for the small, the medium and the large objects of each data set, see
+                :data:`vfm_isbench.results.by_size.SIZES`.
+
+        Raises:
+            UnknownNameError: if there is no such column.
+            ResultError: if the sizes are unknown.
+        """
+        datasets = split_by_size(self.datasets) if by_size else self.datasets
+        chosen = columns or (OF_SIZES if by_size else STANDARD)
+        run = RunFigures(self.upsampler, self.peak_memory)
+        return "\n".join([self._heading(), "", *score_table(datasets, self.protocol.max_clicks, chosen, run)])
 
     def __str__(self) -> str:
         table = score_table(self.datasets, self.protocol.max_clicks)
@@ -117,7 +138,9 @@ class Result:
         return [self.signature(), *self._memory_line(), *(f"note: {note}" for note in self.notes)]
 
     def _memory_line(self) -> list[str]:
-        peaks = [f"{part} {count / 2**30:.2f} GiB" for part, count in self.peak_memory.items()]
+        own = self.upsampler.get("peak_bytes")
+        parts = {**({"upsampler": own} if is_number(own) else {}), **self.peak_memory}
+        peaks = [f"{part} {count / 2**30:.2f} GiB" for part, count in parts.items()]
         return [f"peak memory: {', '.join(peaks)}"] if peaks else []
 
     def to_dict(self) -> dict[str, Any]:

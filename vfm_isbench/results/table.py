@@ -1,48 +1,43 @@
-"""The standard table of scores."""
+"""Tables of scores: the standard one, with other columns, and by object size."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
+from vfm_isbench.results.columns import STANDARD, RunFigures, columns_named
 from vfm_isbench.results.dataset_result import DatasetResult
 
 
-def score_table(datasets: Mapping[str, DatasetResult], cap: int) -> list[str]:
+def score_table(
+    datasets: Mapping[str, DatasetResult], cap: int, columns: Sequence[str] = STANDARD, run: RunFigures | None = None
+) -> list[str]:
     """Lines of a terminal table: one row per data set, and below it what the columns mean.
 
     Args:
         datasets: Results by data set.
         cap: The protocol's clicks per object.
+        columns: Names of the columns, see :mod:`vfm_isbench.results.columns`.
+        run: What is known of the run, for columns about it.
+
+    Raises:
+        UnknownNameError: if there is no such column.
     """
-    return [*lay_out(score_rows(datasets, cap)), "", units_of(cap)]
+    meaning = units_of(cap, columns)
+    return [*lay_out(score_rows(datasets, cap, columns, run)), *(["", meaning] if meaning else [])]
 
 
-def score_rows(datasets: Mapping[str, DatasetResult], cap: int) -> list[list[str]]:
+def score_rows(
+    datasets: Mapping[str, DatasetResult], cap: int, columns: Sequence[str] = STANDARD, run: RunFigures | None = None
+) -> list[list[str]]:
     """Cells of that table; the first row is the header."""
-    rows = [["data set", "objects", "NoC80", "NoC85", "NoC90", "IoU@1", "IoU@5", f"≥{cap}@90", "s/click"]]
-    for name, found in datasets.items():
-        scores = found.scores()
-        seconds = found.seconds_per_click
-        rows.append(
-            [
-                name,
-                str(len(found.objects)),
-                *(_number(scores[f"noc{percent}"]) for percent in (80, 85, 90)),
-                *(_number(100 * found.iou_at(clicks)) for clicks in (1, 5)),
-                _number(scores["not_reached90"], digits=0),
-                "–" if seconds is None else f"{seconds:.3f}",
-            ]
-        )
-    return rows
+    chosen, figures = columns_named(columns, cap), run or RunFigures()
+    header = ["data set", *(column.heading for column in chosen)]
+    return [header, *([name, *(column.cell(found, figures) for column in chosen)] for name, found in datasets.items())]
 
 
-def units_of(cap: int) -> str:
+def units_of(cap: int, columns: Sequence[str] = STANDARD) -> str:
     """What the columns of that table mean."""
-    return (
-        f"NoC: mean clicks to reach an IoU in % (fewer is better, {cap} at most) · IoU@k: mean IoU in % at click k · "
-        f"≥{cap}@90: objects that need all {cap} clicks for 90 %"
-    )
+    return " · ".join(dict.fromkeys(column.meaning for column in columns_named(columns, cap) if column.meaning))
 
 
 def lay_out(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -51,10 +46,6 @@ def lay_out(rows: Sequence[Sequence[str]]) -> list[str]:
     lines = ["  ".join(_cells(row, widths)) for row in rows]
     lines.insert(1, "  ".join("─" * width for width in widths))
     return lines
-
-
-def _number(value: float, digits: int = 2) -> str:
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _cells(row: Sequence[str], widths: list[int]) -> list[str]:

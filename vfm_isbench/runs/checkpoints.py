@@ -101,6 +101,7 @@ def evaluate_checkpoint(
     output: str | Path | None = None,
     speed: Speed | None = None,
     progress: bool = True,
+    boundary_iou: bool = False,
     **loading: Unpack[LoadingOptions],
 ) -> Result:
     """Evaluate a trained checkpoint click by click.
@@ -115,6 +116,7 @@ def evaluate_checkpoint(
             same call continues from there.
         speed: How fast; see :class:`vfm_isbench.Speed`.
         progress: Show progress bars.
+        boundary_iou: Measure boundary IoU after every click, too.
         loading: Passed on to :func:`load_trained`: ``upsampler``, ``backbone_weights``, ``load_options``, ``device``,
             ``random_weights``.
 
@@ -126,7 +128,7 @@ def evaluate_checkpoint(
         RunError, WeightsError, UnknownNameError, ContractError: see :func:`load_trained`.
     """
     kept = None if output is None else _EvidenceFiles(Path(output))
-    options = RunOptions(speed=speed or Speed(), progress=progress)
+    options = RunOptions(speed=speed or Speed(), progress=progress, boundary_iou=boundary_iou)
     says = "nothing was kept, because there is no output" if kept is None else "the same call continues the evaluation"
     with ExitStack() as stack:
         if kept is not None:
@@ -140,7 +142,7 @@ def evaluate_checkpoint(
         root = None if data_root is None else Path(data_root)
         tests = open_tests(protocol, root)
         if kept is not None:
-            check_room_for_evaluation(kept.output, kept.folder, protocol, tests)
+            check_room_for_evaluation(kept.output, kept.folder, protocol, tests, boundary_iou=boundary_iou)
         stack.enter_context(stopped_in_order(options.stop, says))
         result = measure(
             trained.named(name),

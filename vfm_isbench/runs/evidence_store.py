@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from vfm_isbench.errors import ResultError, WriteError
-from vfm_isbench.results.dataset_result import evidence_from_dict, evidence_to_dict
+from vfm_isbench.results.evidence_json import evidence_from_dict, evidence_to_dict
 from vfm_isbench.storage import atomic
 from vfm_isbench.storage.strict_json import SMALL, UnreadableError, parse_json
-from vfm_isbench.types import Click, ObjectEvidence, ObjectId
+from vfm_isbench.types import Click, ObjectEvidence, ObjectId, ObjectSize
 
 SYNC_SECONDS = 5.0
 """Seconds between two waits for the disk."""
@@ -165,10 +165,15 @@ class EvidenceStore:
         self._has_head = self._ends_line = True
 
 
-def bytes_per_object(clicks: int) -> int:
+def bytes_per_object(clicks: int, *, boundary_iou: bool = False) -> int:
     """Bytes of the line of an object with so many clicks, with numbers and names as long as they usually are."""
+    ious = (0.12345678901234567,) * clicks
     typical = ObjectEvidence(
-        ObjectId("0" * 24, 100), (Click(1000, 1000, True),) * clicks, (0.12345678901234567,) * clicks
+        ObjectId("0" * 24, 100),
+        (Click(1000, 1000, True),) * clicks,
+        ious,
+        ious if boundary_iou else None,
+        ObjectSize(100_000, 1000, 1000),
     )
     return len(_line(typical, "0" * 64, ""))
 

@@ -65,6 +65,8 @@ def measure(
         found[dataset.name] = _dataset_result(dataset.name, evaluation, protocol, speed.stop_at_iou)
         seconds[f"predicting.{dataset.name}"] = evaluation.times.predicting
         seconds[f"clicking.{dataset.name}"] = evaluation.times.clicking
+        if options.boundary_iou:
+            seconds[f"boundaries.{dataset.name}"] = evaluation.times.boundaries
     peaks = {"training": trained.training_peak_bytes, "evaluation": peak_bytes(probe.device)}
     environment: dict[str, Any] = describe_environment(probe.device)
     plugins: list[Mapping[str, Any]] = [

@@ -34,6 +34,7 @@ class BenchmarkOptions(TypedDict, total=False):
     speed: Speed | None
     checkpoint_minutes: float
     random_weights: bool
+    boundary_iou: bool
 
 
 class LoadingOptions(TypedDict, total=False):

@@ -22,6 +22,7 @@ from vfm_isbench.upsamplers.contract_notes import (
     largest,
     other_size_notes,
 )
+from vfm_isbench.upsamplers.costs import flops_per_image
 from vfm_isbench.upsamplers.diagnosis import explain
 from vfm_isbench.upsamplers.freezing import count_parameters, freeze, holds_tensors
 from vfm_isbench.upsamplers.identity import fingerprint_of
@@ -58,6 +59,9 @@ class ContractReport:
             module or cannot be read.
         ms_per_image: Median milliseconds per image in a batch of 2, without gradient, or alone if it optimises.
         warnings: What a reader of its numbers should know; each was also given as a warning.
+        flops_per_image: Floating-point operations per image, see :func:`vfm_isbench.upsamplers.costs.flops_per_image`.
+        peak_bytes: Memory that its call needs for one pass of training, see
+            :func:`vfm_isbench.upsamplers.costs.call_memory`; None here, a run measures it.
     """
 
     output_size: tuple[int, int]
@@ -68,6 +72,8 @@ class ContractReport:
     n_parameters: int | None
     ms_per_image: float
     warnings: tuple[str, ...] = ()
+    flops_per_image: int | None = None
+    peak_bytes: int | None = None
 
     def __str__(self) -> str:
         findings = {
@@ -76,7 +82,10 @@ class ContractReport:
             "batch-independent": "yes" if self.batch_independent else f"no (differs by {self.batch_deviation:.1e})",
             "parameters": _count(self.n_parameters),
             "time per image": f"{self.ms_per_image:.1f} ms",
+            "FLOPs per image": _billions(self.flops_per_image),
         }
+        if self.peak_bytes is not None:
+            findings["memory of a batch"] = f"{self.peak_bytes / 2**30:.2f} GiB"
         return "\n".join(f"{name + ':':19}{value}" for name, value in findings.items())
 
 
@@ -157,6 +166,7 @@ def _check(
     _check_steps(loaded, pair, calls)
     _check_interpolation(loaded, pair, calls.output)
     uses_backbone = loaded.capabilities.bind_backbone is not None  # then its own features are the protocol's, too
+    flops = flops_per_image(loaded, pair)
     notes = (
         *calls.notes(trial.features),
         *dtype_notes(dtypes, trial.features.dtype),
@@ -174,7 +184,12 @@ def _check(
         n_parameters=_parameters(loaded),
         ms_per_image=milliseconds(loaded, trial[: calls.batch]) / calls.batch,
         warnings=notes,
+        flops_per_image=flops,
     )
+
+
+def _billions(flops: int | None) -> str:
+    return "unknown" if flops is None else f"{flops / 1e9:.3g} billion"
 
 
 def _count(parameters: int | None) -> str:

@@ -6,7 +6,7 @@ matplotlib's settings.
 
 from vfm_isbench.viz.canvas import FORMATS, save_figure
 from vfm_isbench.viz.contact_sheet import ShownObject, contact_sheet
-from vfm_isbench.viz.curves import iou_curves
+from vfm_isbench.viz.curves import failure_curves, iou_curves
 from vfm_isbench.viz.feature_pca import joint_colours
 from vfm_isbench.viz.feature_table import FeatureRow, feature_table
 from vfm_isbench.viz.histogram import noc_histogram
@@ -22,6 +22,7 @@ __all__ = [
     "ShownObject",
     "best_objects",
     "contact_sheet",
+    "failure_curves",
     "feature_table",
     "find_objects",
     "group_by_seed",

@@ -41,6 +41,12 @@ class Series:
         """S×N: clicks to reach an IoU in percent; see :func:`clicks_needed`."""
         return np.stack([clicks_needed(ious, percent / 100) for ious in self.ious(dataset)])
 
+    def failing(self, dataset: str, percent: int) -> Array:
+        """S×N×K: 1 where an object has not reached an IoU in percent by a click, else 0; NaN where that is unknown."""
+        ious = self.ious(dataset)
+        reached = np.maximum.accumulate(ious >= percent / 100, axis=2)
+        return np.where(reached, 0.0, np.where(np.isnan(ious), np.nan, 1.0))
+
     def objects(self, dataset: str) -> list[ObjectId]:
         """The N objects, in order."""
         return self.results[0].datasets[dataset].object_ids

@@ -277,6 +277,22 @@ def test_a_detail_opens_by_mouse_closes_by_escape_and_gives_back_the_focus(brows
     assert address(browser) == ""
 
 
+def test_a_detail_has_costs_and_further_scores_where_they_are_known(browser):
+    data = sample()
+    glacier = next(entry for entry in data["entries"] if entry["id"] == "glacier")
+    glacier |= {"flops_per_image": 12_340_000_000, "upsampler_bytes": 2**30, "training_bytes": 3 * 2**29}
+    for scores in glacier["scores"].values():
+        scores["further"] = {"noc95": 12.345, "nof90": 17.0, "iou_auc": 0.8765, "boundary_iou_at_5": None}
+    browser.open(data, "#entry=glacier")
+    text = browser.one("#detail").text
+    assert "12.3 billion per image" in text and "upsampler 1.00 GiB, training 1.50 GiB" in text
+    assert "NoC95 NoF90 IoU-AUC, %" in text and "12.35 17.0 87.6" in text.replace("12.34 ", "12.35 ")
+    assert "Boundary" not in text, "nobody measured it"
+    browser.open(data, "#entry=ridge")
+    text = browser.one("#detail").text
+    assert "NoC95" not in text and "GiB" not in text and "FLOPs" not in text
+
+
 def test_a_detail_says_how_to_reproduce_where_the_entry_does_not(browser):
     browser.open(sample(), "#entry=tarn")
     assert "vfm-isbench leaderboard reproduce tarn --upsampler UPSAMPLER" in browser.one("#detail").text

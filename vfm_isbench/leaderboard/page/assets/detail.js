@@ -38,6 +38,7 @@ function detailContent(entry) {
       ...(entry.notes || []).map((note) => element("p", { class: "notice" }, foreign(note))),
       facts(entry, group),
       scoreTable(entry, group),
+      furtherTable(entry, group),
       copied("Signature", entry.signature, "One line that says what was measured. Entries are comparable if data, protocol and hash are equal."),
       ...reproduction(entry),
     ),
@@ -73,6 +74,8 @@ function facts(entry, group) {
     [`Mean ${headline.label}`, typeof entry.mean_headline === "number" && names(entry, group).length > 1 ? scaled(entry.mean_headline, headline) : null],
     ["Parameters", typeof entry.parameters === "number" ? entry.parameters.toLocaleString("en") : null],
     ["Time", typeof entry.ms_per_image === "number" ? `${milliseconds(entry.ms_per_image)} ms per image` : null],
+    ["FLOPs", typeof entry.flops_per_image === "number" ? `${(entry.flops_per_image / 1e9).toPrecision(3)} billion per image` : null],
+    ["Memory", gibibytes([["upsampler", entry.upsampler_bytes], ["training", entry.training_bytes]])],
     ["Timed on", entry.timed_on && foreign(entry.timed_on)],
     ["Training seeds", entry.seeds && entry.seeds.length ? plain(entry.seeds.join(", ")) : null],
     ["Code", entry.code && outside(entry.code)],
@@ -102,6 +105,28 @@ function scoreTable(entry, group) {
   if (!rows.length) return null;
   const head = ["Data set", "Objects", ...Object.values(METRICS).map(({ label, unit }) => (unit === "%" ? `${label}, %` : label)), "At cap, 90 %", "Rank"];
   return element("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Scores per data set" }, simpleTable("Scores per data set", head, rows));
+}
+
+const FURTHER = {
+  noc95: ["NoC95", 1, 2], nof90: ["NoF90", 1, 1], iou_auc: ["IoU-AUC, %", 100, 1], boundary_iou_at_5: ["Boundary IoU@5, %", 100, 1],
+};
+
+/** Scores without intervals, as far as the entry has them. */
+function furtherTable(entry, group) {
+  const has = (scores, key) => typeof scores?.further?.[key] === "number";
+  const shown = names(entry, group).filter((name) => scoresOn(entry, name));
+  const keys = Object.keys(FURTHER).filter((key) => shown.some((name) => has(scoresOn(entry, name), key)));
+  if (!keys.length) return null;
+  const cell = (scores, key) => fixed(has(scores, key) ? scores.further[key] * FURTHER[key][1] : null, FURTHER[key][2]);
+  const rows = shown.map((name) => [foreign(name), ...keys.map((key) => cell(scoresOn(entry, name), key))]);
+  const head = ["Data set", ...keys.map((key) => FURTHER[key][0])];
+  return element("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": "Further scores" }, simpleTable("Further scores", head, rows));
+}
+
+/** Sizes in memory with their names, as far as they are known; or null. */
+function gibibytes(parts) {
+  const known = parts.filter(([, bytes]) => typeof bytes === "number");
+  return known.length ? known.map(([name, bytes]) => `${name} ${(bytes / 2 ** 30).toFixed(2)} GiB`).join(", ") : null;
 }
 
 /** How to rerun the entry: command by command, and by the command that also compares. */
