@@ -150,7 +150,8 @@ class Benchmark:
             needs = self._find_needs(upsampler, evaluates=True)  # a missing test set fails before hours of training
             with self._stopped_in_order(), RunProgress(self.options.progress) as progress:
                 options = dataclasses.replace(self.options, run=progress)
-                trained = self._train(needs, upsampler, name, identity, options)
+                with current_device(self.device):
+                    trained = self._train(needs, upsampler, name, identity, options)
                 return self._evaluate(trained, needs.tests, options)
 
     @contextmanager
@@ -191,7 +192,7 @@ class Benchmark:
         """
         with sole_use(self.output_dir):
             needs = self._find_needs(upsampler, evaluates=False)
-            with self._stopped_in_order():
+            with self._stopped_in_order(), current_device(self.device):
                 return self._train(needs, upsampler, name, identity, self.options)
 
     @benchmark_settings()
@@ -202,25 +203,13 @@ class Benchmark:
             with settings_restored():  # importing an upsampler's code may run anything
                 return load_upsampler(upsampler, self._load_options)
 
+        on_cpu = self.device.type == "cpu"
         with current_device(self.device):
-            on_cpu = self.device.type == "cpu"
-            return find_needs(
-                self.protocol, self.data_root, lambda: self.backbone, load, evaluates=evaluates, on_cpu=on_cpu
-            )
+            here = (self.protocol, self.data_root, lambda: self.backbone, load)
+            return find_needs(*here, evaluates=evaluates, on_cpu=on_cpu)
 
     @benchmark_settings()
     def _train(
-        self,
-        needs: Needs,
-        upsampler: Upsampler | str,
-        name: str | None,
-        identity: str | None,
-        options: RunOptions,
-    ) -> TrainedProbe:
-        with current_device(self.device):
-            return self._train_here(needs, upsampler, name, identity, options)
-
-    def _train_here(
         self,
         needs: Needs,
         upsampler: Upsampler | str,
@@ -235,13 +224,13 @@ class Benchmark:
         found = checked.identity if name is None else dataclasses.replace(checked.identity, name=name)
         probe = build_probe(protocol, self.backbone, checked.upsampler).to(self.device)
         origins = plugin_origins(self.backbone, probe.click_encoder, data.training, data.validation)
-        parts = {"backbone_sha256": weights_sha256(self.backbone), **({"plugins": origins} if origins else {})}
+        parts = {"backbone_sha256": weights_sha256(self.backbone)} | ({"plugins": origins} if origins else {})
         spec = upsampler if isinstance(upsampler, str) else None
-        claimed = {**parts, "random_weights": self._random_weights, "behaviour": dict(checked.behaviour)}
-        folder = self._open_folder(protocol, found, claimed, spec)
+        claimed = {"random_weights": self._random_weights, "behaviour": dict(checked.behaviour)}
+        folder = self._open_folder(protocol, found, parts | claimed, spec)
         described = {**dataclasses.asdict(found), **recorded_spec(spec)}
-        extra: dict[str, Any] = {**parts, "precision": self.options.speed.precision}
-        extra |= {"random_weights": True} if self._random_weights else {}
+        dry = {"random_weights": True} if self._random_weights else {}
+        extra: dict[str, Any] = {**parts, **dry, "precision": self.options.speed.precision}
 
         def keep(history: tuple[EpochRecord, ...], tensors: Mapping[str, Tensor]) -> None:
             if folder is not None:
@@ -249,9 +238,8 @@ class Benchmark:
 
         start = None if folder is None else folder.load_checkpoint()
         if folder is not None:
-            check_room_for_run(
-                folder.folder, probe, protocol, needs.tests, start, boundary_iou=self.options.boundary_iou
-            )
+            boundaries = self.options.boundary_iou
+            check_room_for_run(folder.folder, probe, protocol, needs.tests, start, boundary_iou=boundaries)
         amounts = amounts_of_opened(data, needs.tests, protocol)
         if start is None or not start.is_complete:
             require_memory_to_train(probe, amounts.training, protocol, self.options, checked.contract.peak_bytes)

@@ -12,7 +12,11 @@ import torch
 from vfm_isbench import cli
 from vfm_isbench.backbones import CHANNELS, Backbone, list_backbones, load_backbone
 from vfm_isbench.backbones.table import COLOURS, HEADER, TABLE, Row, backbones_with, made_for, markdown_lines
+from vfm_isbench.upsamplers import KNOWN
 from vfm_isbench.upsamplers.published.sources import SOURCES
+
+LOADED = ("loftup", "featup", "lift")
+"""Kinds of upsamplers that the library itself loads."""
 
 OF_TIMM = [row for row in TABLE if row.name.startswith("timm:")]
 
@@ -116,3 +120,13 @@ def test_a_flat_network_of_each_family_is_as_its_row_says(row: Row) -> None:
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_the_whole_network_is_as_its_row_says(row: Row) -> None:
     check(row, load_backbone(row.name, row.tried_at, pretrained=False), row.tried_at)
+
+
+def test_the_table_of_upsamplers_names_the_same_pairs() -> None:
+    rows = {row.name: row for row in TABLE}
+    for known in KNOWN:
+        for name, channels in known.fits:
+            assert rows[name].channels == channels, (known.spec, name)
+    own = {(upsampler, row.name) for row in TABLE for upsampler in row.upsamplers if upsampler != "UPLiFT"}
+    listed = {(known.spec, name) for known in KNOWN for name, _ in known.fits if known.spec.split(":")[0] in LOADED}
+    assert own == listed

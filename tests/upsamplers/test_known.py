@@ -61,7 +61,7 @@ def test_the_list_shows_every_field(capsys: pytest.CaptureFixture[str], monkeypa
     assert "needs:    einops, natten (missing here: pip install natten)" in printed
     assert "needs:    einops (installed)" in printed
     assert "fits:     dinov2_vits14 (384)\n" in printed and "fits:     any\n" in printed
-    assert cli.main(["list", "backbones", "--all"]) == 2
+    assert cli.main(["list", "protocols", "--all"]) == 2
     assert "vfm-isbench list upsamplers --all" in capsys.readouterr().err
 
 

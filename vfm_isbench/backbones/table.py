@@ -92,7 +92,7 @@ TABLE = (
     Row("MaskCLIP", "maskclip_vitb16", 512, 16, 1, "CLIP", "projection", False, ("featup:maskclip",)),
     Row("MAE", "timm:vit_base_patch16_224.mae", 768, 16, 1, "ImageNet"),
     Row("MAE", "timm:vit_large_patch16_224.mae", 1024, 16, 1, "ImageNet"),
-    Row("DINO", "timm:vit_small_patch16_224.dino", 384, 16, 1, "ImageNet", upsamplers=("featup:dino16",)),
+    Row("DINO", "timm:vit_small_patch16_224.dino", 384, 16, 1, "ImageNet", upsamplers=("featup:dino16", "lift:FILE")),
     Row("DINO", "timm:vit_small_patch8_224.dino", 384, 8, 1, "ImageNet"),
     Row("DINO", "timm:vit_base_patch16_224.dino", 768, 16, 1, "ImageNet"),
     Row("supervised", "timm:vit_small_patch16_224.augreg_in21k_ft_in1k", 384, 16, 1, "0.5", upsamplers=("featup:vit",)),

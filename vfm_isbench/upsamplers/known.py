@@ -21,8 +21,8 @@ _DINOV2L = ("dinov2_vitl14", 1024)
 _DINO = ("timm:vit_small_patch16_224.dino", 384)
 _CLIP, _MASKCLIP = ("clip_vitb16", 512), ("maskclip_vitb16", 512)
 _VIT = ("timm:vit_small_patch16_224.augreg_in21k_ft_in1k", 384)
-_SIGLIP, _SIGLIP2 = ("timm:vit_base_patch16_siglip_224", 768), ("timm:vit_base_patch16_siglip_224.v2_webli", 768)
-_RESNET = ("timm:resnet50@32", 2048)
+_SIGLIP, _SIGLIP2 = ("timm:vit_base_patch16_siglip_224.webli", 768), ("timm:vit_base_patch16_siglip_224.v2_webli", 768)
+_RESNET = ("timm:resnet50.tv_in1k@32", 2048)
 _DINOV3S_PLUS, _DINOV3B = (
     ("timm:vit_small_plus_patch16_dinov3.lvd1689m", 384),
     ("timm:vit_base_patch16_dinov3.lvd1689m", 768),
