@@ -106,6 +106,7 @@ COLOURED[2] = (255, 0, 0)
 REFUSED = {
     "empty": ({"masks/a.png": mask(0, 0, 0, 0)}, r"masks/a\.png: the mask is empty"),
     "trimap": ({"masks/a.png": mask(0, 128, 255, 0)}, r"masks/a\.png: the mask has the values 128 and 255"),
+    "soft outline without white": ({"masks/a.png": mask(0, 30, 120, 254)}, r"masks/a\.png: .*30, 120, 254.*index\.csv"),
     "soft outline": ({"masks/a.png": mask(0, 90, 255, 255)}, r"masks/a\.png: .*soft outline"),
     "lossy": ({"masks/a.png": picture(values(0, 255, 0, 0).astype(np.uint8), "JPEG")}, r"masks/a\.png: .*JPEG"),
     "coloured": ({"masks/a.png": picture(COLOURED)}, r"masks/a\.png: the mask has colours"),
@@ -182,6 +183,7 @@ def test_an_index_chooses_files_and_instances(root):
         ("image,mask,instance\nimages/b.png,masks/b.png,9\n", r"masks/b\.png: the mask has no pixel with the value 9"),
         ("image,mask\nimages/a.jpg,masks/none.png\n", r"masks/none\.png: no such file"),
         ("image,mask\nimages/none.jpg,masks/a.png\n", r"images/none\.jpg: no such file"),
+        (f"image,mask\n{'long' * 251},masks/a.png\n", "has 1004 characters; expected at most 1000"),
     ],
 )
 def test_bad_indices_name_the_line_or_the_file(text, message, root):
@@ -251,6 +253,20 @@ def test_columns_of_a_data_set_on_the_hub(hub):
         np.testing.assert_array_equal(sample.image, photograph(row))
     assert f"commit {hub.name}" in dataset.notes[0] and "test-00000" in dataset.notes[0]
     assert len(hub_dataset("hf:me/photos@main:train")) == 1
+
+
+def test_a_part_of_a_data_set_in_the_cache_is_not_taken_for_all_of_it(hub):
+    write_table(hub / "data" / "test-00000-of-00002.parquet")
+    with pytest.raises(DataError, match="holds 1 of the 2 files of its split"):
+        hub_dataset()
+    write_table(hub / "data" / "test-00001-of-00002.parquet")
+    assert len(hub_dataset()) == 6
+    for file in (hub / "data").iterdir():
+        file.unlink()
+    write_table(hub / "data" / "train-00000-of-00001.parquet")
+    with pytest.raises(DataError, match="its cache holds no split 'test'. Name the split: hf:OWNER/NAME:SPLIT"):
+        hub_dataset()
+    assert len(hub_dataset("hf:me/photos:train")) == 3
 
 
 def test_pictures_beside_an_index_on_the_hub(hub):

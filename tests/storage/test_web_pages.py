@@ -113,6 +113,7 @@ def test_confirmations_lead_to_the_same_host_or_within_google():
     )
     assert confirmed_url(form, "https://drive.google.com.example.org/uc?id=1") is None
     assert confirmed_url(form, "https://notgoogle.com/uc?id=1") is None
+    assert confirmed_url(confirmation_page("http://drive.google.com/d", {}), "https://drive.google.com/uc") is None
     old = '<a id="uc-download-link" href="/uc?export=download&amp;confirm=aB1&amp;id=7">Download anyway</a>'
     assert confirmed_url(old, "https://drive.google.com/uc?id=7") == (
         "https://drive.google.com/uc?export=download&confirm=aB1&id=7"

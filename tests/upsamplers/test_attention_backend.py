@@ -12,6 +12,7 @@ from vfm_isbench.errors import ContractError
 from vfm_isbench.leaderboard.findings import Report
 from vfm_isbench.leaderboard.run_checks import _check_together
 from vfm_isbench.upsamplers import LoadOptions, UpsamplerIdentity, identity_of, load_upsampler
+from vfm_isbench.upsamplers.known import require_packages
 
 CONSENT = LoadOptions(trust_remote_code=True)
 CODE = '''
@@ -97,10 +98,14 @@ def test_missing_packages_are_named_before_anything_is_fetched_or_run(
     installed: list[str] = []
     monkeypatch.setattr("vfm_isbench.upsamplers.known.is_installed", lambda name: name in installed)
     folder = write_repository(tmp_path / "NAF")
+    load_upsampler(f"hub:{folder}:naf", CONSENT)  # it only has the name of a repository that needs them
+    (folder / "was_run").unlink()
+    (folder / "attention.py").write_text("import einops\nfrom natten.functional import na2d\n")
     with pytest.raises(ContractError, match="NAF needs einops and natten, which are not .*pip install einops natten"):
         load_upsampler(f"hub:{folder}:naf", CONSENT)
     with pytest.raises(ContractError, match="UPLiFT needs omegaconf.*pip install omegaconf"):
         load_upsampler("hub:mwalmer-umd/UPLiFT:uplift_dinov2_s14", CONSENT)
+    require_packages("hub:me/uplift:up", "me/uplift")  # somebody else's repository of that name
     assert not (folder / "was_run").exists()
     installed += ["einops", "natten"]
     assert identity(f"hub:{folder}:naf").sha256 is not None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,24 @@ def test_it_gets_the_backbone_of_its_probe_even_if_two_probes_share_it() -> None
     for _ in range(2):
         torch.testing.assert_close(first.upsampler(FEATURES, IMAGE), expected(one))
         torch.testing.assert_close(second.guarded_upsampler(FEATURES, IMAGE), expected(other))
+
+
+class Slow(Asking):
+    def forward(self, features: Tensor, image: Tensor) -> Tensor:
+        time.sleep(0.01)  # in which another thread might hand over another backbone
+        return super().forward(features, image)
+
+
+def test_two_runs_at_once_may_share_it() -> None:
+    shared, backbones = Slow(), (FakeBackbone(), FakeBackbone(seed=1))
+    probes = [build_probe(SMALL, backbone, shared) for backbone in backbones]
+
+    def call(number: int) -> Tensor:
+        return probes[number % 2].upsampler(FEATURES, IMAGE).detach()
+
+    with ThreadPoolExecutor(2) as pool:
+        for number, found in enumerate(pool.map(call, range(10))):
+            torch.testing.assert_close(found, expected(backbones[number % 2]).detach())
 
 
 def test_a_copy_of_a_probe_uses_its_own_backbone() -> None:

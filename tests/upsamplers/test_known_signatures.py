@@ -18,7 +18,7 @@ from small import SMALL, evaluated
 from torch import nn
 
 from vfm_isbench.acceleration.speed import RunOptions, Speed
-from vfm_isbench.errors import ContractError, VfmIsbenchWarning
+from vfm_isbench.errors import ContractError, UnknownNameError, VfmIsbenchWarning
 from vfm_isbench.probe import build_probe
 from vfm_isbench.probe.preparation import check_and_identify, follow_protocol
 from vfm_isbench.protocol import Protocol
@@ -237,6 +237,7 @@ def jafar(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 def test_jafar_runs_from_a_folder_without_hubconf(jafar: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     spec, weights = jafar
+    (weights.parent / "JAFAR-main" / "src" / "rope.py").write_text("from einops import rearrange\n")
     installed: list[str] = []
     monkeypatch.setattr("vfm_isbench.upsamplers.known.is_installed", lambda name: name in installed)
     options = LoadOptions(weights=weights, trust_remote_code=True)
@@ -249,6 +250,9 @@ def test_jafar_runs_from_a_folder_without_hubconf(jafar: tuple[str, Path], monke
     assert ran.identity.name == "code:JAFAR-main:src.upsampler.jafar:JAFAR?v_dim=8&weights_key=jafar"
     with pytest.raises(ContractError, match="would run code of other people"):
         run(spec, LoadOptions(weights=weights))
+    for module in ("src.up.jafar", "..jafar", "src/upsampler"):
+        with pytest.raises(UnknownNameError, match=r"there is no module .*as in src\.upsampler\.jafar"):
+            run(spec.replace("src.upsampler.jafar", module), options)
 
 
 def test_every_known_upsampler_has_a_test_here() -> None:

@@ -17,6 +17,7 @@ from vfm_isbench.datasets.own_masks import OwnSample
 from vfm_isbench.datasets.own_names import FOLDER, recorded_name
 from vfm_isbench.datasets.single_object import IMAGE_SUFFIXES, MASK_SUFFIXES, pictures_by_stem
 from vfm_isbench.errors import DataError, VfmIsbenchWarning
+from vfm_isbench.storage.json_fields import LONGEST_NAME
 from vfm_isbench.types import AnnotatedImage, ObjectId
 
 INDEX = "index.csv"
@@ -144,6 +145,8 @@ def read_index(index: Path, columns: tuple[str, str]) -> dict[str, OwnSample]:
     samples = {}
     for (image, mask), instances in rows.items():
         image_id = image if masks_of[image] == 1 else f"{image} with {mask}"
+        if len(image_id) > LONGEST_NAME:  # no result could be read back
+            raise DataError(f"{index}: {image[:60]}… has {len(image_id)} characters; expected at most {LONGEST_NAME}")
         listed = tuple(sorted(instance for instance in instances if instance is not None))
         samples[image_id] = OwnSample(index.parent / image, index.parent / mask, listed or None)
     return samples

@@ -22,6 +22,7 @@ MASK_COLUMNS = ("mask", "label", "annotation", "segmentation_mask", "gt")
 
 _SPEC = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::([\w.-]+))?", re.ASCII)
 _SPLITS = ("test", "validation", "val", "train")
+_PART = re.compile(r"-\d+-of-(?P<count>\d+)\.parquet$")
 """Taken without a split, the first that is there."""
 _INDEX = "metadata.csv"
 _INDEX_COLUMNS = ("file_name", "mask_file_name")
@@ -57,6 +58,12 @@ def open_hub_dataset(name: str) -> OwnDataset:
     return OwnDataset(name, samples, notes)
 
 
+def choose_files_of(files: Sequence[str], split: str) -> list[str]:
+    """The files whose path names a split."""
+    has_split = re.compile(rf"(^|[/_.-]){re.escape(split)}([/_.-]|$)")
+    return [file for file in files if has_split.search(file)]
+
+
 def choose_files(name: str, files: Sequence[str], split: str | None) -> list[str]:
     """The files of a repository that hold a split: Parquet files, or a ``metadata.csv`` beside pictures.
 
@@ -69,8 +76,7 @@ def choose_files(name: str, files: Sequence[str], split: str | None) -> list[str
     tables = sorted(file for file in files if file.endswith(".parquet"))
     indices = sorted(file for file in files if PurePosixPath(file).name == _INDEX)
     for wanted in [split] if split else _SPLITS:
-        has_split = re.compile(rf"(^|[/_.-]){re.escape(wanted)}([/_.-]|$)")
-        found = [file for file in (tables or indices) if has_split.search(file)]
+        found = choose_files_of(tables or indices, wanted)
         if found:
             break
     else:
@@ -91,6 +97,29 @@ def choose_files(name: str, files: Sequence[str], split: str | None) -> list[str
     return found
 
 
+def _whole_in_cache(name: str, files: Sequence[str], split: str | None) -> list[str]:
+    """The files of a split in the hub's cache, which may hold a part of the repository only.
+
+    Raises:
+        DataError: if some of the split's files are missing, or only the whole list of files could tell which split it
+            is.
+    """
+    chosen = choose_files(name, files, split)
+    if split is None and choose_files_of(chosen, _SPLITS[0]) != chosen:
+        raise DataError(
+            f"data set {name!r}: the hub cannot be asked for its splits, and its cache holds no split "
+            f"{_SPLITS[0]!r}. Name the split: hf:OWNER/NAME:SPLIT."
+        )
+    parts = [match for file in chosen if (match := _PART.search(file))]
+    missing = {int(match["count"]) for match in parts if int(match["count"]) != len(parts)}
+    if missing:
+        raise DataError(
+            f"data set {name!r}: the hub's cache holds {len(parts)} of the {max(missing)} files of its split "
+            f"({some_names(chosen)}). Fetch the others once with a network."
+        )
+    return chosen
+
+
 def _fetch(name: str, repository: str, revision: str | None, split: str | None) -> tuple[Path, list[str]]:
     """The folder of a snapshot in the hub's cache, and the chosen files in it."""
     from huggingface_hub import HfApi, snapshot_download
@@ -104,7 +133,7 @@ def _fetch(name: str, repository: str, revision: str | None, split: str | None) 
         if no_network:
             folder = Path(fetch())
             files = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
-            return folder, choose_files(name, files, split)
+            return folder, _whole_in_cache(name, files, split)
         info = HfApi().dataset_info(repository, revision=revision)
         chosen = choose_files(name, [sibling.rfilename for sibling in info.siblings or []], split)
         is_index = chosen[0].endswith(_INDEX)

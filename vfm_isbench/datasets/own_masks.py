@@ -16,6 +16,9 @@ from vfm_isbench.types import IGNORE, Array
 
 Picture = Path | PictureBytes
 
+_MOST_LABELS = 20
+"""Up to here, labels may have gaps."""
+
 
 def decode_mask(source: Picture, values: Array) -> Array:
     """Labels of a mask from its stored values.
@@ -31,8 +34,8 @@ def decode_mask(source: Picture, values: Array) -> Array:
         H×W, int32: 0 background, k > 0 instance k, -1 ignore.
 
     Raises:
-        DataError: if the mask is empty, holds 128 and 255 only (a trimap, or labels?), or looks like a mask of one
-            object with a soft outline.
+        DataError: if the mask is empty, has labels below 255 with large gaps, holds 128 and 255 only (a trimap, or
+            labels?), or looks like a mask of one object with a soft outline.
     """
     found, counts = np.unique(values, return_counts=True)
     present, pixels = found[found != 0].tolist(), counts[found != 0]
@@ -51,6 +54,13 @@ def decode_mask(source: Picture, values: Array) -> Array:
             f"{source}: the mask has the values {some_names(map(str, present))}, most of them 255, like a mask of one "
             "object with a soft outline, as left by smooth resizing. Expected one value for the object, or labels "
             "1, 2, … with 255 only where pixels are to be ignored. Use the original mask, or cut it at one half."
+        )
+    labels = [label for label in present if label != VOID_LABEL]
+    if _MOST_LABELS < labels[-1] < VOID_LABEL and 2 * len(labels) < labels[-1]:
+        raise DataError(
+            f"{source}: the mask has the values {some_names(map(str, present))}. Too many are missing between them for "
+            "the labels of instances: they may be grays of a soft outline, or classes. Store labels 1, 2, …, or list "
+            "image, mask and instance in an index.csv."
         )
     return np.where(values == VOID_LABEL, IGNORE, values) if present[-1] <= VOID_LABEL else values
 

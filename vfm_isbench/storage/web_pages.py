@@ -71,7 +71,8 @@ def confirmed_url(page: str, address: str) -> str | None:
     if parser.action is None:
         return None
     target = urlsplit(urljoin(address, parser.action))
-    if target.scheme not in ("http", "https") or not _is_trusted(urlsplit(address).hostname, target.hostname):
+    is_safe = target.scheme in ("https", urlsplit(address).scheme) and target.scheme in ("http", "https")
+    if not is_safe or not _is_trusted(urlsplit(address).hostname, target.hostname):
         return None
     fields = {**dict(parse_qsl(target.query)), **parser.fields}
     return urlunsplit(target._replace(query=urlencode(fields), fragment=""))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from vfm_isbench.errors import ContractError
 
@@ -216,19 +218,31 @@ def known_repository(name: str) -> Known | None:
     return None
 
 
-def require_packages(spec: str, repository: str) -> None:
+def require_packages(spec: str, repository: str, folder: Path | None = None) -> None:
     """Stop before a known upsampler is fetched or run, if a package that it needs is missing.
+
+    Args:
+        spec: What the user wrote, for the message.
+        repository: OWNER/REPO on GitHub, or the name of a folder.
+        folder: The folder. Its name may mean something else, so only packages that its code imports count.
 
     Raises:
         ContractError: naming all of them, and how to install them.
     """
     known = known_repository(repository.rpartition("/")[2])
-    missing = [] if known is None else known.missing()
+    if known is not None and folder is None and f"hub:{repository}@".lower() not in known.spec.lower():
+        known = None
+    missing = [] if known is None else [name for name in known.missing() if folder is None or _imports(folder, name)]
     if known is not None and missing:
         raise ContractError(
             f"upsampler {spec!r}: {known.title} needs {_listed(missing)}, which {'is' if len(missing) == 1 else 'are'} "
             f"not installed here; run pip install {' '.join(missing)}"
         )
+
+
+def _imports(folder: Path, package: str) -> bool:
+    statement = re.compile(rf"^\s*(import|from)\s+{re.escape(package)}\b", re.MULTILINE)
+    return any(statement.search(file.read_text("utf-8", "replace")) for file in folder.rglob("*.py") if file.is_file())
 
 
 def is_installed(package: str) -> bool:

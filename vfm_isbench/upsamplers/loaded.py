@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any, cast
@@ -24,6 +26,9 @@ _MODES = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
 
 FILE_MARK = "@"
 """What the module name of a file holds, and that of no importable module."""
+
+_BINDING = threading.RLock()
+"""Two runs may share one upsampler object, which holds one backbone at a time."""
 
 DECLARED_IDENTITY = "__vfm_isbench_identity__"
 """Attribute by which an upsampler says which one it is: a text, or a function without arguments that returns one."""
@@ -142,10 +147,10 @@ class LoadedUpsampler:
 
     def __call__(self, features: Tensor, image: Tensor) -> Tensor:
         """Upsample ``features`` B×C×h×w, guided by ``image`` B×3×H×W (ImageNet-normalised)."""
-        self.bind()
-        if self.capabilities.needs_gradients:
-            return self._one_by_one(features, image)
-        return cast(Tensor, as_features(self.call(features, image), features))
+        with self._bound():
+            if self.capabilities.needs_gradients:
+                return self._one_by_one(features, image)
+            return cast(Tensor, as_features(self.call(features, image), features))
 
     def _one_by_one(self, features: Tensor, image: Tensor) -> Tensor:
         """Call an upsampler that optimises per image, whatever the grad mode outside; the result has no gradient."""
@@ -158,15 +163,15 @@ class LoadedUpsampler:
 
     def encode_guidance(self, image: Tensor) -> Any:
         """First step: prepare ``image`` B×3×H×W; the image itself if the upsampler has no steps."""
-        self.bind()
         encode = self.capabilities.encode_guidance
-        return image if encode is None else encode(image)
+        with self._bound():
+            return image if encode is None else encode(image)
 
     def upsample(self, features: Tensor, guidance: Any) -> Tensor:
         """Second step: upsample ``features`` B×C×h×w with what :meth:`encode_guidance` returned."""
-        self.bind()
         upsample = self.capabilities.upsample
-        return self(features, guidance) if upsample is None else as_features(upsample(features, guidance), features)
+        with self._bound():
+            return self(features, guidance) if upsample is None else as_features(upsample(features, guidance), features)
 
     def upsample_strips(self, features: Tensor, guidance: Any) -> Strips:
         """Second step in strips, from the top; only for an upsampler that has strips."""
@@ -183,6 +188,16 @@ class LoadedUpsampler:
         bound = dataclasses.replace(self, backbone=backbone, source={**(self.source or {}), "uses_backbone": True})
         bound.bind()
         return bound
+
+    @contextmanager
+    def _bound(self) -> Iterator[None]:
+        """Keep the backbone of this run in the upsampler during a call, whatever runs in other threads."""
+        if self.capabilities.bind_backbone is None:
+            yield
+            return
+        with _BINDING:
+            self.bind()
+            yield
 
     def bind(self) -> None:
         """Hand the upsampler its backbone, since another run may have handed it another one meanwhile.

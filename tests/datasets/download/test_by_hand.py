@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,24 @@ def test_a_copy_packed_anew_is_judged_by_its_content(server, tmp_path):
     )
     report = get("sbd", tmp_path)
     assert report.verified.is_complete and report.manifest.sha256 == hashlib.sha256(copy).hexdigest()
+
+
+def test_what_came_from_a_copy_can_be_fetched_again(server, tmp_path):
+    """The copy's hash was recorded; the archive of the official address has another one."""
+    files = small_files("grabcut")
+    official, copy = small_archive("grabcut"), zipped(dict(reversed(files.items())))
+    assert official != copy
+    fields = {"md5": hashlib.md5(official, usedforsecurity=False).hexdigest()}
+    set_urls(
+        "grabcut",
+        server.serve("/gone", Answer(status=404)),
+        copies=(server.serve("/copy", Answer(content=copy)),),
+        **fields,
+    )
+    assert get("grabcut", tmp_path).verified.is_complete
+    shutil.rmtree(tmp_path / "GrabCut")
+    set_urls("grabcut", server.serve("/back", Answer(content=official)), **fields)
+    assert get("grabcut", tmp_path).verified.is_complete
 
 
 def test_a_hash_of_the_user_takes_the_place_of_the_published_one(server, tmp_path):

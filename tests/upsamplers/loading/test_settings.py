@@ -22,7 +22,7 @@ from vfm_isbench.upsamplers import (
     recorded_spec,
 )
 from vfm_isbench.upsamplers.loading.entry_parameters import parameters_of
-from vfm_isbench.upsamplers.loading.settings import MethodCall
+from vfm_isbench.upsamplers.loading.settings import MethodCall, declared_with, read_settings
 
 FILE = Path(known.__file__)
 CONSENT = LoadOptions(trust_remote_code=True)
@@ -45,6 +45,19 @@ def sha256(spec: str, options: LoadOptions | None = None) -> str | None:
 )
 def test_a_method_call_has_literal_arguments(text: str, places: tuple[Any, ...], keywords: dict[str, Any]) -> None:
     assert MethodCall.read("spec", text) == MethodCall("f", places, keywords)
+
+
+@pytest.mark.parametrize("query", ["b=Infinity", "b=[1,-1e999]", "call.b=NaN", "then=f(inf)", "then=f(b=1e999)"])
+def test_numbers_that_no_result_can_hold_are_refused(query: str) -> None:
+    with pytest.raises(UnknownNameError, match="is not a finite number"):
+        load_upsampler(f"{FILE}:LikeUplift?{query}")
+
+
+def test_a_declared_identity_does_not_depend_on_the_order_of_settings() -> None:
+    one, other = (read_settings("x", values) for values in ({"a": "1", "b": "2"}, {"b": "2", "a": "1"}))
+    texts = [declared_with("mine", settings) for settings in (one, other, read_settings("x", {"a": "1", "b": "3"}))]
+    found = [text() for text in texts if callable(text)]
+    assert len(found) == 3 and found[0] == found[1] != found[2]
 
 
 @pytest.mark.parametrize(

@@ -205,10 +205,12 @@ def _download(source: DatasetSource, data_root: Path, options: _Options) -> Down
 def _attempts(source: DatasetSource, options: _Options, recorded: str | None, *, has_archive: bool) -> list[_Attempt]:
     file = source.archive
     urls = options.urls(file)
-    sha256 = options.sha256 or file.sha256 or recorded
+    published = options.sha256 or file.sha256
     md5 = None if options.sha256 else file.md5
+    # What was installed may have been a copy with other bytes, so a published hash overrules it.
+    sha256 = published or (recorded if md5 is None else None)
     if sha256 is not None or md5 is not None:
-        copies = [] if sha256 is not None else [_Attempt([url]) for url in file.copies]
+        copies = [] if published is not None else [_Attempt([url], sha256) for url in file.copies]
         return [_Attempt(urls, sha256, md5), *copies]
     # Only the content can show whether an archive is right: try an existing archive, then one address at a time.
     is_enough = has_archive and not source.more_archives

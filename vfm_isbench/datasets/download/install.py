@@ -112,8 +112,12 @@ def layout_in(source: DatasetSource, folder: Path) -> Path | None:
                 return candidate
             except DataError:
                 continue
-        level = [entry for parent in level for entry in list_entries(parent) if entry.is_dir()]
+        level = [entry for parent in level for entry in list_entries(parent) if _is_own_folder(entry)]
     return None
+
+
+def _is_own_folder(entry: Path) -> bool:
+    return entry.is_dir() and not entry.is_symlink()  # links may lead round and round
 
 
 def _named(archives: Sequence[Path]) -> str:

@@ -66,10 +66,15 @@ def load_from_code(text: str, options: LoadOptions) -> LoadedUpsampler:
     require_consent(spec, f"{attribute} of {module} in {folder}", options)
     # Its name alone: results travel, and say nothing of the machine's folders.
     repository = folder.resolve().name
-    require_packages(spec, repository)
+    require_packages(spec, repository, folder)
     file = f"{module.replace('.', '/')}.py"
     if not (folder / file).is_file():
         file = f"{module.replace('.', '/')}/__init__.py"
+    if not all(part.isidentifier() for part in module.split(".")) or not (folder / file).is_file():
+        raise UnknownNameError(
+            f"upsampler {spec!r}: there is no module {module!r} in {folder}; expected the path of a file in it with "
+            "dots for slashes and without .py, as in src.upsampler.jafar"
+        )
     refuse_unknown_keywords(spec, folder, file, attribute, settings.arguments)
     source: dict[str, Any] = {"kind": "code", "repository": repository, "commit": None}
     source |= {"entry": f"{module}:{attribute}", "code_sha256": code_sha256(folder)}

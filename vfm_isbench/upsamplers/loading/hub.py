@@ -85,7 +85,7 @@ def load_from_hub(text: str, options: LoadOptions) -> LoadedUpsampler:
         # Its name alone: results travel, and say nothing of the machine's folders.
         repository = folder.resolve().name
         require_consent(spec, f"{entry}() of {folder / 'hubconf.py'}", options)
-        require_packages(spec, repository)
+        require_packages(spec, repository, folder)
     else:
         owner, project, ref = _parse_place(spec, place)
         repository = f"{owner}/{project}"

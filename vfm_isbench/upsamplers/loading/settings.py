@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,13 +145,13 @@ def read_settings(spec: str, values: Mapping[str, str], taken: Collection[str] =
     call: dict[str, Any] = {}
     for key, value in values.items():
         if key.startswith(CALL):
-            call[key.removeprefix(CALL)] = _json_or_text(value)
+            call[key.removeprefix(CALL)] = _json_or_text(spec, value)
         elif key in taken:
             raise UnknownNameError(
                 f"upsampler {spec!r}: {key!r} cannot be given, it is set by the loader; leave it out"
             )
         elif key not in _OURS:
-            arguments[key] = _json_or_text(value)
+            arguments[key] = _json_or_text(spec, value)
     then = MethodCall.read(spec, values["then"]) if "then" in values else None
     return Settings(values.get("style"), values.get("attribute", ""), arguments, call, then)
 
@@ -249,7 +250,10 @@ def declared_with(declared: str | Callable[[], str] | None, settings: Settings) 
     """A declared identity that tells settings apart."""
     if declared is None or not settings:
         return declared
-    return functools.partial(_declared_text, declared, repr(settings))
+    in_order = dataclasses.replace(
+        settings, arguments=dict(sorted(settings.arguments.items())), call=dict(sorted(settings.call.items()))
+    )
+    return functools.partial(_declared_text, declared, repr(in_order))
 
 
 def _declared_text(declared: str | Callable[[], str], settings: str) -> str:
@@ -269,17 +273,26 @@ def _literal(spec: str, text: str) -> Any:
         return _WORDS[text.lower()]
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        if not math.isfinite(number):
+            raise UnknownNameError(f"upsampler {spec!r}: {text} is not a finite number, so then=… cannot take it")
+        return number
     if not _TEXT.fullmatch(text):
         raise UnknownNameError(f"upsampler {spec!r}: {text!r} is no argument for then=…; it takes {_LITERALS}")
     return text
 
 
-def _json_or_text(value: str) -> Any:
+def _json_or_text(spec: str, value: str) -> Any:
+    def finite(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):  # a result file has no such numbers
+            raise UnknownNameError(f"upsampler {spec!r}: {text} is not a finite number; give a finite one, or a text")
+        return number
+
     try:
-        return json.loads(value)
+        return json.loads(value, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
         return value
 
