@@ -27,7 +27,7 @@ from vfm_isbench.estimate import (
     require_memory_to_train,
 )
 from vfm_isbench.probe import build_probe
-from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
+from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol, require_fit
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.progress import RunProgress, stopped_in_order
 from vfm_isbench.protocol import PROTOCOL_REVISION, Protocol
@@ -203,10 +203,10 @@ class Benchmark:
             with settings_restored():  # importing an upsampler's code may run anything
                 return load_upsampler(upsampler, self._load_options)
 
-        on_cpu = self.device.type == "cpu"
+        require_fit(upsampler, self.protocol.backbone)
         with current_device(self.device):
             here = (self.protocol, self.data_root, lambda: self.backbone, load)
-            return find_needs(*here, evaluates=evaluates, on_cpu=on_cpu)
+            return find_needs(*here, evaluates=evaluates, on_cpu=self.device.type == "cpu")
 
     @benchmark_settings()
     def _train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import torch
 
 from vfm_isbench import Benchmark, cli
 from vfm_isbench.errors import ContractError, VfmIsbenchError
+from vfm_isbench.probe.preparation import _notes_on_fit
 from vfm_isbench.protocol import PRESETS, Protocol
+from vfm_isbench.upsamplers import load_upsampler
 from vfm_isbench.upsamplers.published.featup import FeatUpJBU
 from vfm_isbench.upsamplers.published.lift import LiFT
 from vfm_isbench.upsamplers.published.loftup import LoftUp
@@ -152,6 +155,28 @@ def test_a_published_upsampler_on_other_channels_is_refused_with_what_fits(
     printed = capsys.readouterr().err
     assert f"It works with {channels} channels, but the features here have 768" in printed
     assert said in printed
+
+
+def test_a_pair_that_cannot_fit_is_refused_before_anything_is_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the data, nor the weights of the backbone, nor those of the upsampler are here."""
+    said = "loftup:dinov2b was trained on the features of dinov2_vitb14 (768 channels), but dinov2_vits14 has 384"
+    assert check("loftup:dinov2b", "--protocol", "paper") == 2
+    assert said in capsys.readouterr().err
+    assert cli.main(["run", "loftup:dinov2b", "--protocol", "paper", "--output", str(tmp_path), "--device", "cpu"]) == 2
+    printed = capsys.readouterr().err
+    assert said in printed and "--backbone dinov2_vitb14" in printed and "missing" not in printed
+
+
+def test_a_published_upsampler_on_another_backbone_of_as_many_channels_is_noted() -> None:
+    loaded = dataclasses.replace(load_upsampler("bilinear"), name="featup:dinov2")
+    protocol = Protocol.preset("paper").replace(backbone="timm:vit_small_patch16_224.dino")
+    assert _notes_on_fit(loaded, protocol) == (
+        "featup:dinov2 was trained on the features of dinov2_vits14, not of timm:vit_small_patch16_224.dino",
+    )
+    assert _notes_on_fit(loaded, Protocol.preset("paper")) == ()
+    assert _notes_on_fit(load_upsampler("bilinear"), protocol) == ()
 
 
 @pytest.mark.parametrize(("name", "options", "said"), CAUSES, ids=[name for name, *_ in CAUSES])

@@ -13,6 +13,7 @@ from vfm_isbench.datasets import list_datasets, open_dataset
 from vfm_isbench.datasets.download.fetch import download_dataset
 from vfm_isbench.datasets.download.sources import SOURCES, DatasetSource, source_of
 from vfm_isbench.datasets.download.verify import verify_dataset
+from vfm_isbench.datasets.own_names import OWN_DATASETS
 from vfm_isbench.datasets.size_strata import list_sha256
 from vfm_isbench.errors import DataError
 from vfm_isbench.protocol import Protocol
@@ -63,7 +64,7 @@ def add_data(commands: Subparsers) -> None:
 
     objects = actions.add_parser("objects", help="print the objects of a test set in their order, one id per line")
     objects.set_defaults(function=list_objects)
-    objects.add_argument("name", metavar="NAME", help=", ".join(list_datasets()))
+    objects.add_argument("name", metavar="NAME", help=", ".join([*list_datasets(), *OWN_DATASETS]))
     _add_data_root(objects)
 
 

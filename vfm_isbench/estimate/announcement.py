@@ -75,6 +75,7 @@ def announce(progress: RunProgress, start: Start) -> None:
     """
     free = free_bytes(start.probe.device)
     progress.print("\n".join(_facts(start)))
+    progress.print("  measuring   a few steps and clicks …")
     probe = build_probe(start.protocol, start.probe.backbone, start.probe.upsampler).to(start.probe.device)
     try:
         with warnings.catch_warnings():

@@ -183,7 +183,7 @@ def check_output(output: Any, features: Tensor, image: Tensor, *, case: str = _O
             kind += f" ({', '.join(type(part).__name__ for part in output)})"
         advice = "return the upsampled features alone"
         if callable(output):
-            advice = "it looks like a factory: give what it returns"
+            advice = "it looks like a factory: give what it returns (in a name, its arguments come as ?key=value)"
         elif type(output).__module__ == "numpy":
             advice = "return torch.from_numpy(...) on the features' device"
         raise ContractError(f"the upsampler returned {kind}; {expected}: {advice}")

@@ -15,9 +15,9 @@ from small_archives import COUNTS, serve_small, small_archive, small_files, writ
 
 from vfm_isbench.datasets.download.fetch import DownloadReport, download_dataset
 from vfm_isbench.datasets.download.manifest import read_manifest
-from vfm_isbench.datasets.download.sources import SOURCES, Counts
+from vfm_isbench.datasets.download.sources import SOURCES, Counts, source_of
 from vfm_isbench.datasets.download.verify import verify_dataset
-from vfm_isbench.errors import DataError
+from vfm_isbench.errors import DataError, UnknownNameError
 
 
 @pytest.fixture
@@ -124,6 +124,22 @@ def test_an_archive_of_the_user_is_taken_like_a_download(name, server, tmp_path)
     assert manifest.counts == COUNTS[name]
     assert len(list(there.iterdir())) == 1  # it stays
     assert [asked for asked, _ in server.requests if "pkl" not in asked] == []
+
+
+def test_a_saved_page_beside_the_archive_does_no_harm(server, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "GrabCut.zip").write_bytes(START_PAGE.encode() if isinstance(START_PAGE, str) else START_PAGE)
+    with pytest.raises(DataError, match=r"GrabCut\.zip: not a zip or tar archive"):
+        get("grabcut", tmp_path, from_folder=tmp_path / "in")
+    (tmp_path / "in" / "GrabCut (1).zip").write_bytes(small_archive("grabcut"))
+    assert get("grabcut", tmp_path, from_folder=tmp_path / "in").verified.is_complete
+
+
+def test_names_that_are_not_downloaded_say_what_to_do():
+    with pytest.raises(UnknownNameError, match="Did you mean 'sbd'.*sbd600 is made of the files of sbd"):
+        source_of("sbd600")
+    with pytest.raises(UnknownNameError, match="not downloaded; check them with: vfm-isbench data objects folder:mine"):
+        source_of("folder:mine")
 
 
 def test_several_archives_make_one_data_set(server, tmp_path):

@@ -14,6 +14,7 @@ from vfm_isbench.errors import ContractError, UnknownNameError
 from vfm_isbench.upsamplers import (
     LoadedUpsampler,
     LoadOptions,
+    call_style,
     find_module,
     identity_of,
     is_own,
@@ -85,6 +86,13 @@ def test_any_other_form_is_refused_before_anything_runs(text: str, tmp_path: Pat
     with pytest.raises(UnknownNameError, match="then="):
         load_upsampler(f"hub:{repository}:anyup?then={text}", CONSENT)
     assert not (repository / "was_run").exists()
+
+
+def test_the_style_is_told_also_of_what_is_called_with_keywords(tmp_path: Path) -> None:
+    file = tmp_path / "up.py"
+    file.write_text("def up(image, features, q=1):  # natten\n    return features\n")
+    styles = {call_style(load_upsampler(f"{file}:up{query}")) for query in ("", "?call.q=2")}
+    assert styles == {"(image, features), from the names of its parameters"}
 
 
 def test_a_method_is_called_once_after_loading() -> None:

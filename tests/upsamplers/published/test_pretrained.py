@@ -244,12 +244,17 @@ def test_a_file_that_changed_after_the_first_download_is_refused(served: Path, t
     load_upsampler("featup:dinov2")
 
 
-@pytest.mark.parametrize("wrong", ["a page", "weights of another upsampler"])
-def test_what_is_no_such_weights_is_set_aside_and_not_remembered(served: Path, tmp_path: Path, wrong: str) -> None:
-    if wrong == "a page":
-        (served / FEATUP_FILE).write_bytes(PAGE)
-    else:
-        save_lift(served / FEATUP_FILE)
+def test_a_page_in_place_of_weights_is_not_kept(served: Path, tmp_path: Path) -> None:
+    (served / FEATUP_FILE).write_bytes(PAGE)
+    with pytest.raises(WeightsError, match=rf"{FEATUP_FILE}: asks to sign in, so the file is not public"):
+        load_upsampler("featup:dinov2")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == []
+    save_featup(served / FEATUP_FILE)
+    load_upsampler("featup:dinov2")
+
+
+def test_what_is_no_such_weights_is_set_aside_and_not_remembered(served: Path, tmp_path: Path) -> None:
+    save_lift(served / FEATUP_FILE)
     cached = tmp_path / "cache" / FEATUP_FILE
     with pytest.raises(WeightsError, match=rf"(?s){FEATUP_FILE}.*The file is now {cached}\.rejected; the next attempt"):
         load_upsampler("featup:dinov2")

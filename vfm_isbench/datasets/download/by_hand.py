@@ -60,7 +60,8 @@ def _archive_in(folder: Path, name: str) -> Path | None:
     files = [entry for entry in list_entries(folder) if entry.is_file() and entry.suffix.lower() == suffix]
     exact = [file for file in files if file.stem.lower() == stem]
     numbered = [file for file in files if file.stem.lower().startswith(f"{stem} (")]
-    return next(iter([*exact, *numbered]), None)
+    candidates = [*exact, *numbered]
+    return next((file for file in candidates if is_archive(file)), next(iter(candidates), None))
 
 
 def _check(source: DatasetSource, archive: Path, sha256: str | None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from vfm_isbench.datasets.base import ObjectDataset
 from vfm_isbench.datasets.catalogue import DATASETS, SAMPLE_WEIGHTS_FILE, Role
 from vfm_isbench.datasets.hqseg import HqSegDataset
+from vfm_isbench.datasets.own_names import is_own
 from vfm_isbench.datasets.pascal_voc import PascalVocDataset
 from vfm_isbench.datasets.sbd import SAMPLE_WEIGHTS_SHA256, SbdDataset
 from vfm_isbench.datasets.sbd_sample import SAMPLE_SIZE, SbdSample
@@ -117,7 +118,11 @@ def source_of(name: str) -> DatasetSource:
         UnknownNameError: if no data set with this name can be downloaded.
     """
     if name not in SOURCES:
-        raise unknown_name("data set to download", name, list(SOURCES))
+        files_of = DATASETS.get(name).files_of if name in DATASETS else None
+        hint = f"{name} is made of the files of {files_of}." if files_of else ""
+        if is_own(name):
+            hint = f"Your own data are not downloaded; check them with: vfm-isbench data objects {name}"
+        raise unknown_name("published data set", name, list(SOURCES), hint)
     return SOURCES[name]
 
 

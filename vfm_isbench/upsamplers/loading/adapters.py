@@ -246,7 +246,7 @@ def original_of(upsampler: Callable[..., Any]) -> Callable[..., Any]:
 
 def call_style(upsampler: LoadedUpsampler) -> str:
     """How an upsampler is called, for readers, such as ``(image, features)`` or ``(features, guidance=image)``."""
-    call = upsampler.call
+    call = _unwrapped(upsampler.call)
     if isinstance(call, ByKeyword):
         given = ((call.features, "features"), (call.image, "image"), (call.size, "size"))
         places = [value for name, value in given[:2] if name is None]
@@ -263,6 +263,13 @@ def call_style(upsampler: LoadedUpsampler) -> str:
         return f"({features_name}=features, {image_name}=image), from the names of its parameters"
     names = {"image_features": "image, features", "features_image_size": "features, image, size"}
     return f"({names.get(call.style, 'image, features, size')}), from the names of its parameters"
+
+
+def _unwrapped(call: Any) -> Any:
+    """What stands behind wrappers that only add keywords or set up imports."""
+    while not isinstance(call, (Adapted, ByKeyword, OnGrid, CallingBackbone)) and hasattr(call, "call"):
+        call = call.call
+    return call
 
 
 def to_contract(upsampler: Callable[..., Any]) -> LoadedUpsampler:
