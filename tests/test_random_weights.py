@@ -7,16 +7,21 @@ import json
 from pathlib import Path
 
 import pytest
-from result_builder import made_dataset, made_result, random_ious, synthetic_entry
+from matplotlib.text import Text
+from result_builder import made_dataset, made_result, random_ious, seeds_of, synthetic_entry
 from tiny import TINY
 
-from vfm_isbench import Benchmark, Protocol, Result, cli, compare
+from vfm_isbench import Benchmark, ExportOptions, Protocol, Result, cli, compare, export_results, regress
 from vfm_isbench.baseline.recorded import load_baseline
-from vfm_isbench.errors import IncomparableError, ResultError, RunError, WeightsError
+from vfm_isbench.errors import ComparisonError, IncomparableError, ResultError, RunError, WeightsError
+from vfm_isbench.export import FORMATS
 from vfm_isbench.leaderboard.findings import Report
 from vfm_isbench.leaderboard.gzip_json import to_bytes, unpack
 from vfm_isbench.leaderboard.validation import check_content
+from vfm_isbench.results import resolution
+from vfm_isbench.results.quoted import differences, quoted_tables
 from vfm_isbench.runs import evaluate_checkpoint
+from vfm_isbench.viz import iou_curves
 
 NO_HUB = TINY.replace(backbone="timm:test_vit", injection="early", click_encoder="patch_embedding")
 """On a network whose weights are on the hub, which tests cannot reach."""
@@ -100,6 +105,56 @@ def test_it_is_not_compared_with_a_measurement() -> None:
     for pair in ((dry(first), second), (first, dry(second))):
         with pytest.raises(IncomparableError, match="is a dry run: its backbone has random weights"):
             compare(*pair)
+
+
+@pytest.fixture(scope="module")
+def dry_pair() -> list[Result]:
+    """Dry runs of two upsamplers."""
+    return [dry(made_result(made_dataset(random_ious(seed)), sha256=f"{seed}0" * 32)) for seed in (1, 2)]
+
+
+def test_two_dry_runs_are_compared_with_a_remark(dry_pair: list[Result]) -> None:
+    assert "note: these are dry runs" in str(compare(*dry_pair))
+    assert "dry run" not in str(compare(*(dataclasses.replace(run, backbone={"name": "b"}) for run in dry_pair)))
+
+
+def test_a_picture_of_dry_runs_says_so(dry_pair: list[Result]) -> None:
+    caption = " ".join(text.get_text() for text in iou_curves(dry_pair).findobj(Text))
+    assert "so the numbers mean nothing" in " ".join(caption.split())
+
+
+@pytest.mark.parametrize("are_dry", [(True, True), (True, False), (False, True)])
+def test_no_regression_test_takes_it(are_dry: tuple[bool, bool]) -> None:
+    run = made_result(made_dataset(random_ious(1)))
+    result, baseline = (dry(run) if is_dry else run for is_dry in are_dry)
+    assert regress(run, run).verdict == "pass"
+    with pytest.raises(ComparisonError, match="is a dry run.*Run it again without --random-weights"):
+        regress(result, baseline)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_it_is_not_exported(name: str, dry_pair: list[Result], tmp_path: Path) -> None:
+    with pytest.raises(ResultError, match="dry runs are not exported.*Run again without --random-weights"):
+        export_results(dry_pair[0], name, tmp_path / "out", ExportOptions(hub_datasets={"": "a/b"}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_its_signature_names_the_weights(dry_pair: list[Result]) -> None:
+    measured = made_result(made_dataset(random_ious(1)), sha256="10" * 32)
+    assert "weights" not in measured.signature()
+    assert dry_pair[0].signature() == measured.signature().replace("|up:", "|weights:random|up:")
+
+
+def test_the_resolution_of_dry_runs_has_a_remark() -> None:
+    found = resolution(seeds_of("jbu", [0, 1]))
+    assert not any("dry run" in remark for remark in found.remarks)
+    found = resolution(list(map(dry, seeds_of("jbu", [0, 1]))))
+    assert any("dry run" in remark for remark in found.remarks)
+
+
+def test_it_does_not_stand_beside_published_figures_unmarked(dry_pair: list[Result]) -> None:
+    table = quoted_tables()[0]
+    assert any("random weights" in text for text in differences(dry_pair[0], table))
 
 
 def test_backbones_with_other_feature_norms_are_not_compared() -> None:

@@ -83,7 +83,7 @@ class Benchmark:
         speed: How fast; see :class:`vfm_isbench.Speed`.
         checkpoint_minutes: Minutes between two checkpoints inside an epoch; there is one after every epoch anyway.
         random_weights: Give the backbone random weights, always the same, for a dry run without downloads. The result
-            says so, and is neither ranked nor compared with others.
+            says so. It is neither ranked, exported nor compared with a measurement, and no regression test takes it.
         boundary_iou: Measure boundary IoU after every click, too. It takes some time, and changes no other number.
 
     While :meth:`run`, :meth:`train` or :meth:`evaluate` is at work in the main thread, it answers Ctrl+C (SIGINT),

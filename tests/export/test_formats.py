@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -20,6 +21,7 @@ from result_builder import made_dataset, made_result, random_ious, seeds_of, sto
 
 import vfm_isbench
 from vfm_isbench import ExportOptions, Result, cli, export_results
+from vfm_isbench.datasets.download.sources import SOURCES
 from vfm_isbench.errors import ComparisonError, IncomparableError, ResultError, UnknownNameError
 from vfm_isbench.export import FORMATS, scores_of
 from vfm_isbench.export.latex import escape
@@ -129,6 +131,14 @@ def test_every_eval_ever_writes_a_record_and_a_line_per_object(jbu: list[Result]
     assert len(list(tmp_path.rglob("*.json*"))) == 2, "a second export replaces the first"
 
 
+@pytest.mark.parametrize("name", [*SOURCES, "folder:mine"])
+def test_every_eval_ever_says_where_any_data_set_comes_from(name: str) -> None:
+    record = json.loads(export_results(made_result(made_dataset(random_ious(1), name=name)), "every-eval-ever"))
+    schema("every_eval_ever").validate(record)
+    if name == "hqseg44k":
+        assert record["evaluation_results"][0]["source_data"]["url"] == [SOURCES["hqseg44k"].page]
+
+
 def test_the_lines_hold_the_evidence(jbu: list[Result], tmp_path: Path) -> None:
     export_results(jbu[0], "every-eval-ever", tmp_path, HUB)
     (lines_file,) = tmp_path.rglob("*.jsonl")
@@ -191,6 +201,40 @@ def test_csv_has_every_score_of_the_result(jbu: list[Result]) -> None:
     names = {row["metric"] for row in rows(export_results(jbu[0], "csv"))}
     known = {name for name in jbu[0].datasets["davis"].scores() if name != "objects" and not name.endswith("_std")}
     assert known <= names
+
+
+def with_boundary(run: Result) -> Result:
+    """The same run, with boundary IoU measured."""
+    found = run.datasets["davis"]
+    objects = tuple(
+        dataclasses.replace(each, boundary_ious=tuple(iou / 2 for iou in each.ious)) for each in found.objects
+    )
+    return dataclasses.replace(run, datasets={"davis": dataclasses.replace(found, objects=objects)})
+
+
+def test_csv_has_the_scores_that_all_seeds_have(jbu: list[Result]) -> None:
+    both = [row["metric"] for row in rows(export_results(list(map(with_boundary, jbu)), "csv"))]
+    for some in ([with_boundary(jbu[0]), jbu[1]], [jbu[0], with_boundary(jbu[1])]):
+        names = [row["metric"] for row in rows(export_results(some, "csv"))]
+        assert names == [name for name in both if "boundary" not in name]
+        with pytest.raises(ComparisonError, match="jbu has boundary_iou_at_1 for seed . only, of seeds 0, 1"):
+            export_results(some, "csv", options=ExportOptions(metrics=["boundary_iou_at_1"]))
+
+
+def test_every_row_of_csv_has_a_unit(jbu: list[Result]) -> None:
+    units = {
+        row["metric"]: (row["unit"], row["lower_is_better"])
+        for row in rows(export_results(list(map(with_boundary, jbu)), "csv"))
+    }
+    assert all(unit and is_lower for unit, is_lower in units.values()), units
+    assert units["nof90"] == units["not_reached90"] == ("objects", "true")
+    assert units["boundary_iou_at_1"] == units["mean_boundary_iou"] == units["iou_auc"] == ("fraction", "false")
+
+
+def test_the_area_under_the_curve_is_no_mean(jbu: list[Result]) -> None:
+    auc, mean = scores_of(Side("jbu", tuple(jbu)), ["iou_auc", "mean_iou"])
+    assert auc.description.startswith("normalised area under the curve") and "over clicks 1 to 6," in auc.description
+    assert mean.description.startswith("mean intersection over union")
 
 
 def test_what_early_stopping_left_unknown_is_empty(jbu: list[Result]) -> None:
@@ -264,9 +308,19 @@ def test_what_does_not_belong_together_is_refused(jbu: list[Result], bilinear: l
     with pytest.raises(IncomparableError, match="click_encoder"):
         export_results([*jbu, *other], "latex")
     assert {row["upsampler"] for row in rows(export_results([*jbu, *other], "csv"))} == {"jbu", "bilinear"}
+    third = two_sets("third", "33" * 32)
+    with pytest.raises(IncomparableError, match="second and third are incomparable.*grabcut: the same ids"):
+        export_results([jbu[0], two_sets("second", "22" * 32), third], "latex")
+    assert "third" in export_results([jbu[0], third], "latex")
     fewer = made_result(made_dataset(random_ious(9), name="grabcut"), name="jbu", sha256=jbu[0].upsampler["sha256"])
     with pytest.raises(ComparisonError, match="different data sets"):
         export_results([jbu[1], fewer], "csv")
+
+
+def two_sets(name: str, content: str) -> Result:
+    """A result on davis, and on a second data set with this content."""
+    datasets = made_dataset(random_ious(7)), made_dataset(random_ious(7), name="grabcut", content=content)
+    return made_result(*datasets, name=name, sha256=content)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def with_costs_and_boundaries() -> Content:
     """The good entry as versions after 0.4.0 write it."""
     content = copy.deepcopy(GOOD_CONTENT)
     for run in content["runs"]:
-        run["upsampler"] |= {"flops_per_image": 3 * 10**9, "peak_bytes": None}
+        run["upsampler"] |= {"flops_per_image": 3 * 10**9, "peak_bytes": None, "uses_features": True}
         dataset = run["datasets"]["scenes"]
         for item in dataset["objects"]:
             item |= {"boundary_iou": [iou / 2 for iou in item["iou"]], "size": [100, 240, 320]}

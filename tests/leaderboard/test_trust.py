@@ -60,6 +60,19 @@ def test_what_is_never_ranked(entry: Entry, reason: str, tier: str, tmp_path: Pa
     assert entry.id not in board.standings
 
 
+@pytest.mark.parametrize("uses", [True, False])
+def test_what_ignores_the_backbone_s_features_is_not_ranked(uses: bool, tmp_path: Path) -> None:
+    entry = synthetic_entry()
+    entry = with_runs(entry, upsampler={**entry.upsampler, "uses_features": uses})
+    entry.save(tmp_path)
+    board = load_board(tmp_path)  # valid either way
+    assert (entry.id in board.standings) == uses
+    reasons = why_unranked(board.entries[0])
+    assert [reason.partition(",")[0] for reason in reasons] == (
+        [] if uses else ["its upsampler ignores the features of the protocol's backbone"]
+    )
+
+
 def test_two_seeds_are_enough_to_be_ranked() -> None:
     assert why_unranked(synthetic_entry(seeds=(3, 5))) == []
 

@@ -50,6 +50,7 @@ class Ran:
     size: tuple[int, int]
     evidence: list[ObjectEvidence]
     notes: tuple[str, ...]
+    uses_features: bool
 
 
 def run(
@@ -71,7 +72,7 @@ def run(
     assert checked.identity.sha256 is not None
     json.dumps(checked.identity.source)
     notes = (*remarks, *checked.notes, *checked.contract.warnings)
-    return Ran(checked.identity, checked.contract.output_size, evidence, notes)
+    return Ran(checked.identity, checked.contract.output_size, evidence, notes, checked.contract.uses_features)
 
 
 IMAGE, TWICE, SIXTEEN, EIGHT = (28, 28), (4, 4), (32, 32), (8, 8)
@@ -102,7 +103,7 @@ def test_every_known_signature_runs(name: str) -> None:
     ran = run(f"{SUPPORT}:{attribute}")
     assert ran.size == size
     ignores = any("ignores those of the protocol's backbone" in note for note in ran.notes)
-    assert ignores == (name == "ViT-Up")
+    assert ignores == (name == "ViT-Up") == (not ran.uses_features)
     source = ran.identity.source or {}
     assert source.get("uses_backbone", False) == (name in ("FeatSharp", "FeatUp implicit"))
 

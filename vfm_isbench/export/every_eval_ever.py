@@ -209,17 +209,25 @@ def _uncertainty(score: Score, confidence: float) -> dict[str, Any]:
 
 
 def _data(score: Score, options: ExportOptions) -> dict[str, Any]:
-    """Where the images come from: the Hub if an id was given, the published address, or neither."""
+    """Where the images come from: the Hub if an id was given, the published address or page, or neither."""
     content = score.side.results[0].datasets[score.dataset].content_sha256
     details = {"additional_details": {"objects": str(score.objects), "content_sha256": content or "unknown"}}
     if (hub := options.hub_dataset(score.dataset)) is not None:
         revision = {"hf_revision": hub.revision} if hub.revision else {}
         where: dict[str, Any] = {"source_type": "hf_dataset", "hf_repo": hub.repository, **revision}
-    elif (source := source_for(score.dataset)) is not None:
-        where = {"source_type": "url", "url": list(source.archive.urls)}
+    elif addresses := _addresses(score.dataset):
+        where = {"source_type": "url", "url": addresses}
     else:
         where = {"source_type": "other"}
     return {"dataset_name": score.dataset, **where, **details}
+
+
+def _addresses(dataset: str) -> list[str]:
+    """Those of the archive; of one that is fetched by hand, the page where people find it."""
+    source = source_for(dataset)
+    if source is None:
+        return []
+    return list(source.archive.urls) or ([source.page] if source.page else [])
 
 
 def _of_object(evidence: ObjectEvidence) -> dict[str, Any]:

@@ -67,7 +67,8 @@ def export_results(
         UnknownNameError: if there is no such format.
         ComparisonError: if the results are of several upsamplers and the format takes one, or a metric does not exist.
         IncomparableError: if seeds, or the upsamplers of a LaTeX table, were measured under different protocols.
-        ResultError: if a file cannot be read or written, or the format needs something that was not given.
+        ResultError: if a file cannot be read or written, a result is a dry run with random weights of the backbone, or
+            the format needs something that was not given.
 
     Example:
         >>> import vfm_isbench
@@ -79,6 +80,7 @@ def export_results(
     sides = group_sides(item if isinstance(item, Result) else load_result(item) for item in each_given(results))
     if not sides:
         raise ComparisonError("there is no result to export: give a result file or a run folder")
+    _refuse_dry_runs(sides)
     if format in _OF_SEVERAL:
         text = _OF_SEVERAL[format](sides, options)
     elif len(sides) > 1:
@@ -93,6 +95,16 @@ def export_results(
     if output is not None:
         _write(Path(output), text.encode("utf-8", "backslashreplace"))
     return text
+
+
+def _refuse_dry_runs(sides: Sequence[Side]) -> None:
+    """In the formats of others, numbers that mean nothing would look like any others."""
+    dry = [side.label for side in sides if any(result.has_random_weights for result in side.results)]
+    if dry:
+        raise ResultError(
+            f"dry runs are not exported, because their numbers mean nothing: {', '.join(dry)} ran on a backbone with "
+            "random weights. Run again without --random-weights"
+        )
 
 
 def _write_every_eval_ever(side: Side, folder: Path, options: ExportOptions) -> str:

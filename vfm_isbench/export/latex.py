@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
 
 from vfm_isbench.errors import IncomparableError
 from vfm_isbench.export.options import ExportOptions
@@ -81,15 +82,14 @@ def _signature_of(side: Side) -> str:
 
 def _check_comparable(sides: Sequence[Side]) -> None:
     """Check that all upsamplers may stand in one table: on every data set that two of them share."""
-    first = sides[0].results[0]
-    for side in sides[1:]:
-        other = side.results[0]
+    for one, side in combinations(sides, 2):
+        first, other = one.results[0], side.results[0]
         shared = [name for name in first.datasets if name in other.datasets]
         reasons = [*why_incomparable(first, other)]
         reasons += [reason for name in shared for reason in why_incomparable(first, other, name)]
         if reasons:
             raise IncomparableError(
-                f"{sides[0].label} and {side.label} are incomparable, so one table would mislead: "
+                f"{one.label} and {side.label} are incomparable, so one table would mislead: "
                 f"{'; '.join(dict.fromkeys(reasons))}. Make one table of each"
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -61,6 +62,11 @@ class Score:
             return (
                 f"mean number of simulated clicks to reach an IoU of {self.metric.threshold} %, at most {self.cap}; "
                 "fewer is better"
+            )
+        if self.metric.name == "iou_auc":
+            return (
+                "normalised area under the curve of the mean intersection over union of mask and object over clicks "
+                f"1 to {self.cap}, where the first and the last click count half; more is better"
             )
         clicks = f"over clicks 1 to {self.cap}" if self.metric.clicks is None else f"after click {self.metric.clicks}"
         return f"mean intersection over union of mask and object {clicks}; more is better"
@@ -124,8 +130,7 @@ def check_seeds(side: Side) -> None:
     Raises:
         ComparisonError, IncomparableError: if not.
     """
-    first, *others = side.results
-    for other in others:
+    for first, other in combinations(side.results, 2):
         seeds = f"{side.label}, seeds {first.protocol.seed} and {other.protocol.seed}"
         if list(first.datasets) != list(other.datasets):
             raise ComparisonError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from vfm_isbench.errors import ComparisonError
 from vfm_isbench.export.options import ExportOptions
 from vfm_isbench.export.scores import Score, check_seeds, score_of
 from vfm_isbench.results.object_scores import Metric
-from vfm_isbench.results.sides import Side
+from vfm_isbench.results.sides import Side, named_seeds
 from vfm_isbench.results.signature import score_signature
 
 COLUMNS = (
@@ -44,7 +44,9 @@ def _rows(side: Side, dataset: str, options: ExportOptions) -> Iterator[dict[str
     first = side.results[0]
     found = [result.datasets[dataset] for result in side.results]
     all_scores = [each.scores() for each in found]
-    known = [name for name in all_scores[0] if name != "objects" and not name.endswith("_std")]
+    # Boundary IoU may have been measured for some seeds only.
+    in_all = [name for name in all_scores[0] if all(name in scores for scores in all_scores)]
+    known = [name for name in in_all if name != "objects" and not name.endswith("_std")]
     fixed = {
         "upsampler": _cell(side.label),
         "upsampler_sha256": side.sha256 or "",
@@ -60,9 +62,9 @@ def _rows(side: Side, dataset: str, options: ExportOptions) -> Iterator[dict[str
             yield {**fixed, **_of_objects(score_of(side, dataset, metric, options.confidence), options.confidence)}
         else:
             if name not in known:
-                Metric.named(name)  # says which names there are
+                _refuse(name, side, all_scores)
             value = float(np.mean([scores[name] for scores in all_scores]))
-            yield {**fixed, **_plain(name, "objects" if name.startswith("not_reached") else "", value)}
+            yield {**fixed, **_plain(name, _unit(name), value)}
     seconds = [each.seconds_per_click for each in found if each.seconds_per_click is not None]
     if options.metrics is None and seconds:
         yield {**fixed, **_plain("seconds_per_click", "s", float(np.mean(seconds)))}
@@ -92,8 +94,24 @@ def _of_objects(score: Score, confidence: float) -> dict[str, str]:
 
 
 def _plain(name: str, unit: str, value: float) -> dict[str, str]:
-    is_lower = "true" if unit else ""
+    is_lower = str(unit != "fraction").lower()
     return {"metric": name, "unit": unit, "lower_is_better": is_lower, "value": _number(value)}
+
+
+def _unit(name: str) -> str:
+    """Unit of a score without an interval: a boundary IoU, or a number of objects that failed."""
+    return "fraction" if "boundary_iou" in name else "objects"
+
+
+def _refuse(name: str, side: Side, all_scores: Sequence[Mapping[str, float]]) -> None:
+    """Say why a score is not there."""
+    have = [seed for seed, scores in zip(side.seeds, all_scores, strict=True) if name in scores]
+    if have and len(have) < len(side.seeds):
+        raise ComparisonError(
+            f"{side.label} has {name} for {named_seeds(have)} only, of {named_seeds(side.seeds)}: leave it out, or "
+            "export these seeds by themselves"
+        )
+    Metric.named(name)  # says which names there are
 
 
 def _signature(side: Side, dataset: str, metric: str) -> str:

@@ -144,7 +144,11 @@ _UPSAMPLER_FIELDS: dict[str, Check] = {
     "ms_per_image": Number(0),
     "warnings": ListOf(NOTE, most=20),
 }
-_COSTS: dict[str, Check] = {name: Optional(Number(0, 1e18, whole=True)) for name in ("flops_per_image", "peak_bytes")}
+_LATER_FIELDS: dict[str, Check] = {
+    "flops_per_image": Optional(Number(0, 1e18, whole=True)),
+    "peak_bytes": Optional(Number(0, 1e18, whole=True)),
+    "uses_features": Flag(),
+}
 """Fields that entries of versions up to 0.4.0 lack."""
 UPSAMPLER = Record(
     {
@@ -152,9 +156,9 @@ UPSAMPLER = Record(
         field.name: _UPSAMPLER_FIELDS.get(field.name, Plain())
         for kind in (UpsamplerIdentity, ContractReport)
         for field in dataclasses.fields(kind)
-        if field.name not in _COSTS
+        if field.name not in _LATER_FIELDS
     },
-    {**_COSTS, "behaviour": _BEHAVIOUR, "trained_with": Plain()},
+    {**_LATER_FIELDS, "behaviour": _BEHAVIOUR, "trained_with": Plain()},
 )
 BACKBONE = Record(
     {

@@ -68,6 +68,11 @@ def why_unranked(entry: Entry) -> list[str]:
         if len(run.training) != protocol.epochs:
             epochs = f"trained for {len(run.training)} of {protocol.epochs} epochs"
             reasons.append(f"seed {run.protocol.seed} was {epochs if run.training else 'not trained by this library'}")
+    if any(run.upsampler.get("uses_features") is False for run in entry.runs):
+        reasons.append(
+            "its upsampler ignores the features of the protocol's backbone, so its scores are those of what it "
+            "computes from the image by itself"
+        )
     if any(found.content_sha256 is None for found in entry.datasets.values()):
         reasons.append("its test data are not identified")
     if len(entry.seeds) == 1:

@@ -226,7 +226,7 @@ def _notes_on_backbone(upsampler: LoadedUpsampler, protocol: Protocol) -> tuple[
         return ()
     return (
         f"the upsampler calls the backbone itself (needs_backbone): with injection {protocol.injection!r} the features "
-        "that it gets so hold no clicks",
+        "it gets that way hold no clicks",
     )
 
 

@@ -12,6 +12,9 @@ from vfm_isbench.results.record import Result
 from vfm_isbench.results.signature import precision_of, short_hash
 from vfm_isbench.storage.printable import printable
 
+DRY_RUNS = "these are dry runs: their backbones have random weights (--random-weights), so the numbers mean nothing"
+"""Remark of what is computed from dry runs alone."""
+
 _SHOWN = 3
 """How many objects a message names if the sets of objects differ."""
 
@@ -41,8 +44,11 @@ def why_incomparable(first: Result, second: Result, dataset: str | None = None) 
 
 
 def unchecked(first: Result, second: Result, dataset: str | None = None) -> list[str]:
-    """What could not be checked because a result does not record it: remarks for readers of the comparison."""
-    remarks = []
+    """What could not be checked because a result does not record it: remarks for readers of the comparison.
+
+    Two dry runs get one as well: they may be compared, to try out the whole way, but their numbers mean nothing.
+    """
+    remarks = [DRY_RUNS] if first.has_random_weights and second.has_random_weights else []
     if not (first.backbone.get("sha256") and second.backbone.get("sha256")):
         remarks.append("the backbone's weights could not be compared: a result has no hash of them")
     if not first.upsampler.get("sha256") and not second.upsampler.get("sha256"):

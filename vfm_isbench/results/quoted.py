@@ -114,6 +114,8 @@ def differences(result: Result, table: QuotedTable) -> list[str]:
         measured = len(result.datasets[name].objects) if name in result.datasets else count
         if measured != count:
             found.append(f"{measured} of {count} objects of {name}")
+    if result.has_random_weights:
+        found.append("random weights of the backbone, in a dry run")
     return found if result.training else [*found, "an unknown training"]
 
 

@@ -14,7 +14,7 @@ from vfm_isbench.results.by_size import by_size as split_by_size
 from vfm_isbench.results.columns import OF_SIZES, STANDARD, RunFigures
 from vfm_isbench.results.dataset_result import DatasetResult
 from vfm_isbench.results.display import html_block, html_table, quoted
-from vfm_isbench.results.signature import score_signature, signature
+from vfm_isbench.results.signature import is_dry_run, score_signature, signature
 from vfm_isbench.results.table import score_rows, score_table, units_of
 from vfm_isbench.storage import json_fields
 from vfm_isbench.storage.atomic import write_text
@@ -30,9 +30,6 @@ SCHEMA_VERSION = 1
 MOST_EPOCHS = 100_000
 MOST_DATASETS = 100
 MOST_NOTES = 1_000
-
-RANDOM = "random"
-"""What a backbone's field ``weights`` says if it was not pretrained; pretrained ones have no such field."""
 
 RESULT_FILE = "result.json"
 """The result in a run folder."""
@@ -77,7 +74,7 @@ class Result:
     @property
     def has_random_weights(self) -> bool:
         """Whether this was a dry run: the backbone's weights were random."""
-        return self.backbone.get("weights") == RANDOM
+        return is_dry_run(self)
 
     def signature(self) -> str:
         """One line that says what was measured under which protocol."""

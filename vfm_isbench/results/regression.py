@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,13 +238,15 @@ def regress(
         seed: Likewise.
 
     Raises:
-        ComparisonError: if an argument is out of range, the baseline has no data set, or the results lack the score.
+        ComparisonError: if an argument is out of range, a result is a dry run with random weights of the backbone, the
+            baseline has no data set, or the results lack the score.
         UnknownNameError: if neither side has the data set asked for.
         ResultError: if a file cannot be read.
     """
     warn_without_effect(resamples=resamples, seed=seed)
     given = [each_given(result), each_given(baseline)]
     second, first = map(side_of, given)
+    _refuse_dry_runs({"result": second, "baseline": first})
     measure = Metric.named(metric or first.results[0].protocol.headline)
     check_confidence(confidence, least=0.5)
     if not (margin >= 0 and math.isfinite(margin)):
@@ -288,6 +290,15 @@ def regress(
         remarks=tuple(dict.fromkeys(remarks)),
         allow_inconclusive=allow_inconclusive,
     )
+
+
+def _refuse_dry_runs(sides: Mapping[str, Side]) -> None:
+    for role, side in sides.items():
+        if any(run.has_random_weights for run in side.results):
+            raise ComparisonError(
+                f"the {role}, {side.label}, is a dry run: its backbone has random weights, so a verdict would mean "
+                "nothing. Run it again without --random-weights"
+            )
 
 
 def _single_seeds(pairs: Sequence[Pair]) -> list[str]:

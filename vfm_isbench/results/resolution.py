@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfm_isbench.errors import ComparisonError
 from vfm_isbench.results.budgets import MOST_SEEDS, Budget, cheapest, objects_for
+from vfm_isbench.results.comparability import DRY_RUNS
 from vfm_isbench.results.components import Aim, smallest_difference
 from vfm_isbench.results.difference import json_ready
 from vfm_isbench.results.difference_text import MISSING, number
@@ -261,6 +262,8 @@ def resolution(
     names = list(datasets or dict.fromkeys(name for side in sides for run in side.results for name in run.datasets))
     wanted = _metrics(sides, [metric, *(metrics or METRICS)], is_chosen=metrics is not None)
     found, remarks = [], dict[str, None]()
+    if any(run.has_random_weights for side in sides for run in side.results):
+        remarks[DRY_RUNS] = None
     for name in names:
         measured = measured_on(sides, name, wanted)
         found.append(measured)

@@ -12,6 +12,9 @@ from vfm_isbench.results.dataset_result import DatasetResult
 DIGITS = 12
 """Hexadecimal digits shown of a hash."""
 
+RANDOM = "random"
+"""What a backbone's field ``weights`` says if it was not pretrained; pretrained ones have no such field."""
+
 FLOAT32 = "float32"
 """The default precision, which signatures omit."""
 
@@ -26,6 +29,10 @@ class Measured(Interface):
     @property
     def upsampler(self) -> Mapping[str, Any]:
         """What is known of the upsampler."""
+
+    @property
+    def backbone(self) -> Mapping[str, Any]:
+        """What is known of the backbone."""
 
     @property
     def datasets(self) -> Mapping[str, DatasetResult]:
@@ -50,8 +57,8 @@ def score_signature(results: Sequence[Measured], dataset: str, metric: str) -> s
 
     Returns:
         ``metric|data set:objects|protocol, with all seeds|up:upsampler|v:version|hash:protocol|data:content``, with
-        ``prec:bfloat16`` before ``up:`` if the precision was not float32. Scores may be compared if their signatures
-        differ only in seed, upsampler and version.
+        ``prec:bfloat16`` before ``up:`` if the precision was not float32, and ``weights:random`` after a dry run.
+        Scores may be compared if their signatures differ only in seed, upsampler and version.
     """
     return f"{metric}|{signature(results, [dataset])}"
 
@@ -65,6 +72,8 @@ def signature(results: Sequence[Measured], datasets: Sequence[str]) -> str:
     precisions = _joined(precision_of(result) for result in results)
     if precisions != FLOAT32:
         protocol += f"|prec:{precisions}"
+    if any(is_dry_run(result) for result in results):
+        protocol += f"|weights:{RANDOM}"
     contents = ",".join(short_hash(first.datasets[name].content_sha256) for name in datasets)
     upsampler = _joined(short_hash(result.upsampler.get("sha256")) for result in results)
     fingerprint = short_hash(first.protocol.fingerprint())
@@ -74,6 +83,11 @@ def signature(results: Sequence[Measured], datasets: Sequence[str]) -> str:
 def precision_of(result: Measured) -> str:
     """Precision in which a result was computed: "float32" unless its speed settings say otherwise."""
     return str(result.speed.get("precision", FLOAT32))
+
+
+def is_dry_run(result: Measured) -> bool:
+    """Whether the backbone's weights were random."""
+    return result.backbone.get("weights") == RANDOM
 
 
 def short_hash(sha256: str | None) -> str:

@@ -18,7 +18,7 @@ from vfm_isbench.probe.torch_state import benchmark_settings
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import DatasetResult, Result, describe_environment
-from vfm_isbench.results.record import RANDOM
+from vfm_isbench.results.signature import RANDOM
 from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.runs.peak_memory import peak_bytes, start_counting
 from vfm_isbench.runs.trained import TrainedProbe

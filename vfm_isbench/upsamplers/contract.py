@@ -62,6 +62,8 @@ class ContractReport:
         flops_per_image: Floating-point operations per image, see :func:`vfm_isbench.upsamplers.costs.flops_per_image`.
         peak_bytes: Memory that its call needs for one pass of training, see
             :func:`vfm_isbench.upsamplers.costs.call_memory`; None here, a run measures it.
+        uses_features: Whether its output depends on features of the protocol's backbone: those that it is given, or
+            those that it computes with ``needs_backbone``.
     """
 
     output_size: tuple[int, int]
@@ -74,6 +76,7 @@ class ContractReport:
     warnings: tuple[str, ...] = ()
     flops_per_image: int | None = None
     peak_bytes: int | None = None
+    uses_features: bool = True
 
     def __str__(self) -> str:
         findings = {
@@ -166,12 +169,13 @@ def _check(
     _check_steps(loaded, pair, calls)
     _check_interpolation(loaded, pair, calls.output)
     uses_backbone = loaded.capabilities.bind_backbone is not None  # then its own features are the protocol's, too
+    ignores = [] if uses_backbone else ignored_features_notes(calls.output[:1], last, calls.tolerance)
     flops = flops_per_image(loaded, pair)
     notes = (
         *calls.notes(trial.features),
         *dtype_notes(dtypes, trial.features.dtype),
         *other_size_notes(loaded, trial),
-        *([] if uses_backbone else ignored_features_notes(calls.output[:1], last, calls.tolerance)),
+        *ignores,
     )
     for note in notes:
         warnings.warn(note, VfmIsbenchWarning, stacklevel=3)
@@ -185,6 +189,7 @@ def _check(
         ms_per_image=milliseconds(loaded, trial[: calls.batch]) / calls.batch,
         warnings=notes,
         flops_per_image=flops,
+        uses_features=not ignores,
     )
 
 

@@ -164,13 +164,19 @@ def choose_datasets(series: Sequence[Series], wanted: Sequence[str] | None = Non
 
 
 def why_not_comparable(series: Sequence[Series]) -> list[str]:
-    """Sentences for the caption if protocols, backbones or trainings differ, so that scores must not be compared."""
+    """Sentences for the caption if scores must not be compared, or mean nothing.
+
+    The first, because protocols, backbones or trainings differ; the second after dry runs.
+    """
     first = series[0].results[0]
     reasons = [
         f"Not comparable, {series[0].label} and {other.label}: {reason}."
         for other in series[1:]
         for reason in why_incomparable(first, other.results[0])
     ]
+    dry = [member.label for member in series if any(result.has_random_weights for result in member.results)]
+    if dry:
+        reasons.append(f"Dry run, random weights of the backbone, so the numbers mean nothing: {', '.join(dry)}.")
     return [plain(reason, _LONGEST_REASON) for reason in reasons]
 
 
