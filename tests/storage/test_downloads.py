@@ -307,21 +307,28 @@ def test_the_progress_bar_counts_bytes_on_stderr(server, path, capsys):
 
 
 FETCH = """
-import sys
+import os, sys, time
 from pathlib import Path
 from vfm_isbench.storage import locks
 from vfm_isbench.storage.downloads import download
-locks.PATIENCE = 0.0  # seconds of waiting would depend on how fast the processes start
-url, path, sha256 = sys.argv[1:]
+url, path, sha256, *together = sys.argv[1:]
+if together:
+    locks.PATIENCE = 0.0
+    ready, processes = Path(together[0]), int(together[1])
+    (ready / str(os.getpid())).touch()
+    while len(os.listdir(ready)) < processes:  # none may be done before another has started
+        time.sleep(0.01)
 download([url], Path(path), sha256=sha256 or None, progress=False, backoff=(0.0,))
 """
 
 
 @pytest.mark.parametrize("processes", [2, 6])
 @pytest.mark.parametrize("sha256", [SHA256, ""])
-def test_processes_that_want_the_same_file_fetch_it_once(processes, sha256, server, path, python):
+def test_processes_that_want_the_same_file_fetch_it_once(processes, sha256, server, path, python, tmp_path):
     url = server.serve("/a", Answer(content=CONTENT, pause=2.0))
-    command = [*python, "-c", FETCH, url, str(path), sha256]
+    ready = tmp_path / "ready"
+    ready.mkdir()
+    command = [*python, "-c", FETCH, url, str(path), sha256, str(ready), str(processes)]
     started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(processes)]
     said = [process.communicate(timeout=60)[1] for process in started]
     assert [process.returncode for process in started] == [0] * processes, said
