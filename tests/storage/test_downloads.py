@@ -313,7 +313,7 @@ from vfm_isbench.storage import locks
 from vfm_isbench.storage.downloads import download
 url, path, sha256, *together = sys.argv[1:]
 if together:
-    locks.PATIENCE = 0.0
+    locks.PATIENCE = 0.5
     ready, processes = Path(together[0]), int(together[1])
     (ready / str(os.getpid())).touch()
     while len(os.listdir(ready)) < processes:  # none may be done before another has started
