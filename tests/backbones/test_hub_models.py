@@ -140,6 +140,16 @@ def test_weights_of_another_network_are_refused(hub: Path) -> None:
         load_backbone("hf-hub:someone/my.model", 160)
 
 
+def test_a_configuration_cannot_declare_layers_to_be_random(hub: Path) -> None:
+    """timm leaves out the weights of what is called a classifier, if the number of classes differs."""
+    config = {**CONFIG, "pretrained_cfg": {**CONFIG["pretrained_cfg"], "classifier": "patch_embed.proj"}}
+    (hub / "snapshots" / COMMIT / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        WeightsError, match=r"lack 2 of .*\(patch_embed\.proj\.weight, patch_embed\.proj\.bias\)"
+    ):
+        load_backbone("hf-hub:someone/my.model", 160)
+
+
 @pytest.mark.parametrize("name", ["hf-hub:model", "hf-hub:a/b/c", "hf-hub:", "hf-hub:../../x@y z"])
 def test_names_that_are_no_repositories_are_refused(name: str) -> None:
     with pytest.raises(UnknownNameError, match="expected hf-hub:OWNER/NAME"):
