@@ -46,9 +46,9 @@ class Result:
     Attributes:
         protocol: Protocol of the run.
         upsampler: Name, kind, sha256, parameters, ms per image, findings of the contract check.
-        backbone: Name, channels (as "width"), patch size, hash of the weights, "mean" and "std" of its input, what brings
-            its features to a usual size ("feature_norm"), and its "commit" on the hub if it has one; "weights" is
-            "random" after a dry run, and missing otherwise.
+        backbone: Name, channels (as "width"), patch size, hash of the weights, "mean" and "std" of its input, what
+            brings its features to a usual size ("feature_norm"), and its "commit" on the hub if it has one; "weights"
+            is "random" after a dry run, and missing otherwise.
         datasets: Result per data set.
         training: One record per epoch.
         environment: Versions and hardware.
