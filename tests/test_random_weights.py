@@ -168,6 +168,51 @@ def test_backbones_with_other_feature_norms_are_not_compared() -> None:
     assert compare(first, named[1]), "earlier results do not say"
 
 
+@pytest.mark.parametrize(("field", "said"), [("mean", "mean"), ("std", "deviation")])
+def test_backbones_with_other_normalisations_of_the_input_are_not_compared(field: str, said: str) -> None:
+    first, second = (made_result(made_dataset(random_ious(seed)), sha256=f"{seed}0" * 32) for seed in (1, 2))
+    imagenet, half = (
+        dataclasses.replace(run, backbone={**run.backbone, field: values})
+        for run, values in ((first, [0.485, 0.456, 0.406]), (second, (0.5, 0.5, 0.5)))
+    )
+    with pytest.raises(IncomparableError, match=rf"another {said} \(0\.485, 0\.456, 0\.406 and 0\.5, 0\.5, 0\.5\)"):
+        compare(imagenet, half)
+    assert compare(first, half), "earlier results do not say"
+    assert Result.from_dict(half.to_dict()).backbone[field] == (0.5, 0.5, 0.5)
+    with pytest.raises(ResultError, match=rf"backbone\.{field}.*expected a list of numbers"):
+        Result.from_dict({**half.to_dict(), "backbone": {**half.backbone, field: ["x"]}})
+
+
+def test_results_and_checkpoints_record_the_normalisation_of_the_input(folder: Path, result: Result) -> None:
+    half = [0.5, 0.5, 0.5]
+    assert [list(result.backbone[field]) for field in ("mean", "std")] == [half, half]
+    manifest = json.loads((folder / "run.json").read_text())
+    assert manifest["backbone_input"] == {"mean": half, "std": half}
+
+
+def test_a_checkpoint_is_not_evaluated_with_another_normalisation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vfm_isbench.runs.checkpoints.input_normalisation", lambda _: {"mean": [0.4], "std": [0.5]})
+    with pytest.raises(WeightsError, match=r"whose input was normalised with .*0\.5.* has .*0\.4"):
+        evaluate_checkpoint(folder, progress=False, device="cpu", random_weights=True)
+
+
+def test_entries_keep_the_normalisation_of_the_input() -> None:
+    entry = synthetic_entry("Some upsampler")
+    runs = [
+        dataclasses.replace(run, backbone={**run.backbone, "mean": [0.5] * 3, "std": [0.2] * 3, "commit": "1" * 40})
+        for run in entry.runs
+    ]
+    report = Report("entry")
+    content = dataclasses.replace(entry, runs=tuple(runs)).to_dict()
+    assert check_content(unpack(to_bytes(content)), report) is not None, report.findings
+    runs[1] = dataclasses.replace(runs[1], backbone={**runs[1].backbone, "mean": [0.4] * 3})
+    content = dataclasses.replace(entry, runs=tuple(runs)).to_dict()
+    assert check_content(unpack(to_bytes(content)), report) is None
+    assert any("backbone.mean" in str(finding) for finding in report.findings)
+
+
 def test_the_leaderboard_refuses_it() -> None:
     entry = synthetic_entry("Some upsampler")
     report = Report("entry")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vfm_isbench.acceleration.speed import CHECKPOINT_MINUTES, RunOptions, Speed
-from vfm_isbench.backbones import Backbone, load_backbone
+from vfm_isbench.backbones import Backbone, identify_backbone, load_backbone
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.datasets.own_names import as_given
 from vfm_isbench.estimate import (
@@ -224,7 +224,7 @@ class Benchmark:
         found = checked.identity if name is None else dataclasses.replace(checked.identity, name=name)
         probe = build_probe(protocol, self.backbone, checked.upsampler).to(self.device)
         origins = plugin_origins(self.backbone, probe.click_encoder, data.training, data.validation)
-        parts = {"backbone_sha256": weights_sha256(self.backbone)} | ({"plugins": origins} if origins else {})
+        parts = identify_backbone(self.backbone) | ({"plugins": origins} if origins else {})
         spec = upsampler if isinstance(upsampler, str) else None
         claimed = {"random_weights": self._random_weights, "behaviour": dict(checked.behaviour)}
         folder = self._open_folder(protocol, found, parts | claimed, spec)

@@ -63,6 +63,7 @@ def test_a_repository_is_read_from_the_cache_without_a_network(hub: Path, prefix
     assert backbone.name == f"{prefix}someone/my.model"
     assert (backbone.mean, backbone.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert (backbone.feature_norm, backbone.has_random_weights) == ("final norm", False)
+    assert backbone.commit == COMMIT
     assert same(backbone, hub / "snapshots" / COMMIT)
     with torch.no_grad():
         assert backbone(torch.zeros(1, 3, 160, 160)).shape == (1, backbone.channels, 10, 10)
@@ -91,7 +92,9 @@ def test_settings_of_the_model_are_followed(hub: Path) -> None:
 def test_a_folder_or_file_of_the_repository_can_be_given(tmp_path: Path) -> None:
     folder = write_repository(tmp_path / "copy")
     for weights in (folder, folder / "model.safetensors"):
-        assert same(load_backbone("hf-hub:nobody/nothing", 160, weights=weights), folder)
+        backbone = load_backbone("hf-hub:nobody/nothing", 160, weights=weights)
+        assert same(backbone, folder)
+        assert backbone.commit is None
 
 
 @pytest.mark.usefixtures("hub")
@@ -137,6 +140,14 @@ def test_weights_of_another_network_are_refused(hub: Path) -> None:
         WeightsError,
         match=r"weights of 'hf-hub:someone/my.model' lack .* another one. Are these the weights of test_vit",
     ):
+        load_backbone("hf-hub:someone/my.model", 160)
+
+
+def test_a_configuration_cannot_declare_layers_to_be_random(hub: Path) -> None:
+    """timm leaves out the weights of what is called a classifier, if the number of classes differs."""
+    config = {**CONFIG, "pretrained_cfg": {**CONFIG["pretrained_cfg"], "classifier": "patch_embed.proj"}}
+    (hub / "snapshots" / COMMIT / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=r"lack 2 of .*\(patch_embed\.proj\.weight, patch_embed\.proj\.bias\)"):
         load_backbone("hf-hub:someone/my.model", 160)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -150,12 +152,64 @@ def test_weights_of_another_network_are_not_taken_for_its_own(tmp_path: Path) ->
         load_backbone("timm:test_vit", 160, weights=tmp_path / "weights.safetensors")
 
 
-def test_weights_that_lack_a_few_tensors_are_loaded_with_a_warning(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacking", ["norm.", "blocks.1.attn.proj."])
+def test_weights_that_lack_a_few_tensors_are_refused(tmp_path: Path, lacking: str) -> None:
     state = timm.create_model("test_vit").state_dict()
-    save_file({key: value for key, value in state.items() if not key.startswith("norm.")}, tmp_path / "w.safetensors")
-    with pytest.warns(VfmIsbenchWarning, match=r"'timm:test_vit' lack 2 .*norm\.weight, norm\.bias.*initial values"):
+    save_file({key: value for key, value in state.items() if not key.startswith(lacking)}, tmp_path / "w.safetensors")
+    said = rf"'timm:test_vit' lack 2 of .* \({lacking}weight, {lacking}bias\), which would be random"
+    with pytest.raises(WeightsError, match=said):
+        load_backbone("timm:test_vit", 160, weights=tmp_path / "w.safetensors")
+    logging.disable(logging.CRITICAL)  # timm tells it in its log only
+    try:
+        with pytest.raises(WeightsError, match=said):
+            load_backbone("timm:test_vit", 160, weights=tmp_path / "w.safetensors")
+    finally:
+        logging.disable(logging.NOTSET)
+    assert logging.getLogger("timm.models._builder").isEnabledFor(logging.WARNING)
+
+
+def test_a_classifier_may_be_missing_without_a_word(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    state = timm.create_model("test_resnet").state_dict()
+    save_file({key: value for key, value in state.items() if not key.startswith("fc.")}, tmp_path / "w.safetensors")
+    backbone = load_backbone("timm:test_resnet@8", 96, weights=tmp_path / "w.safetensors")
+    torch.testing.assert_close(backbone.state_dict()["model.conv1.0.weight"], state["conv1.0.weight"], rtol=0, atol=0)
+    assert not [each for each in recwarn if issubclass(each.category, VfmIsbenchWarning)]
+
+
+def test_a_norm_behind_the_pooling_leaves_that_of_the_patch_tokens_without_scale(tmp_path: Path) -> None:
+    """As in BEiT. The initial values of a norm are not random."""
+    state = timm.create_model("test_vit", global_pool="avg", fc_norm=True).state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.warns(VfmIsbenchWarning, match=r"lack 2 .*norm\.weight, norm\.bias.*initial values"):
         backbone = load_backbone("timm:test_vit", 160, weights=tmp_path / "w.safetensors")
-    torch.testing.assert_close(backbone.state_dict()["model.cls_token"], state["cls_token"], rtol=0, atol=0)
+    own = backbone.state_dict()
+    torch.testing.assert_close(own["model.cls_token"], state["cls_token"], rtol=0, atol=0)
+    assert (own["model.norm.weight"] == 1).all()
+    assert (own["model.norm.bias"] == 0).all()
+
+
+class Intruder:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_code_in_pickled_weights_does_not_run(tmp_path: Path) -> None:
+    torch.save({**timm.create_model("test_vit").state_dict(), "x": Intruder(tmp_path / "ran")}, tmp_path / "w.bin")
+    with pytest.raises(WeightsError, match="weights_only"):
+        load_backbone("timm:test_vit", 160, weights=tmp_path / "w.bin")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_versions_of_timm_that_run_code_in_pickled_weights_are_not_allowed() -> None:
+    """1.0.26 is the first that reads all files with ``weights_only=True``."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    (least,) = re.findall(r'"timm>=([\d.]+)"', text)
+    assert tuple(map(int, least.split("."))) >= (1, 0, 26)
 
 
 @pytest.fixture

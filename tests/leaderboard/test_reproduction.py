@@ -64,6 +64,17 @@ def test_an_unknown_hash_on_either_side_is_a_difference() -> None:
     assert "in the rerun unknown" in str(verdict)
 
 
+def test_another_normalisation_of_the_backbones_input_is_a_difference() -> None:
+    first, rerun = (
+        [dataclasses.replace(run, backbone={**run.backbone, "mean": [mean] * 3}) for run in ENTRY.runs]
+        for mean in (0.5, 0.4)
+    )
+    assert compare_with(ENTRY, rerun).is_reproduced, "earlier entries do not say"
+    verdict = compare_with(dataclasses.replace(ENTRY, runs=tuple(first)), rerun)
+    assert not verdict.is_reproduced
+    assert "mean of the backbone's input is [0.5, 0.5, 0.5], in the rerun [0.4, 0.4, 0.4]" in str(verdict)
+
+
 def test_other_objects_are_a_difference_and_are_not_compared() -> None:
     scenes = ENTRY.runs[0].datasets["scenes"]
     fewer = dataclasses.replace(ENTRY.runs[0], datasets={

@@ -83,7 +83,8 @@ def test_a_run_of_built_ins_does_not_mention_plugins(tmp_path: Path) -> None:
     result = Benchmark(short, device="cpu", output_dir=tmp_path, progress=False).run("nearest")
     assert "plugins" not in result.environment
     assert not any("packages" in note for note in result.notes)
-    assert load_checkpoint(tmp_path / "checkpoint.safetensors").extra.keys() == {"backbone_sha256", "precision"}
+    extra = load_checkpoint(tmp_path / "checkpoint.safetensors").extra
+    assert extra.keys() == {"backbone_sha256", "backbone_input", "precision"}
 
 
 @pytest.mark.parametrize("recorded", [3, "text", [3], [{}], [{"kind": "click encoder", "name": 1}], {"a": 1}])

@@ -164,6 +164,16 @@ def test_folders_without_versions_revision_and_behaviour_are_continued(tmp_path:
         RunFolder(tmp_path, {**now, "protocol_revision": 2})
 
 
+def test_another_normalisation_of_the_input_is_another_run(tmp_path: Path) -> None:
+    now = {**MINE, "backbone_input": {"mean": [0.5], "std": [0.5]}}
+    RunFolder(tmp_path / "new", now)
+    RunFolder(tmp_path / "new", now)
+    with pytest.raises(RunError, match=r"backbone_input\.mean: \[0\.5\] there, \[0\.4\] now"):
+        RunFolder(tmp_path / "new", {**MINE, "backbone_input": {"mean": [0.4], "std": [0.5]}})
+    filled(tmp_path / "old")  # earlier versions did not write it
+    assert RunFolder(tmp_path / "old", now).load_checkpoint() is not None
+
+
 def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     filled(tmp_path)
     manifest = tmp_path / "run.json"

@@ -30,6 +30,7 @@ class Backbone(nn.Module, ABC):
         mean: Mean of each colour channel, for normalising input in [0, 1].
         std: Standard deviation of each colour channel.
         feature_norm: What brings its features to a usual size; None if it does not say. Results record it.
+        commit: The commit of the hub's repository that it was built from; None if there is none, or it is not known.
         has_random_weights: Whether its weights are random instead of pretrained. Set by
             :func:`vfm_isbench.backbones.load_backbone`; results record it, and nothing ranks them.
     """
@@ -62,6 +63,7 @@ class Backbone(nn.Module, ABC):
         self.mean = mean
         self.std = std
         self.feature_norm = feature_norm
+        self.commit: str | None = None
         self.has_random_weights = False
 
     def __getattr__(self, name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 
 from vfm_isbench.backbones.base import Backbone
-from vfm_isbench.backbones.keys_left_out import keys_left_out
+from vfm_isbench.backbones.keys_left_out import KeysLeftOut, keys_left_out
 from vfm_isbench.backbones.timm_models import FeatureMapBackbone, ViTBackbone, has_patch_tokens
 from vfm_isbench.errors import ProtocolError, UnknownNameError, VfmIsbenchError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.registry.registry import unknown_name
@@ -25,6 +25,10 @@ _TRANSFORMERS = ("vit", "deit", "eva", "beit", "aimv2", "naflexvit", "test_vit")
 _USUAL_STRIDE = 16
 _STATE_DICTS = frozenset({".safetensors", ".bin", ".pth", ".pt"})
 """Suffixes of files that hold a state dict."""
+_POOLING = ("head", "attn_pool", "fc_norm", "global_pool")
+"""Layers behind the features, besides classifiers."""
+_LAST_NORM = frozenset({"norm.weight", "norm.bias"})
+_NORM_OF_POOLING = frozenset({"fc_norm.weight", "fc_norm.bias"})
 _OPTION = "backbone_weights=… (command line: --backbone-weights)"
 
 
@@ -252,16 +256,36 @@ def create(model: TimmModel, image_size: int, make: Callable[[bool], nn.Module])
         ) from error
 
 
-def _check_left_out(model: TimmModel, network: nn.Module, left_out: Sequence[str]) -> None:
-    """Refuse weights that leave most of a network as it was, and warn about those that leave some."""
+def _check_left_out(model: TimmModel, network: nn.Module, keys: KeysLeftOut) -> None:
+    """Refuse weights that lack anything the features depend on: timm would leave it as it was drawn, at random.
+
+    Networks that are normalised behind their pooling, such as BEiT, have weights of a norm there, and none of the one
+    behind the last block. That keeps the initial values of a norm, which are not random, and a warning says so.
+
+    Raises:
+        WeightsError: if they do.
+    """
+    own = network.state_dict()
+    heads = tuple(f"{head}." for head in (*_classifiers(model), *_POOLING))
+    left_out = [key for key in keys.missing if key in own or not key.startswith(heads)]
     if not left_out:
         return
-    count = len(network.state_dict())
     some = ", ".join(left_out[:3]) + (", …" if len(left_out) > 3 else "")
-    what = f"the weights of {model.name!r} lack {len(left_out)} of the {count} tensors of the network ({some})"
-    if 2 * len(left_out) > count:
-        raise WeightsError(f"{what}, so they are those of another one. {model.advice or _by_hand(model.timm_name)}")
-    warnings.warn(f"{what}, which keep their initial values", VfmIsbenchWarning, stacklevel=2)
+    what = f"the weights of {model.name!r} lack {len(left_out)} of the {len(own)} tensors of the network ({some})"
+    if set(left_out) <= _LAST_NORM and set(keys.unexpected) >= _NORM_OF_POOLING:
+        warnings.warn(f"{what}, which keep their initial values", VfmIsbenchWarning, stacklevel=2)
+        return
+    so = "so they are those of another one" if 2 * len(left_out) > len(own) else "which would be random"
+    raise WeightsError(f"{what}, {so}. {model.advice or _by_hand(model.timm_name)}")
+
+
+def _classifiers(model: TimmModel) -> tuple[str, ...]:
+    """Names of the layers that classify, by timm's own table: a file from elsewhere may call any layer so."""
+    import timm
+
+    config = timm.models.get_pretrained_cfg(model.architecture)
+    found = None if config is None else config.classifier
+    return (found,) if isinstance(found, str) else tuple(found or ())
 
 
 def _succeeds(call: Callable[[], object]) -> bool:

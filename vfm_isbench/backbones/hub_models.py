@@ -66,18 +66,20 @@ def load_from_hub(name: str, image_size: int, weights: Path | None, pretrained: 
             f"backbone {name!r} names no repository of the Hugging Face hub; expected hf-hub:OWNER/NAME, with "
             "@REVISION and @STRIDE if needed, as in hf-hub:timm/resnet18.a1_in1k@16"
         )
-    config = _read_config(name, _find(name, repository, revision, (_CONFIG,), weights))
+    config_file = _find(name, repository, revision, (_CONFIG,), weights)
+    commit = _commit(config_file)
+    config = _read_config(name, config_file)
     architecture, overlay, arguments = config
     check_timm_name(architecture)
     options: dict[str, Any] = {**arguments, "pretrained_cfg_overlay": overlay}
     if pretrained or weights is not None:
-        path = _find(name, repository, revision, _WEIGHTS, weights)
+        path = _find(name, repository, commit or revision, _WEIGHTS, weights)
         overlay.update(from_file(name, path)["pretrained_cfg_overlay"])
         pretrained = True
     advice = f"Are these the weights of {architecture}, which {_CONFIG} of {repository} names?"
     model = TimmModel(name if stride is None else base, architecture, options, pretrained, advice)
     backbone = as_backbone(model, stride, image_size)
-    backbone.name = name
+    backbone.name, backbone.commit = name, commit
     return backbone
 
 
@@ -92,6 +94,13 @@ def _find(name: str, repository: str, revision: str, files: tuple[str, ...], wei
             return here[0] if here else find_weights(name, weights, files, [])
     hub = [(repository, file) for file in files]
     return find_weights(name, None, files, hub, revision=revision or None)
+
+
+def _commit(path: Path) -> str | None:
+    """The commit that a file of the hub's cache belongs to: it lies in ``snapshots/COMMIT``."""
+    folder = path.parent
+    is_commit = folder.parent.name == "snapshots" and re.fullmatch("[0-9a-f]{40}", folder.name)
+    return folder.name if is_commit else None
 
 
 def _read_config(name: str, path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:

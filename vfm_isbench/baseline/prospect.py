@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from vfm_isbench.backbones import input_normalisation
 from vfm_isbench.benchmark import Benchmark
 from vfm_isbench.datasets import open_dataset, open_training_data
 from vfm_isbench.datasets.content import content_sha256
@@ -112,7 +113,8 @@ class _Look:
         if backbone is None:
             return {"name": protocol.backbone}
         behaviour = backbone_behaviour(backbone, protocol.image_size, self.benchmark.device)
-        return {"name": backbone.name, "sha256": weights_sha256(backbone), "behaviour": behaviour}
+        identity = {"name": backbone.name, "sha256": weights_sha256(backbone), **input_normalisation(backbone)}
+        return {**identity, "behaviour": behaviour}
 
     def upsampler(self, choice: UpsamplerChoice, protocol: Protocol) -> tuple[dict[str, Any], Protocol]:
         """The upsampler as a result describes it, and the protocol with what it decides."""

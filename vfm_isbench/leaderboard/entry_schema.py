@@ -31,6 +31,7 @@ MOST_RUNS = 20
 MOST_DATASETS = 20
 MOST_OBJECTS = 50_000
 MOST_CLICKS = 200
+MOST_COLOURS = 100
 
 DATE = Text(10, pattern=re.compile(r"\d{4}-\d{2}-\d{2}"), expected="a date as 2026-11-25")
 SHA256 = Text(64, pattern=HEX, expected="a SHA-256: 64 digits 0-9 a-f")
@@ -167,7 +168,14 @@ BACKBONE = Record(
         "patch_size": Number(1, 1e4, whole=True),
         "sha256": Optional(SHA256),
     },
-    {"behaviour": _BEHAVIOUR, "feature_norm": Text(40), "weights": Text(40)},
+    {
+        "behaviour": _BEHAVIOUR,
+        "feature_norm": Text(40),
+        "weights": Text(40),
+        "mean": ListOf(Number(), most=MOST_COLOURS),
+        "std": ListOf(Number(), most=MOST_COLOURS),
+        "commit": Text(40),
+    },
 )
 RUN = Record(
     {

@@ -169,6 +169,10 @@ def _differences(before: Result, after: Result) -> Iterator[str]:
     for what in ("upsampler", "backbone"):
         if differs(getattr(before, what).get("behaviour"), getattr(after, what).get("behaviour"), devices):
             yield f"{seed}: the {what} computes other features for the same input in the rerun"
+    for what in ("mean", "std"):
+        values = [list(run.backbone[what]) for run in (before, after) if run.backbone.get(what) is not None]
+        if len(values) == 2 and values[0] != values[1]:
+            yield f"{seed}: the {what} of the backbone's input is {values[0]}, in the rerun {values[1]}"
     for name in before.datasets:
         if name in after.datasets and not _same_objects(before, after, name):
             yield f"{seed}: {name} has other objects or another number of clicks in the rerun"

@@ -283,6 +283,10 @@ def _check_together(runs: Sequence[Mapping[str, Any]], report: Report) -> None:
             mine, theirs = _dict(run.get(part)).get(key), _dict(first.get(part)).get(key)
             if mine != theirs:
                 report.add(f"{path}.{part}.{key}", f"{quote(mine)} is not that of runs[0], {quote(theirs)}")
+        for key in ("mean", "std"):  # which versions up to 0.4.0 did not record
+            mine, theirs = (_dict(one.get("backbone")).get(key) for one in (run, first))
+            if None not in (mine, theirs) and mine != theirs:
+                report.add(f"{path}.backbone.{key}", f"{quote(mine)} is not that of runs[0], {quote(theirs)}")
         # Versions up to 0.4.0 wrote null for upsamplers without a module, later ones 0.
         mine, theirs = (_dict(one.get("upsampler")).get("n_parameters") for one in (run, first))
         if (mine or 0) != (theirs or 0):

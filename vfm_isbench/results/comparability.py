@@ -89,6 +89,11 @@ def _backbones(first: Result, second: Result) -> list[str]:
     norms = first.backbone.get("feature_norm"), second.backbone.get("feature_norm")
     if None not in norms and norms[0] != norms[1]:
         return [f"the backbones bring features to a usual size in different ways ({norms[0]} and {norms[1]})"]
+    for what, said in (("mean", "mean"), ("std", "deviation")):
+        values = [list(one.backbone[what]) for one in (first, second) if one.backbone.get(what) is not None]
+        if len(values) == 2 and values[0] != values[1]:
+            shown = " and ".join(", ".join(f"{value:.9g}" for value in each) for each in values)
+            return [f"the input of the backbones was normalised with another {said} ({shown})"]
     mine, theirs = first.backbone.get("sha256"), second.backbone.get("sha256")
     if not mine or not theirs or mine == theirs:
         devices = first.environment.get("device"), second.environment.get("device")

@@ -30,6 +30,7 @@ SCHEMA_VERSION = 1
 MOST_EPOCHS = 100_000
 MOST_DATASETS = 100
 MOST_NOTES = 1_000
+MOST_COLOURS = 100
 
 RESULT_FILE = "result.json"
 """The result in a run folder."""
@@ -42,8 +43,9 @@ class Result:
     Attributes:
         protocol: Protocol of the run.
         upsampler: Name, kind, sha256, parameters, ms per image, findings of the contract check.
-        backbone: Name, channels (as "width"), patch size, hash of the weights, and what brings its features to a usual
-            size ("feature_norm"); "weights" is "random" after a dry run, and missing otherwise.
+        backbone: Name, channels (as "width"), patch size, hash of the weights, "mean" and "std" of its input, what
+            brings its features to a usual size ("feature_norm"), and its "commit" on the hub if it has one; "weights"
+            is "random" after a dry run, and missing otherwise.
         datasets: Result per data set.
         training: One record per epoch.
         environment: Versions and hardware.
@@ -251,8 +253,12 @@ def _part(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """
     found = json_fields.mapping(content, key)
     json_fields.text(found, "name", f"{key}.", json_fields.LONGEST_NAME)
-    for field_name in ("sha256", "feature_norm", "weights"):
+    for field_name in ("sha256", "feature_norm", "weights", "commit"):
         json_fields.optional_text(found, field_name, f"{key}.")
+    for field_name in ("mean", "std") if key == "backbone" else ():
+        values = json_fields.sequence(found, field_name, f"{key}.", MOST_COLOURS) if field_name in found else ()
+        if not all(map(is_number, values)):
+            raise UnreadableError(f"the field '{key}.{field_name}' has {quote(values)}; expected a list of numbers")
     if found.get("source") is not None:
         json_fields.mapping(found, "source", f"{key}.")
     shown: Mapping[str, Any] = _shown(found)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vfm_isbench.acceleration.speed import RunOptions, Speed
-from vfm_isbench.backbones import load_backbone
+from vfm_isbench.backbones import input_normalisation, load_backbone
 from vfm_isbench.datasets.own_names import as_recorded, file_stem
 from vfm_isbench.errors import RunError, UnknownNameError, VfmIsbenchWarning, WeightsError
 from vfm_isbench.isegprobe import assemble_reference, is_reference, protocol_of, read_reference
@@ -34,6 +34,7 @@ from vfm_isbench.runs.sole_use import sole_use, sole_writer
 from vfm_isbench.runs.trained import TrainedProbe
 from vfm_isbench.storage.atomic import remove_left_over
 from vfm_isbench.storage.hashing import weights_sha256
+from vfm_isbench.storage.printable import printable
 from vfm_isbench.training import Checkpoint, load_checkpoint
 from vfm_isbench.upsamplers import (
     LoadedUpsampler,
@@ -241,6 +242,13 @@ def _load_own(
         raise WeightsError(
             f"the weights found for backbone {protocol.backbone!r} are not those {path} was trained on (SHA-256 "
             f"{trained_on[:12]}…); give the right ones as backbone_weights=… (command line: --backbone-weights)"
+        )
+    normalised, now = checkpoint.extra.get("backbone_input"), input_normalisation(backbone)
+    if normalised is not None and normalised != now:
+        raise WeightsError(
+            f"{path} was trained on a backbone {protocol.backbone!r} whose input was normalised with "
+            f"{printable(str(normalised), 200)}, but the one found here has {now}; give its own files as "
+            "backbone_weights=… (command line: --backbone-weights), or name the commit, as in hf-hub:OWNER/NAME@COMMIT"
         )
     is_chosen = upsampler is not None
     upsampler = _named_upsampler(path, checkpoint, options) if upsampler is None else upsampler

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vfm_isbench.acceleration.speed import RunOptions
-from vfm_isbench.backbones import Backbone
+from vfm_isbench.backbones import Backbone, input_normalisation
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.datasets.content import content_sha256
 from vfm_isbench.errors import ResultError, WriteError
@@ -89,6 +89,7 @@ def measure(
             "patch_size": probe.backbone.patch_size,
             "sha256": weights_sha256(probe.backbone),
             "behaviour": trained.behaviour["backbone"],
+            **input_normalisation(probe.backbone),
             **_backbone_extras(probe.backbone),
         },
         datasets=found,
@@ -112,10 +113,11 @@ def measure(
     )
 
 
-def _backbone_extras(backbone: Backbone) -> dict[str, str]:
-    """What results record about some backbones only: the norm of its features, and that its weights are random."""
-    norm = {} if backbone.feature_norm is None else {"feature_norm": backbone.feature_norm}
-    return {**norm, **({"weights": RANDOM} if backbone.has_random_weights else {})}
+def _backbone_extras(backbone: Backbone) -> dict[str, Any]:
+    """What results record about some backbones only: the norm of its features, its commit, and random weights."""
+    weights = RANDOM if backbone.has_random_weights else None
+    extras = {"feature_norm": backbone.feature_norm, "commit": backbone.commit, "weights": weights}
+    return {key: value for key, value in extras.items() if value is not None}
 
 
 def save_result(result: Result, path: Path, evidence: Path) -> None:

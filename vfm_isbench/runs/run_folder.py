@@ -21,8 +21,12 @@ from vfm_isbench.storage.strict_json import SMALL, UnreadableError, read_json
 from vfm_isbench.training import Checkpoint, load_checkpoint, save_checkpoint
 from vfm_isbench.types import is_number
 
-_OBJECTS = ("protocol", "upsampler", "versions", "behaviour")
+_OBJECTS = ("protocol", "upsampler", "versions", "behaviour", "backbone_input")
 """Parts of ``run.json`` with fields of their own."""
+
+
+_LATER = ("behaviour", "backbone_input")
+"""Parts that earlier versions did not write; without them, nothing is compared."""
 
 
 class RunFolder:
@@ -190,7 +194,7 @@ def _differences(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between two runs, in words."""
     found = []
     for part in now:
-        if part == "versions" or (part == "behaviour" and part not in earlier):
+        if part == "versions" or (part in _LATER and part not in earlier):
             continue
         before, after = earlier.get(part), now[part]
         if part == "behaviour":
