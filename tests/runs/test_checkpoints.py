@@ -27,7 +27,7 @@ from vfm_isbench.results.sides import group_sides
 from vfm_isbench.runs.checkpoints import load_trained
 from vfm_isbench.training import load_checkpoint, save_checkpoint
 from vfm_isbench.types import ObjectId
-from vfm_isbench.upsamplers import LiFT, LoadOptions
+from vfm_isbench.upsamplers import LiFT, LoadOptions, identity_of, load_upsampler
 
 RECORDED = "identity_pre-upsampler_simple-vit"
 
@@ -61,6 +61,15 @@ def test_limit_and_name(run: Path) -> None:
     assert result.protocol.object_limit == 1
 
 
+def test_the_name_that_the_run_gave_it_stays(run: Path, tmp_path: Path) -> None:
+    trained = load_checkpoint(run / "checkpoint.safetensors")
+    named = dataclasses.replace(trained, upsampler={**trained.upsampler, "spec": "nearest", "name": "mine"})
+    save_checkpoint(tmp_path / "checkpoint.safetensors", named)
+    for name, shown in ((None, "mine"), ("ours", "ours")):
+        result = evaluate_checkpoint(tmp_path, device="cpu", limit=1, name=name, progress=False)
+        assert result.upsampler["name"] == shown
+
+
 def test_another_upsampler_is_used_if_asked_for_and_noted(run: Path) -> None:
     with pytest.warns(VfmIsbenchWarning, match="'bicubic', trained with another, 'nearest'"):
         result = evaluate_checkpoint(run, upsampler="bicubic", device="cpu", limit=1, progress=False)
@@ -78,7 +87,8 @@ def mine(features: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
 def test_an_upsampler_of_another_name_is_found_by_what_was_given(tmp_path: Path) -> None:
     Benchmark(TINY.replace(epochs=1), device="cpu", output_dir=tmp_path, progress=False).train("nearest", "bilinear")
     loaded = load_trained(tmp_path, device="cpu")
-    assert (loaded.upsampler.name, loaded.notes) == ("nearest", ())
+    assert (loaded.upsampler.name, loaded.notes) == ("bilinear", ())
+    assert loaded.upsampler.sha256 == identity_of(load_upsampler("nearest")).sha256
 
 
 def test_another_upsampler_of_the_same_name_is_refused(run: Path, tmp_path: Path) -> None:

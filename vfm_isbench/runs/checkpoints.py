@@ -256,6 +256,9 @@ def _load_own(
     probe = build_probe(protocol, backbone, upsampler)
     trained = _on_device(probe, protocol, device, ())
     notes = [*remarks, *_upsampler_notes(path, checkpoint, trained.upsampler, is_chosen)]
+    called = checkpoint.upsampler.get("name")
+    if not is_chosen and isinstance(called, str):  # as the user called it in the run
+        trained = trained.named(called)
     if not checkpoint.is_complete:
         steps = f", and up to step {checkpoint.unfinished.steps} of the next" if checkpoint.unfinished else ""
         notes.append(f"trained for {len(checkpoint.history)} of {protocol.epochs} epochs{steps}")
