@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.progress import RunProgress, line
+from vfm_isbench.progress.bars import TerminalBar
 
 
 class Clock:
@@ -152,3 +155,31 @@ def test_a_line_that_nobody_reads_any_more_stops_nothing(monkeypatch: pytest.Mon
         part.advance()
         part.advance()
     assert part.fraction == 1.0
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_terminal_that_is_closed_leaves_no_lock_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another bar in another thread, or tqdm's own thread at the end of the program, would wait for ever."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with RunProgress() as run, run.part("training", 10) as part:
+        part.advance()
+        monkeypatch.setattr(sys, "stderr", Gone())
+        for bar in TerminalBar._instances:
+            monkeypatch.setattr(bar.fp, "write", Gone().write)
+            bar.sp = bar.status_printer(Gone())
+        for _ in range(3):
+            run.show(at_once=True)
+    found: list[bool] = []
+    lock = TerminalBar.get_lock()
+    thread = threading.Thread(
+        target=lambda: found.append(lock.locks[0].acquire(True, 5) and not lock.locks[0].release())
+    )
+    thread.start()
+    thread.join()
+    assert found == [True]

@@ -6,6 +6,7 @@ import html
 import sys
 import time
 import uuid
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 from typing import Protocol as Interface
@@ -93,6 +94,16 @@ class TerminalBar(tqdm):  # type: ignore[type-arg]
         """What the line is made of."""
         left = self.line.left and f", {self.line.left}"
         return {**super().format_dict, "left": left, "figures": self.line.figures and f"  {self.line.figures}"}
+
+    def refresh(self, nolock: bool = False, lock_args: tuple[Any, ...] | None = None) -> None:
+        """Print the line again, and free the lock of all bars even if that fails, as in a closed terminal.
+
+        tqdm's own method keeps it then, and whoever prints in another thread waits for ever.
+        """
+        if self.disable:
+            return
+        with nullcontext() if nolock else self.get_lock():  # type: ignore[no-untyped-call]
+            self.display()
 
     def put(self, line: Line, at_once: bool) -> None:
         """See :class:`Bar`."""
