@@ -9,13 +9,12 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
 import pytest
-from archive_server import Answer, ArchiveServer
+from archive_server import Answer
 
 from vfm_isbench.errors import DataError
 from vfm_isbench.storage import connection, downloads
@@ -26,13 +25,6 @@ CONTENT = np.random.default_rng(0).bytes(300_000)
 OTHER = np.random.default_rng(1).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NO_WAIT = (0.0, 0.0)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with ArchiveServer() as server:
-        yield server
 
 
 @pytest.fixture

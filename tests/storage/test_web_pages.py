@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from archive_server import Answer, ArchiveServer
+from archive_server import Answer
 from drive import QUOTA_PAGE, SIGN_IN_PAGE, START_PAGE, confirmation_page, page, serve_on_drive
 
 from vfm_isbench.storage.downloads import DownloadFailed, download
 from vfm_isbench.storage.web_pages import confirmed_url
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with ArchiveServer() as server:
-        yield server
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -91,9 +92,10 @@ class LabelledPairs(ObjectDataset):
     root: Path
     pairs: dict[str, tuple[Path, Path]]
 
+    @abstractmethod
     def read_labels(self, path: Path) -> Array:
         """Labels of one file, H×W int32: 0 background, k > 0 instance k, -1 ignore."""
-        raise NotImplementedError
+        ...
 
     @property
     def image_ids(self) -> Sequence[str]:

@@ -19,7 +19,7 @@ from vfm_isbench.upsamplers.builtin.lanczos import Lanczos
 from vfm_isbench.upsamplers.contract import ContractReport, check_upsampler
 from vfm_isbench.upsamplers.freezing import count_parameters, find_module, freeze
 from vfm_isbench.upsamplers.identity import UpsamplerIdentity, identity_of
-from vfm_isbench.upsamplers.known import KNOWN, Known, fitting_backbones, known_for
+from vfm_isbench.upsamplers.known import KNOWN, Known, fitting_backbones
 from vfm_isbench.upsamplers.loaded import Capabilities, LoadedUpsampler
 from vfm_isbench.upsamplers.loading.adapters import STYLES, Adapted, Style, adapt, call_style, detect_style, to_contract
 from vfm_isbench.upsamplers.loading.code_folder import load_from_code
@@ -89,7 +89,6 @@ __all__ = [
     "identity_of",
     "is_own",
     "is_unchanged_here",
-    "known_for",
     "lift_from_state_dict",
     "list_upsamplers",
     "load_from_code",

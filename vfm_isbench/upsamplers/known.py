@@ -186,16 +186,6 @@ def fitting_backbones(spec: str) -> tuple[Fit, ...]:
     return () if known is None else known.fits
 
 
-def known_for(channels: int) -> list[str]:
-    """Specs of the known upsamplers that were trained for features with so many channels.
-
-    Example:
-        >>> known_for(2048)
-        ['featup:resnet50']
-    """
-    return [known.spec for known in KNOWN if any(channels == number for _, number in known.fits)]
-
-
 def known_as(spec: str) -> Known | None:
     """The entry of the table that a spec names; None if it is in none."""
     name = spec.partition("?")[0]
