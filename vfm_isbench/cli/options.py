@@ -11,6 +11,7 @@ from vfm_isbench.acceleration.speed import Precision, Speed
 from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.leaderboard.board import ENTRIES
 from vfm_isbench.protocol import PRESETS, Protocol
+from vfm_isbench.protocol.validation import HeadName
 from vfm_isbench.results.intervals import CONFIDENCE
 from vfm_isbench.storage import atomic
 from vfm_isbench.upsamplers import LoadOptions
@@ -184,7 +185,7 @@ def add_protocol_options(parser: argparse.ArgumentParser, *, of_baseline: bool =
     parser.add_argument("--backbone", metavar="NAME", help="see: vfm-isbench list backbones")
     parser.add_argument("--click-encoder", metavar="NAME", help="see: vfm-isbench list click_encoders")
     parser.add_argument("--injection", metavar="NAME", help="early, late or pre_upsampler")
-    parser.add_argument("--head", metavar="NAME", help="conv or linear")
+    parser.add_argument("--head", metavar="NAME", help=" or ".join(get_args(HeadName)))
     if not of_baseline:
         parser.add_argument("--seed", type=int, metavar="N", help="seed of the initial weights and of training")
     parser.add_argument("--epochs", type=int, metavar="N", help="training epochs")

@@ -12,6 +12,7 @@ from vfm_isbench.estimate.amounts import Holding
 from vfm_isbench.estimate.photographs import StandInPhotographs
 from vfm_isbench.estimate.timing import drawing
 from vfm_isbench.probe import Probe, build_probe
+from vfm_isbench.probe.build import widest
 from vfm_isbench.probe.free_memory import free_bytes, require_memory
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers
 from vfm_isbench.protocol import Protocol
@@ -21,7 +22,8 @@ from vfm_isbench.training.samples import collate
 from vfm_isbench.upsamplers.costs import MemoryNeed, counted_memory
 
 _COPIES = 50
-"""Copies of a batch's upsampled features, the largest tensors of a step, that a step certainly stays below."""
+"""Copies of a batch's upsampled features, or of a pyramid's fused levels if these have more channels, that a step
+certainly stays below."""
 
 _MOMENTS = 2
 """Copies of the trained weights that Adam keeps, and a counted step does not make."""
@@ -55,7 +57,8 @@ def require_memory_to_train(
     images, free = images_in_a_pass(protocol, options), free_bytes(probe.device)
     if free is None:
         return None
-    features = 4 * images * probe.backbone.channels * protocol.image_size**2
+    channels = max(probe.backbone.channels, widest(protocol))
+    features = 4 * images * channels * protocol.image_size**2
     if _COPIES * features + 4 * (upsampler_bytes or 0) < free:
         return None
     need = training_memory(probe, training, protocol, options)

@@ -107,6 +107,11 @@ def _check(probe: Probe, protocol: Protocol) -> None:
             f"click encoder {protocol.click_encoder!r} has no counterpart in iSegProbe, which has only "
             f"{' and '.join(map(repr, CLICK_ENCODERS.values()))}"
         )
+    if protocol.head not in HEADS.values():
+        raise RunError(
+            f"head {protocol.head!r} has no counterpart in iSegProbe's checkpoints, which have only "
+            f"{' and '.join(map(repr, HEADS.values()))}"
+        )
     for field, expected in (("position_embedding", "official"), ("align_corners", True)):
         if getattr(protocol, field) != expected:
             raise RunError(

@@ -10,7 +10,7 @@ from torch import nn
 from vfm_isbench.backbones import Backbone
 from vfm_isbench.click_encoders import make_click_encoder
 from vfm_isbench.errors import ProtocolError, VfmIsbenchWarning
-from vfm_isbench.heads import ConvHead, LinearHead
+from vfm_isbench.heads import ConvHead, LinearHead, PyramidHead, UpsampledPyramidHead
 from vfm_isbench.probe.backbone_access import with_backbone
 from vfm_isbench.probe.probe import Probe
 from vfm_isbench.probe.torch_state import own_random_numbers
@@ -25,7 +25,42 @@ def build_click_encoder(protocol: Protocol, backbone: Backbone) -> nn.Module:
 
 def build_head(protocol: Protocol, channels: int) -> nn.Module:
     """Build the segmentation head for features with ``channels`` channels."""
-    return LinearHead(channels) if protocol.head == "linear" else ConvHead(channels, protocol.head_layers)
+    match protocol.head:
+        case "linear":
+            return LinearHead(channels)
+        case "conv":
+            return ConvHead(channels, protocol.head_layers)
+        case "pyramid":
+            return PyramidHead(channels, protocol.pyramid_width)
+    return UpsampledPyramidHead(
+        channels, protocol.pyramid_width, keeps_channels=protocol.head == "upsampled_pyramid_full"
+    )
+
+
+def widest(protocol: Protocol) -> int:
+    """Channels of a pyramid's fused levels; 0 for other heads, which have as many as the features."""
+    return 2 * protocol.pyramid_width if "pyramid" in protocol.head else 0
+
+
+def check_head(protocol: Protocol, upsampler: LoadedUpsampler) -> None:
+    """Refuse a pyramid whose levels cannot come from what the upsampler returns.
+
+    Raises:
+        ProtocolError: naming the head or upsampler to take instead.
+    """
+    stays_on_grid = upsampler.capabilities.keeps_patch_resolution
+    if protocol.head == "pyramid" and not stays_on_grid:
+        raise ProtocolError(
+            f"head 'pyramid' makes its levels from the backbone's own map, so the upsampler {upsampler.name!r} would "
+            "play no part; take the upsampler 'identity', or head 'upsampled_pyramid' (command line: --head "
+            "upsampled_pyramid)"
+        )
+    if protocol.head in ("upsampled_pyramid", "upsampled_pyramid_full") and stays_on_grid:
+        raise ProtocolError(
+            f"head {protocol.head!r} makes its levels from features at the size of the image, but the upsampler "
+            f"{upsampler.name!r} leaves them on the patch grid; take head 'pyramid' (command line: --head pyramid), or "
+            "another upsampler"
+        )
 
 
 def check_combination(protocol: Protocol, backbone: Backbone) -> tuple[str, ...]:
@@ -55,7 +90,13 @@ def check_combination(protocol: Protocol, backbone: Backbone) -> tuple[str, ...]
 
 
 def build_probe(protocol: Protocol, backbone: Backbone, upsampler: Upsampler | LoadedUpsampler) -> Probe:
-    """Assemble a probe with new click encoder and head, initialised from the protocol's seed."""
+    """Assemble a probe with new click encoder and head, initialised from the protocol's seed.
+
+    Raises:
+        ProtocolError: if head and upsampler do not go together.
+    """
+    upsampler = LoadedUpsampler.of(upsampler)
+    check_head(protocol, upsampler)
     # Layers draw their initial weights from the global generator.
     with own_random_numbers():
         torch.manual_seed(protocol.seed)

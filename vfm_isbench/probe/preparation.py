@@ -16,7 +16,7 @@ from vfm_isbench.backbones.table import TABLE, backbones_with, made_for
 from vfm_isbench.errors import ChannelsError, ContractError, OutOfMemoryError, RunError, VfmIsbenchWarning
 from vfm_isbench.probe.backbone_access import with_backbone
 from vfm_isbench.probe.behaviour import backbone_behaviour, upsampler_behaviour
-from vfm_isbench.probe.build import build_head
+from vfm_isbench.probe.build import build_head, check_head
 from vfm_isbench.probe.free_memory import require_memory
 from vfm_isbench.probe.memory import first_line, is_out_of_memory
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers, settings_restored
@@ -89,7 +89,7 @@ def _check_index(device: torch.device) -> None:
 def follow_protocol(
     upsampler: LoadedUpsampler, protocol: Protocol
 ) -> tuple[LoadedUpsampler, Protocol, tuple[str, ...]]:
-    """Settle what protocol and upsampler decide about each other, which is FeatUp's channel norm.
+    """Settle what protocol and upsampler decide about each other: FeatUp's channel norm, and whether the head fits.
 
     The norm is left out if ``featup_channel_norm`` is off. If the weights have no norm, the field is switched off in
     the protocol that is returned, so that the fingerprint says so.
@@ -97,7 +97,11 @@ def follow_protocol(
     Returns:
         The upsampler (a copy if it had to change), the protocol that the probe is trained under, and remarks for the
         result.
+
+    Raises:
+        ProtocolError: if the head cannot take what the upsampler returns.
     """
+    check_head(protocol, upsampler)
     source = upsampler.source or {}
     remarks = [f"loading the upsampler warned: {text}" for text in source.get("warnings", ())]
     has_norm = upsampler.capabilities.channel_norm

@@ -27,6 +27,7 @@ class ProtocolFields(TypedDict, total=False):
     injection: Injection
     head: HeadName
     head_layers: int
+    pyramid_width: int
     align_corners: bool
     featup_channel_norm: bool
     disk_radius: float

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from vfm_isbench.errors import ProtocolError, UnknownNameError
+from vfm_isbench.protocol.labels import head_label
 from vfm_isbench.protocol.validation import HeadName, Injection, check_protocol
 from vfm_isbench.registry.registry import unknown_name
 
@@ -29,6 +30,7 @@ NOT_IN_FINGERPRINT = ("name", "version", "seed", "test_datasets")
 
 _ADDED_LATER: Mapping[str, Any] = {
     "featup_channel_norm": True, "shuffled": False, "version": 1, "schedule": "milestones", "average_decay": 0.0,
+    "pyramid_width": 128,
 }  # fmt: skip
 """Fields that earlier versions lacked, with the value that describes what those versions did. Older results thus stay
 readable and keep their fingerprint."""
@@ -61,14 +63,15 @@ class Protocol:
         image_size: Side H = W of the network input in pixels.
         click_encoder: "patch_embedding", "simple_vit", "distances", or the name of a plugin (1.4), see ``vfm-isbench
             list click_encoders``.
-        simple_vit_depth: Blocks of SimpleViT (1.4).
+        simple_vit_depth: Blocks of SimpleViT (1.4); 0 leaves patches, positions and the last norm.
         simple_vit_heads: Attention heads of SimpleViT (1.4).
         simple_vit_head_width: Channels per head of SimpleViT (1.4).
         simple_vit_hidden: Hidden channels of SimpleViT's MLPs (1.4).
         injection: Where click tokens join the image features (1.5): "early" (after the patch embedding), "late" (after
             the upsampler), "pre_upsampler" (after the backbone).
-        head: "conv" or "linear" (1.7).
+        head: "conv", "linear", "pyramid", "upsampled_pyramid" or "upsampled_pyramid_full" (1.7).
         head_layers: 3×3 convolutions of the conv head (1.7).
+        pyramid_width: Channels of the finest level of a pyramid (1.7).
         align_corners: Convention of every bilinear resize inside the benchmark (features, click tokens, logits, crops).
         featup_channel_norm: Whether FeatUp's JBU gets features normalised over channels (1.6), as in the training of
             its published weights ("reference" omits this, like the paper's code); other upsamplers ignore this field.
@@ -148,6 +151,7 @@ class Protocol:
     injection: Injection = "late"
     head: HeadName = "conv"
     head_layers: int = 2
+    pyramid_width: int = 128
     align_corners: bool = True
     featup_channel_norm: bool = True
     disk_radius: float = 5.0
@@ -353,12 +357,11 @@ class Protocol:
         >>> Protocol.preset("paper").signature()
         'bb:dinov2_vits14|enc:simple_vit|inj:late|head:conv2|px:224|clicks:ritm20|flip:yes|seed:0|proto:paper@1'
         """
-        head = f"{self.head}{self.head_layers if self.head == 'conv' else ''}"
         parts = [
             f"bb:{self.backbone}",
             f"enc:{self.click_encoder}",
             f"inj:{self.injection}",
-            f"head:{head}",
+            f"head:{head_label(self)}",
             f"px:{self.image_size}",
             f"clicks:ritm{self.max_clicks}",
             f"flip:{'yes' if self.flip_test else 'no'}",

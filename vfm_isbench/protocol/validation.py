@@ -15,7 +15,7 @@ from vfm_isbench.types import is_number
 Injection = Literal["early", "late", "pre_upsampler"]
 ClickEncoderName = Literal["patch_embedding", "simple_vit"]
 """The built-in click encoders. A protocol may name a plugin's, which need not be installed to read a result."""
-HeadName = Literal["conv", "linear"]
+HeadName = Literal["conv", "linear", "pyramid", "upsampled_pyramid", "upsampled_pyramid_full"]
 
 _MANY = 10**12
 """More of anything is a mistake, or a file that wants to use up the memory. The bounds below are far beyond what runs
@@ -96,13 +96,14 @@ RULES: dict[str, Rule] = {
     "position_embedding": _one_of(("official", "timm")),
     "image_size": _whole(16, 4096),
     "click_encoder": Rule(f"a name: {NAME_RULE}", is_plain_name),
-    "simple_vit_depth": _whole(1, 100),
+    "simple_vit_depth": _whole(0, 100),
     "simple_vit_heads": _whole(1, 256),
     "simple_vit_head_width": _whole(1, 4096),
     "simple_vit_hidden": _whole(1, 65_536),
     "injection": _one_of(get_args(Injection)),
     "head": _one_of(get_args(HeadName)),
     "head_layers": _whole(1, 100),
+    "pyramid_width": _whole(1, 4096),
     "align_corners": _FLAG,
     "featup_channel_norm": _FLAG,
     "disk_radius": _number(" above 0, at most 1000", lambda value: 0 < value <= 1000),

@@ -97,6 +97,7 @@ def measure(
         environment=environment,
         timings=seconds,
         peak_memory={part: peak for part, peak in peaks.items() if peak is not None},
+        trained_parameters=_trained_parameters(trained),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         notes=(
             *([RANDOM_NOTE] if probe.backbone.has_random_weights else []),
@@ -118,6 +119,11 @@ def _backbone_extras(backbone: Backbone) -> dict[str, Any]:
     weights = RANDOM if backbone.has_random_weights else None
     extras = {"feature_norm": backbone.feature_norm, "commit": backbone.commit, "weights": weights}
     return {key: value for key, value in extras.items() if value is not None}
+
+
+def _trained_parameters(trained: TrainedProbe) -> dict[str, int]:
+    parts = {"click_encoder": trained.probe.click_encoder, "head": trained.probe.head}
+    return {part: sum(weight.numel() for weight in module.parameters()) for part, module in parts.items()}
 
 
 def save_result(result: Result, path: Path, evidence: Path) -> None:
