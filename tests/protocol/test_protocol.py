@@ -286,7 +286,7 @@ def test_protocols_of_all_seeds_belong_together(seed: int) -> None:
 
 @pytest.mark.parametrize(("field", "then", "other"), [
     ("featup_channel_norm", True, False), ("shuffled", False, True), ("schedule", "milestones", "cosine"),
-    ("average_decay", 0.0, 0.9),
+    ("average_decay", 0.0, 0.9), ("pyramid_width", 128, 16),
 ])  # fmt: skip
 def test_results_written_before_a_field_was_added_stay_readable_and_comparable(
     field: str, then: Any, other: Any
