@@ -91,7 +91,11 @@ def test_the_upsampled_pyramid_halves_the_features_five_times(kind: str, widths:
 def test_the_widths_at_the_size_of_the_paper() -> None:
     """128, 256, 512 and 1024 channels, fused to 256; nothing below the features' 384 when all are kept."""
     with torch.device("meta"):
-        heads = [PyramidHead(384), UpsampledPyramidHead(384), UpsampledPyramidHead(384, keeps_channels=True)]
+        heads: list[PyramidHead | UpsampledPyramidHead] = [
+            PyramidHead(384),
+            UpsampledPyramidHead(384),
+            UpsampledPyramidHead(384, keeps_channels=True),
+        ]
     found = [
         ([lateral.in_channels for lateral in head.decoder.laterals], head.decoder.classifier.in_channels)
         for head in heads
@@ -135,7 +139,7 @@ def test_dropout_zeroes_a_tenth_of_the_channels_and_scales_the_others() -> None:
         assert 0.08 < (values == 0).float().mean() < 0.12
         torch.testing.assert_close(values[values > 0].unique(), torch.tensor([1 / 0.9]))
         torch.manual_seed(0)
-        parts = [dropout(part) for part in features.split([3, 5])]
+        parts = [dropout(part) for part in torch.split(features, [3, 5])]
     assert torch.equal(torch.cat(parts), dropped), "however the batch is divided"
     assert dropout.eval()(features) is features
 

@@ -20,7 +20,7 @@ from vfm_isbench.probe.preparation import follow_protocol
 from vfm_isbench.protocol import Injection, Protocol
 from vfm_isbench.protocol.validation import HeadName
 from vfm_isbench.testing.fakes import FakeDataset, FakeUpsampler
-from vfm_isbench.training import Checkpoint, TrainingSamples, load_checkpoint, save_checkpoint, train
+from vfm_isbench.training import Checkpoint, EpochRecord, TrainingSamples, load_checkpoint, save_checkpoint, train
 from vfm_isbench.training.prediction import predict_batch
 from vfm_isbench.training.samples import collate
 from vfm_isbench.upsamplers import Bilinear, Identity, LoadedUpsampler, Upsampler
@@ -56,7 +56,7 @@ def test_both_networks_agree(head: HeadName, upsampler: Upsampler, injection: In
                 protocol,
                 np.random.default_rng(3),
                 speed=speed,
-                backward=lambda out, _: out.mean(dim=(1, 2, 3)).sum().backward(),
+                backward=lambda out, _: torch.autograd.backward(out.mean(dim=(1, 2, 3)).sum()),
             )
         found.append([logits, *(parameter.grad for parameter in probe.trainable().parameters())])
     for other in found[1:]:
@@ -88,7 +88,7 @@ def test_training_with_dropout_goes_on_inside_an_epoch_as_if_nothing_had_interru
         probe = small_probe(protocol if start is None else protocol.replace(seed=9))
         numbers = iter(range(9))
 
-        def keep(history: tuple[object, ...], tensors: Mapping[str, Tensor]) -> None:
+        def keep(history: tuple[EpochRecord, ...], tensors: Mapping[str, Tensor]) -> None:
             if folder is not None:
                 save_checkpoint(folder / f"{next(numbers)}.safetensors", Checkpoint(protocol, {}, history, tensors))
 
@@ -100,7 +100,7 @@ def test_training_with_dropout_goes_on_inside_an_epoch_as_if_nothing_had_interru
             keep=keep,
             options=RunOptions(progress=False, checkpoint_minutes=math.inf if folder is None else 1e-9),
         )
-        return probe.trainable().state_dict()
+        return {**probe.trainable().state_dict()}
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -114,9 +114,9 @@ def test_training_with_dropout_goes_on_inside_an_epoch_as_if_nothing_had_interru
 
 def _trained_without_dropout(protocol: Protocol) -> dict[str, Tensor]:
     probe = small_probe(protocol)
-    probe.head.get_submodule("decoder.dropout").probability = 0.0  # type: ignore[assignment]
+    probe.head.get_submodule("decoder.dropout").probability = 0.0
     train(probe, TrainingSamples(FakeDataset(), protocol), None, options=RunOptions(progress=False))
-    return probe.trainable().state_dict()
+    return {**probe.trainable().state_dict()}
 
 
 def test_evaluation_is_repeatable_and_equal_by_either_way() -> None:

@@ -120,7 +120,7 @@ class PyramidDecoder(nn.Module):
         """Map levels B×Cᵢ×Hᵢ×Wᵢ to logits B×1×H₀×W₀."""
         # The fusion is linear, so each level is convolved at its own size, and the sum of the resized ones is that of
         # the fusion over the concatenated levels.
-        parts = self.fusion.weight.split(self.fusion.out_channels, dim=1)
+        parts = torch.split(self.fusion.weight, self.fusion.out_channels, dim=1)
         fused = self.fusion.bias[:, None, None] if self.fusion.bias is not None else 0
         for level, lateral, part in zip(levels, self.laterals, parts, strict=True):
             small = functional.conv2d(torch.relu(lateral(level)), part)

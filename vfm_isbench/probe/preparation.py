@@ -97,9 +97,6 @@ def follow_protocol(
     Returns:
         The upsampler (a copy if it had to change), the protocol that the probe is trained under, and remarks for the
         result.
-
-    Raises:
-        ProtocolError: if the head cannot take what the upsampler returns.
     """
     check_head(protocol, upsampler)
     source = upsampler.source or {}
