@@ -3,9 +3,9 @@
     python benchmarks/recipes/study_heads.py
     python benchmarks/recipes/study_heads.py --protocol paper --data-root data --device cuda --workers 8
 
-It compares four heads under one protocol: the conv head, SimpleClick's pyramid from the backbone's own map, and the same
-pyramid from upsampled features, with its usual channels and with all channels kept. Under the demo, EfficientNet-Lite0
-has 40 channels where DINOv2 ViT-S has 384, so the pyramid's widths shrink to keep their ratio to them: 16, 32, 64 and
+It compares four heads under one protocol: the conv head, SimpleClick's pyramid from the backbone's own map, and the
+same pyramid from upsampled features, with its usual channels and with all channels kept. Under the demo,
+EfficientNet-Lite0 has 40 channels where DINOv2 ViT-S has 384, so the pyramid's widths shrink with them: 16, 32, 64 and
 128 instead of 128, 256, 512 and 1024. Ranked entries of the conv head are reused, finished runs are kept.
 """
 

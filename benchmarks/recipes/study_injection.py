@@ -1,13 +1,13 @@
-"""Why do encoder and injection belong together, and where does the depth of the encoder decide? docs/studies/injection.md.
+"""Why do click encoder and injection come in pairs, and what does depth decide? See docs/studies/injection.md.
 
     python benchmarks/recipes/study_backbone.py --output runs/studies/vit
     python benchmarks/recipes/study_injection.py --backbone-weights runs/studies/vit
     python benchmarks/recipes/study_injection.py --protocol paper --data-root data --device cuda --workers 8
 
-It trains two click encoders with three injections, and SimpleViT with 0, 1, 2 and 6 blocks with early and late injection.
-Three figures explain what comes out: the norm of the gradient that reaches the click encoder in each step, recorded by a
-hook of PyTorch's optimisers around the library's own run; how far a click reaches, as the mean change of the trained
-network's logits by distance from an added click; and the courses of the loss. Finished runs are kept.
+It trains two click encoders with three injections, and SimpleViT with 0, 1, 2 and 6 blocks with early and late
+injection. Three figures explain what comes out: the norm of the gradient that reaches the click encoder in each step,
+recorded by a hook of PyTorch's optimisers around the library's own run; how far a click reaches, as the mean change of
+the trained network's logits by distance from an added click; and the courses of the loss. Finished runs are kept.
 
 Under the demo, the backbone is the small transformer of ``study_backbone.py``, and SimpleViT is as narrow as it.
 """
