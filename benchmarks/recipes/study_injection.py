@@ -39,6 +39,7 @@ from vfm_isbench.types import Array, Click
 
 NAME = "injection"
 PICTURES = Path(__file__).parents[2] / "docs" / "images"
+PICTURE, DEPTH_PICTURE = f"study-{NAME}.png", f"study-{NAME}-depth.png"
 ENCODERS = ("patch_embedding", "simple_vit")
 INJECTIONS = ("early", "late", "pre_upsampler")
 DEPTHS = (0, 1, 2, 6)
@@ -282,7 +283,8 @@ def _depths(results: Mapping[str, Sequence[Result]]) -> str:
         count = f"{int(runs[0].trained_parameters['click_encoder']):,}" if runs else "–"
         cells = [_cell(results, early, "mean_iou"), _cell(results, late, "mean_iou")]
         rows.append([str(depth), count, *cells, _effect(results, early, late, "mean_iou")])
-    return table(rows)
+    alternative = "Mean IoU by the number of blocks of SimpleViT, with early and with late injection"
+    return f"{table(rows)}\n\n![{alternative}](../images/{DEPTH_PICTURE})"
 
 
 def _explanations(results: Mapping[str, Sequence[Result]], figures: Mapping[str, Any]) -> str:
@@ -299,7 +301,8 @@ def _explanations(results: Mapping[str, Sequence[Result]], figures: Mapping[str,
         numbers = [np.mean(curve["norm"][:tenth]), np.mean(curve["norm"][-tenth:]), np.mean(curve["ratio"][-tenth:])]
         numbers += [reach[0], np.mean(beyond) if beyond else np.nan, losses[0], losses[-1]]
         rows.append([label, *(f"{number:.3f}" for number in numbers)])
-    return table(rows)
+    alternative = "Gradient norm by step, change of the logits by distance from a click, loss by epoch; a line per pair"
+    return f"{table(rows)}\n\n![{alternative}](../images/{PICTURE})"
 
 
 def draw(pictures: Path = PICTURES) -> list[Path]:
@@ -314,7 +317,7 @@ def draw(pictures: Path = PICTURES) -> list[Path]:
     _draw_lines(axes, results, figures)
     depths = Figure(figsize=(6, 4), layout="constrained")
     _draw_depths(depths.subplots(), results)
-    files = [pictures / f"study-{NAME}.png", pictures / f"study-{NAME}-depth.png"]
+    files = [pictures / PICTURE, pictures / DEPTH_PICTURE]
     for figure, file in zip((explained, depths), files, strict=True):
         with replacing(file) as partial:
             # Without the version of matplotlib, the same figures give the same file.
