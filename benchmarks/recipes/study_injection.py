@@ -17,7 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ DEMO_CHANGES: dict[str, Any] = {
     "simple_vit_hidden": 256,
     "learning_rate": 2e-3,
     "samples_per_epoch": 160,
-    "object_limit": 128,
+    "object_limit": 64,
 }
 
 
@@ -103,15 +104,15 @@ def _label(depth: int, injection: str) -> str:
     return f"simple_vit, {injection}" if depth == DEPTHS[-1] else f"simple_vit of {depth}, {injection}"
 
 
-def traced_run(words: Sequence[str]) -> int:
-    """``vfm-isbench run …``, with the gradient norms of each step written into the run folder."""
-    from torch.optim.optimizer import register_optimizer_step_pre_hook
+@contextmanager
+def recorded_norms(of_head: int, steps: dict[str, list[float]]) -> Iterator[None]:
+    """Record the gradient norms of click encoder and head in every step of an optimiser inside a block.
 
-    folder = Path(words[words.index("--output") + 1])
-    # The trained weights come in this order: click encoder, then head, each convolution with a weight and a bias.
-    of_head = 2 * Protocol.preset(words[words.index("--protocol") + 1]).head_layers + 2
-    file = folder / GRADIENTS
-    steps: dict[str, list[float]] = read_json(file)["steps"] if file.is_file() else {}
+    Args:
+        of_head: How many of the trained weights are the head's; they come after those of the click encoder.
+        steps: Gets the two norms by the number of steps before.
+    """
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     def record(optimizer: torch.optim.Optimizer, *_: object) -> None:
         weights = optimizer.param_groups[0]["params"]
@@ -120,9 +121,22 @@ def traced_run(words: Sequence[str]) -> int:
 
     hook = register_optimizer_step_pre_hook(record)
     try:
-        return cli.main(words)
+        yield
     finally:
         hook.remove()
+
+
+def traced_run(words: Sequence[str]) -> int:
+    """``vfm-isbench run …``, with the gradient norms of each step written into the run folder."""
+    folder = Path(words[words.index("--output") + 1])
+    # Each convolution of the head has a weight and a bias.
+    of_head = 2 * Protocol.preset(words[words.index("--protocol") + 1]).head_layers + 2
+    file = folder / GRADIENTS
+    steps: dict[str, list[float]] = read_json(file)["steps"] if file.is_file() else {}
+    try:
+        with recorded_norms(of_head, steps):
+            return cli.main(words)
+    finally:
         if folder.is_dir():
             write_text(file, json.dumps({"steps": steps}))
 

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 from small import SMALL, small_probe
-from tiny import TINY_DEMO
 from torch import Tensor
 
 from vfm_isbench import Protocol
-from vfm_isbench.protocol import PRESETS
+from vfm_isbench.acceleration.speed import RunOptions
+from vfm_isbench.testing.fakes import FakeDataset
+from vfm_isbench.training import TrainingSamples, train
 
 RECIPES = Path(__file__).parents[2] / "benchmarks" / "recipes"
 
@@ -31,27 +32,46 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         del sys.modules[name]
 
 
-def test_every_step_of_a_run_is_recorded(recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_step_of_a_training_is_recorded(recipe: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two epochs of two steps; each norm is that of the gradient that the optimiser used."""
-    monkeypatch.setitem(PRESETS, "demo", TINY_DEMO)
+    protocol = SMALL.replace(epochs=2, milestones=())
+    probe, samples = small_probe(protocol), TrainingSamples(FakeDataset(), protocol)
+    of_head = len(list(probe.head.parameters()))
+    assert of_head == 2 * protocol.head_layers + 2
     expected: list[list[float]] = []
     step = torch.optim.Adam.step
 
     def watched(optimizer: torch.optim.Adam, *given: Any) -> Any:
-        weights = optimizer.param_groups[0]["params"]
-        norms = [float(torch.cat([w.grad.flatten() for w in part]).norm()) for part in (weights[:-6], weights[-6:])]
-        expected.append(norms)
+        parts = probe.click_encoder, probe.head
+        expected.append([float(torch.cat([w.grad.flatten() for w in part.parameters()]).norm()) for part in parts])
         return step(optimizer, *given)
 
     monkeypatch.setattr(torch.optim.Adam, "step", watched)
-    words = ["run", "bilinear", "--protocol", "demo", "--limit", "1", "--output", str(tmp_path), "--quiet"]
-    assert recipe.traced_run([*words, "--set", "validation_samples=0"]) == 0
-    steps = json.loads((tmp_path / recipe.GRADIENTS).read_text(encoding="utf-8"))["steps"]
+    steps: dict[str, list[float]] = {}
+    with recipe.recorded_norms(of_head, steps):
+        train(probe, samples, None, options=RunOptions(progress=False))
     assert list(steps) == ["0", "1", "2", "3"]
     np.testing.assert_allclose(list(steps.values()), expected, rtol=1e-4)
     curve = recipe.gradient_curve(steps, points=2)
     assert curve["step"] == [0.5, 2.5]
     assert curve["ratio"][0] == pytest.approx(np.median([one / other for one, other in expected[:2]]), rel=1e-3)
+
+
+def test_a_traced_run_writes_what_it_recorded(
+    recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(words: list[str]) -> int:
+        weights = [torch.ones(2, requires_grad=True) for _ in range(5)]  # the head of the demo has four of them
+        optimizer = torch.optim.Adam(weights)
+        for weight in weights:
+            weight.grad = torch.tensor([3.0, 4.0])
+        optimizer.step()
+        return 3
+
+    monkeypatch.setattr(recipe.cli, "main", run)
+    assert recipe.traced_run(["run", "bilinear", "--protocol", "demo@2", "--output", str(tmp_path)]) == 3
+    content = json.loads((tmp_path / recipe.GRADIENTS).read_text(encoding="utf-8"))
+    assert content == {"steps": {"0": [5.0, 10.0]}}
 
 
 class ByDistance(torch.nn.Module):
