@@ -78,8 +78,9 @@ def kept_figures(name: str, root: Path = STUDIES) -> dict[str, Any]:
 
 
 def _read(file: Path) -> tuple[str, list[Result]]:
-    """Name and runs of an entry. Scores and fingerprints are checked as in every result; not as on submission, which
-    takes seconds per file.
+    """Name and runs of an entry.
+
+    Scores and fingerprints are checked as in every result, but not as on submission, which takes seconds per file.
 
     Raises:
         VfmIsbenchError: if the file cannot be read.
