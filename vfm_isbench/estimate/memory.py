@@ -37,7 +37,7 @@ def require_memory_to_train(
 ) -> MemoryNeed | None:
     """Check that a training fits into memory, before the first step of it.
 
-    Nothing is measured where it certainly fits, by a rough count.
+    Nothing is measured where it certainly fits, by a rough count, which holds for frozen backbones and upsamplers only.
 
     Args:
         probe: The probe on its device; it stays as it is.
@@ -56,7 +56,7 @@ def require_memory_to_train(
     if free is None:
         return None
     features = 4 * images * probe.backbone.channels * protocol.image_size**2
-    if _COPIES * features + 4 * (upsampler_bytes or 0) < free:
+    if not protocol.trained_parts and _COPIES * features + 4 * (upsampler_bytes or 0) < free:
         return None
     need = training_memory(probe, training, protocol, options)
     require_memory(need, images, probe.device, "the training")
