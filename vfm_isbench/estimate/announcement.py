@@ -190,5 +190,5 @@ def _advice(start: Start, outlook: Outlook, seconds: float) -> Iterator[tuple[st
 
 def _has_network_of(protocol: Protocol, other: Protocol) -> bool:
     """Whether steps and clicks take the same time under two protocols."""
-    fields = ("backbone", "image_size", "click_encoder", "injection", "head", "head_layers", "batch_size", "trained_parts")
-    return all(getattr(protocol, name) == getattr(other, name) for name in fields)
+    fields = ("backbone", "image_size", "click_encoder", "injection", "head", "head_layers", "batch_size")
+    return all(getattr(protocol, name) == getattr(other, name) for name in (*fields, "trained_parts"))

@@ -76,7 +76,6 @@ def training_memory(probe: Probe, training: Holding, protocol: Protocol, options
     copy = build_probe(protocol, probe.backbone, probe.upsampler).to(probe.device)
     samples = TrainingSamples(training.dataset or StandInPhotographs(training.image_size), protocol, training.weights)
     two = [samples[0, item] for item in range(2)]
-    moments = _MOMENTS * sum(value.nbytes for value in copy.trainable().parameters())
     speed = replace(options.speed, images_at_once=None, feature_cache=None)
 
     def backward(logits: Tensor, targets: Tensor) -> None:
@@ -88,7 +87,8 @@ def training_memory(probe: Probe, training: Holding, protocol: Protocol, options
         batch, clicks = collate(two[:images]), drawing(0, protocol.max_iterative_clicks)
         with counted_memory(copy.device) as peak:
             predict_batch(copy, batch, protocol, clicks, speed=speed, backward=backward)
-        return peak.n_bytes + moments
+        trained = (weight for weight in copy.trainable().parameters() if weight.grad is not None)
+        return peak.n_bytes + _MOMENTS * sum(weight.nbytes for weight in trained)
 
     with tf32(speed.precision == "tf32"), current_device(probe.device), own_random_numbers():
         return MemoryNeed.measured(bytes_of)

@@ -81,7 +81,7 @@ def check_trained_parts(
         device: The device.
 
     Returns:
-        Notes on weights that no gradient reaches.
+        Notes on weights of the upsampler that no gradient reaches.
 
     Raises:
         ContractError: if the upsampler has no weights, no gradient reaches any of them, or it cannot be copied.
@@ -110,7 +110,8 @@ def check_trained_parts(
         if not any(True for _ in backbone.parameters()):
             raise ProtocolError(f"{what} holds no weights that could be trained: {advice}")
         trained = own_backbone(backbone)
-        notes += _reached(what, trained, lambda: trained(trial.image), ProtocolError, advice)
+        # Many hold layers behind their features, which nothing uses: no note on them.
+        _reached(what, trained, lambda: trained(trial.image), ProtocolError, advice)
     return notes
 
 
@@ -122,7 +123,7 @@ def _reached(
     Raises:
         VfmIsbenchError: of the kind ``refusal``, if it reaches none.
     """
-    let_train([module])
+    let_train([module.eval()])
     try:
         with torch.enable_grad():
             output = call()

@@ -191,13 +191,10 @@ def _protocol_notes(protocol: Protocol) -> list[str]:
 def _end_to_end_notes(protocol: Protocol) -> list[str]:
     if not protocol.trained_parts:
         return []
-    parts = " and ".join(protocol.trained_parts)
+    parts = " and ".join(f"a copy of the {part}" for part in protocol.trained_parts)
     return [
-        f"not the benchmark of frozen features: the {parts} was trained with the probe, on a copy; names and hashes are "
-        "those of its start"
-        if len(protocol.trained_parts) == 1
-        else f"not the benchmark of frozen features: {parts} were trained with the probe, on copies; names and hashes "
-        "are those of their start"
+        f"not the benchmark of frozen features: {parts} was trained with the probe; names, hashes and costs here are "
+        "those of the start"
     ]
 
 

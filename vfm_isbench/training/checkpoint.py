@@ -39,8 +39,9 @@ class Checkpoint:
         upsampler: Identity of the upsampler (name, kind, sha256), see :func:`vfm_isbench.upsamplers.identity_of`.
         history: One record per finished epoch.
         tensors: ``click_encoder.*``, ``head.*``, ``backbone.*`` and ``upsampler.*`` if the protocol trains them, and
-            the optimiser's ``optimizer.*``. If the protocol averages weights, all but the last are averages, and ``unaveraged.*`` are the weights that training continues from. Inside an
-            epoch, ``epoch.*`` say how far it has come.
+            the optimiser's ``optimizer.*``. If the protocol averages weights, all but the optimiser's are averages, and
+            ``unaveraged.*`` are the weights that training continues from. Inside an epoch, ``epoch.*`` say how far it
+            has come.
         extra: Further JSON values, such as the hash of the backbone's weights.
     """
 
