@@ -109,7 +109,7 @@ def test_the_result_says_what_was_trained_and_where_it_started(run: Run) -> None
 def test_eval_restores_what_was_trained(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run.file.parent)  # where the file is found, unchanged
     again = evaluate_checkpoint(run.folder, device="cpu", random_weights=True, progress=False)
-    assert again.datasets["scenes"].evidence == run.result.datasets["scenes"].evidence
+    assert again.datasets["scenes"].objects == run.result.datasets["scenes"].objects
     assert (again.backbone["sha256"], again.upsampler["sha256"]) == (
         run.result.backbone["sha256"],
         run.result.upsampler["sha256"],
