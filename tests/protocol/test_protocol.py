@@ -93,7 +93,7 @@ def test_equal_protocols_have_equal_fingerprints(field: str) -> None:
     assert shifted.fingerprint() == paper.replace(resize_range=(1.0, 2.0), adam_betas=(0.0, 0.5)).fingerprint()
 
 
-POSITIVE = {"disk_radius", "learning_rate", "adam_epsilon", "decay", "zoom_expansion"}
+POSITIVE = {"disk_radius", "learning_rate", "fine_tuning_rate", "adam_epsilon", "decay", "zoom_expansion"}
 BELOW_ONE = {"average_decay"}
 
 

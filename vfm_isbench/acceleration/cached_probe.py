@@ -146,19 +146,23 @@ class CachedProbe:
             return list(torch.split(self._backbone(normalised), [len(image) for image in images]))
 
     def encode(self, image: Tensor, features: Tensor | None = None) -> CachedImage:
-        """Compute everything that does not depend on clicks.
+        """Compute everything that does not depend on clicks; with gradients only if backbone or upsampler is trained.
 
         Args:
             image: B×3×H×W in [0, 1].
             features: The backbone's features of it, from :meth:`features_of`; None computes them.
         """
         probe, size = self.probe, image.shape[-2:]
-        with torch.no_grad():
+        is_training = torch.is_grad_enabled() and bool(probe.trained_parts)
+        with torch.set_grad_enabled(is_training):
             normalised, guidance = probe.normalise(image)
             guidance = probe.guarded_upsampler.encode_guidance(guidance)
             if probe.injection == "early":
                 return CachedImage(normalised, guidance, None)
-            features = self._backbone(normalised) if features is None else features
+            if features is None:
+                # Cached features have no gradient.
+                is_live = is_training and "backbone" in probe.trained_parts
+                features = self._features(normalised) if is_live else self._backbone(normalised)
             if probe.injection == "late" and self._interpolation is None:
                 features = probe.upsample(features, guidance, size)
         if self._head is None or probe.injection != "late" or self._sums_on_grid:

@@ -189,6 +189,13 @@ def add_protocol_options(parser: argparse.ArgumentParser, *, of_baseline: bool =
     if not of_baseline:
         parser.add_argument("--seed", type=int, metavar="N", help="seed of the initial weights and of training")
     parser.add_argument("--epochs", type=int, metavar="N", help="training epochs")
+    for part in ("upsampler", "backbone"):
+        parser.add_argument(
+            f"--train-{part}",
+            action="store_true",
+            default=None,
+            help=f"train the {part} with the probe, instead of freezing it; such results are not ranked",
+        )
     parser.add_argument("--limit", type=int, metavar="N", help="evaluate only the first N objects of each test set")
     parser.add_argument(
         "--set",
@@ -208,6 +215,8 @@ def protocol_from(arguments: argparse.Namespace, otherwise: Protocol | None = No
         "head": arguments.head,
         "seed": getattr(arguments, "seed", None),
         "epochs": arguments.epochs,
+        "train_upsampler": arguments.train_upsampler,
+        "train_backbone": arguments.train_backbone,
         "object_limit": arguments.limit,
         "test_datasets": tuple(arguments.datasets) if arguments.datasets else None,
     }

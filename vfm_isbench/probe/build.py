@@ -12,6 +12,7 @@ from vfm_isbench.click_encoders import make_click_encoder
 from vfm_isbench.errors import ProtocolError, VfmIsbenchWarning
 from vfm_isbench.heads import ConvHead, LinearHead, PyramidHead, UpsampledPyramidHead
 from vfm_isbench.probe.backbone_access import with_backbone
+from vfm_isbench.probe.end_to_end import own_backbone, own_upsampler
 from vfm_isbench.probe.probe import Probe
 from vfm_isbench.probe.torch_state import own_random_numbers
 from vfm_isbench.protocol import Protocol
@@ -92,11 +93,18 @@ def check_combination(protocol: Protocol, backbone: Backbone) -> tuple[str, ...]
 def build_probe(protocol: Protocol, backbone: Backbone, upsampler: Upsampler | LoadedUpsampler) -> Probe:
     """Assemble a probe with new click encoder and head, initialised from the protocol's seed.
 
+    Whatever of backbone and upsampler the protocol trains is copied, so that the given ones stay as they are.
+
     Raises:
         ProtocolError: if head and upsampler do not go together.
+        ContractError: if the upsampler is to be trained and cannot be copied.
     """
     upsampler = LoadedUpsampler.of(upsampler)
     check_head(protocol, upsampler)
+    if protocol.train_backbone:
+        backbone = own_backbone(backbone)
+    if protocol.train_upsampler:
+        upsampler = own_upsampler(upsampler)
     # Layers draw their initial weights from the global generator.
     with own_random_numbers():
         torch.manual_seed(protocol.seed)
@@ -110,4 +118,5 @@ def build_probe(protocol: Protocol, backbone: Backbone, upsampler: Upsampler | L
         head,
         injection=protocol.injection,
         align_corners=protocol.align_corners,
+        trained_parts=protocol.trained_parts,
     )

@@ -1,7 +1,8 @@
-"""The probe: a frozen backbone and upsampler between a trained click encoder and a trained head."""
+"""The probe: a backbone and an upsampler, frozen as a rule, between a trained click encoder and a trained head."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, cast
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vfm_isbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from vfm_isbench.probe.end_to_end import let_train
 from vfm_isbench.probe.guarded import GuardedUpsampler
 from vfm_isbench.protocol import Injection
 from vfm_isbench.upsamplers import LoadedUpsampler, Upsampler, find_module, freeze
@@ -27,6 +29,8 @@ class Probe(nn.Module):
         head: B×C×H×W → B×1×H×W logits; trained.
         injection: Where the click tokens are added; see :class:`vfm_isbench.Protocol`.
         align_corners: Convention of the bilinear resizes.
+        trained_parts: Which of "upsampler" and "backbone" are trained too, instead of being frozen. They must be the
+            probe's own, see :mod:`vfm_isbench.probe.end_to_end`.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Probe(nn.Module):
         *,
         injection: Injection,
         align_corners: bool = True,
+        trained_parts: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -48,26 +53,37 @@ class Probe(nn.Module):
         self.head = head
         self.injection = injection
         self.align_corners = align_corners
-        for part in self._frozen_parts():
+        self.trained_parts = frozenset(trained_parts)
+        for part in self._given_parts():
             freeze(part)
+        let_train([module for name, module in self.trainable().items() if name in self.trained_parts])
         self.register_buffer("_mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_guidance_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_guidance_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
-    def _frozen_parts(self) -> list[nn.Module]:
+    def _given_parts(self) -> list[nn.Module]:
         return [part for part in (self.backbone, self._upsampler_module) if part is not None]
 
     def train(self, mode: bool = True) -> Probe:
-        """Switch click encoder and head to training or eval mode; the frozen parts always stay in eval mode."""
+        """Switch click encoder and head to training or eval mode; backbone and upsampler always stay in eval mode.
+
+        So they do if they are trained: their BatchNorms keep their statistics and their dropout stays off, and what is
+        computed once for several predictions of a step is what a single prediction would compute.
+        """
         super().train(mode)
-        for part in self._frozen_parts():
+        for part in self._given_parts():
             part.eval()
         return self
 
     def trainable(self) -> nn.ModuleDict:
-        """Click encoder and head, the only parts with gradients."""
-        return nn.ModuleDict({"click_encoder": self.click_encoder, "head": self.head})
+        """Click encoder and head, and whatever of backbone and upsampler is trained: the only parts with gradients."""
+        parts = {"click_encoder": self.click_encoder, "head": self.head}
+        if "backbone" in self.trained_parts:
+            parts["backbone"] = self.backbone
+        # Not the modules that only its calls reach: these are nobody's copies.
+        upsampler = find_module(self.upsampler.call) if "upsampler" in self.trained_parts else None
+        return nn.ModuleDict(parts if upsampler is None else {**parts, "upsampler": upsampler})
 
     @property
     def guarded_upsampler(self) -> GuardedUpsampler:

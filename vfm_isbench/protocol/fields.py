@@ -46,6 +46,9 @@ class ProtocolFields(TypedDict, total=False):
     milestones: tuple[int, ...]
     decay: float
     average_decay: float
+    train_upsampler: bool
+    train_backbone: bool
+    fine_tuning_rate: float
     sample_weights: Literal["ritm", "uniform"]
     shuffled: bool
     sample_weight_gamma: float

@@ -31,6 +31,7 @@ NOT_IN_FINGERPRINT = ("name", "version", "seed", "test_datasets")
 _ADDED_LATER: Mapping[str, Any] = {
     "featup_channel_norm": True, "shuffled": False, "version": 1, "schedule": "milestones", "average_decay": 0.0,
     "pyramid_width": 128,
+    "train_upsampler": False, "train_backbone": False, "fine_tuning_rate": 0.1,
 }  # fmt: skip
 """Fields that earlier versions lacked, with the value that describes what those versions did. Older results thus stay
 readable and keep their fingerprint."""
@@ -92,6 +93,9 @@ class Protocol:
         decay: The factor applied at each milestone (2.5).
         average_decay: Decay of the exponential moving average of the trained weights (2.5), which validation and
             evaluation then use instead of the last weights; 0 turns it off.
+        train_upsampler: Train a copy of the upsampler with click encoder and head (2.7), instead of freezing it.
+        train_backbone: The same for the backbone.
+        fine_tuning_rate: Learning rate of upsampler and backbone if they are trained, as a share of ``learning_rate``.
         sample_weights: "ritm" draws training images by RITM's score file, "uniform" evenly (2.1). If the file is
             missing, a run warns, and its result says "uniform".
         shuffled: With "uniform": whether every image appears once before any appears again, as in the reference code;
@@ -170,6 +174,9 @@ class Protocol:
     milestones: tuple[int, ...] = (17,)
     decay: float = 0.1
     average_decay: float = 0.0
+    train_upsampler: bool = False
+    train_backbone: bool = False
+    fine_tuning_rate: float = 0.1
     sample_weights: Literal["ritm", "uniform"] = "ritm"
     shuffled: bool = False
     sample_weight_gamma: float = 1.25
@@ -340,6 +347,11 @@ class Protocol:
         return self.version < max(versions_of(self.name), default=0)
 
     @property
+    def trained_parts(self) -> tuple[str, ...]:
+        """Which of "upsampler" and "backbone" are trained, instead of being frozen."""
+        return tuple(part for part in ("upsampler", "backbone") if getattr(self, f"train_{part}"))
+
+    @property
     def headline(self) -> str:
         """The metric that ranks results of this protocol and judges regressions, unless another one is asked for.
 
@@ -365,6 +377,7 @@ class Protocol:
             f"px:{self.image_size}",
             f"clicks:ritm{self.max_clicks}",
             f"flip:{'yes' if self.flip_test else 'no'}",
+            *([f"train:{'+'.join(self.trained_parts)}"] if self.trained_parts else []),
             f"seed:{','.join(str(seed) for seed in ((self.seed,) if seeds is None else seeds))}",
             f"proto:{self.name}@{self.version}{'+changed' if self.changed_fields() else ''}",
         ]

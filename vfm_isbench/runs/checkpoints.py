@@ -280,7 +280,8 @@ def _load_own(
 def _on_device(probe: Probe, protocol: Protocol, device: torch.device, notes: Sequence[str]) -> TrainedProbe:
     """Move the probe to its device and check its upsampler there."""
     probe.to(device).eval()
-    checked = check_and_identify(probe.upsampler, protocol, probe.backbone, device)
+    frozen = protocol.replace(train_upsampler=False, train_backbone=False)  # nothing is trained from here on
+    checked = check_and_identify(probe.upsampler, frozen, probe.backbone, device)
     return TrainedProbe(
         probe=probe,
         protocol=protocol,
@@ -347,6 +348,12 @@ def _upsampler_notes(path: Path, checkpoint: Checkpoint, now: UpsamplerIdentity,
         return [f"the upsampler may differ from the one trained with, {then.get('name')!r}: it has no fingerprint"]
     if now.sha256 == then["sha256"]:
         return []
+    if is_chosen and checkpoint.protocol.train_upsampler:
+        raise RunError(
+            f"{path} holds the weights of its own upsampler, {then.get('name')!r}, which was trained with the probe "
+            f"(train_upsampler), so {now.name!r} cannot take its place: leave out upsampler=… (command line: "
+            "--upsampler), or give the one that the training started from"
+        )
     if not is_chosen:
         raise RunError(
             f"{path} was trained with an upsampler {then.get('name')!r} whose code or weights differ from the one of "

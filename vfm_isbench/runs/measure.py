@@ -87,7 +87,8 @@ def measure(
             "name": probe.backbone.name,
             "width": probe.backbone.channels,
             "patch_size": probe.backbone.patch_size,
-            "sha256": weights_sha256(probe.backbone),
+            # If it was trained, what it started from: seeds of one protocol then belong together.
+            "sha256": probe.backbone.start_sha256 or weights_sha256(probe.backbone),
             "behaviour": trained.behaviour["backbone"],
             **input_normalisation(probe.backbone),
             **_backbone_extras(probe.backbone),
@@ -101,6 +102,7 @@ def measure(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         notes=(
             *([RANDOM_NOTE] if probe.backbone.has_random_weights else []),
+            *_end_to_end_notes(protocol),
             *trained.notes,
             *trained.contract.warnings,
             *(f"data set {dataset.name}: {note}" for dataset in datasets for note in dataset.notes),
@@ -190,6 +192,16 @@ def _protocol_notes(protocol: Protocol) -> list[str]:
     if changed:
         notes.append(f"differs from the {protocol.label} protocol in {', '.join(changed)}")
     return notes
+
+
+def _end_to_end_notes(protocol: Protocol) -> list[str]:
+    if not protocol.trained_parts:
+        return []
+    parts = " and ".join(f"a copy of the {part}" for part in protocol.trained_parts)
+    return [
+        f"not the benchmark of frozen features: {parts} was trained with the probe; names, hashes and costs here are "
+        "those of the start"
+    ]
 
 
 def _training_notes(trained: TrainedProbe, precision: str) -> list[str]:
