@@ -119,7 +119,7 @@ class CachedProbe:
         winograd_channels: int = LEAST_CHANNELS,
     ) -> None:
         self.probe = probe
-        self._tokens, self._features = _shared(probe.click_encoder), _shared(probe.backbone)
+        self._tokens, self._features = _shared_tokens(probe), _shared(probe.backbone)
         self._backbone = backbone or self._features
         self._winograd_channels = winograd_channels
         head = probe.head
@@ -191,7 +191,7 @@ class CachedProbe:
 
         Args:
             image: Result of :meth:`encode`.
-            click_map: B×3×H×W, see :func:`vfm_isbench.clicks.click_maps`.
+            click_map: B×3×H×W, or B×4×H×W with adapters, see :func:`vfm_isbench.clicks.click_maps`.
             small: The features at the patch grid, from :meth:`small_of`; None computes them.
 
         Returns:
@@ -283,15 +283,24 @@ def _shared(network: nn.Module) -> Callable[..., Tensor]:
     return partial(in_parts, network) if type(network) in (SimpleViT, ViTBackbone) else network
 
 
+def _shared_tokens(probe: Probe) -> Callable[[Tensor], Tensor]:
+    """From click maps to click tokens, which know the granularity if the probe has adapters."""
+    encoder, adapters = _shared(probe.click_encoder), probe.adapters
+    if adapters is None:
+        return encoder
+    return lambda click_map: adapters.tokens(encoder(click_map[:, :3]), click_map[:, 3, 0, 0])
+
+
 def network_for(probe: Probe, speed: Speed, backbone: Callable[[Tensor], Tensor] | None = None) -> Network:
     """The fastest network that a probe and the settings allow.
 
     Args:
-        probe: The probe. Subclasses may define other logits, so they run as a whole.
+        probe: The probe. Subclasses may define other logits, so they run as a whole; so does one that runs an adapted
+            backbone, which needs more than the image.
         speed: See :class:`vfm_isbench.Speed`.
         backbone: See :class:`CachedProbe`.
     """
-    if not speed.shortcut or type(probe) is not Probe:
+    if not speed.shortcut or type(probe) is not Probe or probe.runs_adapted_backbone:
         return UncachedProbe(probe)
     return CachedProbe(probe, backbone, speed.winograd_channels)
 

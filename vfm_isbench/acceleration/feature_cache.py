@@ -146,7 +146,8 @@ class FeatureCache:
 def open_feature_cache(probe: Probe, folder: Path | None) -> FeatureCache | None:
     """The cache of a probe's backbone features in a folder; None without a folder.
 
-    With early injection features depend on the clicks: a warning says that nothing is cached.
+    With early injection features depend on the clicks, and adapters in the backbone change during the training: a
+    warning then says that nothing is cached.
 
     Raises:
         SpeedError: see :class:`FeatureCache`.
@@ -156,6 +157,11 @@ def open_feature_cache(probe: Probe, folder: Path | None) -> FeatureCache | None
     if probe.injection == "early":
         warnings.warn(
             "no features are cached: with early injection they depend on the clicks", VfmIsbenchWarning, stacklevel=3
+        )
+        return None
+    if probe.runs_adapted_backbone:
+        warnings.warn(
+            "no features are cached: the adapters of the backbone change them", VfmIsbenchWarning, stacklevel=3
         )
         return None
     return FeatureCache(folder, probe.backbone)

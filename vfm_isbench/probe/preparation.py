@@ -307,7 +307,7 @@ def check_on_grid(
     with current_device(device):
         move_to(upsampler, device)
         image_size = (protocol.image_size, protocol.image_size)
-        needs_gradient = protocol.injection != "late"
+        needs_gradient = protocol.injection != "late" or protocol.granularity == "lora"
         images = min(images_at_once or protocol.batch_size, protocol.batch_size)
         two = Trial.smooth(channels, grid, image_size, device=device)
         need = call_memory(LoadedUpsampler.of(freeze(upsampler)), two, needs_gradient=needs_gradient)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vfm_isbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from vfm_isbench.probe.adapters import Adapters
 from vfm_isbench.probe.guarded import GuardedUpsampler
 from vfm_isbench.protocol import Injection
 from vfm_isbench.upsamplers import LoadedUpsampler, Upsampler, find_module, freeze
@@ -27,6 +28,7 @@ class Probe(nn.Module):
         head: B×C×H×W → B×1×H×W logits; trained.
         injection: Where the click tokens are added; see :class:`vfm_isbench.Protocol`.
         align_corners: Convention of the bilinear resizes.
+        adapters: What makes use of granularity; trained. None for a probe that takes none.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Probe(nn.Module):
         *,
         injection: Injection,
         align_corners: bool = True,
+        adapters: Adapters | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -48,6 +51,7 @@ class Probe(nn.Module):
         self.head = head
         self.injection = injection
         self.align_corners = align_corners
+        self.adapters = adapters
         for part in self._frozen_parts():
             freeze(part)
         self.register_buffer("_mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
@@ -66,8 +70,14 @@ class Probe(nn.Module):
         return self
 
     def trainable(self) -> nn.ModuleDict:
-        """Click encoder and head, the only parts with gradients."""
-        return nn.ModuleDict({"click_encoder": self.click_encoder, "head": self.head})
+        """Click encoder, head and, if there are any, adapters: the only parts with gradients."""
+        adapters = {} if self.adapters is None else {"adapters": self.adapters.trained()}
+        return nn.ModuleDict({"click_encoder": self.click_encoder, "head": self.head, **adapters})
+
+    @property
+    def runs_adapted_backbone(self) -> bool:
+        """Whether an adapted copy of the backbone runs, too: then what it computes depends on more than the image."""
+        return self.adapters is not None and self.adapters.backbone is not None
 
     @property
     def guarded_upsampler(self) -> GuardedUpsampler:
@@ -84,21 +94,34 @@ class Probe(nn.Module):
 
         Args:
             image: B×3×H×W RGB in [0, 1].
-            click_map: B×3×H×W, see :func:`vfm_isbench.clicks.click_maps`.
+            click_map: B×3×H×W, or B×4×H×W with adapters, see :func:`vfm_isbench.clicks.click_maps`.
 
         Returns:
             B×1×H×W logits.
         """
         size = image.shape[-2:]
         normalised, guidance = self.normalise(image)
-        tokens = self.click_encoder(click_map)
-        features = self.backbone(normalised, tokens if self.injection == "early" else None)
+        tokens = self.click_tokens(click_map, normalised)
+        features = self.image_features(normalised, click_map, tokens if self.injection == "early" else None)
         if self.injection == "pre_upsampler":
             features = features + tokens
         features = self.to_head_size(self.guarded_upsampler(features, guidance), size)
         if self.injection == "late":
             features = features + self.resize(tokens, features.shape[-2:])
         return self.resize(self.head(features), size)
+
+    def click_tokens(self, click_map: Tensor, normalised: Tensor | None = None) -> Tensor:
+        """Click tokens B×C×h×w of a click map; the normalised image is needed if :attr:`runs_adapted_backbone`."""
+        if self.adapters is None:
+            return cast(Tensor, self.click_encoder(click_map))
+        tokens = self.click_encoder(click_map[:, :3])
+        return self.adapters.tokens(tokens, click_map[:, 3, 0, 0], normalised)
+
+    def image_features(self, normalised: Tensor, click_map: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Features B×C×h×w that the upsampler gets; ``tokens`` are those of early injection."""
+        if self.adapters is None or self.adapters.how != "lora":
+            return cast(Tensor, self.backbone(normalised, tokens))
+        return self.adapters.features(normalised, click_map[:, 3, 0, 0], tokens)
 
     def normalise(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise an image B×3×H×W in [0, 1] for the backbone, and for the upsampler (ImageNet statistics)."""
