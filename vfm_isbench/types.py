@@ -19,6 +19,9 @@ Behaviour: TypeAlias = tuple[float, ...]
 
 _LARGEST = sys.float_info.max
 
+PART_LABELS = 100_000
+"""Data sets of this library label parts from here on, parts of parts from twice this number on, and so on."""
+
 IGNORE = -1
 """Label of pixels that do not count, neither for nor against a prediction."""
 
