@@ -26,6 +26,7 @@ class PartScenes(ScenesDataset):
     """
 
     name = "part_scenes"
+    has_parts = True
 
     @cached_property
     def objects(self) -> Sequence[ObjectId]:
