@@ -215,7 +215,11 @@ class TrainingData:
     def notes(self) -> list[str]:
         """What the two data sets say about themselves, for the result's notes."""
         parts = {"trained": self.training, "validated": self.validation}
-        return [f"{verb} on {dataset.name}: {note}" for verb, dataset in parts.items() for note in notes_of(dataset, self.protocol)]
+        return [
+            f"{verb} on {dataset.name}: {note}"
+            for verb, dataset in parts.items()
+            for note in notes_of(dataset, self.protocol)
+        ]
 
 
 def open_training_data(protocol: Protocol, data_root: Path | None) -> TrainingData:

@@ -132,9 +132,7 @@ def _paired(root: Path) -> tuple[dict[str, OwnSample], list[str]]:
         parts |= {stem: (*parts.get(stem, ()), path) for stem, path in found.items()}
     if others:
         notes.append(f"ignored files that are not pictures: {some_names(others)}")
-    return {
-        path.name: OwnSample(path, masks[stem], parts=parts.get(stem, ())) for stem, path in images.items()
-    }, notes
+    return {path.name: OwnSample(path, masks[stem], parts=parts.get(stem, ())) for stem, path in images.items()}, notes
 
 
 def read_index(index: Path, columns: tuple[str, str]) -> dict[str, OwnSample]:

@@ -118,7 +118,7 @@ class OwnSample:
             if found.shape != labels.shape:
                 raise DataError(
                     f"{source}: the parts have {found.shape[0]}×{found.shape[1]} pixels (rows × columns), but the mask "
-                    f"{self.mask} has {labels.shape[0]}×{labels.shape[1]}. They must be equal; check which one is wrong."
+                    f"{self.mask} has {labels.shape[0]}×{labels.shape[1]}. They must be equal."
                 )
         if parts:
             _check_below_parts(self.mask, labels)

@@ -12,7 +12,10 @@ from vfm_isbench.protocol import Protocol
 FOLDER, HUB = "folder:", "hf:"
 
 OWN_DATASETS = {
-    "folder:PATH": "your own images and masks: PATH/images and PATH/masks, or PATH/index.csv (test sets, unless it has PATH/parts)",
+    "folder:PATH": (
+        "your own images and masks: PATH/images and PATH/masks, or PATH/index.csv (test sets only; with PATH/parts "
+        "also for training)"
+    ),
     "hf:OWNER/NAME[@REVISION][:SPLIT]": "image and mask columns of a data set on the Hugging Face hub (test sets only)",
 }
 """How to name such data sets, for lists."""

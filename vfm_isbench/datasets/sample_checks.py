@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 import numpy as np
 
@@ -62,21 +61,21 @@ def check_nested(where: str, levels: Sequence[Array]) -> None:
         DataError: if a part does not, or a label is that of two things.
     """
     seen: set[int] = set()
-    for number, (above, labels) in enumerate(pairwise((None, *levels))):
+    for number, labels in enumerate(levels):
         found = [int(label) for label in np.unique(labels) if label > 0]
-        if above is not None:
-            twice = sorted(seen.intersection(found))
+        if number:
+            above, twice = levels[number - 1], sorted(seen.intersection(found))
             if twice:
                 raise DataError(
-                    f"{where}: the label {twice[0]} is that of a part and of something it may belong to. Expected other "
-                    "labels in each level of parts, such as 1, 2, … for objects and 100001, 100002, … for their parts."
+                    f"{where}: the label {twice[0]} is that of a part and of something it may belong to. Expected "
+                    "other labels in each level, such as 1, 2, … for objects and 100001, 100002, … for their parts."
                 )
             for label in found:
                 owners = np.unique(above[labels == label])
                 if len(owners) != 1 or owners[0] <= 0:
                     raise DataError(
-                        f"{where}: part {label} of level {number} does not lie within one label of the level above it: "
-                        f"there are {some_names(map(str, owners.tolist()))} below its pixels. Expected nested masks; cut "
+                        f"{where}: part {label} of level {number} does not lie within one label of the level above: "
+                        f"there are {some_names(map(str, owners.tolist()))} at its pixels. Expected nested masks; cut "
                         "the part at the border of its object, or split it."
                     )
         seen.update(found)

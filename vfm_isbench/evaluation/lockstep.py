@@ -157,7 +157,9 @@ class Lockstep:
         on_device = self._speed.places_clicks_on(device)
         waiting = "predicting" if on_device else "clicking"
         running = [
-            _Running(number, object_.name, ObjectPredictor(object_.crops, object_.granularity), self._boundary_of(object_))
+            _Running(
+                number, object_.name, ObjectPredictor(object_.crops, object_.granularity), self._boundary_of(object_)
+            )
             for number, object_ in enumerate(objects)
         ]
         active, joined = running, _JoinedCrops()

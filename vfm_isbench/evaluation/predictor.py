@@ -181,7 +181,8 @@ def click_map(predictors: Sequence[ObjectPredictor], clicks: Sequence[Sequence[C
         clicks: All clicks of each.
 
     Returns:
-        K×3×S×S or K×4×S×S, see :func:`vfm_isbench.clicks.click_maps`; K is the number of objects, doubled by mirror images.
+        K×3×S×S or K×4×S×S, see :func:`vfm_isbench.clicks.click_maps`; K is the number of objects, doubled by mirror
+        images.
     """
     first = predictors[0].crops
     per_object = [predictor.views_of(placed) for predictor, placed in zip(predictors, clicks, strict=True)]

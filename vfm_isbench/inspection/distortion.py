@@ -39,8 +39,8 @@ def layer_distortions(probe: Probe, images: Tensor, granularity: float, *, of_co
         probe: A probe with adapters; put in eval mode.
         images: B×3×H×W in [0, 1].
         granularity: What the adapters are told.
-        of_copy: With granularity "gated_lora", look at the copy that joins the click tokens. Otherwise this is about the
-            features that the upsampler gets.
+        of_copy: With granularity "gated_lora", look at the copy that joins the click tokens. Otherwise this is about
+            the features that the upsampler gets.
 
     Returns:
         "block 1", "block 2", … and "features" (see :data:`FEATURES`), each with its distortion.
@@ -58,9 +58,7 @@ def layer_distortions(probe: Probe, images: Tensor, granularity: float, *, of_co
         adapted = _layers(probe.backbone, lambda: probe.image_features(normalised, normalised))
     else:
         adapted = _layers(adapters.backbone, lambda: adapters.features(normalised, values))
-    return {
-        name: distortion(frozen[name], adapted[name], dim=1 if name == FEATURES else -1) for name in frozen
-    }
+    return {name: distortion(frozen[name], adapted[name], dim=1 if name == FEATURES else -1) for name in frozen}
 
 
 def _layers(backbone: nn.Module, run: Callable[[], Tensor]) -> dict[str, Tensor]:

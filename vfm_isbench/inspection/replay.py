@@ -22,9 +22,7 @@ from vfm_isbench.viz.canvas import plain
 
 
 @benchmark_settings()
-def replay(
-    probe: Probe, image: Array, protocol: Protocol, clicks: Sequence[Click], granularity: float = 1.0
-) -> Array:
+def replay(probe: Probe, image: Array, protocol: Protocol, clicks: Sequence[Click], granularity: float = 1.0) -> Array:
     """Predict an object from recorded clicks, one after the other, because each prediction is an input of the next.
 
     Args:

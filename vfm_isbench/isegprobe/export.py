@@ -94,8 +94,8 @@ def _check_path(path: Path) -> None:
 def _check(probe: Probe, protocol: Protocol) -> None:
     if probe.adapters is not None:
         raise RunError(
-            f"granularity {protocol.granularity!r} has no counterpart in iSegProbe; only probes trained with granularity "
-            "'none' can be exported"
+            f"granularity {protocol.granularity!r} has no counterpart in iSegProbe; only probes trained with "
+            "granularity 'none' can be exported"
         )
     if probe.injection not in INJECTIONS.values():
         raise RunError(

@@ -204,7 +204,7 @@ def _peft() -> tuple[Any, Any]:
         from peft import LoraConfig, inject_adapter_in_model  # here, because importing peft takes seconds
     except ImportError as error:
         raise MissingPackageError(
-            f"granularity 'lora' and 'gated_lora' need peft, but the module {error.name!r} is not installed: pip install "
-            "'vfm_isbench[lora]'. Granularity 'input' needs nothing"
+            f"granularity 'lora' and 'gated_lora' need peft, but the module {error.name!r} is not installed: pip "
+            "install 'vfm_isbench[lora]'. Granularity 'input' needs nothing"
         ) from error
     return inject_adapter_in_model, LoraConfig

@@ -74,8 +74,8 @@ class Protocol:
         featup_channel_norm: Whether FeatUp's JBU gets features normalised over channels (1.6), as in the training of
             its published weights ("reference" omits this, like the paper's code); other upsamplers ignore this field.
         disk_radius: Radius of click disks in pixels at network resolution (1.3).
-        granularity: How the probe uses the granularity of a target (1.8): "none" not at all, "input" with the click
-            tokens, "lora" also in the backbone, "gated_lora" also in a copy of the backbone that joins the click tokens.
+        granularity: What learns from the granularity of a target (1.8): "none"; "input", the click tokens; "lora", also
+            the backbone; "gated_lora", also a copy of the backbone that is added to the click tokens.
         lora_rank: Rank of the low-rank adapters in the attention of the backbone, or of its copy (1.8).
         lora_alpha: The adapters' output is multiplied by ``lora_alpha / lora_rank`` (1.8).
         train_dataset: Data set for training (2.1).

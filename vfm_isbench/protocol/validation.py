@@ -41,8 +41,8 @@ def check_protocol(protocol: Any) -> None:
         )
     if protocol.granularity == "none" and protocol.granularity_at_test is not None:
         raise ProtocolError(
-            f"protocol field granularity_at_test is {protocol.granularity_at_test!r}; expected None, because granularity "
-            "is 'none', so that the probe has no such input (command line: --set granularity=input)"
+            f"protocol field granularity_at_test is {protocol.granularity_at_test!r}; expected None, because "
+            "granularity is 'none', so that the probe has no such input (command line: --set granularity=input)"
         )
 
 

@@ -28,7 +28,7 @@ class NestedTargets:
     def __init__(self, sample: AnnotatedImage, usable: Iterable[int]) -> None:
         known = sorted(usable)
         maps = [np.where(np.isin(labels, known), labels, 0) for labels in (sample.labels, *sample.parts)]
-        finest = np.maximum.reduce([np.zeros_like(maps[0]), maps[0]])
+        finest: Array = maps[0]
         for labels in maps[1:]:
             finest = np.where(labels > 0, labels, finest)
         self.labels: Array = np.searchsorted([0, *known], finest).astype(np.int32)

@@ -13,7 +13,6 @@ from vfm_isbench.datasets.scenes.style import REFERENCE_SIDE, SceneStyle
 from vfm_isbench.datasets.scenes.textures import background, hsv, smooth_noise, surface
 from vfm_isbench.types import Array
 
-
 _REGION_HUE = 0.12
 """Turns between the hues of neighbouring regions of an object: they look different, but alike among objects."""
 

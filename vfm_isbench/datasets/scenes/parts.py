@@ -75,7 +75,7 @@ def cut(rng: np.random.Generator, mask: Array) -> Array:
     row, col = np.indices(mask.shape)
     angle = np.arctan2(row - centre[0], col - centre[1]) % (2 * np.pi)
     part = np.searchsorted(rays, angle) % count
-    regions = (2 * part).astype(np.int32)
+    regions: Array = (2 * part).astype(np.int32)
     for number in range(count):
         depth = ndimage.distance_transform_edt(np.pad(mask & (part == number), 1))[1:-1, 1:-1]
         deepest = np.unravel_index(int(depth.argmax()), depth.shape)
