@@ -1,4 +1,4 @@
-"""Granularity in a probe: nothing changes before training, gradients reach the adapters alone, and files bring them back."""
+"""Granularity in a probe: it changes nothing before training, and only adapters learn."""
 
 from __future__ import annotations
 

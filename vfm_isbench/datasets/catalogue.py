@@ -10,7 +10,7 @@ from typing import Literal
 
 from vfm_isbench.datasets.base import ObjectDataset, notes_of
 from vfm_isbench.datasets.hqseg import HqSegDataset
-from vfm_isbench.datasets.own_folder import open_folder
+from vfm_isbench.datasets.own_folder import folder_has_parts, open_folder
 from vfm_isbench.datasets.own_hub import open_hub_dataset
 from vfm_isbench.datasets.own_names import FOLDER, as_recorded, is_own
 from vfm_isbench.datasets.pascal_voc import PascalVocDataset
@@ -81,13 +81,10 @@ def open_dataset(name: str, role: Role, data_root: Path | None, protocol: Protoc
         DATASET_PLUGINS.warn_if_refused(name)
         return DATASETS.get(name).open(role, data_root, protocol)
     if is_own(name):
-        if name.startswith(FOLDER):
-            folder = open_folder(name, data_root)
-            if not folder.has_parts:  # with parts, it is one of the few that a granularity can be learned from
-                _require_test(name, role)
-            return folder
-        _require_test(name, role)
-        return open_hub_dataset(name)
+        # Granularity is learned from parts, and the published data sets here have none.
+        if not (name.startswith(FOLDER) and folder_has_parts(name, data_root)):
+            _require_test(name, role)
+        return open_folder(name, data_root) if name.startswith(FOLDER) else open_hub_dataset(name)
     plugin = DATASET_PLUGINS.find(name, "Your own images and masks: folder:PATH, or hf:OWNER/NAME.")
     dataset = plugin.make(ObjectDataset, role, data_root, protocol)  # type: ignore[type-abstract]
     if getattr(dataset, "name", None) != name:

@@ -66,7 +66,7 @@ class OwnDataset(ObjectDataset):
 
 
 def open_folder(name: str, data_root: Path | None) -> OwnDataset:
-    """Open a folder of the user as a test set.
+    """Open a folder of the user.
 
     Args:
         name: ``folder:PATH``; PATH is a folder or an index, seen from the current folder, else from the data root.
@@ -85,6 +85,15 @@ def open_folder(name: str, data_root: Path | None) -> OwnDataset:
     for note in notes:
         warnings.warn(f"{path}: {note}", VfmIsbenchWarning, stacklevel=2)
     return OwnDataset(recorded_name(name), samples, notes)
+
+
+def folder_has_parts(name: str, data_root: Path | None) -> bool:
+    """Whether a folder of the user has masks of parts, without opening any.
+
+    Raises:
+        DataError: if there is no such folder.
+    """
+    return (_locate(name, data_root) / _PARTS[0]).is_dir()
 
 
 def _locate(name: str, data_root: Path | None) -> Path:
