@@ -168,7 +168,7 @@ def evaluate_fixed(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def distortions(folders: Sequence[Path], arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
-    """Distortion by layer for each seed, as mean over :data:`FIXED`: of what the upsampler gets, and of a gated copy."""
+    """Distortion by layer and seed, as mean over :data:`FIXED`: of what the upsampler gets, and of a gated copy."""
     found: dict[str, dict[str, list[float]]] = {}
     for folder in folders:
         weights = None if arguments.random_weights else arguments.backbone_weights

@@ -10,7 +10,7 @@ import torch
 from small import SMALL, evaluated
 from torch import Tensor
 
-from vfm_isbench.acceleration.cached_probe import CachedProbe, UncachedProbe, network_for
+from vfm_isbench.acceleration.cached_probe import CachedProbe, network_for
 from vfm_isbench.acceleration.feature_cache import open_feature_cache
 from vfm_isbench.acceleration.speed import RunOptions, Speed
 from vfm_isbench.backbones import Backbone
@@ -22,10 +22,10 @@ from vfm_isbench.isegprobe import export_reference
 from vfm_isbench.probe import Probe, build_probe, check_combination
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.storage.hashing import tensors_sha256
-from vfm_isbench.testing.fakes import FakeBackbone
+from vfm_isbench.testing.fakes import FakeBackbone, FakeUpsampler
 from vfm_isbench.training import Checkpoint, TrainingSamples, load_checkpoint, train
 from vfm_isbench.training.checkpoint import save_checkpoint
-from vfm_isbench.upsamplers import Bilinear
+from vfm_isbench.upsamplers import Bicubic, Bilinear, Upsampler
 
 WAYS = ("input", "lora", "gated_lora")
 PARTS = SMALL.replace(
@@ -130,18 +130,48 @@ def test_distortion_is_one_minus_cosine() -> None:
     assert distortion(first.T, second.T, dim=0) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("upsampler", [Bilinear(), Bicubic(), FakeUpsampler(channels=16)])
+@pytest.mark.parametrize("injection", ["late", "pre_upsampler", "early"])
 @pytest.mark.parametrize("way", WAYS)
-def test_the_network_that_evaluates_computes_what_the_probe_does(way: str, vit: Backbone, tmp_path: Path) -> None:
-    probe = probe_of(way, vit)
+def test_the_network_that_evaluates_computes_what_the_probe_does(
+    way: str, injection: str, upsampler: Upsampler, vit: Backbone
+) -> None:
+    probe = build_probe(PARTS.replace(granularity=way, injection=injection), vit, upsampler)
     step(probe)
-    image, maps = inputs()
     network = network_for(probe.eval(), Speed())
-    assert type(network) is (CachedProbe if way == "input" else UncachedProbe)
-    with torch.no_grad():
-        assert torch.allclose(network.logits(network.encode(image), maps), probe(image, maps), atol=1e-5)
-    if way != "input":
-        with pytest.warns(VfmIsbenchWarning, match="no features are cached: the adapters"):
-            assert open_feature_cache(probe, tmp_path) is None
+    assert type(network) is CachedProbe
+    image, _ = inputs()
+    encoded = network.encode(image)
+    for granularity in (0.3, 0.3, 0.8):  # what is kept of one granularity is not used for another
+        maps = inputs(granularity=granularity)[1]
+        with torch.no_grad():
+            expected = probe(image, maps)
+            assert torch.allclose(network.logits(encoded, maps), expected, atol=1e-4)
+            halves = [network.encode(one[None]) for one in image]
+            small = network.small_of(halves, maps)
+            joined = network.join(halves)
+            if joined is not None:
+                assert torch.allclose(network.logits(joined, maps), expected, atol=1e-4)
+        for number, half in enumerate(halves):
+            given = None if small is None else small[number]
+            with torch.no_grad():
+                logits = network.logits(half, maps[number : number + 1], given)
+            assert torch.allclose(logits, expected[number : number + 1], atol=1e-4)
+    probe.zero_grad()
+    with torch.enable_grad():
+        torch.autograd.backward(network.logits(encoded, maps).square().mean())
+        cached = {name: weight.grad.clone() for name, weight in probe.trainable().named_parameters()}
+        probe.zero_grad()
+        torch.autograd.backward(probe(image, maps).square().mean())
+    for name, weight in probe.trainable().named_parameters():
+        assert torch.allclose(cached[name], weight.grad, atol=1e-4, rtol=1e-3), name
+
+
+def test_features_are_cached_on_disk_only_where_they_depend_on_the_image_alone(vit: Backbone, tmp_path: Path) -> None:
+    for way in ("none", "input", "gated_lora"):
+        assert open_feature_cache(probe_of(way, vit), tmp_path) is not None
+    with pytest.warns(VfmIsbenchWarning, match="no features are cached: the adapters"):
+        assert open_feature_cache(probe_of("lora", vit), tmp_path) is None
 
 
 @pytest.mark.parametrize("way", ["input", "gated_lora"])

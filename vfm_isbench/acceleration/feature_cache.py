@@ -159,7 +159,7 @@ def open_feature_cache(probe: Probe, folder: Path | None) -> FeatureCache | None
             "no features are cached: with early injection they depend on the clicks", VfmIsbenchWarning, stacklevel=3
         )
         return None
-    if probe.runs_adapted_backbone:
+    if not probe.has_fixed_features:
         warnings.warn(
             "no features are cached: the adapters of the backbone change them", VfmIsbenchWarning, stacklevel=3
         )

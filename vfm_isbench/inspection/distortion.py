@@ -54,7 +54,7 @@ def layer_distortions(probe: Probe, images: Tensor, granularity: float, *, of_co
     normalised, _ = probe.normalise(images.to(probe.device))
     values = normalised.new_full((len(images),), granularity)
     frozen = _layers(probe.backbone, lambda: cast(Tensor, probe.backbone(normalised)))
-    if adapters.backbone is None or not (adapters.how == "lora" or of_copy):
+    if adapters.backbone is None or not (adapters.changes_features or of_copy):
         adapted = _layers(probe.backbone, lambda: probe.image_features(normalised, normalised))
     else:
         adapted = _layers(adapters.backbone, lambda: adapters.features(normalised, values))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import torch
@@ -110,6 +111,11 @@ class Adapters(nn.Module):
             parts |= {"gate": self.gate} if self.gate is not None else {}
         return nn.ModuleDict(parts)
 
+    @property
+    def changes_features(self) -> bool:
+        """Whether the features that the upsampler gets depend on the granularity."""
+        return self.how == "lora"
+
     def features(self, normalised: Tensor, granularities: Tensor, click_tokens: Tensor | None = None) -> Tensor:
         """Features B×C×h×w of the adapted backbone; :attr:`how` must not be "input".
 
@@ -123,19 +129,18 @@ class Adapters(nn.Module):
         added = self.to_backbone(granularities).expand(-1, -1, height, width)
         return cast(Tensor, backbone(normalised, added if click_tokens is None else added + click_tokens))
 
-    def tokens(self, click_tokens: Tensor, granularities: Tensor, normalised: Tensor | None = None) -> Tensor:
+    def tokens(self, click_tokens: Tensor, granularities: Tensor, features: Callable[[], Tensor]) -> Tensor:
         """Click tokens B×C×h×w that know the granularity.
 
         Args:
             click_tokens: B×C×h×w from the click encoder.
             granularities: B values.
-            normalised: The image, which only "gated_lora" needs.
+            features: Gives what :meth:`features` returns; called by "gated_lora" alone.
         """
         tokens = click_tokens + self.to_tokens(granularities)
         if self.how != "gated_lora":
             return cast(Tensor, tokens)
-        gated = cast(Gate, self.gate)(self.features(cast(Tensor, normalised), granularities))
-        return cast(Tensor, tokens + gated)
+        return cast(Tensor, tokens + cast(Gate, self.gate)(features()))
 
 
 def check_adapters(protocol: Protocol, backbone: Backbone) -> None:

@@ -75,9 +75,9 @@ class Probe(nn.Module):
         return nn.ModuleDict({"click_encoder": self.click_encoder, "head": self.head, **adapters})
 
     @property
-    def runs_adapted_backbone(self) -> bool:
-        """Whether an adapted copy of the backbone runs, too: then what it computes depends on more than the image."""
-        return self.adapters is not None and self.adapters.backbone is not None
+    def has_fixed_features(self) -> bool:
+        """Whether the features that the upsampler gets depend on the image alone."""
+        return self.injection != "early" and (self.adapters is None or not self.adapters.changes_features)
 
     @property
     def guarded_upsampler(self) -> GuardedUpsampler:
@@ -110,16 +110,18 @@ class Probe(nn.Module):
             features = features + self.resize(tokens, features.shape[-2:])
         return self.resize(self.head(features), size)
 
-    def click_tokens(self, click_map: Tensor, normalised: Tensor | None = None) -> Tensor:
-        """Click tokens B×C×h×w of a click map; the normalised image is needed if :attr:`runs_adapted_backbone`."""
-        if self.adapters is None:
+    def click_tokens(self, click_map: Tensor, normalised: Tensor) -> Tensor:
+        """Click tokens B×C×h×w of a click map on a normalised image, which only adapters look at."""
+        adapters = self.adapters
+        if adapters is None:
             return cast(Tensor, self.click_encoder(click_map))
+        values = click_map[:, 3, 0, 0]
         tokens = self.click_encoder(click_map[:, :3])
-        return self.adapters.tokens(tokens, click_map[:, 3, 0, 0], normalised)
+        return adapters.tokens(tokens, values, lambda: adapters.features(normalised, values))
 
     def image_features(self, normalised: Tensor, click_map: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Features B×C×h×w that the upsampler gets; ``tokens`` are those of early injection."""
-        if self.adapters is None or self.adapters.how != "lora":
+        if self.adapters is None or not self.adapters.changes_features:
             return cast(Tensor, self.backbone(normalised, tokens))
         return self.adapters.features(normalised, click_map[:, 3, 0, 0], tokens)
 
