@@ -146,8 +146,8 @@ class FeatureCache:
 def open_feature_cache(probe: Probe, folder: Path | None, *, training: bool = False) -> FeatureCache | None:
     """The cache of a probe's backbone features in a folder; None without a folder.
 
-    With early injection features depend on the clicks, and in the training of a backbone they change with every step: a
-    warning says that nothing is cached. In evaluation, a trained backbone has an identity of its own.
+    With early injection features depend on the clicks, and in the training of a backbone or of adapters in it they change
+    with every step: a warning says that nothing is cached. In evaluation, a trained backbone has an identity of its own.
 
     Raises:
         SpeedError: see :class:`FeatureCache`.
@@ -164,6 +164,11 @@ def open_feature_cache(probe: Probe, folder: Path | None, *, training: bool = Fa
             "no features are cached in training: the backbone is trained, so they change with every step",
             VfmIsbenchWarning,
             stacklevel=3,
+        )
+        return None
+    if not probe.has_fixed_features:
+        warnings.warn(
+            "no features are cached: the adapters of the backbone change them", VfmIsbenchWarning, stacklevel=3
         )
         return None
     return FeatureCache(folder, probe.backbone)

@@ -29,6 +29,9 @@ def add_eval(commands: Subparsers) -> None:
         "--datasets", nargs="+", metavar="NAME", help="test sets (default: those of the checkpoint's protocol)"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N objects of each test set")
+    parser.add_argument(
+        "--granularity", type=float, metavar="G", help="evaluate every object with this granularity in (0, 1]"
+    )
     parser.add_argument("--name", help="name of the upsampler in the table (default: its own)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="result file to write, such as result.json")
     add_boundary_option(parser)
@@ -62,6 +65,7 @@ def eval_command(arguments: argparse.Namespace) -> None:
         data_root=arguments.data_root,
         datasets=arguments.datasets,
         limit=arguments.limit,
+        granularity=arguments.granularity,
         name=arguments.name,
         output=arguments.output,
         speed=speed_from(arguments),

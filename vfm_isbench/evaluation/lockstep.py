@@ -59,11 +59,13 @@ class ClickedObject:
         crops: Its image.
         ground_truth: H×W: 1 object, 0 background, -1 ignore.
         name: What errors call it.
+        granularity: See :class:`ObjectPredictor`.
     """
 
     crops: ImageCrops
     ground_truth: Array
     name: str = ""
+    granularity: float = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -155,7 +157,9 @@ class Lockstep:
         on_device = self._speed.places_clicks_on(device)
         waiting = "predicting" if on_device else "clicking"
         running = [
-            _Running(number, object_.name, ObjectPredictor(object_.crops), self._boundary_of(object_))
+            _Running(
+                number, object_.name, ObjectPredictor(object_.crops, object_.granularity), self._boundary_of(object_)
+            )
             for number, object_ in enumerate(objects)
         ]
         active, joined = running, _JoinedCrops()

@@ -20,7 +20,7 @@ from vfm_isbench.datasets.base import ObjectDataset, read_sample
 from vfm_isbench.datasets.content import ContentHash, image_sha256
 from vfm_isbench.datasets.sample_checks import check_objects
 from vfm_isbench.evaluation.lockstep import ClickedObject, EvaluationTimes, Lockstep, Outcome
-from vfm_isbench.evaluation.predictor import ImageCrops
+from vfm_isbench.evaluation.predictor import ImageCrops, granularity_of
 from vfm_isbench.metrics import number_of_clicks
 from vfm_isbench.probe import Probe
 from vfm_isbench.probe.guarded import during
@@ -154,7 +154,8 @@ def evaluate_dataset(
                         continue
                     crops = crops or ImageCrops(network, sample.image, protocol)
                     name = f"image {object_id.image!r}, object {object_id}"
-                    yield _Missing(object_id, sha256, ClickedObject(crops, mask, name))
+                    granularity = granularity_of(sample, object_id.instance, protocol)
+                    yield _Missing(object_id, sha256, ClickedObject(crops, mask, name, granularity))
 
         groups = _groups(missing(), lockstep)
         for group, outcome in _by_turns(groups, lockstep, in_flight, options.stop):

@@ -92,6 +92,11 @@ def _check_path(path: Path) -> None:
 
 
 def _check(probe: Probe, protocol: Protocol) -> None:
+    if probe.adapters is not None:
+        raise RunError(
+            f"granularity {protocol.granularity!r} has no counterpart in iSegProbe; only probes trained with "
+            "granularity 'none' can be exported"
+        )
     if probe.injection not in INJECTIONS.values():
         raise RunError(
             f"injection {probe.injection!r} has no counterpart in iSegProbe: its after_backbone adds click tokens "

@@ -310,7 +310,8 @@ def check_on_grid(
     with current_device(device):
         move_to(upsampler, device)
         image_size = (protocol.image_size, protocol.image_size)
-        needs_gradient = protocol.injection != "late" or protocol.train_backbone
+        changes_features = protocol.train_backbone or protocol.granularity == "lora"
+        needs_gradient = protocol.injection != "late" or changes_features
         images = min(images_at_once or protocol.batch_size, protocol.batch_size)
         two = Trial.smooth(channels, grid, image_size, device=device)
         need = call_memory(LoadedUpsampler.of(freeze(upsampler)), two, needs_gradient=needs_gradient)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vfm_isbench.errors import ProtocolError, UnknownNameError
 from vfm_isbench.protocol.labels import head_label
-from vfm_isbench.protocol.validation import HeadName, Injection, check_protocol
+from vfm_isbench.protocol.validation import GranularityUse, HeadName, Injection, check_protocol
 from vfm_isbench.registry.registry import unknown_name
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _ADDED_LATER: Mapping[str, Any] = {
     "featup_channel_norm": True, "shuffled": False, "version": 1, "schedule": "milestones", "average_decay": 0.0,
     "pyramid_width": 128,
     "train_upsampler": False, "train_backbone": False, "fine_tuning_rate": 0.1,
+    "granularity": "none", "lora_rank": 8, "lora_alpha": 8.0, "granularity_at_test": None,
 }  # fmt: skip
 """Fields that earlier versions lacked, with the value that describes what those versions did. Older results thus stay
 readable and keep their fingerprint."""
@@ -77,6 +78,10 @@ class Protocol:
         featup_channel_norm: Whether FeatUp's JBU gets features normalised over channels (1.6), as in the training of
             its published weights ("reference" omits this, like the paper's code); other upsamplers ignore this field.
         disk_radius: Radius of click disks in pixels at network resolution (1.3).
+        granularity: What learns from the granularity of a target (1.8): "none"; "input", the click tokens; "lora", also
+            the backbone; "gated_lora", also a copy of the backbone that is added to the click tokens.
+        lora_rank: Rank of the low-rank adapters in the attention of the backbone, or of its copy (1.8).
+        lora_alpha: The adapters' output is multiplied by ``lora_alpha / lora_rank`` (1.8).
         train_dataset: Data set for training (2.1).
         validation_dataset: Data set for the validation after each epoch (2.6).
         validation_samples: Samples drawn for each validation (2.6); 0 turns validation off.
@@ -138,6 +143,7 @@ class Protocol:
         zoom_expansion: Enlargement of the box around its centre (3.2).
         zoom_min_size: Minimum side of the crop in image pixels (3.2).
         zoom_recompute_iou: The crop is replaced when its box IoU with the new box falls below this (3.2).
+        granularity_at_test: The granularity that every object is evaluated with (1.8); None for the object's own.
         object_limit: Evaluate only the first objects of each data set; None means all. Such runs are never ranked.
     """
 
@@ -159,6 +165,9 @@ class Protocol:
     align_corners: bool = True
     featup_channel_norm: bool = True
     disk_radius: float = 5.0
+    granularity: GranularityUse = "none"
+    lora_rank: int = 8
+    lora_alpha: float = 8.0
     # training
     train_dataset: str = "sbd"
     validation_dataset: str = "sbd"
@@ -218,11 +227,13 @@ class Protocol:
     zoom_expansion: float = 1.4
     zoom_min_size: int = 200
     zoom_recompute_iou: float = 0.5
+    granularity_at_test: float | None = None
     object_limit: int | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _normal_form(getattr(self, field.name), field.default))
+            usual = 0.0 if field.type == "float | None" else field.default
+            object.__setattr__(self, field.name, _normal_form(getattr(self, field.name), usual))
         check_protocol(self)
 
     @classmethod
@@ -378,10 +389,15 @@ class Protocol:
             f"clicks:ritm{self.max_clicks}",
             f"flip:{'yes' if self.flip_test else 'no'}",
             *([f"train:{'+'.join(self.trained_parts)}"] if self.trained_parts else []),
+            *([] if self.granularity == "none" else [f"gran:{self._granularity_text()}"]),
             f"seed:{','.join(str(seed) for seed in ((self.seed,) if seeds is None else seeds))}",
             f"proto:{self.name}@{self.version}{'+changed' if self.changed_fields() else ''}",
         ]
         return "|".join(parts)
+
+    def _granularity_text(self) -> str:
+        lora = f"{self.lora_rank}" if "lora" in self.granularity else ""
+        return f"{self.granularity}{lora}" + (f"@{self.granularity_at_test:g}" if self.granularity_at_test else "")
 
 
 def versions_of(name: str) -> dict[int, Protocol]:

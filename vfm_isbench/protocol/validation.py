@@ -16,6 +16,7 @@ Injection = Literal["early", "late", "pre_upsampler"]
 ClickEncoderName = Literal["patch_embedding", "simple_vit"]
 """The built-in click encoders. A protocol may name a plugin's, which need not be installed to read a result."""
 HeadName = Literal["conv", "linear", "pyramid", "upsampled_pyramid", "upsampled_pyramid_full"]
+GranularityUse = Literal["none", "input", "lora", "gated_lora"]
 
 _MANY = 10**12
 """More of anything is a mistake, or a file that wants to use up the memory. The bounds below are far beyond what runs
@@ -33,10 +34,20 @@ def check_protocol(protocol: Any) -> None:
         value = getattr(protocol, field)
         if not rule.accepts(value):
             raise ProtocolError(f"protocol field {field} is {printable(repr(value), 300)}; expected {rule.expected}")
+    if protocol.train_backbone and "lora" in protocol.granularity:
+        raise ProtocolError(
+            f"protocol field granularity is {protocol.granularity!r}, whose adapters need a backbone that stays frozen, "
+            "but train_backbone is True; expected granularity 'none' or 'input', or train_backbone False"
+        )
     if protocol.schedule == "cosine" and protocol.milestones:
         raise ProtocolError(
             f"protocol field milestones is {protocol.milestones!r}; expected (), because the schedule 'cosine' has "
             "none (command line: --set milestones=[])"
+        )
+    if protocol.granularity == "none" and protocol.granularity_at_test is not None:
+        raise ProtocolError(
+            f"protocol field granularity_at_test is {protocol.granularity_at_test!r}; expected None, because "
+            "granularity is 'none', so that the probe has no such input (command line: --set granularity=input)"
         )
 
 
@@ -106,6 +117,9 @@ RULES: dict[str, Rule] = {
     "pyramid_width": _whole(1, 4096),
     "align_corners": _FLAG,
     "featup_channel_norm": _FLAG,
+    "granularity": _one_of(get_args(GranularityUse)),
+    "lora_rank": _whole(1, 4096),
+    "lora_alpha": _number(" above 0, at most 10000", lambda value: 0 < value <= 10_000),
     "disk_radius": _number(" above 0, at most 1000", lambda value: 0 < value <= 1000),
     "train_dataset": _NAME,
     "validation_dataset": _NAME,
@@ -176,5 +190,6 @@ RULES: dict[str, Rule] = {
     "zoom_expansion": _POSITIVE,
     "zoom_min_size": _whole(1),
     "zoom_recompute_iou": _PROBABILITY,
+    "granularity_at_test": _or_none(_number(" in (0, 1]", lambda value: 0 < value <= 1)),
     "object_limit": _or_none(_whole(1)),
 }

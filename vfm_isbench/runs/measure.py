@@ -11,6 +11,7 @@ from typing import Any
 from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.backbones import Backbone, input_normalisation
 from vfm_isbench.datasets import ObjectDataset
+from vfm_isbench.datasets.base import notes_of
 from vfm_isbench.datasets.content import content_sha256
 from vfm_isbench.errors import ResultError, WriteError
 from vfm_isbench.evaluation import DatasetEvaluation, evaluate_dataset
@@ -105,7 +106,7 @@ def measure(
             *_end_to_end_notes(protocol),
             *trained.notes,
             *trained.contract.warnings,
-            *(f"data set {dataset.name}: {note}" for dataset in datasets for note in dataset.notes),
+            *(f"data set {dataset.name}: {note}" for dataset in datasets for note in notes_of(dataset, protocol)),
             *remarks,
             *_plugin_notes(plugins),
             *_protocol_notes(protocol),

@@ -136,7 +136,7 @@ class ScenesDataset(ObjectDataset):
     def _lay_out(self, image_id: str) -> tuple[list[PlacedObject], Array]:
         return lay_out(self._rng(image_id, "layout"), self.image_size, self.style)
 
-    def _rng(self, image_id: str, purpose: Literal["layout", "pixels"]) -> np.random.Generator:
+    def _rng(self, image_id: str, purpose: Literal["layout", "pixels", "parts"]) -> np.random.Generator:
         """A separate stream per image and purpose, so that changing colours does not change labels."""
         prefix, _, digits = image_id.partition("-")
         number = int(digits) if digits.isascii() and digits.isdecimal() else -1
@@ -145,5 +145,5 @@ class ScenesDataset(ObjectDataset):
                 f"scenes have no image {image_id!r}; expected one of {self.image_ids[0]!r} to {self.image_ids[-1]!r} "
                 f"(split {self.split!r}). Increase n_images, or open the split that the id belongs to."
             )
-        entropy = (self.seed, _SPLITS.index(self.split), number, ("layout", "pixels").index(purpose))
+        entropy = (self.seed, _SPLITS.index(self.split), number, ("layout", "pixels", "parts").index(purpose))
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
