@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Generic, TypeVar
 from typing import Protocol as Interface
 
@@ -28,6 +28,9 @@ class Clickable(Interface):
     @property
     def clicks(self) -> list[Click]:
         """Its clicks so far."""
+
+    def at_click(self) -> AbstractContextManager[None]:
+        """Names object and click in the errors of a block."""
 
 
 T = TypeVar("T", bound=Clickable)
@@ -60,9 +63,9 @@ class Trials(Generic[T]):
             with ExitStack() as stack:
                 for object_ in trying:
                     stack.enter_context(object_.predictor.trial())
-                predicted = zip(trying, *self._predict(trying), strict=True)
-                for object_, logits, probabilities in predicted:
-                    ious[object_.number].append(self._user.iou(object_.number, logits, probabilities))
+                for object_, logits, probabilities in zip(trying, *self._predict(trying), strict=True):
+                    with object_.at_click():
+                        ious[object_.number].append(self._user.iou(object_.number, logits, probabilities))
             for object_ in trying:
                 object_.clicks.pop()
         for object_ in active:
