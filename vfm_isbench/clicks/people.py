@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ NAMES = {"grabcut": "GrabCut", "berkeley": "Berkeley", "davis": "DAVIS", "coco_m
 """How the file calls the data sets of this library; others go by their own names."""
 
 _DIGITS = 12
-_SIGMA, _DIAGONAL = 5.0, float(np.hypot(1920, 1080))
+_SIGMA, _DIAGONAL = 5.0, math.hypot(1920, 1080)
 """RClicks smooths clicks with 5 px in images of 1920×1080, and in proportion to the diagonal elsewhere."""
 
 _MOST_CLICKS = 5_000_000
@@ -35,7 +36,7 @@ _MOST_CLICKS = 5_000_000
 
 def smoothing(weights: Array, shape: tuple[int, ...]) -> Array:
     """Smooth a map with RClicks' Gaussian for an image of this shape (H, W)."""
-    sigma = _SIGMA * float(np.hypot(*shape)) / _DIAGONAL
+    sigma = _SIGMA * math.hypot(*shape) / _DIAGONAL
     smooth: Array = ndimage.gaussian_filter(np.asarray(weights, np.float64), sigma, mode="constant")
     return smooth
 

@@ -205,8 +205,10 @@ class Lockstep:
             ids, people = [one.object_id for one in objects], [one.people for one in objects]
             user = UserOnCpu(truths, self._protocol, ids, people)
             if self._clicker.needs_trials:
-                worst = self._clicker.name == "worst_of"
-                return user, Trials(user, lambda tried: self._predict(tried, joined), worst=worst).place_clicks
+                trials: Trials[_Running] = Trials(
+                    user, lambda tried: self._predict(tried, joined), worst=self._clicker.name == "worst_of"
+                )
+                return user, trials.place_clicks
 
         def place_clicks(active: Sequence[_Running]) -> None:
             for object_ in active:

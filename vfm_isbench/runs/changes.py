@@ -40,7 +40,7 @@ def changed_in_evaluation(protocol: Protocol, fields: Mapping[str, Any]) -> Prot
                 f"protocol field {name} decided how the probe was trained, so an evaluation cannot change it; fields "
                 f"that it can change: {', '.join(EVALUATION_FIELDS)}"
             )
-    return protocol.replace(**fields)  # type: ignore[typeddict-item]  # checked above
+    return protocol.replace(**fields)
 
 
 def with_people(protocol: Protocol) -> tuple[Protocol, PeopleFile | None]:
