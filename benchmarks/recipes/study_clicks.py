@@ -7,6 +7,7 @@ are evaluated with ``vfm-isbench eval --clicker``.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -95,7 +96,9 @@ def figures_of(found: Mapping[str, Mapping[str, Sequence[Result]]]) -> dict[str,
     for pattern, of_pattern in scores.items():
         other = np.array(list(of_pattern.values()))
         count = other.shape[2]
-        taus[pattern] = list(kendall_tau(center[:, :, :count], other, images[:count]))
+        found_tau = kendall_tau(center[:, :, :count], other, images[:count])
+        # With all upsamplers equal, τ is not defined.
+        taus[pattern] = [value if math.isfinite(value) else None for value in found_tau]
     return {"dataset": dataset, "images": images, "noc90": scores, "tau": taus, "protocol": first.protocol.label}
 
 
@@ -143,11 +146,13 @@ def _changes(scores: Scores, images: Sequence[str], names: Sequence[str]) -> str
     return table(rows)
 
 
-def _ranks(scores: Scores, taus: Mapping[str, Sequence[float]], names: Sequence[str]) -> str:
+def _ranks(scores: Scores, taus: Mapping[str, Sequence[float | None]], names: Sequence[str]) -> str:
     rows = [["Pattern", "order, best first", "τ", "95 % interval"]]
     for pattern in (*PATTERNS, *BAND):
         order = sorted(names, key=lambda name: float(scores[pattern][name].mean()))
-        value, low, high = (f"{number:.2f}".replace("-", "−") for number in taus[pattern])
+        value, low, high = (
+            "undefined" if number is None else f"{number:.2f}".replace("-", "−") for number in taus[pattern]
+        )
         rows.append([f"`{pattern}`", ", ".join(order), value, f"{low} to {high}"])
     return table(rows, text_columns=2)
 
