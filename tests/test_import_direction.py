@@ -52,7 +52,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": BASE | {"datasets", "results"},
     "runs": BASE
     | COMPONENTS
-    | {"acceleration", "datasets", "evaluation", "isegprobe", "metrics", "probe", "progress", "results", "training"},
+    | {"acceleration", "clicks", "datasets", "evaluation", "isegprobe", "metrics", "probe", "progress", "results"}
+    | {"training"},
     "estimate": BASE | COMPONENTS | {"acceleration", "datasets", "evaluation", "probe", "progress", "runs", "training"},
     # The leaderboard runs nothing: whoever checks an entry hands in the function that reruns it.
     "leaderboard": BASE | {"datasets", "metrics", "results", "runs", "upsamplers"},

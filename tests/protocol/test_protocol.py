@@ -39,6 +39,7 @@ OTHER_CHOICE: dict[str, Any] = {
     "schedule": "cosine",
     "milestones": (16,),
     "average_decay": 0.9,
+    "clicker": "random",
     "resize_range": (0.5, 1.25),
     "contrast_limit": (-0.15, 0.3),
     "negative_shares": (0.2, 0.3, 0.5),
@@ -291,7 +292,7 @@ def test_protocols_of_all_seeds_belong_together(seed: int) -> None:
 
 @pytest.mark.parametrize(("field", "then", "other"), [
     ("featup_channel_norm", True, False), ("shuffled", False, True), ("schedule", "milestones", "cosine"),
-    ("average_decay", 0.0, 0.9), ("pyramid_width", 128, 16),
+    ("average_decay", 0.0, 0.9), ("pyramid_width", 128, 16), ("clicker", "center", "random"),
 ])  # fmt: skip
 def test_results_written_before_a_field_was_added_stay_readable_and_comparable(
     field: str, then: Any, other: Any

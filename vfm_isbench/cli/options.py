@@ -221,9 +221,14 @@ def protocol_from(arguments: argparse.Namespace, otherwise: Protocol | None = No
         "test_datasets": tuple(arguments.datasets) if arguments.datasets else None,
     }
     given = {field: value for field, value in changes.items() if value is not None}
-    given |= dict(_field_and_value(text) for text in arguments.set)
+    given |= fields_from(arguments)
     base = otherwise if arguments.protocol is None and otherwise is not None else None
     return (base or Protocol.preset(arguments.protocol or "demo")).replace(**given)
+
+
+def fields_from(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields of the protocol that ``--set`` gives."""
+    return dict(_field_and_value(text) for text in arguments.set)
 
 
 def _field_and_value(text: str) -> tuple[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,7 @@ class ObjectPredictor:
         self.granularity = granularity
         self.extent: Box | None = None
         self.encoded: Any = None
+        self._encoded_box: Box | None = None
         self._box: Box | None = None
         self._probability: Tensor | None = None
 
@@ -125,6 +127,18 @@ class ObjectPredictor:
         self.extent = Box.around(probability > self.crops.protocol.zoom_threshold)
         return probability
 
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Predictions inside a block leave box and previous prediction as they were.
+
+        A crop that was encoded there is kept, because the next click often has the same one.
+        """
+        before = self._box, self._probability
+        try:
+            yield
+        finally:
+            self._box, self._probability = before
+
     def forget(self) -> None:
         """Drop the encoded crops of the object and its image; they will be encoded again."""
         self.encoded = None
@@ -132,9 +146,9 @@ class ObjectPredictor:
 
     def choose_box(self, clicks: Sequence[Click]) -> Box:
         """Choose the crop for all clicks so far; forgets the encoding of another crop."""
-        box = choose_crop(self._box, self.extent, self.crops.shape, clicks, self.crops.protocol)
-        if box != self._box:
-            self._box, self.encoded = box, None
+        self._box = box = choose_crop(self._box, self.extent, self.crops.shape, clicks, self.crops.protocol)
+        if box != self._encoded_box:
+            self._encoded_box, self.encoded = box, None
         return box
 
     def paste_to_image(self, logits: Tensor) -> Tensor:

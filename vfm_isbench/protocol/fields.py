@@ -86,6 +86,7 @@ class ProtocolFields(TypedDict, total=False):
     # evaluation
     test_datasets: tuple[str, ...]
     max_clicks: int
+    clicker: str
     flip_test: bool
     prediction_threshold: float
     zoom_in: bool

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from vfm_isbench.errors import ProtocolError, UnknownNameError
+from vfm_isbench.protocol.clicker import clicks_label
 from vfm_isbench.protocol.labels import head_label
 from vfm_isbench.protocol.validation import GranularityUse, HeadName, Injection, check_protocol
 from vfm_isbench.registry.registry import unknown_name
@@ -30,7 +31,7 @@ NOT_IN_FINGERPRINT = ("name", "version", "seed", "test_datasets")
 
 _ADDED_LATER: Mapping[str, Any] = {
     "featup_channel_norm": True, "shuffled": False, "version": 1, "schedule": "milestones", "average_decay": 0.0,
-    "pyramid_width": 128,
+    "pyramid_width": 128, "clicker": "center",
     "train_upsampler": False, "train_backbone": False, "fine_tuning_rate": 0.1,
     "granularity": "none", "lora_rank": 8, "lora_alpha": 8.0, "granularity_at_test": None,
 }  # fmt: skip
@@ -136,6 +137,8 @@ class Protocol:
         seed: Seed of the initial weights and of every random draw in training.
         test_datasets: Data sets to evaluate on.
         max_clicks: Clicks per object, the cap of NoC (3.6).
+        clicker: Where the simulated user clicks (3.1): "center" as RITM, "random", "boundary", "clustered", "jitter:5",
+            "worst_of:5", "best_of:5", "realistic", or a mixture such as "mix:center=0.5,random=0.5".
         flip_test: Average the logits with those of the mirrored crop (3.3).
         prediction_threshold: Probability above which a pixel is predicted as object (3.4).
         zoom_in: Crop around the object; False always uses the whole image (3.2).
@@ -220,6 +223,7 @@ class Protocol:
     # evaluation
     test_datasets: tuple[str, ...] = ("grabcut", "berkeley", "davis", "sbd")
     max_clicks: int = 20
+    clicker: str = "center"
     flip_test: bool = True
     prediction_threshold: float = 0.5
     zoom_in: bool = True
@@ -386,7 +390,7 @@ class Protocol:
             f"inj:{self.injection}",
             f"head:{head_label(self)}",
             f"px:{self.image_size}",
-            f"clicks:ritm{self.max_clicks}",
+            f"clicks:{clicks_label(self.clicker, self.max_clicks)}",
             f"flip:{'yes' if self.flip_test else 'no'}",
             *([f"train:{'+'.join(self.trained_parts)}"] if self.trained_parts else []),
             *([] if self.granularity == "none" else [f"gran:{self._granularity_text()}"]),

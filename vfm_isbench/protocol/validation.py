@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from vfm_isbench.errors import ProtocolError
+from vfm_isbench.protocol.clicker import SYNTAX, why_no_clicker
 from vfm_isbench.registry.registry import NAME_RULE, is_plain_name
 from vfm_isbench.storage.printable import printable
 from vfm_isbench.types import is_number
@@ -33,11 +34,13 @@ def check_protocol(protocol: Any) -> None:
     for field, rule in RULES.items():
         value = getattr(protocol, field)
         if not rule.accepts(value):
-            raise ProtocolError(f"protocol field {field} is {printable(repr(value), 300)}; expected {rule.expected}")
+            why = f": {rule.why(value)}" if rule.why else ""
+            shown = printable(repr(value), 300)
+            raise ProtocolError(f"protocol field {field} is {shown}; expected {rule.expected}{why}")
     if protocol.train_backbone and "lora" in protocol.granularity:
         raise ProtocolError(
-            f"protocol field granularity is {protocol.granularity!r}, whose adapters need a backbone that stays frozen, "
-            "but train_backbone is True; expected granularity 'none' or 'input', or train_backbone False"
+            f"protocol field granularity is {protocol.granularity!r}, whose adapters need a frozen backbone, but "
+            "train_backbone is True; expected granularity 'none' or 'input', or train_backbone False"
         )
     if protocol.schedule == "cosine" and protocol.milestones:
         raise ProtocolError(
@@ -58,10 +61,12 @@ class Rule:
     Attributes:
         expected: These values in words, for error messages.
         accepts: Whether a value is one of them.
+        why: Why a value is not one of them, for error messages; None if that needs no words.
     """
 
     expected: str
     accepts: Callable[[Any], bool]
+    why: Callable[[Any], str] | None = None
 
 
 def _one_of(choices: tuple[str, ...]) -> Rule:
@@ -183,6 +188,7 @@ RULES: dict[str, Rule] = {
         lambda names: isinstance(names, tuple) and all(map(_is_name, names)) and 0 < len(names) == len({*names}) <= 100,
     ),
     "max_clicks": _whole(1, 1000),
+    "clicker": Rule(SYNTAX, lambda value: not why_no_clicker(value), why_no_clicker),
     "flip_test": _FLAG,
     "prediction_threshold": _PROBABILITY,
     "zoom_in": _FLAG,

@@ -25,6 +25,7 @@ from vfm_isbench.progress import stopped_in_order
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
+from vfm_isbench.runs.changes import changed_in_evaluation, with_people
 from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.runs.measure import measure, save_result
 from vfm_isbench.runs.needs import open_tests
@@ -104,6 +105,8 @@ def evaluate_checkpoint(
     speed: Speed | None = None,
     progress: bool = True,
     boundary_iou: bool = False,
+    clicker: str | None = None,
+    fields: Mapping[str, Any] | None = None,
     **loading: Unpack[LoadingOptions],
 ) -> Result:
     """Evaluate a trained checkpoint click by click.
@@ -120,6 +123,8 @@ def evaluate_checkpoint(
         speed: How fast; see :class:`vfm_isbench.Speed`.
         progress: Show progress bars.
         boundary_iou: Measure boundary IoU after every click, too.
+        clicker: Another click pattern than the protocol's, such as "random"; "realistic:FILE" reads people's clicks.
+        fields: Other values for fields of the protocol that training does not read, such as ``{"flip_test": False}``.
         loading: Passed on to :func:`load_trained`: ``upsampler``, ``backbone_weights``, ``load_options``, ``device``,
             ``random_weights``.
 
@@ -127,6 +132,7 @@ def evaluate_checkpoint(
         The result, which is saved if ``output`` is given.
 
     Raises:
+        ProtocolError: if a field cannot be changed, or not to that value.
         RunError: if another evaluation is writing ``output``, or ``output`` is the result of a run that is under way.
         RunError, WeightsError, UnknownNameError, ContractError: see :func:`load_trained`.
     """
@@ -137,12 +143,13 @@ def evaluate_checkpoint(
         if kept is not None:
             stack.enter_context(kept.in_use(options.speed))
         trained = load_trained(path, **loading)
+        asked_for = {**(fields or {}), **({} if clicker is None else {"clicker": clicker})}
         changes: dict[str, Any] = {} if limit is None else {"object_limit": limit}
         if granularity is not None:
             changes["granularity_at_test"] = granularity
         if datasets is not None:
             changes["test_datasets"] = (datasets,) if isinstance(datasets, str) else tuple(datasets)
-        protocol = trained.protocol.replace(**changes)
+        protocol, people = with_people(changed_in_evaluation(trained.protocol, asked_for).replace(**changes))
         trained = dataclasses.replace(trained, protocol=as_recorded(protocol))
         root = None if data_root is None else Path(data_root)
         tests = open_tests(protocol, root)
@@ -154,6 +161,7 @@ def evaluate_checkpoint(
             tests,
             store_of=None if kept is None else lambda dataset: kept.store(dataset, trained, options.speed),
             options=options,
+            people=people,
         )
         if kept is not None:
             save_result(result, kept.output, kept.folder)

@@ -10,6 +10,7 @@ from typing import Any
 
 from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.backbones import Backbone, input_normalisation
+from vfm_isbench.clicks import PeopleFile
 from vfm_isbench.datasets import ObjectDataset
 from vfm_isbench.datasets.base import notes_of
 from vfm_isbench.datasets.content import content_sha256
@@ -38,6 +39,7 @@ def measure(
     *,
     store_of: Callable[[str], EvidenceStore] | None = None,
     options: RunOptions | None = None,
+    people: PeopleFile | None = None,
 ) -> Result:
     """Evaluate a trained probe click by click, under its own protocol.
 
@@ -46,6 +48,7 @@ def measure(
         datasets: Test sets, opened.
         store_of: Returns the evidence store of a data set, by name; None keeps evidence in memory only.
         options: Speed and progress bars.
+        people: Where people clicked, for the click pattern "realistic:FILE".
     """
     options = options or RunOptions()
     probe, protocol, speed = trained.probe, trained.protocol, options.speed
@@ -58,7 +61,7 @@ def measure(
         if store is not None and store.unverified_content is not None:
             store.verify(content_sha256(dataset, dataset.objects[: protocol.object_limit], options.progress))
         try:
-            evaluation = evaluate_dataset(probe, dataset, protocol, store=store, options=options)
+            evaluation = evaluate_dataset(probe, dataset, protocol, store=store, options=options, people=people)
         finally:
             if store is not None:
                 store.sync()
