@@ -8,11 +8,13 @@ from scipy import ndimage
 from vfm_isbench.datasets.scenes.coverage import coloured_coverage
 from vfm_isbench.datasets.scenes.layout import PlacedObject, overlap
 from vfm_isbench.datasets.scenes.style import REFERENCE_SIDE, SceneStyle
-from vfm_isbench.datasets.scenes.textures import background, hsv, smooth_noise, surface
+from vfm_isbench.datasets.scenes.textures import background, hsv, pattern_name, pick_pattern, smooth_noise, surface
 from vfm_isbench.types import Array
 
 
-def paint(rng: np.random.Generator, objects: list[PlacedObject], size: tuple[int, int], style: SceneStyle) -> Array:
+def paint(
+    rng: np.random.Generator, objects: list[PlacedObject], size: tuple[int, int], style: SceneStyle
+) -> tuple[Array, tuple[str, ...]]:
     """Paint a scene.
 
     Args:
@@ -22,7 +24,7 @@ def paint(rng: np.random.Generator, objects: list[PlacedObject], size: tuple[int
         style: Difficulty settings.
 
     Returns:
-        height×width×3, RGB uint8.
+        height×width×3, RGB uint8, and the name of each object's pattern.
     """
     unit = min(size) / REFERENCE_SIDE
     image = background(rng, size, unit, style.background_contrast, style.background_saturation)
@@ -31,12 +33,15 @@ def paint(rng: np.random.Generator, objects: list[PlacedObject], size: tuple[int
     angle = rng.uniform(0, 2 * np.pi)
     to_light = (float(np.sin(angle)), float(np.cos(angle)))
     hue = rng.random()
+    patterns = []
     for thing in objects:
         # Golden-section steps keep the hues of the objects apart, however many there are.
         hue += 0.381966 + rng.uniform(-0.06, 0.06)
         first, second = _object_colours(rng, hue, background_colour, style)
         _cast_shadow(rng, image, thing, to_light, unit, style)
-        texture = surface(rng, (thing.coverage.shape[0], thing.coverage.shape[1]), unit, first, second)
+        pattern = pick_pattern(rng)
+        patterns.append(pattern_name(pattern))
+        texture = surface(rng, pattern, (thing.coverage.shape[0], thing.coverage.shape[1]), unit, first, second)
         texture *= _relief(rng, thing, to_light, style)
         in_image, in_window = thing.inside(size)
         under = image[:, in_image[0], in_image[1]]
@@ -49,7 +54,7 @@ def paint(rng: np.random.Generator, objects: list[PlacedObject], size: tuple[int
     image += style.sensor_noise * (2 * rng.random(size) - 1)
     image *= 255
     pixels: Array = np.rint(np.clip(image, 0, 255, out=image), out=image).astype(np.uint8)
-    return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0)), tuple(patterns)
 
 
 def _gaussian(sigma: float) -> Array:
