@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -19,9 +18,10 @@ from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.torch_state import own_random_numbers, repeatable_gradients
 from vfm_isbench.progress import RunProgress
 from vfm_isbench.semantic.confusion import IGNORED, confusion, mean_iou
-from vfm_isbench.semantic.data import SemanticDataset, square
+from vfm_isbench.semantic.data import SemanticDataset
 from vfm_isbench.semantic.feature_measures import boundary_sharpness, pooled_agreement
 from vfm_isbench.semantic.result import ImageCounts
+from vfm_isbench.semantic.samples import Batch, Samples
 from vfm_isbench.semantic.settings import SemanticSettings
 from vfm_isbench.types import Array
 from vfm_isbench.upsamplers import LoadedUpsampler
@@ -60,6 +60,7 @@ def train_linear(
         NonFiniteError: if the loss becomes NaN or infinite.
     """
     images = dataset.image_ids[: settings.limit]
+    samples = Samples(dataset, probe, settings.image_size)
     per_epoch = math.ceil(len(images) / settings.batch_size)
     optimizer = torch.optim.Adam(probe.head.parameters(), lr=settings.learning_rate)
     losses = []
@@ -74,22 +75,15 @@ def train_linear(
                 for group in optimizer.param_groups:
                     group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
                 with during(f"training, epoch {epoch + 1}, step {step + 1} of {per_epoch}"):
-                    loss = _step(probe, dataset, chosen, settings, optimizer)
+                    loss = _step(probe, samples.batch(chosen), optimizer)
                 total += loss * len(chosen)
                 part.advance(loss=f"{loss:.3f}")
             losses.append(total / len(images))
     return tuple(losses)
 
 
-def _step(
-    probe: Probe,
-    dataset: SemanticDataset,
-    images: Sequence[str],
-    settings: SemanticSettings,
-    optimizer: torch.optim.Adam,
-) -> float:
-    pixels, labels = _batch(dataset, images, settings.image_size, probe.device)
-    features = _upsampled(probe, pixels)
+def _step(probe: Probe, batch: Batch, optimizer: torch.optim.Adam) -> float:
+    features, labels = _upsampled(probe, batch), batch.labels
     with torch.enable_grad():
         logits = probe.resize(probe.head(features), labels.shape[-2:])
         summed = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
@@ -113,15 +107,15 @@ def count_pixels(
 ) -> tuple[ImageCounts, ...]:
     """Predict every test image; count its pixels, and measure its features."""
     images = dataset.image_ids[: settings.limit]
+    samples = Samples(dataset, probe, settings.image_size, kept_bytes=0)
     classes = cast(nn.Conv2d, probe.head).out_channels
     found = []
     total = np.zeros((classes, classes), np.int64)
     with progress.part("testing", len(images)) as part:
         for image_id in images:
             with during(f"image {image_id!r}"):
-                pixels, labels = _batch(dataset, [image_id], settings.image_size, probe.device)
-                small = cast("list[Tensor]", CachedProbe(probe).features_of([pixels]))[0]
-                features = _upsampled(probe, pixels, small)
+                batch = samples.batch([image_id])
+                features, labels = _upsampled(probe, batch), batch.labels
                 logits = probe.resize(probe.head(features), labels.shape[-2:])
             counts = confusion(_array(labels[0]), _array(logits[0].argmax(dim=0)), classes)
             total += counts
@@ -131,28 +125,19 @@ def count_pixels(
                     image_id=image_id,
                     counts=counts,
                     sharpness=boundary_sharpness(large, labels[0]),
-                    agreement=pooled_agreement(large, small[0]),
+                    agreement=pooled_agreement(large, batch.small[0]),
                 )
             )
             part.advance(mIoU=f"{100 * float(mean_iou(total)):.1f}")
     return tuple(found)
 
 
-def _upsampled(probe: Probe, pixels: Tensor, small: Tensor | None = None) -> Tensor:
+def _upsampled(probe: Probe, batch: Batch) -> Tensor:
     """Features as the head gets them, without gradients."""
     with torch.no_grad():
-        features = CachedProbe(probe).encode(pixels, small).features
+        features = CachedProbe(probe).encode(batch.pixels, batch.small).features
     assert features is not None, "with late injection, features do not depend on clicks"
     return features
-
-
-def _batch(
-    dataset: SemanticDataset, images: Sequence[str], size: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Images B×3×S×S in [0, 1], and labels B×S×S."""
-    pairs = [square(*dataset.read(image), size) for image in images]
-    pixels = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).float().div(255)
-    return pixels.to(device), torch.from_numpy(np.stack([labels for _, labels in pairs])).long().to(device)
 
 
 def _array(tensor: Tensor) -> Array:
