@@ -39,7 +39,7 @@ def class_ious(counts: Array) -> Array:
 
 
 def mean_iou(counts: Array) -> Array:
-    """mIoU from confusion counts …×K×K: the mean IoU of the classes that are there or predicted.
+    """MIoU from confusion counts …×K×K: the mean IoU of the classes that are there or predicted.
 
     Counts are added up over images before, so that every pixel of the data set has the same weight.
 

@@ -31,17 +31,22 @@ _IMAGE_ENDINGS, _LABEL_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp"), (".png", ".b
 
 
 class SemanticDataset(Protocol):
-    """Images with a class for every pixel.
+    """Images with a class for every pixel."""
 
-    Attributes:
-        name: Name in results.
-        image_ids: Ids of the images.
-        class_names: Names of the classes, in the order of their labels.
-    """
+    @property
+    def name(self) -> str:
+        """Name in results."""
+        ...
 
-    name: str
-    image_ids: Sequence[str]
-    class_names: Sequence[str]
+    @property
+    def image_ids(self) -> Sequence[str]:
+        """Ids of the images."""
+        ...
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes, in the order of their labels."""
+        ...
 
     def read(self, image_id: str) -> tuple[Array, Array]:
         """An image, H×W×3 uint8 RGB, and its labels, H×W uint8: the class, or 255 for pixels that do not count."""
@@ -126,8 +131,8 @@ def open_classes(name: str, split: Split, data_root: Path | None = None) -> Sema
         return ScenePatterns(EMBEDDED[name].open(name, split))
     if not name.startswith(FOLDER):
         raise DataError(
-            f"there is no data set {name!r} with classes; choose {', '.join(EMBEDDED)}, or folder:PATH with images/ and "
-            "labels/"
+            f"there is no data set {name!r} with classes; choose {', '.join(EMBEDDED)}, or folder:PATH with images/ "
+            "and labels/"
         )
     given = Path(name.removeprefix(FOLDER)).expanduser()
     places = [given, *([data_root / given] if data_root is not None else [])]

@@ -26,7 +26,8 @@ def principal_components(features: Tensor, components: int = COMPONENTS) -> Tens
     cells = features.detach().double().reshape(channels, -1)
     cells = cells - cells.mean(dim=1, keepdim=True)
     _, vectors = torch.linalg.eigh(cells @ cells.T)
-    return (vectors[:, -components:].T @ cells).reshape(-1, height, width)
+    projected: Tensor = vectors[:, -components:].T @ cells
+    return projected.reshape(-1, height, width)
 
 
 def boundary_sharpness(features: Tensor, labels: Tensor, components: int | None = COMPONENTS) -> float | None:

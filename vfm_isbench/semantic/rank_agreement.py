@@ -87,10 +87,11 @@ def rank_correlation(
     drawn = []
     for _ in range(draws):
         times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-        weights, seeds = times[counted], rng.integers(counts.shape[1], size=counts.shape[1])
+        weights = times[counted]
+        seeds: Array = rng.integers(counts.shape[1], size=(counts.shape[1],))
         ious = [_mean(one, seeds, weights) for one in counts]
         of_objects = times[scored].astype(float)
-        other = rng.integers(scores.shape[1], size=scores.shape[1])
+        other: Array = rng.integers(scores.shape[1], size=(scores.shape[1],))
         means = scores[:, other].mean(axis=1) @ of_objects / max(of_objects.sum(), 1)
         drawn.append(kendall_tau_b(ious, sign * means))
     return Interval.of(value, drawn)

@@ -109,7 +109,7 @@ class SemanticResult:
 
     @property
     def mean_iou(self) -> float:
-        """mIoU over the classes that are there or predicted, in [0, 1]."""
+        """MIoU over the classes that are there or predicted, in [0, 1]."""
         return float(mean_iou(self.counts))
 
     @property

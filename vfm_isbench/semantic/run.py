@@ -20,7 +20,7 @@ from vfm_isbench.semantic.data import SemanticDataset, open_classes
 from vfm_isbench.semantic.result import SemanticResult
 from vfm_isbench.semantic.settings import SemanticSettings
 from vfm_isbench.semantic.training import build_linear_probe, count_pixels, train_linear
-from vfm_isbench.upsamplers import LoadedUpsampler, LoadOptions, Upsampler, load_upsampler, recorded_spec
+from vfm_isbench.upsamplers import LoadOptions, Upsampler, load_upsampler, recorded_spec
 
 
 @benchmark_settings()
@@ -113,9 +113,9 @@ def _shared_classes(training: SemanticDataset, test: SemanticDataset) -> tuple[s
     names, others = tuple(training.class_names), tuple(test.class_names)
     if others != names[: len(others)]:
         raise DataError(
-            f"the classes of {training.name} ({', '.join(names[:8])}, {len(names)} in all) are not those of {test.name} "
-            f"({', '.join(others[:8])}, {len(others)} in all); train and test on data sets with the same classes, and "
-            "name them in classes.txt, one a line"
+            f"the classes of {training.name} ({', '.join(names[:8])}, {len(names)} in all) are not those of "
+            f"{test.name} ({', '.join(others[:8])}, {len(others)} in all); train and test on data sets "
+            "with the same classes, and name them in classes.txt, one a line"
         )
     return names
 

@@ -37,9 +37,7 @@ def build_linear_probe(
     with own_random_numbers():
         torch.manual_seed(settings.seed)
         head = nn.Conv2d(backbone.channels, classes, 1)
-    return Probe(
-        backbone, upsampler, nn.Identity(), head, injection="late", align_corners=settings.align_corners
-    )
+    return Probe(backbone, upsampler, nn.Identity(), head, injection="late", align_corners=settings.align_corners)
 
 
 def train_linear(

@@ -141,7 +141,7 @@ def pick_pattern(rng: np.random.Generator) -> Pattern:
 
 
 def pattern_name(pattern: Pattern) -> str:
-    """What a pattern is called: "stripes", "checks", …"""
+    """What a pattern is called, such as "stripes" or "checks"."""
     return pattern.__name__.removeprefix("_")
 
 
