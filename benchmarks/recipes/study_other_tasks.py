@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,13 @@ from study.statistics import kendall_tau, mean, scores_of
 
 from vfm_isbench import Protocol, Result
 from vfm_isbench.semantic import SemanticResult
-from vfm_isbench.semantic.rank_agreement import Interval, mean_iou_difference, mean_iou_interval, rank_correlation
+from vfm_isbench.semantic.rank_agreement import (
+    DRAWS,
+    Interval,
+    mean_iou_difference,
+    mean_iou_interval,
+    rank_correlation,
+)
 
 NAME = "other-tasks"
 PICTURE = REPOSITORY / "docs" / "images" / "study-other-tasks.png"
@@ -52,10 +58,14 @@ def sizes(protocol: Protocol) -> list[int]:
     return [round(share * protocol.image_size) for share in SHARES]
 
 
-def clicked_cases(arguments: argparse.Namespace) -> list[Case]:
-    """Runs of the benchmark that the leaderboard's entries do not have."""
+def clicked_cases(arguments: argparse.Namespace, there: Collection[str] = ()) -> list[Case]:
+    """Runs of the benchmark.
+
+    Args:
+        arguments: Of the command line.
+        there: Upsamplers whose results the leaderboard's entries have.
+    """
     protocol = study_protocol(arguments)
-    there = ranked(protocol)
     named = {**{name: name for name in arguments.upsamplers}, **dict(arguments.also)}
     return [Case(label=label, upsampler=spec, protocol=protocol) for label, spec in named.items() if label not in there]
 
@@ -68,11 +78,6 @@ def clicked_size_cases(arguments: argparse.Namespace) -> list[Case]:
         for name in CLICKED_AT_SIZES
         for size in sizes(protocol)
     ]
-
-
-def cases(arguments: argparse.Namespace) -> list[Case]:
-    """All runs of the benchmark."""
-    return [*clicked_cases(arguments), *clicked_size_cases(arguments)]
 
 
 def semantic_cases(arguments: argparse.Namespace, photographs: tuple[str, ...] = ()) -> list[SemanticCase]:
@@ -93,7 +98,10 @@ def semantic_cases(arguments: argparse.Namespace, photographs: tuple[str, ...] =
 
 
 def figures_of(
-    clicked: Mapping[str, Sequence[Result]], probed: Mapping[str, Sequence[SemanticResult]], labels: Sequence[str]
+    clicked: Mapping[str, Sequence[Result]],
+    probed: Mapping[str, Sequence[SemanticResult]],
+    labels: Sequence[str],
+    draws: int = DRAWS,
 ) -> dict[str, Any]:
     """Every figure of the page, from results of both tasks.
 
@@ -101,6 +109,7 @@ def figures_of(
         clicked: Results of the benchmark.
         probed: Results of the semantic probe.
         labels: The upsamplers to compare, without sizes.
+        draws: Bootstrap samples.
     """
     both = [label for label in labels if label in clicked and label in probed]
     scores, images_of_objects = scores_of({label: clicked[label] for label in both}, "noc90")
@@ -113,16 +122,16 @@ def figures_of(
         if len(here) < len(both):
             continue
         counts, images = counts_of(here)
-        correlation = rank_correlation(counts, images, scores, images_of_objects)
+        correlation = rank_correlation(counts, images, scores, images_of_objects, draws=draws)
         figures["correlations"][f"mIoU on {name}"] = _numbers(correlation)
-        figures[name] = _task(here, counts, list(here).index("bilinear"))
+        figures[name] = _task(here, counts, list(here).index("bilinear"), draws)
     for measure in ("sharpness", "agreement"):
         per_object = _per_object(measure, probed, both, images_of_objects)
         if per_object is not None:
             repeated = np.broadcast_to(per_object[:, None], scores.shape)
-            figures["correlations"][measure] = list(kendall_tau(-scores, repeated, images_of_objects))
+            figures["correlations"][measure] = list(kendall_tau(-scores, repeated, images_of_objects, draws))
     figures["sizes"] = {
-        label: _numbers(mean_iou_interval(counts_of({label: results})[0][0]))
+        label: _numbers(mean_iou_interval(counts_of({label: results})[0][0], draws))
         for label, results in probed.items()
         if label.endswith("px") or label in SWEPT
     }
@@ -133,11 +142,11 @@ def _numbers(found: Interval) -> list[float]:
     return [found.value, found.low, found.high]
 
 
-def _task(results: Mapping[str, Sequence[SemanticResult]], counts: Any, usual: int) -> dict[str, Any]:
+def _task(results: Mapping[str, Sequence[SemanticResult]], counts: Any, usual: int, draws: int) -> dict[str, Any]:
     return {
         label: {
-            "mean_iou": _numbers(mean_iou_interval(counts[place])),
-            "against_bilinear": _numbers(mean_iou_difference(counts[usual], counts[place])),
+            "mean_iou": _numbers(mean_iou_interval(counts[place], draws)),
+            "against_bilinear": _numbers(mean_iou_difference(counts[usual], counts[place], draws)),
             "sharpness": runs[0].sharpness,
             "agreement": runs[0].agreement,
         }
@@ -247,13 +256,13 @@ def main(words: Sequence[str] | None = None) -> None:
         if arguments.photographs is not None:
             photographs = object_label_maps(arguments.photographs, arguments.output / "photographs")
         probed = run_probes(semantic_cases(arguments, photographs), arguments)
-        clicked = {**ranked(study_protocol(arguments)), **run_cases(clicked_cases(arguments), arguments).results}
+        there = ranked(study_protocol(arguments))
+        own = run_cases(clicked_cases(arguments, there), arguments).results
         at_sizes = argparse.Namespace(**vars(arguments) | {"seeds": arguments.size_seeds or arguments.seeds})
         swept = run_cases(clicked_size_cases(arguments), at_sizes).results
-        own = {label: runs for label, runs in clicked.items() if label not in ranked(study_protocol(arguments))}
         keep(NAME, {**own, **swept})
         labels = [*arguments.upsamplers, *dict(arguments.also)]
-        keep_figures(NAME, figures_of({**clicked, **swept}, probed, labels))
+        keep_figures(NAME, figures_of({**there, **own, **swept}, probed, labels))
         draw(kept_figures(NAME), PICTURE)
     write_page(NAME, blocks())
 

@@ -153,7 +153,7 @@ def test_the_figures_of_other_tasks(
     semantic |= {f"{name}, photographs": probed(name, 1.5 - skill, ["x", "y", "z"]) for name, skill in skills.items()}
     semantic["jbu@24px"] = probed("jbu@24px", 0.8, images)
     clicked["jbu@24px"] = seeds_of("jbu", (0, 1), shift=0.2)
-    figures = study.figures_of(clicked, semantic, list(skills))
+    figures = study.figures_of(clicked, semantic, list(skills), draws=20)
     assert figures["correlations"]["mIoU on scenes"] == [1, 1, 1]
     assert figures["correlations"]["mIoU on photographs"][0] == -1
     assert figures["correlations"]["sharpness"][0] == 1 and figures["correlations"]["agreement"][0] == -1
@@ -170,7 +170,9 @@ def test_the_cases_of_other_tasks(recipe: Callable[[str], ModuleType], tmp_path:
     study = recipe("study_other_tasks")
     asked = {"upsamplers": study.UPSAMPLERS, "also": [["mine", "lift:here.pth"]]}
     arguments = arguments_of(recipe, tmp_path, **asked)
-    labels = [case.label for case in study.cases(arguments)]
+    there = ("nearest", "bilinear", "bicubic", "jbu")
+    runs = [*study.clicked_cases(arguments, there), *study.clicked_size_cases(arguments)]
+    labels = [case.label for case in runs]
     assert labels == ["lanczos", "guided_filter", "mine", "jbu@24px", "jbu@48px", "jbu@192px"]
     semantic = study.semantic_cases(arguments, ("folder:a", "folder:b"))
     assert len({case.label for case in semantic}) == len(semantic) == 7 + 9 + 7

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from study.cases import parallel, vfm_isbench
 
+from study.cases import parallel, vfm_isbench
 from vfm_isbench.datasets.sbd import SbdDataset
 from vfm_isbench.semantic import SemanticResult
 from vfm_isbench.storage.atomic import replacing, write_text
