@@ -81,7 +81,7 @@ class Probe(nn.Module):
         return self
 
     def trainable(self) -> nn.ModuleDict:
-        """All parts with gradients: click encoder, head, adapters, and whatever of backbone and upsampler is trained."""
+        """All parts with gradients: click encoder, head, adapters, and what is trained of backbone and upsampler."""
         parts = {"click_encoder": self.click_encoder, "head": self.head}
         if self.adapters is not None:
             parts["adapters"] = self.adapters.trained()

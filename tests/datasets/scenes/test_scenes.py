@@ -182,7 +182,8 @@ def test_borders_are_antialiased_by_the_coverage():
     covered, top, left = Shape(((ellipse(20.0, 26.0), True),)).coverage(48.3, 60.6)
     thing = PlacedObject("smooth", top, left, covered, 26.0, int((covered >= 0.5).sum()))
     rng = np.random.default_rng(4)
-    image = paint(rng, [thing], SMALL, flat).astype(float)
+    pixels, _ = paint(rng, [thing], SMALL, flat)
+    image = pixels.astype(float)
     full = np.zeros(SMALL)
     full[thing.inside(SMALL)[0]] = covered[thing.inside(SMALL)[1]]
     background = np.median(image[full == 0], axis=0)

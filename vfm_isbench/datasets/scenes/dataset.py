@@ -101,6 +101,7 @@ class ScenesDataset(ObjectDataset):
             raise ProtocolError(f"seed={seed} of scenes; expected a whole number of at least 0.")
         # Drawing a scene takes longer than training on it, and a whole split fits into memory.
         self._drawn: dict[str, AnnotatedImage] = {}
+        self._patterns: dict[str, tuple[str, ...]] = {}
 
     @cached_property
     def image_ids(self) -> Sequence[str]:
@@ -128,10 +129,20 @@ class ScenesDataset(ObjectDataset):
         """
         if image_id not in self._drawn:
             objects, labels = self._lay_out(image_id)
-            image = paint(self._rng(image_id, "pixels"), objects, self.image_size, self.style)
+            image, patterns = paint(self._rng(image_id, "pixels"), objects, self.image_size, self.style)
+            self._patterns[image_id] = patterns
             image.flags.writeable = labels.flags.writeable = False
             self._drawn[image_id] = AnnotatedImage(image_id=image_id, image=image, labels=labels)
         return self._drawn[image_id]
+
+    def patterns(self, image_id: str) -> tuple[str, ...]:
+        """Name of the surface pattern of each object, in the order of their labels; see :meth:`read`.
+
+        >>> ScenesDataset(split="val").patterns("val-00001")
+        ('dots', 'stripes', 'gradient')
+        """
+        self.read(image_id)
+        return self._patterns[image_id]
 
     def _lay_out(self, image_id: str) -> tuple[list[PlacedObject], Array]:
         return lay_out(self._rng(image_id, "layout"), self.image_size, self.style)

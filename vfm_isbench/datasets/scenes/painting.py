@@ -10,7 +10,7 @@ from scipy import ndimage
 from vfm_isbench.datasets.scenes.coverage import coloured_coverage
 from vfm_isbench.datasets.scenes.layout import PlacedObject, overlap
 from vfm_isbench.datasets.scenes.style import REFERENCE_SIDE, SceneStyle
-from vfm_isbench.datasets.scenes.textures import background, hsv, smooth_noise, surface
+from vfm_isbench.datasets.scenes.textures import background, hsv, pattern_name, pick_pattern, smooth_noise, surface
 from vfm_isbench.types import Array
 
 _REGION_HUE = 0.12
@@ -23,7 +23,7 @@ def paint(
     size: tuple[int, int],
     style: SceneStyle,
     regions: Sequence[Array] = (),
-) -> Array:
+) -> tuple[Array, tuple[str, ...]]:
     """Paint a scene.
 
     Args:
@@ -35,7 +35,7 @@ def paint(
             one look.
 
     Returns:
-        height×width×3, RGB uint8.
+        height×width×3, RGB uint8, and the name of each object's pattern.
     """
     unit = min(size) / REFERENCE_SIDE
     image = background(rng, size, unit, style.background_contrast, style.background_saturation)
@@ -44,12 +44,15 @@ def paint(
     angle = rng.uniform(0, 2 * np.pi)
     to_light = (float(np.sin(angle)), float(np.cos(angle)))
     hue = rng.random()
+    patterns = []
     for number, thing in enumerate(objects):
         # Golden-section steps keep the hues of the objects apart, however many there are.
         hue += 0.381966 + rng.uniform(-0.06, 0.06)
         first, second = _object_colours(rng, hue, background_colour, style)
         _cast_shadow(rng, image, thing, to_light, unit, style)
-        texture = surface(rng, (thing.coverage.shape[0], thing.coverage.shape[1]), unit, first, second)
+        pattern = pick_pattern(rng)
+        patterns.append(pattern_name(pattern))
+        texture = surface(rng, pattern, (thing.coverage.shape[0], thing.coverage.shape[1]), unit, first, second)
         if regions:
             _paint_regions(rng, texture, regions[number], hue, background_colour, unit, style)
         texture *= _relief(rng, thing, to_light, style)
@@ -64,7 +67,7 @@ def paint(
     image += style.sensor_noise * (2 * rng.random(size) - 1)
     image *= 255
     pixels: Array = np.rint(np.clip(image, 0, 255, out=image), out=image).astype(np.uint8)
-    return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0)), tuple(patterns)
 
 
 def _paint_regions(
@@ -82,7 +85,8 @@ def _paint_regions(
             continue
         first, second = _object_colours(rng, hue + _REGION_HUE * region, background_colour, style)
         is_region = regions[box] == region
-        np.copyto(texture[:, box[0], box[1]], surface(rng, is_region.shape, unit, first, second), where=is_region)
+        painted = surface(rng, pick_pattern(rng), is_region.shape, unit, first, second)
+        np.copyto(texture[:, box[0], box[1]], painted, where=is_region)
 
 
 def _gaussian(sigma: float) -> Array:
