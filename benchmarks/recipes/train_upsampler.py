@@ -1,0 +1,102 @@
+"""Train LiFT, FeatUp-JBU or LoftUp for a backbone, on photographs and generated scenes.
+
+    python benchmarks/recipes/train_upsampler.py lift --images PHOTOGRAPHS --output runs/upsamplers/lift.safetensors
+    python benchmarks/recipes/train_upsampler.py loftup --output runs/upsamplers/loftup.safetensors
+
+PHOTOGRAPHS is any folder of photographs; they are only read. Without it, only the scenes of the demo's training split
+are used, which everybody has. Every tenth photograph and the scenes of the validation split are held out. The file
+can be used as ``lift:FILE``, ``featup:FILE`` or ``loftup:FILE``. Beside it, a JSON file of the same name keeps the
+settings, the loss curve, and the errors of held-out features against those of interpolations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from training_upsamplers.features import FrozenFeatures
+from training_upsamplers.held_out import held_out_errors
+from training_upsamplers.loop import Settings, train
+from training_upsamplers.methods import DEFAULTS, METHODS
+from training_upsamplers.pictures import Pictures, photographs, scenes
+
+from vfm_isbench.backbones.load import load_backbone
+from vfm_isbench.results.table import lay_out
+from vfm_isbench.storage.atomic import write_text
+from vfm_isbench.storage.tensor_files import write_tensors
+
+_HELD_OUT_SCENES = 16
+
+
+def pictures_of(options: argparse.Namespace) -> tuple[list[Pictures], list[Pictures]]:
+    """Pictures to train on, and those held out, of each kind that was asked for."""
+    kinds = []
+    if options.images is not None:
+        names = options.names.read_text(encoding="utf-8").split() if options.names else None
+        kinds.append(photographs(options.images, names))
+    if options.scenes:
+        kinds.append((scenes(options.scenes, "train"), scenes(_HELD_OUT_SCENES, "val")))
+    if not kinds:
+        raise SystemExit("nothing to train on: give --images FOLDER, or --scenes with a number above 0")
+    training, held_out = zip(*kinds, strict=True)
+    return list(training), list(held_out)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("method", choices=list(METHODS))
+    parser.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
+    parser.add_argument("--images", type=Path, help="folder of photographs")
+    parser.add_argument("--names", type=Path, help="text file with the names of the photographs to use, without suffix")
+    parser.add_argument("--scenes", type=int, default=150, help="generated scenes to train on (default: %(default)s)")
+    parser.add_argument("--backbone", default="efficientnet_lite0@8")
+    parser.add_argument("--backbone-weights", type=Path)
+    parser.add_argument("--image-size", type=int, default=96, help="of the protocol (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="default: by method")
+    parser.add_argument("--batch-size", type=int, help="default: by method")
+    parser.add_argument("--learning-rate", type=float, help="default: by method")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args(arguments)
+    given = {name: getattr(options, name) for name in ("steps", "batch_size", "learning_rate")}
+    usual = DEFAULTS[options.method]
+    settings = Settings(**{name: usual[name] if value is None else value for name, value in given.items()}, seed=options.seed)
+    training, held_out = pictures_of(options)
+    backbone = load_backbone(options.backbone, options.image_size, weights=options.backbone_weights)
+    features = FrozenFeatures(backbone.to(options.device))
+    began, began_cpu = time.perf_counter(), time.process_time()
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)  # weights and dropout
+        method = METHODS[options.method](features, options.image_size)
+        for part in method.modules():
+            part.to(options.device)
+        curve = train(method, training, settings)
+    seconds = {"wall": round(time.perf_counter() - began, 1), "cpu": round(time.process_time() - began_cpu, 1)}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(options.output, method.tensors(), {"method": options.method, "backbone": options.backbone})
+    errors = held_out_errors(method.upsampler, features, held_out, options.image_size)
+    report = {
+        "method": options.method,
+        "backbone": options.backbone,
+        "image_size": options.image_size,
+        "pictures": {kind.kind: len(kind.images) for kind in training},
+        "settings": {"steps": settings.steps, "batch_size": settings.batch_size}
+        | {"learning_rate": settings.learning_rate, "seed": settings.seed},
+        "seconds": seconds,
+        "curve": [[step, round(loss, 5)] for step, loss in curve],
+        "held_out": errors,
+    }
+    write_text(options.output.with_suffix(".json"), json.dumps(report, indent=1))
+    rows = [list(errors[0]), *([str(value) for value in entry.values()] for entry in errors)]
+    print(f"loss {curve[0][1]:.4f} at step {curve[0][0]}, {curve[-1][1]:.4f} at step {curve[-1][0]}; {seconds}\n")
+    print("\n".join(lay_out(rows)))
+    print(f"\n{options.output} can be used as {method.spec_kind}:{options.output}")
+
+
+if __name__ == "__main__":
+    main()
