@@ -57,15 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backbone", default="efficientnet_lite0@8")
     parser.add_argument("--backbone-weights", type=Path)
     parser.add_argument("--image-size", type=int, default=96, help="of the protocol (default: %(default)s)")
+    parser.add_argument("--crops", type=int, help="random crops to train on; default: by method")
     parser.add_argument("--steps", type=int, help="default: by method")
     parser.add_argument("--batch-size", type=int, help="default: by method")
     parser.add_argument("--learning-rate", type=float, help="default: by method")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
-    given = {name: getattr(options, name) for name in ("steps", "batch_size", "learning_rate")}
+    given = {name: getattr(options, name) for name in DEFAULTS["lift"]}
     usual = DEFAULTS[options.method]
-    settings = Settings(**{name: usual[name] if value is None else value for name, value in given.items()}, seed=options.seed)
+    settings = Settings(
+        **{name: usual[name] if value is None else value for name, value in given.items()}, seed=options.seed
+    )
     training, held_out = pictures_of(options)
     backbone = load_backbone(options.backbone, options.image_size, weights=options.backbone_weights)
     features = FrozenFeatures(backbone.to(options.device))
@@ -85,8 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "backbone": options.backbone,
         "image_size": options.image_size,
         "pictures": {kind.kind: len(kind.images) for kind in training},
-        "settings": {"steps": settings.steps, "batch_size": settings.batch_size}
-        | {"learning_rate": settings.learning_rate, "seed": settings.seed},
+        "settings": {name: getattr(settings, name) for name in (*usual, "seed")},
         "seconds": seconds,
         "curve": [[step, round(loss, 5)] for step, loss in curve],
         "held_out": errors,

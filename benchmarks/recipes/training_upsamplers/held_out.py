@@ -45,7 +45,9 @@ def held_out_errors(
         generator = torch.Generator().manual_seed(_SEED)
         large = batch_of([kind], crops, max(ENLARGED) * image_size, generator)
         small = resized(large, image_size)
-        wanted = {times: torch.cat([features(resized(one, times * image_size)[None]) for one in large]) for times in ENLARGED}
+        wanted = {
+            times: torch.cat([features(resized(one, times * image_size)[None]) for one in large]) for times in ENLARGED
+        }
         for name, member in named.items():
             parts = zip(features(small).split(4), guidance(small).split(4), strict=True)
             given = torch.cat([member(part, image) for part, image in parts])

@@ -1,4 +1,4 @@
-"""LiFT, trained by its multi-scale feature loss (Suri et al., ECCV 2024, section 3)."""
+"""LiFT, trained by its multi-scale feature loss (Suri et al., ECCV 2024)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from training_upsamplers.features import FrozenFeatures, guidance
-from training_upsamplers.method import Method, distance
+from training_upsamplers.method import Examples, Method, distance
 from training_upsamplers.pictures import resized
 from vfm_isbench.upsamplers.published.lift import LiFT
 
@@ -24,7 +24,11 @@ class TrainLiFT(Method):
         self.upsampler = LiFT(features.channels)
         self.crop_size = 2 * image_size
 
-    def loss(self, crops: Tensor, generator: torch.Generator) -> Tensor:
+    def prepare(self, crops: Tensor, generator: torch.Generator) -> Examples:
         """See :class:`Method`."""
         half = resized(crops, self.image_size)
-        return distance(self.upsampler(self.features(half), guidance(half)), self.features(crops))
+        return {"image": guidance(half), "features": self.features(half), "wanted": self.features(crops)}
+
+    def loss(self, examples: Examples) -> Tensor:
+        """See :class:`Method`."""
+        return distance(self.upsampler(examples["features"], examples["image"]), examples["wanted"])

@@ -11,26 +11,29 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from training_upsamplers.method import Method
+from training_upsamplers.method import Examples, Method
 from training_upsamplers.pictures import Pictures, batch_of
 from vfm_isbench.progress import RunProgress
 
 _WARMUP = 0.03
 _CURVE_POINTS = 50
+_PREPARED_AT_ONCE = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How to train.
 
     Attributes:
+        crops: Random crops to train on. The backbone sees each once, which saves most of the time.
         steps: Steps of the optimiser.
         batch_size: Crops per step.
         learning_rate: Highest learning rate; it rises for 3 % of the steps and then falls along a cosine.
-        seed: Of crops, dropout and views. The upsampler's weights are drawn before, see :func:`seeded`.
+        seed: Of crops, their order and views.
         progress: Whether to show the time left.
     """
 
+    crops: int
     steps: int
     batch_size: int
     learning_rate: float
@@ -45,33 +48,52 @@ def train(method: Method, pictures: Sequence[Pictures], settings: Settings) -> l
         The loss curve: pairs of the number of steps done and the mean loss since the pair before.
     """
     parts = list(method.modules())
-    for part in parts:
-        part.train()
     parameters = [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
-    optimiser = AdamW(parameters, lr=settings.learning_rate, weight_decay=1e-4)
-    schedule = LambdaLR(optimiser, lambda step: _share(step, settings.steps))
     generator = torch.Generator().manual_seed(settings.seed)
-    device = parameters[0].device
-    curve: list[tuple[int, float]] = []
-    losses: list[float] = []
-    every = max(settings.steps // _CURVE_POINTS, 1)
-    with RunProgress(settings.progress) as progress, progress.part("training", settings.steps) as part_of_run:
-        for step in range(1, settings.steps + 1):
-            crops = batch_of(pictures, settings.batch_size, method.crop_size, generator).to(device)
-            loss = method.loss(crops, generator)
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            schedule.step()
-            losses.append(loss.item())
-            if step % every == 0 or step == settings.steps:
-                curve.append((step, sum(losses) / len(losses)))
-                losses = []
-            part_of_run.advance(loss=f"{curve[-1][1] if curve else loss.item():.4f}")
+    with RunProgress(settings.progress) as progress:
+        examples = _prepare(method, pictures, settings, generator, progress)
+        for part in parts:
+            part.train()
+        optimiser = AdamW(parameters, lr=settings.learning_rate, weight_decay=1e-4)
+        schedule = LambdaLR(optimiser, lambda step: _share(step, settings.steps))
+        curve: list[tuple[int, float]] = []
+        losses: list[float] = []
+        with progress.part("training", settings.steps) as under_way:
+            for step in range(1, settings.steps + 1):
+                chosen = torch.randint(settings.crops, (settings.batch_size,), generator=generator)
+                loss = method.loss({name: values[chosen.to(values.device)] for name, values in examples.items()})
+                optimiser.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimiser.step()
+                schedule.step()
+                losses.append(loss.item())
+                if step % max(settings.steps // _CURVE_POINTS, 1) == 0 or step == settings.steps:
+                    curve.append((step, sum(losses) / len(losses)))
+                    losses = []
+                under_way.advance(loss=f"{curve[-1][1] if curve else loss.item():.4f}")
     for part in parts:
         part.eval()
     return curve
+
+
+def _prepare(
+    method: Method,
+    pictures: Sequence[Pictures],
+    settings: Settings,
+    generator: torch.Generator,
+    progress: RunProgress,
+) -> Examples:
+    """What the loss needs of every crop."""
+    device = next(method.upsampler.parameters()).device
+    prepared = []
+    with progress.part("features", settings.crops) as under_way:
+        for first in range(0, settings.crops, _PREPARED_AT_ONCE):
+            count = min(_PREPARED_AT_ONCE, settings.crops - first)
+            crops = batch_of(pictures, count, method.crop_size, generator).to(device)
+            prepared.append(method.prepare(crops, generator))
+            under_way.advance(count)
+    return {name: torch.cat([examples[name] for examples in prepared]) for name in prepared[0]}
 
 
 def _share(step: int, steps: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,28 +12,36 @@ from torch.nn import functional
 
 from training_upsamplers.features import FrozenFeatures
 
+Examples: TypeAlias = dict[str, Tensor]
+"""What the loss needs of each crop, computed once: tensors whose first axis counts the crops."""
+
 
 class Method(ABC):
     """A way to train an upsampler.
 
     Attributes:
         features: The frozen backbone.
+        image_size: Side of the images whose features are upsampled, as in the benchmark.
         upsampler: The module to train.
-        crop_size: Side of the crops that :meth:`loss` needs, in pixels.
+        crop_size: Side of the crops that :meth:`prepare` needs, in pixels.
         spec_kind: What stands before the colon of the upsampler's name.
     """
 
+    spec_kind: ClassVar[str]
     upsampler: nn.Module
     crop_size: int
-    spec_kind: ClassVar[str]
 
     def __init__(self, features: FrozenFeatures, image_size: int) -> None:
         self.features = features
         self.image_size = image_size
 
     @abstractmethod
-    def loss(self, crops: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of ``crops`` B×3×crop_size×crop_size in [0, 1]."""
+    def prepare(self, crops: Tensor, generator: torch.Generator) -> Examples:
+        """Compute what the loss needs of ``crops`` B×3×crop_size×crop_size in [0, 1], and what no training changes."""
+
+    @abstractmethod
+    def loss(self, examples: Examples) -> Tensor:
+        """The loss of some examples."""
 
     def modules(self) -> Iterable[nn.Module]:
         """Everything that is trained."""

@@ -1,0 +1,86 @@
+"""LoftUp, trained by regression on features of higher resolution, in the way of Huang et al. (ICCV 2025)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training_upsamplers.features import FrozenFeatures, guidance
+from training_upsamplers.method import Examples, Method, distance
+from training_upsamplers.pictures import resized
+from vfm_isbench.upsamplers.published.loftup import LoftUp, LoftUpGuidance
+
+_FINER = 2
+"""The wanted map has this many times the cells of the enlarged image's own grid, by shifting the image."""
+
+
+class TrainLoftUp(Method):
+    """Upsampled features should equal those of the image enlarged twice, on a grid four times as fine as the image's own.
+
+    The authors average such features within the masks of a segmentation network first, and then distil the upsampler
+    into itself. There are no such masks here, and this is only the regression.
+    """
+
+    spec_kind = "loftup"
+
+    def __init__(self, features: FrozenFeatures, image_size: int, enlarged: int = 2) -> None:
+        super().__init__(features, image_size)
+        self.upsampler: LoftUp = LoftUp(features.channels)
+        # Random phases serve as well as trained ones. Without gradients for them, the first convolution, which takes
+        # most of the time, needs none for its input either.
+        self.upsampler.fourier_feat.requires_grad_(False)
+        self.upsampler.first_conv[0].requires_grad_(False)
+        self.crop_size = enlarged * image_size
+
+    def prepare(self, crops: Tensor, generator: torch.Generator) -> Examples:
+        """See :class:`Method`."""
+        image = resized(crops, self.image_size)
+        wanted = finer_features(self.features, crops, _FINER)
+        return {"image": guidance(image), "features": self.features(image), "wanted": wanted}
+
+    def loss(self, examples: Examples) -> Tensor:
+        """See :class:`Method`; of a random quarter of the image, because attention takes most of the time."""
+        wanted = examples["wanted"]
+        fine, pixels = wanted.shape[-1] // 2, self.image_size // 2
+        top, left = torch.randint(fine + 1, (2,)).tolist()
+        per_cell = self.image_size // wanted.shape[-1]
+        window = _window(self.upsampler.encode_guidance(examples["image"]), per_cell * top, per_cell * left, pixels)
+        upsampled = self.upsampler.upsample(examples["features"], window)
+        wanted = wanted[..., top : top + fine, left : left + fine]
+        return distance(functional.adaptive_avg_pool2d(upsampled, fine), wanted)
+
+
+def _window(guidance: LoftUpGuidance, top: int, left: int, side: int) -> LoftUpGuidance:
+    """A square window of an image's guidance."""
+
+    def cut(tokens: Tensor) -> Tensor:
+        grid = tokens.unflatten(1, guidance.size)
+        return grid[:, top : top + side, left : left + side].flatten(1, 2)
+
+    return LoftUpGuidance(cut(guidance.pixels), cut(guidance.queries), (side, side))
+
+
+def finer_features(features: FrozenFeatures, images: Tensor, finer: int) -> Tensor:
+    """Features on a finer grid, from copies of the images that are shifted by parts of a cell.
+
+    Args:
+        features: The backbone.
+        images: B×3×S×S in [0, 1], of whole patches.
+        finer: Cells per side of a cell of the backbone's grid; it divides the patch size.
+
+    Returns:
+        B×C×(finer·h)×(finer·w), whose cells have their centres at equal distances over the whole image, as those of the
+        backbone have.
+    """
+    patch, size = features.patch_size, images.shape[-1]
+    step = patch // finer
+    # The first cell of the finer grid has its centre half a step from the border, that of the backbone half a patch.
+    first = (patch - step) // 2
+    padded = functional.pad(images, [first, patch, first, patch], mode="reflect")
+    result = images.new_empty(len(images), features.channels, finer * size // patch, finer * size // patch)
+    for row in range(finer):
+        for col in range(finer):
+            window = padded[..., row * step : row * step + size, col * step : col * step + size]
+            result[..., row::finer, col::finer] = features(window)
+    return result
