@@ -1,0 +1,1 @@
+"""What the recipes of ``docs/studies/`` share: runs, kept results, statistics, and the figures of a page."""
