@@ -6,7 +6,8 @@
 PHOTOGRAPHS is any folder of photographs; they are only read. Without it, only the scenes of the demo's training split
 are used, which everybody has. Every tenth photograph and the scenes of the validation split are held out. The file
 can be used as ``lift:FILE``, ``featup:FILE`` or ``loftup:FILE``. Beside it, a JSON file of the same name keeps the
-settings, the loss curve, and the errors of held-out features against those of interpolations.
+settings, the loss curve, and the errors of held-out features against those of interpolations; ``--only-errors``
+measures these again for a file that is there.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from training_upsamplers.features import FrozenFeatures
-from training_upsamplers.held_out import held_out_errors
+from training_upsamplers.held_out import held_out_errors, mirrored_error
 from training_upsamplers.loop import Settings, train
 from training_upsamplers.methods import DEFAULTS, METHODS
 from training_upsamplers.pictures import Pictures, photographs, scenes
@@ -27,7 +29,9 @@ from training_upsamplers.pictures import Pictures, photographs, scenes
 from vfm_isbench.backbones.load import load_backbone
 from vfm_isbench.results.table import lay_out
 from vfm_isbench.storage.atomic import write_text
+from vfm_isbench.storage.strict_json import read_json
 from vfm_isbench.storage.tensor_files import write_tensors
+from vfm_isbench.upsamplers import find_module, load_upsampler
 
 _HELD_OUT_SCENES = 16
 
@@ -46,6 +50,32 @@ def pictures_of(options: argparse.Namespace) -> tuple[list[Pictures], list[Pictu
     return list(training), list(held_out)
 
 
+def trained(options: argparse.Namespace, features: FrozenFeatures, pictures: Sequence[Pictures]) -> dict[str, Any]:
+    """Train, write the upsampler, and return what is kept about the training."""
+    asked = {name: getattr(options, name) for name in DEFAULTS[options.method]}
+    numbers = {**DEFAULTS[options.method], **{name: value for name, value in asked.items() if value is not None}}
+    settings = Settings(**numbers, seed=options.seed)
+    began, began_cpu = time.perf_counter(), time.process_time()
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)  # for the first weights and dropout
+        method = METHODS[options.method](features, options.image_size)
+        for part in method.modules():
+            part.to(options.device)
+        curve = train(method, pictures, settings)
+    seconds = {"wall": round(time.perf_counter() - began, 1), "cpu": round(time.process_time() - began_cpu, 1)}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(options.output, method.tensors(), {"method": options.method, "backbone": options.backbone})
+    return {
+        "method": options.method,
+        "backbone": options.backbone,
+        "image_size": options.image_size,
+        "pictures": {kind.kind: len(kind.images) for kind in pictures},
+        "settings": numbers | {"seed": options.seed},
+        "seconds": seconds,
+        "curve": [[step, round(loss, 5)] for step, loss in curve],
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -57,47 +87,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backbone", default="efficientnet_lite0@8")
     parser.add_argument("--backbone-weights", type=Path)
     parser.add_argument("--image-size", type=int, default=96, help="of the protocol (default: %(default)s)")
-    parser.add_argument("--crops", type=int, help="random crops to train on; default: by method")
-    parser.add_argument("--steps", type=int, help="default: by method")
-    parser.add_argument("--batch-size", type=int, help="default: by method")
-    parser.add_argument("--learning-rate", type=float, help="default: by method")
+    for name, kind in (("crops", int), ("steps", int), ("batch-size", int), ("learning-rate", float)):
+        parser.add_argument(f"--{name}", type=kind, help="default: by method")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only-errors", action="store_true", help="train nothing: measure the file again")
     options = parser.parse_args(arguments)
-    given = {name: getattr(options, name) for name in DEFAULTS["lift"]}
-    usual = DEFAULTS[options.method]
-    settings = Settings(
-        **{name: usual[name] if value is None else value for name, value in given.items()}, seed=options.seed
-    )
     training, held_out = pictures_of(options)
     backbone = load_backbone(options.backbone, options.image_size, weights=options.backbone_weights)
     features = FrozenFeatures(backbone.to(options.device))
-    began, began_cpu = time.perf_counter(), time.process_time()
-    with torch.random.fork_rng():
-        torch.manual_seed(options.seed)  # weights and dropout
-        method = METHODS[options.method](features, options.image_size)
-        for part in method.modules():
-            part.to(options.device)
-        curve = train(method, training, settings)
-    seconds = {"wall": round(time.perf_counter() - began, 1), "cpu": round(time.process_time() - began_cpu, 1)}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(options.output, method.tensors(), {"method": options.method, "backbone": options.backbone})
-    errors = held_out_errors(method.upsampler, features, held_out, options.image_size)
-    report = {
-        "method": options.method,
-        "backbone": options.backbone,
-        "image_size": options.image_size,
-        "pictures": {kind.kind: len(kind.images) for kind in training},
-        "settings": {name: getattr(settings, name) for name in (*usual, "seed")},
-        "seconds": seconds,
-        "curve": [[step, round(loss, 5)] for step, loss in curve],
-        "held_out": errors,
-    }
-    write_text(options.output.with_suffix(".json"), json.dumps(report, indent=1))
-    rows = [list(errors[0]), *([str(value) for value in entry.values()] for entry in errors)]
-    print(f"loss {curve[0][1]:.4f} at step {curve[0][0]}, {curve[-1][1]:.4f} at step {curve[-1][0]}; {seconds}\n")
-    print("\n".join(lay_out(rows)))
-    print(f"\n{options.output} can be used as {method.spec_kind}:{options.output}")
+    file = options.output.with_suffix(".json")
+    report = dict(read_json(file)) if options.only_errors else trained(options, features, training)
+    spec = f"{METHODS[options.method].spec_kind}:{options.output}"
+    upsampler = load_upsampler(spec)
+    if (module := find_module(upsampler)) is not None:
+        module.to(options.device)
+    report["held_out"] = held_out_errors(upsampler, features, held_out, options.image_size)
+    report["mirrored"] = {kind.kind: mirrored_error(features, kind, options.image_size) for kind in held_out}
+    write_text(file, json.dumps(report, indent=1))
+    (first, begin), (last, end) = report["curve"][0], report["curve"][-1]
+    print(f"loss {begin:.4f} at step {first}, {end:.4f} at step {last}; {report['seconds']}\n")
+    entries = report["held_out"]
+    print("\n".join(lay_out([list(entries[0]), *([str(value) for value in entry.values()] for entry in entries)])))
+    print(f"\nuse it as {spec}")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
-"""How far an upsampler's features are from those of enlarged images that it was not trained on."""
+"""How far an upsampler's features are from finer ones, on pictures that it was not trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from training_upsamplers.features import FrozenFeatures, guidance
+from training_upsamplers.finer import finer_features
 from training_upsamplers.pictures import Pictures, batch_of, resized
 from vfm_isbench.upsamplers import load_upsampler
 
-BASELINES = ("nearest", "bilinear?align_corners=false", "bicubic", "jbu")
-ENLARGED = (2, 4)
+BASELINES = {"nearest": "nearest", "bilinear": "bilinear?align_corners=false", "bicubic": "bicubic", "jbu": "jbu"}
+TRAINED = "trained"
 CROPS = 32
 _SEED = 1000
+_FINER = 4
+_AT_ONCE = 4
 
 
 @torch.no_grad()
@@ -26,7 +29,7 @@ def held_out_errors(
     image_size: int,
     crops: int = CROPS,
 ) -> list[dict[str, object]]:
-    """Compare upsampled features with those of enlarged images, for an upsampler and for interpolations.
+    """Compare upsampled features with finer ones, for an upsampler and for interpolations.
 
     Args:
         upsampler: The upsampler, in eval mode.
@@ -36,35 +39,47 @@ def held_out_errors(
         crops: Crops of each kind of pictures; always the same.
 
     Returns:
-        One entry per kind of pictures, enlargement and upsampler: ``error`` is the mean squared error divided by the
-        variance of the features wanted, so that a constant map has about 1, and ``cosine`` the mean similarity.
+        One entry per kind of pictures, wanted map and upsampler. ``error`` is the mean squared error divided by the
+        variance of the wanted map, so that a constant map has about 1; ``cosine`` is the mean similarity.
     """
+    named = {TRAINED: upsampler} | {name: load_upsampler(spec) for name, spec in BASELINES.items()}
     entries: list[dict[str, object]] = []
-    named = {"trained": upsampler} | {name: load_upsampler(name) for name in BASELINES}
     for kind in pictures:
         generator = torch.Generator().manual_seed(_SEED)
-        large = batch_of([kind], crops, max(ENLARGED) * image_size, generator)
+        large = batch_of([kind], crops, 4 * image_size, generator)
         small = resized(large, image_size)
-        wanted = {
-            times: torch.cat([features(resized(one, times * image_size)[None]) for one in large]) for times in ENLARGED
-        }
+        parts = list(zip(features(small).split(_AT_ONCE), guidance(small).split(_AT_ONCE), strict=True))
+        targets = wanted_maps(features, large, image_size)
         for name, member in named.items():
-            parts = zip(features(small).split(4), guidance(small).split(4), strict=True)
             given = torch.cat([member(part, image) for part, image in parts])
-            for times, target in wanted.items():
-                at_size = on_grid(given, target.shape[-1])
-                error = functional.mse_loss(at_size, target) / target.var()
-                cosine = functional.cosine_similarity(at_size, target).mean()
-                entries.append(
-                    {
-                        "pictures": kind.kind,
-                        "enlarged": times,
-                        "upsampler": name,
-                        "error": round(error.item(), 4),
-                        "cosine": round(cosine.item(), 4),
-                    }
-                )
+            for wanted, target in targets.items():
+                about = {"pictures": kind.kind, "wanted": wanted, "upsampler": name}
+                entries.append(about | errors(on_grid(given, target.shape[-1]), target))
     return entries
+
+
+def wanted_maps(features: FrozenFeatures, large: Tensor, image_size: int) -> Mapping[str, Tensor]:
+    """Finer maps of images B×3×4S×4S: of the image at size S, shifted; and enlarged twice and four times."""
+    small = resized(large, image_size)
+    return {
+        "shifted": finer_features(features, small, _FINER),
+        "enlarged 2": features(resized(large, 2 * image_size)),
+        "enlarged 4": torch.cat([features(one[None]) for one in large]),
+    }
+
+
+@torch.no_grad()
+def mirrored_error(features: FrozenFeatures, kind: Pictures, image_size: int, crops: int = CROPS) -> dict[str, float]:
+    """How far the features of mirrored images, mirrored back, are from the features; no upsampling is involved."""
+    images = batch_of([kind], crops, image_size, torch.Generator().manual_seed(_SEED))
+    return errors(features(images.flip(-1)).flip(-1), features(images))
+
+
+def errors(given: Tensor, wanted: Tensor) -> dict[str, float]:
+    """See :func:`held_out_errors`."""
+    error = functional.mse_loss(given, wanted) / wanted.var()
+    cosine = functional.cosine_similarity(given, wanted).mean()
+    return {"error": round(error.item(), 4), "cosine": round(cosine.item(), 4)}
 
 
 def on_grid(maps: Tensor, side: int) -> Tensor:

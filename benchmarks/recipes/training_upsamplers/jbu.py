@@ -26,8 +26,8 @@ class TrainFeatUpJBU(Method):
     """The upsampled map, cut to a view and downsampled, should equal the features of that view of the image.
 
     The downsampler is trained together with the upsampler and thrown away. The stack's output, 16 times the grid, is
-    first averaged to the size of the image, if it is larger. The channel norm keeps its initial weights: a learned scale
-    would shrink every feature towards zero, where the reconstruction is easiest.
+    first resized by averaging to the size of the image. The channel norm keeps its initial weights: a learned scale
+    could shrink every feature towards zero, where the reconstruction is easiest.
 
     Args:
         features: The frozen backbone.

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training_upsamplers.features import FrozenFeatures, guidance
+from training_upsamplers.finer import finer_features
 from training_upsamplers.method import Examples, Method, distance
 from training_upsamplers.pictures import resized
 from vfm_isbench.upsamplers.published.loftup import LoftUp, LoftUpGuidance
@@ -16,7 +17,7 @@ _FINER = 2
 
 
 class TrainLoftUp(Method):
-    """Upsampled features should equal those of the image enlarged twice, on a grid four times as fine as the image's own.
+    """Upsampled features should equal those of the image enlarged twice, on a grid four times as fine.
 
     The authors average such features within the masks of a segmentation network first, and then distil the upsampler
     into itself. There are no such masks here, and this is only the regression.
@@ -59,28 +60,3 @@ def _window(guidance: LoftUpGuidance, top: int, left: int, side: int) -> LoftUpG
         return grid[:, top : top + side, left : left + side].flatten(1, 2)
 
     return LoftUpGuidance(cut(guidance.pixels), cut(guidance.queries), (side, side))
-
-
-def finer_features(features: FrozenFeatures, images: Tensor, finer: int) -> Tensor:
-    """Features on a finer grid, from copies of the images that are shifted by parts of a cell.
-
-    Args:
-        features: The backbone.
-        images: B×3×S×S in [0, 1], of whole patches.
-        finer: Cells per side of a cell of the backbone's grid; it divides the patch size.
-
-    Returns:
-        B×C×(finer·h)×(finer·w), whose cells have their centres at equal distances over the whole image, as those of the
-        backbone have.
-    """
-    patch, size = features.patch_size, images.shape[-1]
-    step = patch // finer
-    # The first cell of the finer grid has its centre half a step from the border, that of the backbone half a patch.
-    first = (patch - step) // 2
-    padded = functional.pad(images, [first, patch, first, patch], mode="reflect")
-    result = images.new_empty(len(images), features.channels, finer * size // patch, finer * size // patch)
-    for row in range(finer):
-        for col in range(finer):
-            window = padded[..., row * step : row * step + size, col * step : col * step + size]
-            result[..., row::finer, col::finer] = features(window)
-    return result
