@@ -17,7 +17,7 @@ BASELINES = {"nearest": "nearest", "bilinear": "bilinear?align_corners=false", "
 TRAINED = "trained"
 CROPS = 32
 _SEED = 1000
-_FINER = 4
+_FINER = 2
 _AT_ONCE = 4
 
 

@@ -42,14 +42,14 @@ class TrainLoftUp(Method):
 
     def loss(self, examples: Examples) -> Tensor:
         """See :class:`Method`; of a random quarter of the image, because attention takes most of the time."""
-        wanted = examples["wanted"]
-        fine, pixels = wanted.shape[-1] // 2, self.image_size // 2
-        top, left = torch.randint(fine + 1, (2,)).tolist()
-        per_cell = self.image_size // wanted.shape[-1]
-        window = _window(self.upsampler.encode_guidance(examples["image"]), per_cell * top, per_cell * left, pixels)
+        wanted, patch = examples["wanted"], self.features.patch_size
+        cells = self.image_size // patch
+        finer, half = wanted.shape[-1] // cells, max(cells // 2, 1)
+        top, left = torch.randint(cells - half + 1, (2,)).tolist()
+        window = _window(self.upsampler.encode_guidance(examples["image"]), patch * top, patch * left, patch * half)
         upsampled = self.upsampler.upsample(examples["features"], window)
-        wanted = wanted[..., top : top + fine, left : left + fine]
-        return distance(functional.adaptive_avg_pool2d(upsampled, fine), wanted)
+        wanted = wanted[..., finer * top : finer * (top + half), finer * left : finer * (left + half)]
+        return distance(functional.adaptive_avg_pool2d(upsampled, finer * half), wanted)
 
 
 def _window(guidance: LoftUpGuidance, top: int, left: int, side: int) -> LoftUpGuidance:
