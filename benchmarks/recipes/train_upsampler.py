@@ -26,7 +26,7 @@ from training_upsamplers.loop import Settings, train
 from training_upsamplers.methods import DEFAULTS, METHODS
 from training_upsamplers.pictures import Pictures, photographs, scenes
 
-from vfm_isbench.backbones.load import load_backbone
+from vfm_isbench.backbones import Backbone, load_backbone
 from vfm_isbench.results.table import lay_out
 from vfm_isbench.storage.atomic import write_text
 from vfm_isbench.storage.strict_json import read_json
@@ -94,8 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only-errors", action="store_true", help="train nothing: measure the file again")
     options = parser.parse_args(arguments)
     training, held_out = pictures_of(options)
-    backbone = load_backbone(options.backbone, options.image_size, weights=options.backbone_weights)
-    features = FrozenFeatures(backbone.to(options.device))
+
+    def backbone_of(size: int) -> Backbone:
+        return load_backbone(options.backbone, size, weights=options.backbone_weights).to(options.device)
+
+    features = FrozenFeatures(backbone_of, options.image_size)
     file = options.output.with_suffix(".json")
     report = dict(read_json(file)) if options.only_errors else trained(options, features, training)
     spec = f"{METHODS[options.method].spec_kind}:{options.output}"

@@ -39,7 +39,7 @@ def recipe() -> Iterator[Callable[[str], ModuleType]]:
 
 @pytest.fixture(scope="module")
 def features(recipe: Callable[[str], ModuleType]) -> Any:
-    return recipe("training_upsamplers.features").FrozenFeatures(FakeBackbone(CHANNELS, PATCH))
+    return recipe("training_upsamplers.features").FrozenFeatures(lambda _: FakeBackbone(CHANNELS, PATCH), SIZE)
 
 
 @pytest.fixture(scope="module")

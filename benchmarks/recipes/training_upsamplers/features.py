@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,19 +14,28 @@ class FrozenFeatures:
     """Features of a backbone that is not trained.
 
     Args:
-        backbone: The backbone; it is frozen in place.
+        load: Makes the backbone for images of a size, in pixels; transformers have position embeddings for one size.
+        image_size: The size of the benchmark.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone.eval().requires_grad_(False)
-        self.channels = backbone.channels
-        self.patch_size = backbone.patch_size
+    def __init__(self, load: Callable[[int], Backbone], image_size: int) -> None:
+        self._load = load
+        self._by_size: dict[int, Backbone] = {}
+        self.backbone = self._of_size(image_size)
+        self.channels = self.backbone.channels
+        self.patch_size = self.backbone.patch_size
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Features B×C×h×w of ``images`` B×3×H×W in [0, 1]."""
-        features: Tensor = self.backbone(_normalised(images, self.backbone.mean, self.backbone.std))
+        """Features B×C×h×w of ``images`` B×3×S×S in [0, 1]."""
+        backbone = self._of_size(images.shape[-1])
+        features: Tensor = backbone(_normalised(images, backbone.mean, backbone.std))
         return features
+
+    def _of_size(self, size: int) -> Backbone:
+        if size not in self._by_size:
+            self._by_size[size] = self._load(size).eval().requires_grad_(False)
+        return self._by_size[size]
 
 
 def guidance(images: Tensor) -> Tensor:
