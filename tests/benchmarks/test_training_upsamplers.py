@@ -99,12 +99,13 @@ def test_features_on_a_finer_grid_lie_where_they_should(recipe: Callable[[str], 
     torch.testing.assert_close(coarse[..., 1:-1], Averages()(ramp)[..., 1:-1])
 
 
-def test_a_new_downsampler_averages(recipe: Callable[[str], ModuleType]) -> None:
+def test_a_downsampler_averages_around_each_cell(recipe: Callable[[str], ModuleType]) -> None:
     downsampler = recipe("training_upsamplers.downsampler").AttentionDownsampler(CHANNELS, PATCH).eval()
     with torch.no_grad():
         constant = downsampler(torch.ones(1, CHANNELS, SIZE, SIZE))
         torch.testing.assert_close(constant, torch.ones(1, CHANNELS, 4, 4))
         downsampler.scale.zero_()
+        downsampler.shift.zero_()
         maps = torch.rand(1, CHANNELS, SIZE, SIZE)
         border = [PATCH // 2] * 4
         expected = functional.avg_pool2d(functional.pad(maps, border, mode="reflect"), 2 * PATCH, PATCH)

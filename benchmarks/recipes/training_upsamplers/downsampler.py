@@ -6,12 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+_FIRST_WIDTH = 0.25
+"""Standard deviation of the first weights, in cells."""
+
 
 class AttentionDownsampler(nn.Module):
     """Each cell of the grid becomes a weighted mean of the pixels around it (FeatUp, ICLR 2024, section 3.2).
 
     The weight of a pixel is a softmax over the window, of its own saliency, which one linear layer computes from its
-    features, scaled and shifted by learned numbers that depend only on its place in the window.
+    features, scaled and shifted by learned numbers that depend only on its place in the window. At first, the shifts make
+    it a Gaussian around the middle of the cell.
 
     Args:
         channels: Channels C of the features.
@@ -24,7 +28,8 @@ class AttentionDownsampler(nn.Module):
         self.window = 2 * patch_size
         self.saliency = nn.Sequential(nn.Dropout2d(0.2), nn.Conv2d(channels, 1, kernel_size=1))
         self.scale = nn.Parameter(torch.ones(self.window**2))
-        self.shift = nn.Parameter(torch.zeros(self.window**2))
+        places = (torch.arange(self.window) - (self.window - 1) / 2) / (_FIRST_WIDTH * patch_size)
+        self.shift = nn.Parameter(-(places.square()[:, None] + places.square()).flatten() / 2)
 
     def forward(self, features: Tensor) -> Tensor:
         """Reduce ``features`` B×C×H×W, of whole patches, to B×C×h×w."""
