@@ -146,9 +146,9 @@ class FeatureCache:
 def open_feature_cache(probe: Probe, folder: Path | None, *, training: bool = False) -> FeatureCache | None:
     """The cache of a probe's backbone features in a folder; None without a folder.
 
-    With early injection features depend on the clicks, adapters in the backbone change them, and in the training of a
-    backbone they change with every step: a warning says that nothing is cached. In evaluation, a trained backbone has an
-    identity of its own.
+    With early injection features depend on the clicks, adapters in the backbone change them, and in the training of
+    a backbone they change with every step: a warning says that nothing is cached. In evaluation, a trained backbone has
+    an identity of its own.
 
     Raises:
         SpeedError: see :class:`FeatureCache`.
