@@ -1,0 +1,1 @@
+"""Training of learned upsamplers, for ``train_upsampler.py``: one module per method, and what they share."""
