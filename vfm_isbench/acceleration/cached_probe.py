@@ -243,7 +243,12 @@ class CachedProbe:
 
     def join(self, images: Sequence[CachedImage]) -> CachedImage | None:
         """Join encoded crops to one batch; None if the upsampler has still to run, which a batch might change."""
-        if (self.probe.injection != "late" or not self.probe.has_fixed_features) and self._interpolation is None:
+        probe = self.probe
+        if probe.injection == "late":
+            runs_later = not probe.has_fixed_features and not self._sums_on_grid
+        else:
+            runs_later = self._interpolation is None
+        if runs_later:
             return None
         return CachedImage(
             torch.cat([image.image for image in images]),

@@ -42,7 +42,7 @@ class PartScenes(ScenesDataset):
         """Draw a scene, or return it from memory; see :meth:`ScenesDataset.read`."""
         if image_id not in self._drawn:
             objects, regions, levels = self._nested(image_id)
-            image = paint(self._rng(image_id, "pixels"), objects, self.image_size, self.style, regions)
+            image, _ = paint(self._rng(image_id, "pixels"), objects, self.image_size, self.style, regions)
             for array in (image, *levels):
                 array.flags.writeable = False
             self._drawn[image_id] = AnnotatedImage(image_id, image, levels[0], tuple(levels[1:]))
