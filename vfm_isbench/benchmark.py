@@ -27,7 +27,8 @@ from vfm_isbench.estimate import (
     require_memory_to_train,
 )
 from vfm_isbench.probe import build_probe
-from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol, require_fit
+from vfm_isbench.probe.fit import require_fit
+from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.progress import RunProgress, stopped_in_order
 from vfm_isbench.protocol import PROTOCOL_REVISION, Protocol
@@ -140,8 +141,7 @@ class Benchmark:
         Args:
             upsampler: Callable (features B×C×h×w, image B×3×H×W) → features, or the name of an upsampler.
             name: Name in tables; by default the upsampler's own.
-            identity: Which upsampler it is, if its code, settings and weights cannot be hashed: any text that changes
-                whenever they do.
+            identity: Any text that changes whenever an upsampler does whose code, settings or weights cannot be hashed.
 
         Raises:
             RunError: if another process or thread is using ``output_dir``, or it belongs to another run.

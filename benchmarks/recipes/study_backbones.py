@@ -27,7 +27,7 @@ from study.statistics import interaction, mean, mean_difference, shown
 from vfm_isbench import Protocol, Result, VfmIsbenchError
 from vfm_isbench.backbones import load_backbone
 from vfm_isbench.probe import check_combination
-from vfm_isbench.probe.preparation import require_fit
+from vfm_isbench.probe.fit import require_fit
 from vfm_isbench.upsamplers import KNOWN, fitting_backbones
 
 NAME = "backbones"

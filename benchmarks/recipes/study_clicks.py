@@ -22,6 +22,7 @@ from study.statistics import kendall_tau, shown
 from vfm_isbench import Protocol, Result, VfmIsbenchError
 from vfm_isbench.metrics import number_of_clicks
 from vfm_isbench.results.intervals import Estimate, estimate_mean
+from vfm_isbench.storage.atomic import replacing
 from vfm_isbench.types import Array
 
 NAME = "click-patterns"
@@ -190,7 +191,8 @@ def draw(file: Path) -> None:
     axes.grid(axis="y", alpha=0.3)
     axes.legend(ncols=len(names), frameon=False)
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=110)
+    with replacing(file) as partial:
+        figure.savefig(partial, dpi=110, format="png")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vfm_isbench.heads import PyramidHead, UpsampledPyramidHead
-from vfm_isbench.heads.pyramid import ChannelDropout, Halving, PyramidDecoder
+from vfm_isbench.heads.pyramid import ChannelDropout, Halving
 
 
 def seeded(*shape: int) -> Tensor:
@@ -97,17 +97,13 @@ def test_the_widths_at_the_size_of_the_paper() -> None:
             UpsampledPyramidHead(384),
             UpsampledPyramidHead(384, keeps_channels=True),
         ]
-    decoders = [cast(PyramidDecoder, head.decoder) for head in heads]
+    decoders = [head.decoder for head in heads]
     found = [
         ([cast(nn.Conv2d, lateral).in_channels for lateral in decoder.laterals], decoder.classifier.in_channels)
         for decoder in decoders
     ]
     assert found == [([128, 256, 512, 1024], 256)] * 2 + [([384, 384, 512, 1024], 384)]
-    inside = [
-        module
-        for module in cast(nn.ModuleList, heads[0].levels).modules()
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
-    ]
+    inside = [module for module in heads[0].levels.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
     assert [conv.out_channels for conv in inside] == [256, 128, 128, 256, 256, 512, 1024, 1024]
 
 

@@ -21,7 +21,8 @@ from vfm_isbench.cli.options import (
 from vfm_isbench.cli.terminal import complain, say
 from vfm_isbench.click_encoders import check_click_encoder
 from vfm_isbench.probe import build_probe, check_combination
-from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol, require_fit
+from vfm_isbench.probe.fit import require_fit
+from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.runs import check_random

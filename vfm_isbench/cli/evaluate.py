@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from vfm_isbench.cli.options import (
     Subparsers,
@@ -76,14 +77,13 @@ def eval_command(arguments: argparse.Namespace) -> None:
         data_root=arguments.data_root,
         datasets=arguments.datasets,
         limit=arguments.limit,
-        granularity=arguments.granularity,
         name=arguments.name,
         output=arguments.output,
         speed=speed_from(arguments),
         progress=not arguments.quiet,
         boundary_iou=arguments.boundary_iou,
         clicker=arguments.clicker,
-        fields=fields_from(arguments),
+        fields=_fields(arguments),
         upsampler=arguments.upsampler,
         backbone_weights=arguments.backbone_weights,
         random_weights=arguments.random_weights,
@@ -91,6 +91,11 @@ def eval_command(arguments: argparse.Namespace) -> None:
         device=arguments.device,
     )
     say(str(result), *([f"saved: {arguments.output}"] if arguments.output else []))
+
+
+def _fields(arguments: argparse.Namespace) -> dict[str, Any]:
+    given = fields_from(arguments)
+    return given if arguments.granularity is None else given | {"granularity_at_test": arguments.granularity}
 
 
 def export_command(arguments: argparse.Namespace) -> None:

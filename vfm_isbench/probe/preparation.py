@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from vfm_isbench.backbones import Backbone
-from vfm_isbench.backbones.table import TABLE, backbones_with, made_for
+from vfm_isbench.backbones.table import backbones_with, made_for
 from vfm_isbench.errors import ChannelsError, ContractError, OutOfMemoryError, RunError, VfmIsbenchWarning
 from vfm_isbench.probe.backbone_access import with_backbone
 from vfm_isbench.probe.behaviour import backbone_behaviour, upsampler_behaviour
 from vfm_isbench.probe.build import build_head, check_head
 from vfm_isbench.probe.end_to_end import check_trained_parts
+from vfm_isbench.probe.fit import notes_on_fit
 from vfm_isbench.probe.free_memory import require_memory
 from vfm_isbench.probe.memory import first_line, is_out_of_memory
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers, settings_restored
@@ -29,7 +30,6 @@ from vfm_isbench.upsamplers import (
     UpsamplerIdentity,
     check_upsampler,
     find_module,
-    fitting_backbones,
     freeze,
     identity_of,
 )
@@ -167,7 +167,7 @@ def check_and_identify(
         upsampler = with_backbone(upsampler, backbone)
         sizes = (backbone.channels, side, protocol.image_size)
         upsampler, notes = freeze_hidden_modules(upsampler, sizes, device, backbone)
-        notes = (*notes, *_notes_on_backbone(upsampler, protocol), *_notes_on_fit(upsampler, protocol))
+        notes = (*notes, *_notes_on_backbone(upsampler, protocol), *notes_on_fit(upsampler, protocol))
         contract = check_on_device(upsampler, protocol, backbone, device, images_at_once=images_at_once)
         notes = (*notes, *check_trained_parts(upsampler, protocol, backbone, device))
         identity = identity_of(upsampler, declared)
@@ -231,39 +231,6 @@ def _notes_on_backbone(upsampler: LoadedUpsampler, protocol: Protocol) -> tuple[
         f"the upsampler calls the backbone itself (needs_backbone): with injection {protocol.injection!r} the features "
         "it gets that way hold no clicks",
     )
-
-
-def require_fit(upsampler: object, backbone: str) -> None:
-    """Refuse a published upsampler on a backbone that, by the tables, has another number of channels.
-
-    It takes nothing but the names, so that nothing is downloaded in vain.
-
-    Args:
-        upsampler: What the user gave: only names say anything here.
-        backbone: Name of the protocol's backbone.
-
-    Raises:
-        ChannelsError: naming the backbones that fit.
-    """
-    fits = fitting_backbones(upsampler) if isinstance(upsampler, str) else ()
-    channels = next((row.channels for row in TABLE if row.name == backbone), None)
-    works_with = tuple(sorted({number for _, number in fits}))
-    if not works_with or channels is None or channels in works_with:
-        return
-    fitting = " or ".join(f"{name} ({number} channels)" for name, number in fits)
-    raise ChannelsError(
-        f"{upsampler} was trained on the features of {fitting}, but {backbone} has {channels} channels; choose its "
-        f"backbone: --backbone {fits[0][0]}",
-        works_with,
-    )
-
-
-def _notes_on_fit(upsampler: LoadedUpsampler, protocol: Protocol) -> tuple[str, ...]:
-    """What readers should know of a published upsampler on another backbone that happens to have as many channels."""
-    fitting = [backbone for backbone, _ in fitting_backbones(upsampler.name)]
-    if not fitting or protocol.backbone in fitting:
-        return ()
-    return (f"{upsampler.name} was trained on the features of {' or '.join(fitting)}, not of {protocol.backbone}",)
 
 
 def move_to(upsampler: LoadedUpsampler, device: torch.device) -> None:

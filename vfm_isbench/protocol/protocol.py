@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from vfm_isbench.errors import ProtocolError, UnknownNameError
-from vfm_isbench.protocol.clicker import clicks_label
-from vfm_isbench.protocol.labels import head_label
+from vfm_isbench.protocol.labels import signature_parts
 from vfm_isbench.protocol.validation import GranularityUse, HeadName, Injection, check_protocol
 from vfm_isbench.registry.registry import unknown_name
 
@@ -32,8 +31,8 @@ NOT_IN_FINGERPRINT = ("name", "version", "seed", "test_datasets")
 _ADDED_LATER: Mapping[str, Any] = {
     "featup_channel_norm": True, "shuffled": False, "version": 1, "schedule": "milestones", "average_decay": 0.0,
     "pyramid_width": 128, "clicker": "center",
-    "train_upsampler": False, "train_backbone": False, "fine_tuning_rate": 0.1,
-    "granularity": "none", "lora_rank": 8, "lora_alpha": 8.0, "granularity_at_test": None,
+    "train_upsampler": False, "train_backbone": False, "fine_tuning_rate": 0.1, "granularity": "none", "lora_rank": 8,
+    "lora_alpha": 8.0, "granularity_at_test": None,
 }  # fmt: skip
 """Fields that earlier versions lacked, with the value that describes what those versions did. Older results thus stay
 readable and keep their fingerprint."""
@@ -333,10 +332,8 @@ class Protocol:
     def changed_fields(self) -> list[str]:
         """Fingerprint fields in which this protocol differs from the preset of its name and version."""
         base = versions_of(self.name).get(self.version)
-        if base is None:
-            return []
-        mine, theirs = self.to_dict(), base.to_dict()
-        return [key for key in mine if key not in NOT_IN_FINGERPRINT and mine[key] != theirs[key]]
+        theirs = {} if base is None else base.to_dict()
+        return [key for key in theirs if key not in NOT_IN_FINGERPRINT and getattr(self, key) != getattr(base, key)]
 
     def __repr__(self) -> str:
         is_preset = bool(versions_of(self.name))
@@ -370,8 +367,7 @@ class Protocol:
     def headline(self) -> str:
         """The metric that ranks results of this protocol and judges regressions, unless another one is asked for.
 
-        It belongs to the preset of this name and version: one that is neither at the cap nor at its best for common
-        upsamplers. For protocols of other names it is "noc90".
+        It belongs to the preset: neither at the cap nor at its best for common upsamplers. Otherwise it is "noc90".
         """
         return HEADLINES.get((self.name, self.version), USUAL_HEADLINE)
 
@@ -384,24 +380,9 @@ class Protocol:
         >>> Protocol.preset("paper").signature()
         'bb:dinov2_vits14|enc:simple_vit|inj:late|head:conv2|px:224|clicks:ritm20|flip:yes|seed:0|proto:paper@1'
         """
-        parts = [
-            f"bb:{self.backbone}",
-            f"enc:{self.click_encoder}",
-            f"inj:{self.injection}",
-            f"head:{head_label(self)}",
-            f"px:{self.image_size}",
-            f"clicks:{clicks_label(self.clicker, self.max_clicks)}",
-            f"flip:{'yes' if self.flip_test else 'no'}",
-            *([f"train:{'+'.join(self.trained_parts)}"] if self.trained_parts else []),
-            *([] if self.granularity == "none" else [f"gran:{self._granularity_text()}"]),
-            f"seed:{','.join(str(seed) for seed in ((self.seed,) if seeds is None else seeds))}",
-            f"proto:{self.name}@{self.version}{'+changed' if self.changed_fields() else ''}",
-        ]
-        return "|".join(parts)
-
-    def _granularity_text(self) -> str:
-        lora = f"{self.lora_rank}" if "lora" in self.granularity else ""
-        return f"{self.granularity}{lora}" + (f"@{self.granularity_at_test:g}" if self.granularity_at_test else "")
+        shown = ",".join(map(str, (self.seed,) if seeds is None else seeds))
+        preset = f"{self.name}@{self.version}{'+changed' if self.changed_fields() else ''}"
+        return "|".join([*signature_parts(self), f"seed:{shown}", f"proto:{preset}"])
 
 
 def versions_of(name: str) -> dict[int, Protocol]:

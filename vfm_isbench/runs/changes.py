@@ -14,6 +14,7 @@ from vfm_isbench.registry.registry import unknown_name
 EVALUATION_FIELDS = (
     "max_clicks",
     "clicker",
+    "granularity_at_test",
     "flip_test",
     "prediction_threshold",
     "zoom_in",

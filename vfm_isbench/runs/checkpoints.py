@@ -99,7 +99,6 @@ def evaluate_checkpoint(
     data_root: str | Path | None = None,
     datasets: str | Sequence[str] | None = None,
     limit: int | None = None,
-    granularity: float | None = None,
     name: str | None = None,
     output: str | Path | None = None,
     speed: Speed | None = None,
@@ -116,7 +115,6 @@ def evaluate_checkpoint(
         data_root: Folder that holds the data sets' own folders.
         datasets: One or several test sets; by default those of the checkpoint's protocol.
         limit: Only the first objects of each set.
-        granularity: The granularity that every object is evaluated with; None for the protocol's.
         name: Name of the upsampler in tables.
         output: Result file to write. Until it is complete, evidence is kept in ``OUTPUT.evidence`` beside it, and the
             same call continues from there.
@@ -145,8 +143,6 @@ def evaluate_checkpoint(
         trained = load_trained(path, **loading)
         asked_for = {**(fields or {}), **({} if clicker is None else {"clicker": clicker})}
         changes: dict[str, Any] = {} if limit is None else {"object_limit": limit}
-        if granularity is not None:
-            changes["granularity_at_test"] = granularity
         if datasets is not None:
             changes["test_datasets"] = (datasets,) if isinstance(datasets, str) else tuple(datasets)
         protocol, people = with_people(changed_in_evaluation(trained.protocol, asked_for).replace(**changes))

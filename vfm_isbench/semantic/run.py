@@ -12,7 +12,8 @@ import torch
 
 from vfm_isbench.backbones import Backbone, identify_backbone, load_backbone
 from vfm_isbench.errors import DataError
-from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol, require_fit
+from vfm_isbench.probe.fit import require_fit
+from vfm_isbench.probe.preparation import check_and_identify, choose_device, follow_protocol
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
 from vfm_isbench.progress import RunProgress
 from vfm_isbench.results.environment import describe_environment

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 from study.cases import parallel, vfm_isbench
 from vfm_isbench.datasets.sbd import SbdDataset
 from vfm_isbench.semantic import SemanticResult
-from vfm_isbench.storage.atomic import replacing, write_text
+from vfm_isbench.storage.atomic import replacing, write_bytes, write_text
 from vfm_isbench.types import IGNORE, Array
 
 
@@ -94,7 +93,8 @@ def object_label_maps(data_root: Path, folder: Path) -> tuple[str, str]:
             sample = dataset.read(image_id)
             labels = np.where(sample.labels == IGNORE, 255, sample.labels > 0).astype(np.uint8)
             # No copy of a published photograph is kept anywhere but in this folder of runs.
-            shutil.copyfile(data_root / "SBD" / "img" / f"{image_id}.jpg", folder / "images" / f"{image_id}.jpg")
+            photograph = (data_root / "SBD" / "img" / f"{image_id}.jpg").read_bytes()
+            write_bytes(folder / "images" / f"{image_id}.jpg", photograph)
             with replacing(folder / "labels" / f"{image_id}.png") as partial:
                 Image.fromarray(labels).save(partial, format="png")
         write_text(folder / f"{split}.txt", "\n".join(dataset.image_ids) + "\n")
