@@ -14,8 +14,8 @@ class AttentionDownsampler(nn.Module):
     """Each cell of the grid becomes a weighted mean of the pixels around it (FeatUp, ICLR 2024, section 3.2).
 
     The weight of a pixel is a softmax over the window, of its own saliency, which one linear layer computes from its
-    features, scaled and shifted by learned numbers that depend only on its place in the window. At first, the shifts make
-    it a Gaussian around the middle of the cell.
+    features, scaled and shifted by learned numbers that depend only on its place in the window. At first, the shifts
+    make it a Gaussian around the middle of the cell.
 
     Args:
         channels: Channels C of the features.
