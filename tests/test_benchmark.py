@@ -53,6 +53,9 @@ def test_result_says_what_was_run(result):
     assert result.environment["torch"] == torch.__version__
     assert result.protocol.sample_weights == "uniform"
     assert set(result.peak_memory) == {"training", "evaluation"}
+    channels = result.backbone["width"]
+    assert result.trained_parameters["head"] == 2 * (9 * channels**2 + channels) + channels + 1
+    assert result.trained_parameters["click_encoder"] > 0
 
 
 def test_saved_result_loads_equal(result, tmp_path):

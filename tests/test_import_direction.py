@@ -52,10 +52,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": BASE | {"datasets", "results"},
     "runs": BASE
     | COMPONENTS
-    | {"acceleration", "datasets", "evaluation", "isegprobe", "metrics", "probe", "progress", "results", "training"},
+    | {"acceleration", "clicks", "datasets", "evaluation", "isegprobe", "metrics", "probe", "progress", "results"}
+    | {"training"},
     "estimate": BASE | COMPONENTS | {"acceleration", "datasets", "evaluation", "probe", "progress", "runs", "training"},
     # The leaderboard runs nothing: whoever checks an entry hands in the function that reruns it.
     "leaderboard": BASE | {"datasets", "metrics", "results", "runs", "upsamplers"},
+    "semantic": BASE | COMPONENTS | {"acceleration", "datasets", "probe", "progress", "results"},
     "testing": BASE | {"backbones", "datasets"},
     # The top.
     "benchmark": BASE
@@ -81,7 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "leaderboard",
         "results",
     }
-    | {"probe", "progress", "runs", "viz"},
+    | {"probe", "progress", "runs", "semantic", "viz"},
     "__main__": {"cli"},
 }
 

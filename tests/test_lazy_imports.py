@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-SLOW = ("timm", "torchvision", "torch._dynamo", "scipy.stats", "pandas", "matplotlib")
+SLOW = ("timm", "torchvision", "torch._dynamo", "scipy.stats", "pandas", "matplotlib", "peft", "transformers")
 
 
 def test_neither_the_package_nor_the_command_line_imports_slow_libraries() -> None:

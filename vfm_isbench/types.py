@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeGuard
 
@@ -17,6 +18,9 @@ Behaviour: TypeAlias = tuple[float, ...]
 """What an upsampler or a backbone makes of two fixed inputs: projections of its outputs, of order one."""
 
 _LARGEST = sys.float_info.max
+
+PART_LABELS = 100_000
+"""Data sets of this library label parts from here on, parts of parts from twice this number on, and so on."""
 
 IGNORE = -1
 """Label of pixels that do not count, neither for nor against a prediction."""
@@ -66,15 +70,18 @@ class AnnotatedImage:
         image_id: Id within the data set.
         image: RGB, H×W×3, uint8.
         labels: H×W, int32: 0 background, k > 0 instance k, -1 pixels to ignore.
+        parts: The same for parts of these instances, then for parts of the parts, and so on; empty if none are known.
+            A part lies within one label of the map before its own, and all labels of an image differ.
     """
 
     image_id: str
     image: Array
     labels: Array
+    parts: tuple[Array, ...] = ()
 
     def instance_ids(self) -> list[int]:
-        """Labels of the instances present, ascending."""
-        return [int(label) for label in np.unique(self.labels) if label > 0]
+        """Labels of the instances present, ascending; parts are instances, too."""
+        return sorted(int(label) for labels in (self.labels, *self.parts) for label in np.unique(labels) if label > 0)
 
     def object_mask(self, instance: int | None) -> Array:
         """Ground truth of one object: H×W int8, 1 object, 0 background (including other instances), -1 ignore.
@@ -86,13 +93,30 @@ class AnnotatedImage:
             DataError: if the image has no such instance.
         """
         label = 1 if instance is None else instance
-        mask = np.where(self.labels == label, 1, np.where(self.labels == IGNORE, IGNORE, 0)).astype(np.int8)
+        labels = next((labels for labels in self.parts if (labels == label).any()), self.labels)
+        is_ignored = (labels == IGNORE) | (self.labels == IGNORE)
+        mask = np.where(labels == label, 1, np.where(is_ignored, IGNORE, 0)).astype(np.int8)
         if not (mask == 1).any():
             raise DataError(
                 f"image {self.image_id!r} has no object with label {label}: its labels are {self.instance_ids()}. "
                 "Check the object id, or the mask file of this image."
             )
         return mask
+
+    def granularity(self, instances: Iterable[int | None]) -> float:
+        """Share of the area of whole objects that some of their instances cover together, in (0, 1]; 1 for objects.
+
+        Args:
+            instances: Labels of one or more instances of one level; the whole objects are those that they belong to.
+
+        Raises:
+            DataError: as :meth:`object_mask`.
+        """
+        if not self.parts:
+            return 1.0
+        masks = [self.object_mask(instance) == 1 for instance in instances]
+        wholes = {int(self.labels[mask][0]) for mask in masks}
+        return sum(map(np.count_nonzero, masks)) / np.count_nonzero(np.isin(self.labels, list(wholes)))
 
 
 @dataclass(frozen=True, slots=True)

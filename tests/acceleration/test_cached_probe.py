@@ -53,7 +53,7 @@ def seeded(*shape: int, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
-@pytest.mark.parametrize("head", get_args(HeadName))
+@pytest.mark.parametrize("head", ["conv", "linear"])  # tests/probe/test_pyramids.py has the others
 @pytest.mark.parametrize("upsampler", UPSAMPLERS, ids=repr)
 @pytest.mark.parametrize("injection", get_args(Injection))
 @pytest.mark.parametrize("size", [(28, 42), (14, 28)])
@@ -154,7 +154,7 @@ def learned(kind: Callable[[int], Upsampler]) -> Upsampler:
 LEARNED = [learned(kind) for kind in (LoftUp, FeatUpJBU, LiFT)]
 
 
-@pytest.mark.parametrize("head", get_args(HeadName))
+@pytest.mark.parametrize("head", ["conv", "linear"])  # tests/probe/test_pyramids.py has the others
 @pytest.mark.parametrize("upsampler", [*UPSAMPLERS, *LEARNED], ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize("injection", get_args(Injection))
 def test_a_training_step_is_that_of_the_probe(

@@ -131,3 +131,16 @@ def test_positions_are_computed_once_per_size_and_device(monkeypatch: pytest.Mon
     encoder.double()(seeded((1, 3, 4, 6)).double())
     assert sizes == [(2, 3), (3, 2), (2, 3)]
     assert "_positions" not in encoder.state_dict()
+
+
+def test_without_blocks_the_patches_positions_and_last_norm_remain() -> None:
+    """Depth 0: each token depends on its own patch and place alone."""
+    encoder = SimpleViT(8, 2, depth=0, heads=2, head_width=3, hidden=10)
+    assert not any("layers" in name for name in encoder.state_dict())
+    click_map = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    embedded = encoder.to_patch_embedding(click_map) + simple_vit.sincos_positions(3, 4, 8)
+    expected = torch.nn.functional.layer_norm(embedded, (8,)).transpose(1, 2).unflatten(2, (3, 4))
+    torch.testing.assert_close(encoder(click_map), expected)
+    changed = click_map.clone()
+    changed[..., :2, :2] += 1
+    assert ((encoder(changed) != encoder(click_map)).any(dim=1).nonzero()[:, 1:] == 0).all()

@@ -35,12 +35,15 @@ CASES = [
     *((name, "late", "conv") for name in UPSAMPLERS),
     *((name, injection, "conv") for name in ("bilinear", "jbu", *LEARNED) for injection in ("early", "pre_upsampler")),
     *itertools.product(("bilinear", "loftup"), ("late", "early"), ("linear",)),
+    ("identity", "late", "pyramid"),
+    ("bilinear", "late", "upsampled_pyramid"),
+    ("jbu", "early", "upsampled_pyramid_full"),
 ]
 
 
 def of_case(name: str, injection: Injection, head: HeadName) -> Protocol:
     encoder = "patch_embedding" if injection == "early" else "simple_vit"
-    return protocol_with(injection=injection, head=head, click_encoder=encoder)
+    return protocol_with(injection=injection, head=head, click_encoder=encoder, pyramid_width=8)
 
 
 def test_the_cases_name_every_injection_and_head() -> None:

@@ -315,3 +315,36 @@ def test_the_split_decides_which_files_are_read():
         choose_files("x", files, "dev")
     with pytest.raises(DataError, match="several folders .one, two."):
         choose_files("x", ["one/test-0.parquet", "two/test-0.parquet"], None)
+
+
+def test_parts_lie_beside_the_masks_under_the_name_of_their_image(root, tmp_path):
+    write(root, {"parts/b.png": mask(0, 1, 2, 0), "parts/a.png": mask(0, 9, 0, 0), "subparts/b.png": mask(0, 0, 5, 0)})
+    dataset = opened(root)
+    assert dataset.has_parts
+    assert [object_id.instance for object_id in dataset.objects if object_id.image == "a.jpg"] == [1, 100001]
+    sample = read_sample(dataset, "b.png")
+    assert sample.instance_ids() == [1, 2, 100001, 100002, 200001]
+    np.testing.assert_array_equal(sample.object_mask(100002), np.where(values(0, 0, 1, -1) < 0, -1, values(0, 0, 1, 0)))
+    assert read_sample(dataset, "a.jpg").granularity([100001]) == 0.5
+    protocol = Protocol().replace(train_dataset=f"folder:{root}", validation_dataset=f"folder:{root}")
+    assert open_dataset(f"folder:{root}", "train", None, protocol).has_parts
+    recorded = as_recorded(protocol)
+    assert recorded.train_dataset == recorded.validation_dataset == "folder:My-photos"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {"parts/b.png": mask(1, 1, 2, 2)},
+            r"part 100001 of level 1 does not lie within one label.*0, 1 at its pixels",
+        ),
+        ({"parts/c.png": mask(0, 1, 2, 0)}, r"c\.png: there is no mask of the same name in .*masks"),
+        ({"subparts/b.png": mask(0, 1, 2, 0)}, r"b\.png: there is no mask of the same name in .*parts"),
+        ({"parts/b.png": picture(values(0, 1, 2, 0).T.astype(np.uint8))}, r"the parts have 16×12 pixels"),
+    ],
+)
+def test_parts_that_fit_nothing_are_refused(files, message, root):
+    write(root, files)
+    with pytest.raises(DataError, match=message):
+        opened(root)

@@ -55,8 +55,9 @@ def test_a_good_submission_passes(folder: Path) -> None:
     assert found(GOOD.save(folder), folder) == []
 
 
-def test_a_result_may_say_how_much_memory_it_took(folder: Path) -> None:
+def test_a_result_may_say_how_much_memory_it_took_and_what_it_trained(folder: Path) -> None:
     content = copy.deepcopy(GOOD_CONTENT)
+    content["runs"][0]["trained_parameters"] = {"click_encoder": 12, "head": 34}
     content["runs"][0]["peak_memory"] = {"training": 2**34, "evaluation": 2**33}
     assert check_content(content, Report("x")) is not None
     report = Report("x")

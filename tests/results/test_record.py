@@ -47,6 +47,7 @@ def result() -> Result:
         environment={"vfm_isbench": "0.1.0", "torch": "2.4", "cuda": None},
         timings={"training": 12.5},
         peak_memory={"training": 2**31, "evaluation": 2**30},
+        trained_parameters={"click_encoder": 1000, "head": 2_655_361},
         created="2025-01-01T00:00:00+00:00",
         notes=("ümlauts are kept",),
     )
@@ -93,6 +94,16 @@ def test_files_of_earlier_versions_say_nothing_of_memory(result: Result, tmp_pat
     assert "peak memory" not in str(loaded)
     with pytest.raises(ResultError, match=r"'peak_memory.training' has the wrong type: expected a number"):
         Result.from_dict({**content, "peak_memory": {"training": "much"}})
+
+
+def test_files_of_earlier_versions_do_not_count_trained_parameters(result: Result) -> None:
+    content = {key: value for key, value in result.to_dict().items() if key != "trained_parameters"}
+    assert Result.from_dict(content).to_dict() == content
+    columns = ["click_encoder_parameters", "head_parameters"]
+    assert {"0.001", "2.655"} <= set(result.table(columns).split())
+    assert "2.655" not in Result.from_dict(content).table(columns)
+    with pytest.raises(ResultError, match=r"'trained_parameters.head' has the wrong type: expected a number"):
+        Result.from_dict({**content, "trained_parameters": {"head": "many"}})
 
 
 def test_the_file_is_plain_json_with_evidence_and_derived_scores(result: Result, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from vfm_isbench.kernels.row_strips import RowsOfStrips, item_rows_of, rows_of
 from vfm_isbench.kernels.threads import in_parts
 from vfm_isbench.kernels.winograd import LEAST_CHANNELS, convolve
 from vfm_isbench.probe import Probe
+from vfm_isbench.probe.adapters import Adapters
 
 
 class Network(Protocol):
@@ -83,8 +84,8 @@ class CachedImage:
         image: B×3×H×W, normalised for the backbone.
         guidance: What the upsampler still needs of the image; None if it has done its work.
         features: Pre-upsampler injection: the backbone's features B×C×h×w. Late injection: features ready for the click
-            tokens, at the patch grid if they are enlarged together. None with early injection, where all features
-            depend on the clicks, and if ``convolved`` replaces them.
+            tokens, at the patch grid if they are enlarged together. None where all features depend on clicks or
+            granularity (see :attr:`Probe.has_fixed_features`), and if ``convolved`` replaces them.
         convolved: The head's first convolution of the image features, bias included, B×C×H×W; None if it depends on the
             clicks, or is computed on the patch grid.
     """
@@ -119,7 +120,8 @@ class CachedProbe:
         winograd_channels: int = LEAST_CHANNELS,
     ) -> None:
         self.probe = probe
-        self._tokens, self._features = _shared(probe.click_encoder), _shared(probe.backbone)
+        self._click_encoder, self._features = _shared(probe.click_encoder), _shared(probe.backbone)
+        self._adapted: tuple[Tensor, Tensor, Tensor] | None = None
         self._backbone = backbone or self._features
         self._winograd_channels = winograd_channels
         head = probe.head
@@ -139,26 +141,30 @@ class CachedProbe:
 
     def features_of(self, images: Sequence[Tensor]) -> list[Tensor] | None:
         """The backbone's features of several crops, each B×3×H×W, in one pass; None if they depend on the clicks."""
-        if self.probe.injection == "early":
+        if not self.probe.has_fixed_features:
             return None
         with torch.no_grad():
             normalised, _ = self.probe.normalise(torch.cat(list(images)))
             return list(torch.split(self._backbone(normalised), [len(image) for image in images]))
 
     def encode(self, image: Tensor, features: Tensor | None = None) -> CachedImage:
-        """Compute everything that does not depend on clicks.
+        """Compute everything that does not depend on clicks; with gradients only if backbone or upsampler is trained.
 
         Args:
             image: B×3×H×W in [0, 1].
             features: The backbone's features of it, from :meth:`features_of`; None computes them.
         """
         probe, size = self.probe, image.shape[-2:]
-        with torch.no_grad():
+        is_training = torch.is_grad_enabled() and bool(probe.trained_parts)
+        with torch.set_grad_enabled(is_training):
             normalised, guidance = probe.normalise(image)
             guidance = probe.guarded_upsampler.encode_guidance(guidance)
-            if probe.injection == "early":
+            if not probe.has_fixed_features:
                 return CachedImage(normalised, guidance, None)
-            features = self._backbone(normalised) if features is None else features
+            if features is None:
+                # Cached features have no gradient.
+                is_live = is_training and "backbone" in probe.trained_parts
+                features = self._features(normalised) if is_live else self._backbone(normalised)
             if probe.injection == "late" and self._interpolation is None:
                 features = probe.upsample(features, guidance, size)
         if self._head is None or probe.injection != "late" or self._sums_on_grid:
@@ -179,9 +185,12 @@ class CachedProbe:
         probe = self.probe
         if probe.injection == "late":
             return None
-        tokens = self._tokens(click_map)
+        crops = torch.cat([image.image for image in images])
+        tokens = self._tokens(click_map, crops)
         if probe.injection == "early":
-            small = probe.backbone(torch.cat([image.image for image in images]), tokens)
+            small = self._changing_features(crops, click_map, tokens)
+        elif not probe.has_fixed_features:
+            small = self._changing_features(crops, click_map) + tokens
         else:
             small = torch.cat([cast(Tensor, image.features) for image in images]) + tokens
         return list(torch.split(small, [len(image.image) for image in images]))
@@ -191,7 +200,7 @@ class CachedProbe:
 
         Args:
             image: Result of :meth:`encode`.
-            click_map: B×3×H×W, see :func:`vfm_isbench.clicks.click_maps`.
+            click_map: B×3×H×W, or B×4×H×W with adapters, see :func:`vfm_isbench.clicks.click_maps`.
             small: The features at the patch grid, from :meth:`small_of`; None computes them.
 
         Returns:
@@ -200,15 +209,20 @@ class CachedProbe:
         probe, size = self.probe, click_map.shape[-2:]
         if small is not None:
             return self._enlarged_logits(small, image.guidance, size)
-        tokens = self._tokens(click_map)
+        tokens = self._tokens(click_map, image.image)
         if image.convolved is not None:
             large = image.convolved.shape[-2:]
             first = self._convolve_enlarged(tokens, large, "bilinear", probe.align_corners, plus=image.convolved)
             return probe.resize(self._after_first(first), size)
         if probe.injection == "early":
-            small = self._features(image.image, tokens)
+            small = self._changing_features(image.image, click_map, tokens)
+        elif not probe.has_fixed_features and (probe.injection != "late" or self._sums_on_grid):
+            small = self._changing_features(image.image, click_map) + tokens
         elif probe.injection == "late" and not self._sums_on_grid:
-            features = cast(Tensor, image.features)
+            if probe.has_fixed_features:
+                features = cast(Tensor, image.features)
+            else:
+                features = probe.upsample(self._changing_features(image.image, click_map), image.guidance, size)
             return probe.resize(probe.head(features + probe.resize(tokens, features.shape[-2:])), size)
         else:
             small = cast(Tensor, image.features) + tokens
@@ -229,7 +243,12 @@ class CachedProbe:
 
     def join(self, images: Sequence[CachedImage]) -> CachedImage | None:
         """Join encoded crops to one batch; None if the upsampler has still to run, which a batch might change."""
-        if self.probe.injection != "late" and self._interpolation is None:
+        probe = self.probe
+        if probe.injection == "late":
+            runs_later = not probe.has_fixed_features and not self._sums_on_grid
+        else:
+            runs_later = self._interpolation is None
+        if runs_later:
             return None
         return CachedImage(
             torch.cat([image.image for image in images]),
@@ -237,6 +256,37 @@ class CachedProbe:
             _joined([image.features for image in images]),
             _joined([image.convolved for image in images]),
         )
+
+    def _tokens(self, click_map: Tensor, normalised: Tensor) -> Tensor:
+        """See :meth:`Probe.click_tokens`."""
+        adapters = self.probe.adapters
+        if adapters is None:
+            return self._click_encoder(click_map)
+        values = click_map[:, 3, 0, 0]
+        tokens = self._click_encoder(click_map[:, :3])
+        return adapters.tokens(tokens, values, lambda: self._adapted_features(normalised, values))
+
+    def _changing_features(self, normalised: Tensor, click_map: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """See :meth:`Probe.image_features`; for features that depend on more than the image."""
+        adapters = self.probe.adapters
+        if adapters is None or not adapters.changes_features:
+            return self._features(normalised, tokens)
+        values = click_map[:, 3, 0, 0]
+        if tokens is not None:
+            return adapters.features(normalised, values, tokens)
+        return self._adapted_features(normalised, values)
+
+    def _adapted_features(self, normalised: Tensor, granularities: Tensor) -> Tensor:
+        """Features of the adapted backbone, which do not depend on clicks; without gradients, the last are kept."""
+        adapters = cast(Adapters, self.probe.adapters)
+        if torch.is_grad_enabled():
+            return adapters.features(normalised, granularities)
+        kept = self._adapted
+        if kept is not None and kept[0] is normalised and torch.equal(kept[1], granularities):
+            return kept[2]
+        features = adapters.features(normalised, granularities)
+        self._adapted = (normalised, granularities, features)
+        return features
 
     @property
     def _first_conv(self) -> nn.Conv2d:

@@ -143,10 +143,12 @@ class FeatureCache:
         warnings.warn(f"no more features are cached: {error}", VfmIsbenchWarning, stacklevel=3)
 
 
-def open_feature_cache(probe: Probe, folder: Path | None) -> FeatureCache | None:
+def open_feature_cache(probe: Probe, folder: Path | None, *, training: bool = False) -> FeatureCache | None:
     """The cache of a probe's backbone features in a folder; None without a folder.
 
-    With early injection features depend on the clicks: a warning says that nothing is cached.
+    With early injection features depend on the clicks, adapters in the backbone change them, and in the training of
+    a backbone they change with every step: a warning says that nothing is cached. In evaluation, a trained backbone has
+    an identity of its own.
 
     Raises:
         SpeedError: see :class:`FeatureCache`.
@@ -156,6 +158,18 @@ def open_feature_cache(probe: Probe, folder: Path | None) -> FeatureCache | None
     if probe.injection == "early":
         warnings.warn(
             "no features are cached: with early injection they depend on the clicks", VfmIsbenchWarning, stacklevel=3
+        )
+        return None
+    if training and "backbone" in probe.trained_parts:
+        warnings.warn(
+            "no features are cached in training: the backbone is trained, so they change with every step",
+            VfmIsbenchWarning,
+            stacklevel=3,
+        )
+        return None
+    if not probe.has_fixed_features:
+        warnings.warn(
+            "no features are cached: the adapters of the backbone change them", VfmIsbenchWarning, stacklevel=3
         )
         return None
     return FeatureCache(folder, probe.backbone)

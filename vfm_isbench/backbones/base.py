@@ -33,7 +33,10 @@ class Backbone(nn.Module, ABC):
         commit: The commit of the hub's repository that it was built from; None if there is none, or it is not known.
         has_random_weights: Whether its weights are random instead of pretrained. Set by
             :func:`vfm_isbench.backbones.load_backbone`; results record it, and nothing ranks them.
+        start_sha256: Hash of the weights that its training started from; None while it is frozen.
     """
+
+    start_sha256: str | None = None
 
     def __init__(
         self,

@@ -78,6 +78,8 @@ def check_command(arguments: argparse.Namespace) -> None:
         search.finish()
         assert found is not None and loaded is not None
         backbone, notes = found[0].to(device), found[1]
+        if isinstance(backbone, StandIn):  # nothing in it can be trained
+            protocol = protocol.replace(train_backbone=False)
         loaded, protocol, _ = follow_protocol(loaded, protocol)
         checked = check_and_identify(loaded, protocol, backbone, device, arguments.identity)
         build_probe(protocol, backbone, checked.upsampler).to(device)
@@ -87,6 +89,7 @@ def check_command(arguments: argparse.Namespace) -> None:
         f"checked with:      {protocol.label} protocol, features of {backbone.name} ({backbone.channels} channels, "
         f"patch {backbone.patch_size}), images of {side}×{side}",
         f"called as:         {call_style(loaded)}",
+        *([f"trained:           {', '.join(chosen.trained_parts)}, with the probe"] if chosen.trained_parts else []),
         "image:             RGB, normalised with the mean and standard deviation of ImageNet",
         str(checked.contract),
     )

@@ -27,6 +27,7 @@ from vfm_isbench.cli.listing import add_list
 from vfm_isbench.cli.options import BAD_INPUT, INCOMPARABLE, INTERRUPTED, OK
 from vfm_isbench.cli.plot import add_plot
 from vfm_isbench.cli.power import add_power
+from vfm_isbench.cli.probe_semantic import add_probe_semantic
 from vfm_isbench.cli.regress import add_regress
 from vfm_isbench.cli.run import add_run
 from vfm_isbench.cli.show import add_show
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_plot(commands)
     add_show(commands)
     add_features(commands)
+    add_probe_semantic(commands)
     return parser
 
 

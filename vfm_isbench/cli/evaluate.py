@@ -11,6 +11,7 @@ from vfm_isbench.cli.options import (
     add_data_root_option,
     add_replacement_options,
     add_speed_options,
+    fields_from,
     load_options,
     speed_from,
 )
@@ -29,6 +30,19 @@ def add_eval(commands: Subparsers) -> None:
         "--datasets", nargs="+", metavar="NAME", help="test sets (default: those of the checkpoint's protocol)"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N objects of each test set")
+    parser.add_argument(
+        "--granularity", type=float, metavar="G", help="evaluate every object with this granularity in (0, 1]"
+    )
+    parser.add_argument(
+        "--clicker", metavar="PATTERN", help="where the simulated user clicks, such as random (default: as in the run)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="set another field of the protocol that training does not read, such as flip_test=false; may be repeated",
+    )
     parser.add_argument("--name", help="name of the upsampler in the table (default: its own)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="result file to write, such as result.json")
     add_boundary_option(parser)
@@ -62,11 +76,14 @@ def eval_command(arguments: argparse.Namespace) -> None:
         data_root=arguments.data_root,
         datasets=arguments.datasets,
         limit=arguments.limit,
+        granularity=arguments.granularity,
         name=arguments.name,
         output=arguments.output,
         speed=speed_from(arguments),
         progress=not arguments.quiet,
         boundary_iou=arguments.boundary_iou,
+        clicker=arguments.clicker,
+        fields=fields_from(arguments),
         upsampler=arguments.upsampler,
         backbone_weights=arguments.backbone_weights,
         random_weights=arguments.random_weights,

@@ -11,6 +11,7 @@ from vfm_isbench.acceleration.speed import Precision, Speed
 from vfm_isbench.errors import ProtocolError, ResultError
 from vfm_isbench.leaderboard.board import ENTRIES
 from vfm_isbench.protocol import PRESETS, Protocol
+from vfm_isbench.protocol.validation import HeadName
 from vfm_isbench.results.intervals import CONFIDENCE
 from vfm_isbench.storage import atomic
 from vfm_isbench.upsamplers import LoadOptions
@@ -184,10 +185,17 @@ def add_protocol_options(parser: argparse.ArgumentParser, *, of_baseline: bool =
     parser.add_argument("--backbone", metavar="NAME", help="see: vfm-isbench list backbones")
     parser.add_argument("--click-encoder", metavar="NAME", help="see: vfm-isbench list click_encoders")
     parser.add_argument("--injection", metavar="NAME", help="early, late or pre_upsampler")
-    parser.add_argument("--head", metavar="NAME", help="conv or linear")
+    parser.add_argument("--head", metavar="NAME", help=" or ".join(get_args(HeadName)))
     if not of_baseline:
         parser.add_argument("--seed", type=int, metavar="N", help="seed of the initial weights and of training")
     parser.add_argument("--epochs", type=int, metavar="N", help="training epochs")
+    for part in ("upsampler", "backbone"):
+        parser.add_argument(
+            f"--train-{part}",
+            action="store_true",
+            default=None,
+            help=f"train the {part} with the probe, instead of freezing it; such results are not ranked",
+        )
     parser.add_argument("--limit", type=int, metavar="N", help="evaluate only the first N objects of each test set")
     parser.add_argument(
         "--set",
@@ -207,13 +215,20 @@ def protocol_from(arguments: argparse.Namespace, otherwise: Protocol | None = No
         "head": arguments.head,
         "seed": getattr(arguments, "seed", None),
         "epochs": arguments.epochs,
+        "train_upsampler": arguments.train_upsampler,
+        "train_backbone": arguments.train_backbone,
         "object_limit": arguments.limit,
         "test_datasets": tuple(arguments.datasets) if arguments.datasets else None,
     }
     given = {field: value for field, value in changes.items() if value is not None}
-    given |= dict(_field_and_value(text) for text in arguments.set)
+    given |= fields_from(arguments)
     base = otherwise if arguments.protocol is None and otherwise is not None else None
     return (base or Protocol.preset(arguments.protocol or "demo")).replace(**given)
+
+
+def fields_from(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields of the protocol that ``--set`` gives."""
+    return dict(_field_and_value(text) for text in arguments.set)
 
 
 def _field_and_value(text: str) -> tuple[str, Any]:

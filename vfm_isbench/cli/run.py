@@ -53,7 +53,7 @@ def add_run(commands: Subparsers) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="run folder (default: runs/UPSAMPLER-PROTOCOL[@VERSION][-BACKBONE][-random]-seedN)",
+        help="run folder (default: runs/UPSAMPLER-PROTOCOL[@VERSION][-BACKBONE][-train-PART][-random]-seedN)",
     )
     run.add_argument(
         "--checkpoint-minutes",
@@ -109,5 +109,6 @@ def default_output(upsampler: str, protocol: Protocol, *, random_weights: bool =
     words = [re.sub(r"[^\w.@-]+", "-", part) for part in (upsampler.replace("@", "-"), protocol.name)]
     version = f"@{protocol.version}" if protocol.version > 1 else ""
     network = "".join(re.sub(r"[^\w.@-]+", "-", f"-{part}") for part in chosen)
+    trained = "".join(f"-train-{part}" for part in protocol.trained_parts)
     dry = "-random" if random_weights else ""
-    return Path("runs") / f"{'-'.join(words)}{version}{network}{dry}-seed{protocol.seed}"
+    return Path("runs") / f"{'-'.join(words)}{version}{network}{trained}{dry}-seed{protocol.seed}"

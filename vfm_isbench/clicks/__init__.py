@@ -2,6 +2,8 @@
 
 from vfm_isbench.clicks.clicker import next_click
 from vfm_isbench.clicks.encoding import click_maps, disk_maps, points_tensor
+from vfm_isbench.clicks.patterns import Scene, candidate_clicks, click_generator, place_click
+from vfm_isbench.clicks.people import PeopleClicks, PeopleFile
 from vfm_isbench.clicks.training import (
     FirstClickRule,
     add_click,
@@ -13,7 +15,12 @@ from vfm_isbench.clicks.training import (
 
 __all__ = [
     "FirstClickRule",
+    "PeopleClicks",
+    "PeopleFile",
+    "Scene",
     "add_click",
+    "candidate_clicks",
+    "click_generator",
     "click_maps",
     "disk_maps",
     "error_region",
@@ -21,5 +28,6 @@ __all__ = [
     "next_click",
     "next_training_click",
     "next_training_clicks",
+    "place_click",
     "points_tensor",
 ]

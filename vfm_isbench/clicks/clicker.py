@@ -24,11 +24,30 @@ def next_click(ground_truth: Array, prediction: Array, clicked: Array) -> Click:
 
     Source: RITM ``isegm/inference/clicker.py``; protocol section 3.1.
     """
+    return deepest_click(*larger_error(ground_truth, prediction, clicked))
+
+
+def larger_error(ground_truth: Array, prediction: Array, clicked: Array) -> tuple[Array, bool]:
+    """The false negatives or the false positives, whichever are deeper.
+
+    Args:
+        ground_truth: H×W: 1 object, 0 background, -1 ignore.
+        prediction: H×W booleans.
+        clicked: H×W booleans.
+
+    Returns:
+        H×W distances of these errors to their edge in pixels, 0 elsewhere and on clicked pixels; and whether a click on
+        them is positive.
+    """
     counted = ground_truth != IGNORE
     is_object = ground_truth == 1
     false_negative = np.where(clicked, 0, inner_distance(is_object & ~prediction & counted))
     false_positive = np.where(clicked, 0, inner_distance(~is_object & prediction & counted))
     is_positive = bool(false_negative.max() > false_positive.max())
-    depth = false_negative if is_positive else false_positive
+    return (false_negative if is_positive else false_positive), is_positive
+
+
+def deepest_click(depth: Array, is_positive: bool) -> Click:
+    """A click at the first of the deepest pixels in row-major order."""
     row, col = np.unravel_index(int(depth.argmax()), depth.shape)
     return Click(int(row), int(col), is_positive)

@@ -71,16 +71,23 @@ def disk_maps(points: Tensor, height: int, width: int, radius: float = 5.0) -> T
     return (nearest <= radius**2).float()
 
 
-def click_maps(points: Tensor, previous_mask: Tensor, radius: float = 5.0) -> Tensor:
-    """The network's click map: previous mask, positive disks, negative disks.
+def click_maps(
+    points: Tensor, previous_mask: Tensor, radius: float = 5.0, granularities: Sequence[float] | None = None
+) -> Tensor:
+    """The network's click map: previous mask, positive disks, negative disks, and the granularity where it has any.
 
     Args:
         points: B×2N×2, see :func:`points_tensor`.
         previous_mask: B×1×H×W probabilities.
         radius: Disk radius in pixels.
+        granularities: Granularity of the target in each image, for a fourth channel that has this value everywhere;
+            None for a probe that takes no granularity.
 
     Returns:
-        B×3×H×W float32.
+        B×3×H×W float32, or B×4×H×W.
     """
     disks = disk_maps(points, previous_mask.shape[-2], previous_mask.shape[-1], radius)
-    return torch.cat([previous_mask, disks], dim=1)
+    if granularities is None:
+        return torch.cat([previous_mask, disks], dim=1)
+    values = torch.tensor(granularities, dtype=previous_mask.dtype).to(previous_mask.device, non_blocking=True)
+    return torch.cat([previous_mask, disks, values.view(-1, 1, 1, 1).expand_as(previous_mask)], dim=1)

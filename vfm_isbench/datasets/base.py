@@ -8,6 +8,7 @@ from functools import cached_property
 
 from vfm_isbench.datasets.sample_checks import checked_sample
 from vfm_isbench.errors import DataError, VfmIsbenchError
+from vfm_isbench.protocol import Protocol
 from vfm_isbench.types import AnnotatedImage, ObjectId
 
 
@@ -20,10 +21,12 @@ class ObjectDataset(ABC):
     Attributes:
         name: Registered name, shown in tables and signatures ("grabcut").
         notes: What readers of a result should know, above all which files were left out; part of the result's notes.
+        has_parts: Whether its objects have parts, see :class:`vfm_isbench.types.AnnotatedImage`.
     """
 
     name: str
     notes: Sequence[str] = ()
+    has_parts: bool = False
 
     @property
     @abstractmethod
@@ -54,6 +57,13 @@ class ObjectDataset(ABC):
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+
+def notes_of(dataset: ObjectDataset, protocol: Protocol) -> list[str]:
+    """What readers of a result should know of a data set under a protocol."""
+    if protocol.granularity == "none" or dataset.has_parts:
+        return list(dataset.notes)
+    return [*dataset.notes, "it has no parts, so every granularity in it is 1 and tells the probe nothing"]
 
 
 def read_sample(dataset: ObjectDataset, image_id: str) -> AnnotatedImage:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vfm_isbench.datasets.base import ObjectDataset
+from vfm_isbench.datasets.base import ObjectDataset, notes_of
 from vfm_isbench.datasets.hqseg import HqSegDataset
-from vfm_isbench.datasets.own_folder import open_folder
+from vfm_isbench.datasets.own_folder import folder_has_parts, open_folder
 from vfm_isbench.datasets.own_hub import open_hub_dataset
 from vfm_isbench.datasets.own_names import FOLDER, as_recorded, is_own
 from vfm_isbench.datasets.pascal_voc import PascalVocDataset
@@ -81,7 +81,9 @@ def open_dataset(name: str, role: Role, data_root: Path | None, protocol: Protoc
         DATASET_PLUGINS.warn_if_refused(name)
         return DATASETS.get(name).open(role, data_root, protocol)
     if is_own(name):
-        _require_test(name, role)
+        # Granularity is learned from parts, and the published data sets here have none.
+        if not (name.startswith(FOLDER) and folder_has_parts(name, data_root)):
+            _require_test(name, role)
         return open_folder(name, data_root) if name.startswith(FOLDER) else open_hub_dataset(name)
     plugin = DATASET_PLUGINS.find(name, "Your own images and masks: folder:PATH, or hf:OWNER/NAME.")
     dataset = plugin.make(ObjectDataset, role, data_root, protocol)  # type: ignore[type-abstract]
@@ -210,13 +212,25 @@ class TrainingData:
     def notes(self) -> list[str]:
         """What the two data sets say about themselves, for the result's notes."""
         parts = {"trained": self.training, "validated": self.validation}
-        return [f"{verb} on {dataset.name}: {note}" for verb, dataset in parts.items() for note in dataset.notes]
+        return [
+            f"{verb} on {dataset.name}: {note}"
+            for verb, dataset in parts.items()
+            for note in notes_of(dataset, self.protocol)
+        ]
 
 
 def open_training_data(protocol: Protocol, data_root: Path | None) -> TrainingData:
     """Open training and validation set; raises errors like :func:`open_dataset` and :func:`training_weights`."""
     training = open_dataset(protocol.train_dataset, "train", data_root, protocol)
     weights, rule = training_weights(training, protocol, data_root)
-    protocol = as_recorded(protocol.replace(sample_weights=rule))
     validation = open_dataset(protocol.validation_dataset, "validation", data_root, protocol)
+    protocol = as_recorded(protocol.replace(sample_weights=rule))
+    if protocol.granularity != "none" and not training.has_parts:
+        warnings.warn(
+            f"granularity {protocol.granularity!r} cannot be learned from {training.name!r}: it has no parts, so every "
+            "granularity in it is 1. Train on a data set with parts, such as 'part_scenes' (command line: --set "
+            "train_dataset=part_scenes)",
+            VfmIsbenchWarning,
+            stacklevel=2,
+        )
     return TrainingData(training, validation, weights, protocol)

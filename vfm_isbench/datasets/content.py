@@ -26,7 +26,8 @@ class ContentHash:
             self._last_image = object_id.image
             self._digest.update(repr(sample.image.shape).encode())
             self._digest.update(sample.image.tobytes())
-            self._digest.update(sample.labels.tobytes())
+            for labels in (sample.labels, *sample.parts):
+                self._digest.update(labels.tobytes())
 
     def hexdigest(self) -> str:
         """SHA-256, hexadecimal."""
@@ -37,7 +38,8 @@ def image_sha256(sample: AnnotatedImage) -> str:
     """Hash over the pixels and labels of one image."""
     digest = hashlib.sha256(repr(sample.image.shape).encode())
     digest.update(sample.image.tobytes())
-    digest.update(sample.labels.tobytes())
+    for labels in (sample.labels, *sample.parts):
+        digest.update(labels.tobytes())
     return digest.hexdigest()
 
 

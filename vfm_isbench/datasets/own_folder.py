@@ -22,6 +22,8 @@ from vfm_isbench.types import AnnotatedImage, ObjectId
 
 INDEX = "index.csv"
 _COLUMNS = ("image", "mask")
+_PARTS = ("parts", "subparts")
+"""Folders of label maps of parts, and of parts of parts."""
 _MASK_SUFFIXES = MASK_SUFFIXES | {".tif", ".tiff"}
 _LAYOUT = f"images/ and masks/ with files of the same names, or {INDEX} with the columns image,mask[,instance]"
 
@@ -42,6 +44,7 @@ class OwnDataset(ObjectDataset):
         self.name = name
         self.notes = tuple(notes)
         self._samples = samples
+        self.has_parts = any(sample.parts for sample in samples.values())
         listed = tqdm(
             samples.items(), desc=f"checking {name}", unit="image", leave=False, disable=len(samples) <= SILENT_UP_TO
         )
@@ -59,11 +62,11 @@ class OwnDataset(ObjectDataset):
         sample = self._samples[image_id]
         image, labels = read_rgb(sample.image), sample.labels()
         check_same_size(sample.image, image, sample.mask, labels)
-        return AnnotatedImage(image_id, image, labels)
+        return AnnotatedImage(image_id, image, labels, sample.part_labels())
 
 
 def open_folder(name: str, data_root: Path | None) -> OwnDataset:
-    """Open a folder of the user as a test set.
+    """Open a folder of the user.
 
     Args:
         name: ``folder:PATH``; PATH is a folder or an index, seen from the current folder, else from the data root.
@@ -82,6 +85,15 @@ def open_folder(name: str, data_root: Path | None) -> OwnDataset:
     for note in notes:
         warnings.warn(f"{path}: {note}", VfmIsbenchWarning, stacklevel=2)
     return OwnDataset(recorded_name(name), samples, notes)
+
+
+def folder_has_parts(name: str, data_root: Path | None) -> bool:
+    """Whether a folder of the user has masks of parts, without opening any.
+
+    Raises:
+        DataError: if there is no such folder.
+    """
+    return (_locate(name, data_root) / _PARTS[0]).is_dir()
 
 
 def _locate(name: str, data_root: Path | None) -> Path:
@@ -115,9 +127,21 @@ def _paired(root: Path) -> tuple[dict[str, OwnSample], list[str]]:
     if widows:
         notes.append(f"ignored masks without an image: {some_names(widows)}")
     others = [path.name for path in (*other_images, *other_masks)]
+    parts: dict[str, tuple[Path, ...]] = {}
+    for above, folder in zip(("masks", *_PARTS), _PARTS, strict=False):
+        found, unknown = pictures_by_stem(root / folder, _MASK_SUFFIXES) if (root / folder).is_dir() else ({}, [])
+        others += [path.name for path in unknown]
+        known = masks if above == "masks" else {stem: files[-1] for stem, files in parts.items() if len(files) == 1}
+        alone = [str(path) for stem, path in found.items() if stem not in known]
+        if alone:
+            raise DataError(
+                f"{some_names(alone)}: there is no mask of the same name in {root / above}, which these would be parts "
+                "of. Add it, or remove the file."
+            )
+        parts |= {stem: (*parts.get(stem, ()), path) for stem, path in found.items()}
     if others:
         notes.append(f"ignored files that are not pictures: {some_names(others)}")
-    return {path.name: OwnSample(path, masks[stem]) for stem, path in images.items()}, notes
+    return {path.name: OwnSample(path, masks[stem], parts=parts.get(stem, ())) for stem, path in images.items()}, notes
 
 
 def read_index(index: Path, columns: tuple[str, str]) -> dict[str, OwnSample]:

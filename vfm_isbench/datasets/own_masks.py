@@ -9,10 +9,10 @@ import numpy as np
 
 from vfm_isbench.datasets.files import BROKEN_FILE_ERRORS, PictureBytes, open_picture, some_names
 from vfm_isbench.datasets.label_files import read_values
-from vfm_isbench.datasets.sample_checks import VOID_LABEL
+from vfm_isbench.datasets.sample_checks import VOID_LABEL, check_nested
 from vfm_isbench.datasets.single_object import IGNORE_GRAY
 from vfm_isbench.errors import DataError
-from vfm_isbench.types import IGNORE, Array
+from vfm_isbench.types import IGNORE, PART_LABELS, Array
 
 Picture = Path | PictureBytes
 
@@ -73,11 +73,13 @@ class OwnSample:
         image: The picture.
         mask: Its mask.
         instances: Stored values of the objects to evaluate, if the user listed them; None for all.
+        parts: Masks of the parts of these objects, then of parts of the parts.
     """
 
     image: Picture
     mask: Picture
     instances: tuple[int, ...] | None = None
+    parts: tuple[Picture, ...] = ()
 
     def labels(self) -> Array:
         """The labels, H×W int32.
@@ -96,6 +98,32 @@ class OwnSample:
             )
         is_void = (values == VOID_LABEL) & (VOID_LABEL not in self.instances)
         return np.where(is_void, IGNORE, values)
+
+    def part_labels(self) -> tuple[Array, ...]:
+        """The labels of the parts, level by level: those of the files, plus 100000 times the level.
+
+        Raises:
+            DataError: as :func:`decode_mask`; or if a label is too large for that.
+        """
+        found = []
+        for level, source in enumerate(self.parts, start=1):
+            labels = decode_mask(source, read_values(source))
+            _check_below_parts(source, labels)
+            found.append(np.where(labels > 0, labels + level * PART_LABELS, labels).astype(np.int32))
+        return tuple(found)
+
+    def _check_parts(self, labels: Array) -> tuple[Array, ...]:
+        parts = self.part_labels()
+        for source, found in zip(self.parts, parts, strict=True):
+            if found.shape != labels.shape:
+                raise DataError(
+                    f"{source}: the parts have {found.shape[0]}×{found.shape[1]} pixels (rows × columns), but the mask "
+                    f"{self.mask} has {labels.shape[0]}×{labels.shape[1]}. They must be equal."
+                )
+        if parts:
+            _check_below_parts(self.mask, labels)
+            check_nested(str(self.parts[-1]), (labels, *parts))
+        return parts
 
     def checked_instances(self) -> list[int]:
         """The objects to evaluate; reads the mask, but of the image only its size.
@@ -116,6 +144,15 @@ class OwnSample:
                 f"{self.mask}: the mask has {labels.shape[0]}×{labels.shape[1]} pixels (rows × columns), but its image "
                 f"{self.image} has {height}×{width}. They must be equal; check which one is wrong."
             )
+        parts = self._check_parts(labels)
         if self.instances is not None:
             return list(self.instances)
-        return [int(label) for label in np.unique(labels) if label > 0]
+        return [int(label) for level in (labels, *parts) for label in np.unique(level) if label > 0]
+
+
+def _check_below_parts(source: Picture, labels: Array) -> None:
+    if labels.max() >= PART_LABELS:
+        raise DataError(
+            f"{source}: the mask has the label {labels.max()}, but with parts, labels must be below {PART_LABELS}: "
+            "larger numbers tell the levels of parts apart. Number the objects of each image from 1."
+        )

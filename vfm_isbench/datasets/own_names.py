@@ -12,7 +12,10 @@ from vfm_isbench.protocol import Protocol
 FOLDER, HUB = "folder:", "hf:"
 
 OWN_DATASETS = {
-    "folder:PATH": "your own images and masks: PATH/images and PATH/masks, or PATH/index.csv (test sets only)",
+    "folder:PATH": (
+        "your own images and masks: PATH/images and PATH/masks, or PATH/index.csv (test sets only; with PATH/parts "
+        "also for training)"
+    ),
     "hf:OWNER/NAME[@REVISION][:SPLIT]": "image and mask columns of a data set on the Hugging Face hub (test sets only)",
 }
 """How to name such data sets, for lists."""
@@ -39,11 +42,15 @@ def recorded_name(name: str) -> str:
 
 
 def as_recorded(protocol: Protocol) -> Protocol:
-    """The protocol as a result records it: test sets by :func:`recorded_name`.
+    """The protocol as a result records it: the user's own data sets by :func:`recorded_name`.
 
     Raises:
         DataError: if two test sets would have the same name.
     """
+    protocol = protocol.replace(
+        train_dataset=recorded_name(protocol.train_dataset),
+        validation_dataset=recorded_name(protocol.validation_dataset),
+    )
     names = tuple(map(recorded_name, protocol.test_datasets))
     if names == protocol.test_datasets:
         return protocol

@@ -30,7 +30,8 @@ def checked_sample(dataset: str, image_id: str, sample: object) -> AnnotatedImag
 
     Raises:
         DataError: unless the sample is an :class:`~vfm_isbench.types.AnnotatedImage` of that id whose image is H×W×3
-            uint8, and whose labels are H×W whole numbers from -1 to the largest int32, without 255 in uint8 labels.
+            uint8, and whose labels are H×W whole numbers from -1 to the largest int32, without 255 in uint8 labels;
+            and unless every part lies within one object, or one part of the level above it.
     """
     where = f"data set {dataset!r}, image {image_id!r}"
     if not isinstance(sample, AnnotatedImage):
@@ -42,7 +43,42 @@ def checked_sample(dataset: str, image_id: str, sample: object) -> AnnotatedImag
         raise DataError(f"{where}: read() returned the image {sample.image_id!r}, expected the one it was asked for.")
     _check_image(where, sample.image)
     labels = _checked_labels(where, sample.labels, sample.image.shape[:2])
-    return sample if labels is sample.labels else AnnotatedImage(image_id, sample.image, labels)
+    parts = tuple(_checked_labels(where, each, sample.image.shape[:2]) for each in sample.parts)
+    if parts:
+        check_nested(where, (labels, *parts))
+    is_same = all(new is old for new, old in zip((labels, *parts), (sample.labels, *sample.parts), strict=True))
+    return sample if is_same else AnnotatedImage(image_id, sample.image, labels, parts)
+
+
+def check_nested(where: str, levels: Sequence[Array]) -> None:
+    """Check that every part lies within one object, or within one part of the level above it.
+
+    Args:
+        where: What the message begins with.
+        levels: Label maps H×W of whole objects, their parts, parts of these, and so on.
+
+    Raises:
+        DataError: if a part does not, or a label is that of two things.
+    """
+    seen: set[int] = set()
+    for number, labels in enumerate(levels):
+        found = [int(label) for label in np.unique(labels) if label > 0]
+        if number:
+            above, twice = levels[number - 1], sorted(seen.intersection(found))
+            if twice:
+                raise DataError(
+                    f"{where}: the label {twice[0]} is that of a part and of something it may belong to. Expected "
+                    "other labels in each level, such as 1, 2, … for objects and 100001, 100002, … for their parts."
+                )
+            for label in found:
+                owners = np.unique(above[labels == label])
+                if len(owners) != 1 or owners[0] <= 0:
+                    raise DataError(
+                        f"{where}: part {label} of level {number} does not lie within one label of the level above: "
+                        f"there are {some_names(map(str, owners.tolist()))} at its pixels. Expected nested masks; cut "
+                        "the part at the border of its object, or split it."
+                    )
+        seen.update(found)
 
 
 def _check_image(where: str, image: object) -> None:

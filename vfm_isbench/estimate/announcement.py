@@ -120,7 +120,7 @@ def _facts(start: Start) -> Iterator[str]:
     yield f"  upsampler   to {size}, {_parameters(start.contract.n_parameters)}, {speed}"
     yield (
         f"  trained     click encoder {protocol.click_encoder} (injection {protocol.injection}) and head "
-        f"{protocol.head}: {_parameters(trained)}"
+        f"{protocol.head}{''.join(f', {part}' for part in protocol.trained_parts)}: {_parameters(trained)}"
     )
     steps = amounts.steps // protocol.epochs
     each = f"{counted(steps, 'step')} of {counted(protocol.batch_size, 'image')}"
@@ -191,4 +191,4 @@ def _advice(start: Start, outlook: Outlook, seconds: float) -> Iterator[tuple[st
 def _has_network_of(protocol: Protocol, other: Protocol) -> bool:
     """Whether steps and clicks take the same time under two protocols."""
     fields = ("backbone", "image_size", "click_encoder", "injection", "head", "head_layers", "batch_size")
-    return all(getattr(protocol, name) == getattr(other, name) for name in fields)
+    return all(getattr(protocol, name) == getattr(other, name) for name in (*fields, "trained_parts"))

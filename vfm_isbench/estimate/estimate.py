@@ -19,6 +19,7 @@ from vfm_isbench.estimate.memory import require_memory_to_train
 from vfm_isbench.estimate.outlook import CROPS_PER_OBJECT, measure_outlook
 from vfm_isbench.probe import Probe, build_probe, check_combination
 from vfm_isbench.probe.backbone_access import with_backbone
+from vfm_isbench.probe.end_to_end import check_trained_parts
 from vfm_isbench.probe.free_memory import free_bytes
 from vfm_isbench.probe.preparation import follow_protocol, freeze_hidden_modules
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, settings_restored
@@ -140,6 +141,7 @@ def _build(upsampler: Upsampler | str, plan: RunPlan) -> _Built:
     loaded, protocol, _ = follow_protocol(loaded, plan.protocol)
     shape = (backbone.channels, backbone.grid(protocol.image_size), protocol.image_size)
     loaded, _ = freeze_hidden_modules(with_backbone(loaded, backbone), shape, plan.device, backbone)
+    check_trained_parts(loaded, protocol, backbone, plan.device)
     missing = [] if why_random is None else [_weights(protocol.backbone, backbone)]
     missing += [] if is_complete else [_weights(str(upsampler), find_module(loaded))]
     return _Built(build_probe(protocol, backbone, loaded).to(plan.device), protocol, tuple(missing))

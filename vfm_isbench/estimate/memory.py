@@ -12,6 +12,7 @@ from vfm_isbench.estimate.amounts import Holding
 from vfm_isbench.estimate.photographs import StandInPhotographs
 from vfm_isbench.estimate.timing import drawing
 from vfm_isbench.probe import Probe, build_probe
+from vfm_isbench.probe.build import widest
 from vfm_isbench.probe.free_memory import free_bytes, require_memory
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers
 from vfm_isbench.protocol import Protocol
@@ -21,7 +22,8 @@ from vfm_isbench.training.samples import collate
 from vfm_isbench.upsamplers.costs import MemoryNeed, counted_memory
 
 _COPIES = 50
-"""Copies of a batch's upsampled features, the largest tensors of a step, that a step certainly stays below."""
+"""Copies of a batch's upsampled features, or of a pyramid's fused levels if these have more channels, that a step
+certainly stays below."""
 
 _MOMENTS = 2
 """Copies of the trained weights that Adam keeps, and a counted step does not make."""
@@ -37,7 +39,7 @@ def require_memory_to_train(
 ) -> MemoryNeed | None:
     """Check that a training fits into memory, before the first step of it.
 
-    Nothing is measured where it certainly fits, by a rough count.
+    Nothing is measured where it certainly fits, by a rough count, which holds for frozen backbones and upsamplers only.
 
     Args:
         probe: The probe on its device; it stays as it is.
@@ -55,8 +57,9 @@ def require_memory_to_train(
     images, free = images_in_a_pass(protocol, options), free_bytes(probe.device)
     if free is None:
         return None
-    features = 4 * images * probe.backbone.channels * protocol.image_size**2
-    if _COPIES * features + 4 * (upsampler_bytes or 0) < free:
+    channels = max(probe.backbone.channels, widest(protocol))
+    features = 4 * images * channels * protocol.image_size**2
+    if not protocol.trained_parts and _COPIES * features + 4 * (upsampler_bytes or 0) < free:
         return None
     need = training_memory(probe, training, protocol, options)
     require_memory(need, images, probe.device, "the training")
@@ -76,7 +79,6 @@ def training_memory(probe: Probe, training: Holding, protocol: Protocol, options
     copy = build_probe(protocol, probe.backbone, probe.upsampler).to(probe.device)
     samples = TrainingSamples(training.dataset or StandInPhotographs(training.image_size), protocol, training.weights)
     two = [samples[0, item] for item in range(2)]
-    moments = _MOMENTS * sum(value.nbytes for value in copy.trainable().parameters())
     speed = replace(options.speed, images_at_once=None, feature_cache=None)
 
     def backward(logits: Tensor, targets: Tensor) -> None:
@@ -88,7 +90,8 @@ def training_memory(probe: Probe, training: Holding, protocol: Protocol, options
         batch, clicks = collate(two[:images]), drawing(0, protocol.max_iterative_clicks)
         with counted_memory(copy.device) as peak:
             predict_batch(copy, batch, protocol, clicks, speed=speed, backward=backward)
-        return peak.n_bytes + moments
+        trained = (weight for weight in copy.trainable().parameters() if weight.grad is not None)
+        return peak.n_bytes + _MOMENTS * sum(weight.nbytes for weight in trained)
 
     with tf32(speed.precision == "tf32"), current_device(probe.device), own_random_numbers():
         return MemoryNeed.measured(bytes_of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
@@ -14,15 +14,18 @@ from torch import Tensor
 
 from vfm_isbench.acceleration.cached_probe import CachedProbe, Network
 from vfm_isbench.acceleration.speed import Speed
+from vfm_isbench.clicks import PeopleClicks
 from vfm_isbench.errors import OutOfMemoryError, StoppedError, VfmIsbenchWarning
 from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor, click_map
-from vfm_isbench.evaluation.simulated_user import user_for
+from vfm_isbench.evaluation.simulated_user import SimulatedUser, UserOnCpu, UserOnDevice
+from vfm_isbench.evaluation.trials import Trials
 from vfm_isbench.evaluation.zoom_in import Box
 from vfm_isbench.metrics import BoundaryIou, stopping_click
 from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.memory import first_line, free_memory, is_out_of_memory
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.types import Array, Click
+from vfm_isbench.protocol.clicker import Clicker
+from vfm_isbench.types import Array, Click, ObjectId
 
 Outcome: TypeAlias = list[tuple[list[Click], list[float], list[float] | None]]
 """For each object its clicks, and the IoU and, if it was asked for, the boundary IoU after each of them."""
@@ -59,11 +62,17 @@ class ClickedObject:
         crops: Its image.
         ground_truth: H×W: 1 object, 0 background, -1 ignore.
         name: What errors call it.
+        granularity: See :class:`ObjectPredictor`.
+        object_id: Which object it is: random clicks depend on it.
+        people: Where people clicked on it, if the protocol's pattern asks for that.
     """
 
     crops: ImageCrops
     ground_truth: Array
     name: str = ""
+    granularity: float = 1.0
+    object_id: ObjectId = ObjectId("")
+    people: PeopleClicks | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -116,7 +125,7 @@ class Lockstep:
 
     Args:
         network: The trained network, in eval mode.
-        protocol: Number of clicks, thresholds, zoom-in.
+        protocol: Number of clicks, click pattern, thresholds, zoom-in.
         speed: See :class:`vfm_isbench.Speed`.
         times: Timings are added here.
         boundary_iou: Whether to measure boundary IoU, too.
@@ -140,6 +149,8 @@ class Lockstep:
         self._speed = speed or Speed()
         self._times = EvaluationTimes() if times is None else times
         self._boundary_iou = boundary_iou
+        self._clicker = Clicker.parse(protocol.clicker)
+        self._on_device = self._clicker.name == "center" and self._speed.places_clicks_on(network.device)
         self.size = self._speed.lockstep(network.device)
         self.notes: tuple[str, ...] = ()
 
@@ -151,21 +162,20 @@ class Lockstep:
             NonFiniteError: if a prediction is NaN or infinite.
             OutOfMemoryError: if memory runs out even with a single object.
         """
-        protocol, device = self._protocol, self._network.device
-        on_device = self._speed.places_clicks_on(device)
-        waiting = "predicting" if on_device else "clicking"
+        waiting = "predicting" if self._on_device else "clicking"
         running = [
-            _Running(number, object_.name, ObjectPredictor(object_.crops), self._boundary_of(object_))
+            _Running(
+                number, object_.name, ObjectPredictor(object_.crops, object_.granularity), self._boundary_of(object_)
+            )
             for number, object_ in enumerate(objects)
         ]
         active, joined = running, _JoinedCrops()
         with self._timed(waiting):
-            user = user_for([object_.ground_truth for object_ in objects], protocol, device, on_device=on_device)
+            user, place_clicks = self._user_of(objects, joined)
         yield
         while active:
             with self._timed(waiting):
-                for object_ in active:
-                    object_.clicks.append(user.click(object_.number))
+                place_clicks(active)
             with self._timed("predicting"):
                 logits, probabilities = self._predict(active, joined)
             with self._timed(waiting):
@@ -186,6 +196,29 @@ class Lockstep:
             (object_.clicks, object_.ious, None if object_.boundary is None else object_.boundary_ious)
             for object_ in running
         ]
+
+    def _user_of(
+        self, objects: Sequence[ClickedObject], joined: _JoinedCrops
+    ) -> tuple[SimulatedUser, Callable[[Sequence[_Running]], None]]:
+        """The simulated user of some objects, and how its next clicks are placed."""
+        truths = [object_.ground_truth for object_ in objects]
+        user: SimulatedUser
+        if self._on_device:
+            user = UserOnDevice(truths, self._protocol, self._network.device)
+        else:
+            ids, people = [one.object_id for one in objects], [one.people for one in objects]
+            user = UserOnCpu(truths, self._protocol, ids, people)
+            if self._clicker.needs_trials:
+                trials: Trials[_Running] = Trials(
+                    user, lambda tried: self._predict(tried, joined), worst=self._clicker.name == "worst_of"
+                )
+                return user, trials.place_clicks
+
+        def place_clicks(active: Sequence[_Running]) -> None:
+            for object_ in active:
+                object_.clicks.append(user.click(object_.number))
+
+        return user, place_clicks
 
     def _boundary_of(self, object_: ClickedObject) -> BoundaryIou | None:
         if not self._boundary_iou:

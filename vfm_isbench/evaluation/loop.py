@@ -16,17 +16,20 @@ import torch
 from vfm_isbench.acceleration.cached_probe import network_for
 from vfm_isbench.acceleration.feature_cache import open_feature_cache, reporting
 from vfm_isbench.acceleration.speed import RunOptions, arithmetic
+from vfm_isbench.clicks import PeopleFile
 from vfm_isbench.datasets.base import ObjectDataset, read_sample
 from vfm_isbench.datasets.content import ContentHash, image_sha256
 from vfm_isbench.datasets.sample_checks import check_objects
+from vfm_isbench.errors import ProtocolError
 from vfm_isbench.evaluation.lockstep import ClickedObject, EvaluationTimes, Lockstep, Outcome
-from vfm_isbench.evaluation.predictor import ImageCrops
+from vfm_isbench.evaluation.predictor import ImageCrops, granularity_of
 from vfm_isbench.metrics import number_of_clicks
 from vfm_isbench.probe import Probe
 from vfm_isbench.probe.guarded import during
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers
 from vfm_isbench.progress import StopSignals
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.protocol.clicker import Clicker
 from vfm_isbench.types import AnnotatedImage, Array, ObjectEvidence, ObjectId, ObjectSize
 
 _GLOBAL_STREAM = 5
@@ -94,6 +97,7 @@ def evaluate_dataset(
     *,
     store: Store | None = None,
     options: RunOptions | None = None,
+    people: PeopleFile | None = None,
 ) -> DatasetEvaluation:
     """Evaluate every object of a data set, in its order.
 
@@ -106,9 +110,12 @@ def evaluate_dataset(
         protocol: All settings of the evaluation; ``object_limit`` cuts the list of objects.
         store: Evidence of an earlier, interrupted run, which is not computed again, and where new evidence is kept.
         options: Speed and progress bars.
+        people: Where people clicked, for the pattern "realistic:FILE".
 
     Raises:
-        DataError: if an image or a mask cannot be read or fails its check, or an object is listed twice.
+        ProtocolError: if the pattern needs people's clicks that are not given.
+        DataError: if an image or a mask cannot be read or fails its check, an object is listed twice, or people did not
+            click on any of them.
         UpsamplerError: if the upsampler fails.
         NonFiniteError: if a prediction is NaN or infinite.
         OutOfMemoryError: if memory runs out even with a single object at once.
@@ -117,6 +124,7 @@ def evaluate_dataset(
     speed = options.speed
     objects = dataset.objects[: protocol.object_limit]
     check_objects(dataset.name, objects)
+    people_notes = _check_people(protocol, people, dataset, objects)
     found: dict[ObjectId, ObjectEvidence] = {}
     content, times, running = ContentHash(), EvaluationTimes(), _RunningNoc()
     place = f"test set {dataset.name!r} with upsampler {probe.upsampler.name!r}"
@@ -154,7 +162,10 @@ def evaluate_dataset(
                         continue
                     crops = crops or ImageCrops(network, sample.image, protocol)
                     name = f"image {object_id.image!r}, object {object_id}"
-                    yield _Missing(object_id, sha256, ClickedObject(crops, mask, name))
+                    granularity = granularity_of(sample, object_id.instance, protocol)
+                    clicked_by = None if people is None else people.of(dataset.name, object_id)
+                    clicked = ClickedObject(crops, mask, name, granularity, object_id, clicked_by)
+                    yield _Missing(object_id, sha256, clicked)
 
         groups = _groups(missing(), lockstep)
         for group, outcome in _by_turns(groups, lockstep, in_flight, options.stop):
@@ -170,7 +181,20 @@ def evaluate_dataset(
                     store.append(evidence, missed.image_sha256)
                 add(evidence)
     ordered = tuple(found[object_id] for object_id in objects)
-    return DatasetEvaluation(ordered, times, content.hexdigest(), lockstep.notes)
+    return DatasetEvaluation(ordered, times, content.hexdigest(), (*people_notes, *lockstep.notes))
+
+
+def _check_people(
+    protocol: Protocol, people: PeopleFile | None, dataset: ObjectDataset, objects: Sequence[ObjectId]
+) -> tuple[str, ...]:
+    """Check that the clicks of people that the protocol names are there; returns remarks on them."""
+    named = Clicker.parse(protocol.clicker).file
+    if named and (people is None or people.name != named):
+        raise ProtocolError(
+            f"the clicks of {protocol.clicker} are not given: train with another pattern, then evaluate with "
+            "vfm-isbench eval RUN --clicker realistic:FILE"
+        )
+    return (people.check(dataset.name, objects),) if named and people is not None else ()
 
 
 def _as_asked(evidence: ObjectEvidence, mask: Array, options: RunOptions) -> ObjectEvidence | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from vfm_isbench.clicks import click_maps, points_tensor
 from vfm_isbench.evaluation.zoom_in import Box, choose_crop
 from vfm_isbench.probe.finite import finite_logits
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.types import Array, Click
+from vfm_isbench.types import AnnotatedImage, Array, Click
 
 
 class ImageCrops:
@@ -85,18 +86,22 @@ class ObjectPredictor:
 
     Args:
         crops: The image, shared by its objects.
+        granularity: What the network is told of the object; not used unless the protocol has a granularity.
 
     Attributes:
         crops: As given.
+        granularity: As given.
         extent: Box around the pixels above the protocol's ``zoom_threshold`` in the last prediction; None if there are
             none. Whoever reads the prediction sets it.
         encoded: The crop in use, encoded by the network; None if it is still to be encoded.
     """
 
-    def __init__(self, crops: ImageCrops) -> None:
+    def __init__(self, crops: ImageCrops, granularity: float = 1.0) -> None:
         self.crops = crops
+        self.granularity = granularity
         self.extent: Box | None = None
         self.encoded: Any = None
+        self._encoded_box: Box | None = None
         self._box: Box | None = None
         self._probability: Tensor | None = None
 
@@ -122,6 +127,18 @@ class ObjectPredictor:
         self.extent = Box.around(probability > self.crops.protocol.zoom_threshold)
         return probability
 
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Predictions inside a block leave box and previous prediction as they were.
+
+        A crop that was encoded there is kept, because the next click often has the same one.
+        """
+        before = self._box, self._probability
+        try:
+            yield
+        finally:
+            self._box, self._probability = before
+
     def forget(self) -> None:
         """Drop the encoded crops of the object and its image; they will be encoded again."""
         self.encoded = None
@@ -129,9 +146,9 @@ class ObjectPredictor:
 
     def choose_box(self, clicks: Sequence[Click]) -> Box:
         """Choose the crop for all clicks so far; forgets the encoding of another crop."""
-        box = choose_crop(self._box, self.extent, self.crops.shape, clicks, self.crops.protocol)
-        if box != self._box:
-            self._box, self.encoded = box, None
+        self._box = box = choose_crop(self._box, self.extent, self.crops.shape, clicks, self.crops.protocol)
+        if box != self._encoded_box:
+            self._encoded_box, self.encoded = box, None
         return box
 
     def paste_to_image(self, logits: Tensor) -> Tensor:
@@ -178,10 +195,24 @@ def click_map(predictors: Sequence[ObjectPredictor], clicks: Sequence[Sequence[C
         clicks: All clicks of each.
 
     Returns:
-        K×3×S×S, see :func:`vfm_isbench.clicks.click_maps`; K is the number of objects, doubled by mirror images.
+        K×3×S×S or K×4×S×S, see :func:`vfm_isbench.clicks.click_maps`; K is the number of objects, doubled by mirror
+        images.
     """
     first = predictors[0].crops
-    views = [view for predictor, placed in zip(predictors, clicks, strict=True) for view in predictor.views_of(placed)]
+    per_object = [predictor.views_of(placed) for predictor, placed in zip(predictors, clicks, strict=True)]
+    views = [view for of_object in per_object for view in of_object]
     masks = [predictor.previous_mask() for predictor in predictors]
     previous = torch.cat(masks) if masks[1:] else masks[0]
-    return click_maps(upload(points_tensor(views), first.image.device), previous, first.protocol.disk_radius)
+    granularities = None
+    if first.protocol.granularity != "none":
+        granularities = [p.granularity for p, of_object in zip(predictors, per_object, strict=True) for _ in of_object]
+    points = upload(points_tensor(views), first.image.device)
+    return click_maps(points, previous, first.protocol.disk_radius, granularities)
+
+
+def granularity_of(sample: AnnotatedImage, instance: int | None, protocol: Protocol) -> float:
+    """What the network is told of an object or part: its own granularity, or the protocol's ``granularity_at_test``."""
+    if protocol.granularity == "none":
+        return 1.0
+    fixed = protocol.granularity_at_test
+    return sample.granularity([instance]) if fixed is None else fixed

@@ -1,7 +1,8 @@
-"""The simulated user of several objects: measures each prediction, and clicks where it is most wrong.
+"""The simulated user of several objects: measures each prediction, and clicks where the protocol's pattern says.
 
-On CPUs this runs object by object. On a CUDA device that would keep the device waiting at every click, so there it runs
-on the device, for all objects at once, and only a few numbers per object come back. Both ways place the same clicks.
+On CPUs this runs object by object. On a CUDA device that would keep the device waiting at every click, so there the
+pattern "center" runs on the device, for all objects at once, and only a few numbers per object come back. Both ways
+place the same clicks. The other patterns run on the CPU everywhere.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import torch
 from torch import Tensor
 
 from vfm_isbench.acceleration.transfers import Download, upload
-from vfm_isbench.clicks import next_click
+from vfm_isbench.clicks import PeopleClicks, Scene, candidate_clicks, click_generator, next_click, place_click
 from vfm_isbench.clicks.distance import squared_inner_distance
 from vfm_isbench.evaluation.zoom_in import Box
 from vfm_isbench.metrics import intersection_over_union
 from vfm_isbench.probe.finite import finite_logits
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.types import IGNORE, Array, Click
+from vfm_isbench.protocol.clicker import Clicker
+from vfm_isbench.types import IGNORE, Array, Click, ObjectId
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class SimulatedUser(Interface):
     """Clicks several objects, which are called by their numbers from 0."""
 
     def click(self, number: int) -> Click:
-        """Place the next click on an object, where the last prediction shown is most wrong."""
+        """Place the next click on an object, in view of the last prediction shown."""
         ...
 
     def show(self, numbers: Sequence[int], logits: Sequence[Tensor], probabilities: Sequence[Tensor]) -> None:
@@ -68,22 +70,55 @@ class UserOnCpu:
 
     Args:
         ground_truths: For each object H×W: 1 object, 0 background, -1 ignore.
-        protocol: Thresholds.
+        protocol: Click pattern and thresholds.
+        object_ids: The objects; their random numbers depend on nothing else but seed and number of the click.
+        people: Where people clicked on each; None where that is not known.
     """
 
-    def __init__(self, ground_truths: Sequence[Array], protocol: Protocol) -> None:
+    def __init__(
+        self,
+        ground_truths: Sequence[Array],
+        protocol: Protocol,
+        object_ids: Sequence[ObjectId] = (),
+        people: Sequence[PeopleClicks | None] = (),
+    ) -> None:
         self._ground_truths = ground_truths
         self._protocol = protocol
+        self._clicker = Clicker.parse(protocol.clicker)
+        self._object_ids = object_ids or [ObjectId("")] * len(ground_truths)
+        self._people = people or [None] * len(ground_truths)
         self._predicted = [np.zeros(truth.shape, dtype=bool) for truth in ground_truths]
         self._clicked = [np.zeros(truth.shape, dtype=bool) for truth in ground_truths]
+        self._clicks: list[list[Click]] = [[] for _ in ground_truths]
         self._shown: list[tuple[int, Tensor, Tensor]] = []
 
     def click(self, number: int) -> Click:
         """See :class:`SimulatedUser`."""
-        clicked = self._clicked[number]
-        click = next_click(self._ground_truths[number], self._predicted[number], clicked)
-        clicked[int(click.row), int(click.col)] = True
+        if self._clicker.name == "center":
+            click = next_click(self._ground_truths[number], self._predicted[number], self._clicked[number])
+        else:
+            click = place_click(self._clicker, self._scene(number), self._generator(number))
+        self.place(number, click)
         return click
+
+    def candidates(self, number: int) -> list[Click]:
+        """The clicks of which the next one is chosen, if the pattern tries several."""
+        return candidate_clicks(self._clicker.candidates, self._scene(number), self._generator(number))
+
+    def place(self, number: int, click: Click) -> None:
+        """Place a click that was chosen among :meth:`candidates`."""
+        self._clicks[number].append(click)
+        self._clicked[number][int(click.row), int(click.col)] = True
+
+    def iou(self, number: int, logits: Tensor, probabilities: Tensor) -> float:
+        """IoU of a prediction that is only tried.
+
+        Raises:
+            NonFiniteError: if a logit is NaN or infinite.
+        """
+        finite_logits(logits)
+        predicted: Array = probabilities.cpu().numpy() > self._protocol.prediction_threshold
+        return intersection_over_union(self._ground_truths[number], predicted)
 
     def show(self, numbers: Sequence[int], logits: Sequence[Tensor], probabilities: Sequence[Tensor]) -> None:
         """See :class:`SimulatedUser`."""
@@ -98,9 +133,22 @@ class UserOnCpu:
         iou = intersection_over_union(self._ground_truths[number], predicted)
         return Seen(iou, Box.around(probability > self._protocol.zoom_threshold))
 
+    def _scene(self, number: int) -> Scene:
+        clicks = self._clicks[number]
+        return Scene(
+            self._ground_truths[number],
+            self._predicted[number],
+            self._clicked[number],
+            clicks[-1] if clicks else None,
+            self._people[number],
+        )
+
+    def _generator(self, number: int) -> np.random.Generator:
+        return click_generator(self._protocol.seed, self._object_ids[number], len(self._clicks[number]))
+
 
 class UserOnDevice:
-    """The simulated user on the device of the predictions, for all objects at once.
+    """The simulated user on the device of the predictions, for all objects at once; its pattern is always "center".
 
     Nothing waits for the device but :meth:`see` and :meth:`click`, and these only for the one download that
     :meth:`show` starts.
@@ -179,13 +227,6 @@ class UserOnDevice:
         if self._figures is None:
             self._figures = self._download.read().T.tolist()
         return self._figures
-
-
-def user_for(
-    ground_truths: Sequence[Array], protocol: Protocol, device: torch.device, *, on_device: bool
-) -> SimulatedUser:
-    """The simulated user of some objects, on the CPU or on the device."""
-    return UserOnDevice(ground_truths, protocol, device) if on_device else UserOnCpu(ground_truths, protocol)
 
 
 def _deepest(wrong: Tensor, clicked: Tensor) -> tuple[Tensor, Tensor]:

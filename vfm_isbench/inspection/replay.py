@@ -10,7 +10,7 @@ from vfm_isbench.acceleration.cached_probe import network_for
 from vfm_isbench.acceleration.speed import Speed
 from vfm_isbench.datasets import ObjectDataset, read_sample
 from vfm_isbench.errors import DataError, PictureError
-from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor
+from vfm_isbench.evaluation.predictor import ImageCrops, ObjectPredictor, granularity_of
 from vfm_isbench.metrics import intersection_over_union
 from vfm_isbench.probe import Probe
 from vfm_isbench.probe.guarded import during
@@ -22,7 +22,7 @@ from vfm_isbench.viz.canvas import plain
 
 
 @benchmark_settings()
-def replay(probe: Probe, image: Array, protocol: Protocol, clicks: Sequence[Click]) -> Array:
+def replay(probe: Probe, image: Array, protocol: Protocol, clicks: Sequence[Click], granularity: float = 1.0) -> Array:
     """Predict an object from recorded clicks, one after the other, because each prediction is an input of the next.
 
     Args:
@@ -30,11 +30,13 @@ def replay(probe: Probe, image: Array, protocol: Protocol, clicks: Sequence[Clic
         image: H×W×3 uint8 RGB.
         protocol: Protocol of the evaluation.
         clicks: At least one, in image pixels.
+        granularity: What the network was told of the object, see
+            :func:`vfm_isbench.evaluation.predictor.granularity_of`.
 
     Returns:
         H×W booleans: the prediction after the last click.
     """
-    predictor = ObjectPredictor(ImageCrops(network_for(probe, Speed()), image, protocol))
+    predictor = ObjectPredictor(ImageCrops(network_for(probe, Speed()), image, protocol), granularity)
     for number in range(1, len(clicks) + 1):
         with during(f"upsampler {probe.upsampler.name!r}, click {number}"), current_device(probe.device):
             probability = predictor.predict(clicks[:number])
@@ -94,7 +96,8 @@ def _shown(
             f"object {evidence.object_id} has clicks outside its image of {height}×{width} pixels: this is not the "
             "data that the result was measured on; give the right folder as data_root=… (command line: --data-root DIR)"
         )
-    predicted = None if probe is None else replay(probe, sample.image, protocol, clicks)
+    granularity = granularity_of(sample, evidence.object_id.instance, protocol)
+    predicted = None if probe is None else replay(probe, sample.image, protocol, clicks, granularity)
     return ShownObject(
         title=plain(evidence.object_id, 28),
         image=sample.image,

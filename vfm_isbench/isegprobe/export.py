@@ -92,6 +92,11 @@ def _check_path(path: Path) -> None:
 
 
 def _check(probe: Probe, protocol: Protocol) -> None:
+    if probe.adapters is not None:
+        raise RunError(
+            f"granularity {protocol.granularity!r} has no counterpart in iSegProbe; only probes trained with "
+            "granularity 'none' can be exported"
+        )
     if probe.injection not in INJECTIONS.values():
         raise RunError(
             f"injection {probe.injection!r} has no counterpart in iSegProbe: its after_backbone adds click tokens "
@@ -107,7 +112,13 @@ def _check(probe: Probe, protocol: Protocol) -> None:
             f"click encoder {protocol.click_encoder!r} has no counterpart in iSegProbe, which has only "
             f"{' and '.join(map(repr, CLICK_ENCODERS.values()))}"
         )
-    for field, expected in (("position_embedding", "official"), ("align_corners", True)):
+    if protocol.head not in HEADS.values():
+        raise RunError(
+            f"head {protocol.head!r} has no counterpart in iSegProbe's checkpoints, which have only "
+            f"{' and '.join(map(repr, HEADS.values()))}"
+        )
+    only = {"position_embedding": "official", "align_corners": True, "train_upsampler": False, "train_backbone": False}
+    for field, expected in only.items():
         if getattr(protocol, field) != expected:
             raise RunError(
                 f"protocol field {field} is {getattr(protocol, field)!r}, but iSegProbe only has {expected!r}: the "

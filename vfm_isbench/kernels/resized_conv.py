@@ -43,7 +43,7 @@ def enlargement(
         like: A tensor with the device and dtype of the result.
     """
     rows, cols = (
-        _shifted(_resize_matrix(n, size, mode, align_corners, like)) for n, size in zip(small, large, strict=True)
+        _shifted(resize_matrix(n, size, mode, align_corners, like)) for n, size in zip(small, large, strict=True)
     )
     return Enlargement(rows, cols)
 
@@ -111,7 +111,7 @@ def conv_of_enlarged(small: Tensor, weight: Tensor, how: Enlargement, plus: Tens
     return EnlargedConv(how.rows, wide, how.cols.shape[0], added)
 
 
-def _resize_matrix(small: int, large: int, mode: str, align_corners: bool | None, like: Tensor) -> Tensor:
+def resize_matrix(small: int, large: int, mode: str, align_corners: bool | None, like: Tensor) -> Tensor:
     """large×small: the weights of ``interpolate`` along one axis, which are its results for unit vectors."""
     unit = torch.eye(small, device=like.device, dtype=like.dtype).view(1, small, small, 1)
     resized = functional.interpolate(unit, (large, 1), mode=mode, align_corners=align_corners)

@@ -191,7 +191,11 @@ RUN = Record(
         "notes": ListOf(NOTE, most=100),
         "datasets": MapOf(DATASET, MOST_DATASETS),
     },
-    {"speed": MapOf(Plain(1, 200)), "peak_memory": MapOf(Number(0, 1e15, whole=True))},
+    {
+        "speed": MapOf(Plain(1, 200)),
+        "peak_memory": MapOf(Number(0, 1e15, whole=True)),
+        "trained_parameters": MapOf(Number(0, 1e15, whole=True), 20),
+    },
 )
 REPRODUCED = Record(
     {

@@ -15,6 +15,7 @@ from vfm_isbench.leaderboard.entry import Entry
 from vfm_isbench.leaderboard.repository import REPOSITORY
 from vfm_isbench.leaderboard.scores import METRICS, score
 from vfm_isbench.leaderboard.trust import preset_of, trust_of, why_unranked
+from vfm_isbench.protocol.labels import head_label as label_of_head
 from vfm_isbench.types import is_number
 from vfm_isbench.upsamplers import list_upsamplers
 
@@ -67,9 +68,8 @@ def protocol_label(entry: Entry) -> str:
 
 
 def head_label(entry: Entry) -> str:
-    """Head with its number of layers, as in signatures."""
-    layers = entry.protocol.head_layers if entry.protocol.head == "conv" else ""
-    return f"{entry.protocol.head}{layers}"
+    """Head with its size, as in signatures."""
+    return label_of_head(entry.protocol)
 
 
 def milliseconds(entry: Entry) -> float:

@@ -16,7 +16,8 @@ from vfm_isbench.backbones.table import TABLE, backbones_with, made_for
 from vfm_isbench.errors import ChannelsError, ContractError, OutOfMemoryError, RunError, VfmIsbenchWarning
 from vfm_isbench.probe.backbone_access import with_backbone
 from vfm_isbench.probe.behaviour import backbone_behaviour, upsampler_behaviour
-from vfm_isbench.probe.build import build_head
+from vfm_isbench.probe.build import build_head, check_head
+from vfm_isbench.probe.end_to_end import check_trained_parts
 from vfm_isbench.probe.free_memory import require_memory
 from vfm_isbench.probe.memory import first_line, is_out_of_memory
 from vfm_isbench.probe.torch_state import benchmark_settings, current_device, own_random_numbers, settings_restored
@@ -89,7 +90,7 @@ def _check_index(device: torch.device) -> None:
 def follow_protocol(
     upsampler: LoadedUpsampler, protocol: Protocol
 ) -> tuple[LoadedUpsampler, Protocol, tuple[str, ...]]:
-    """Settle what protocol and upsampler decide about each other, which is FeatUp's channel norm.
+    """Settle what protocol and upsampler decide about each other: FeatUp's channel norm, and whether the head fits.
 
     The norm is left out if ``featup_channel_norm`` is off. If the weights have no norm, the field is switched off in
     the protocol that is returned, so that the fingerprint says so.
@@ -98,6 +99,7 @@ def follow_protocol(
         The upsampler (a copy if it had to change), the protocol that the probe is trained under, and remarks for the
         result.
     """
+    check_head(protocol, upsampler)
     source = upsampler.source or {}
     remarks = [f"loading the upsampler warned: {text}" for text in source.get("warnings", ())]
     has_norm = upsampler.capabilities.channel_norm
@@ -157,7 +159,7 @@ def check_and_identify(
         images_at_once: Images in one pass of the training; None for a whole batch.
 
     Raises:
-        ContractError: if it does not keep the contract.
+        ContractError: if it does not keep the contract, or is to be trained and cannot be.
         OutOfMemoryError: if it needs more memory than there is.
     """
     side = backbone.grid(protocol.image_size)
@@ -167,6 +169,7 @@ def check_and_identify(
         upsampler, notes = freeze_hidden_modules(upsampler, sizes, device, backbone)
         notes = (*notes, *_notes_on_backbone(upsampler, protocol), *_notes_on_fit(upsampler, protocol))
         contract = check_on_device(upsampler, protocol, backbone, device, images_at_once=images_at_once)
+        notes = (*notes, *check_trained_parts(upsampler, protocol, backbone, device))
         identity = identity_of(upsampler, declared)
         behaviour = {
             "upsampler": upsampler_behaviour(upsampler, backbone.channels, side, protocol.image_size, device)
@@ -307,7 +310,8 @@ def check_on_grid(
     with current_device(device):
         move_to(upsampler, device)
         image_size = (protocol.image_size, protocol.image_size)
-        needs_gradient = protocol.injection != "late"
+        changes_features = protocol.train_backbone or protocol.granularity == "lora"
+        needs_gradient = protocol.injection != "late" or changes_features
         images = min(images_at_once or protocol.batch_size, protocol.batch_size)
         two = Trial.smooth(channels, grid, image_size, device=device)
         need = call_memory(LoadedUpsampler.of(freeze(upsampler)), two, needs_gradient=needs_gradient)

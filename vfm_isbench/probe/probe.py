@@ -1,7 +1,8 @@
-"""The probe: a frozen backbone and upsampler between a trained click encoder and a trained head."""
+"""The probe: a backbone and an upsampler, frozen as a rule, between a trained click encoder and a trained head."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, cast
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vfm_isbench.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from vfm_isbench.probe.adapters import Adapters
+from vfm_isbench.probe.end_to_end import let_train
 from vfm_isbench.probe.guarded import GuardedUpsampler
 from vfm_isbench.protocol import Injection
 from vfm_isbench.upsamplers import LoadedUpsampler, Upsampler, find_module, freeze
@@ -27,6 +30,9 @@ class Probe(nn.Module):
         head: B×C×H×W → B×1×H×W logits; trained.
         injection: Where the click tokens are added; see :class:`vfm_isbench.Protocol`.
         align_corners: Convention of the bilinear resizes.
+        trained_parts: Which of "upsampler" and "backbone" are trained too, instead of being frozen. They must be the
+            probe's own, see :mod:`vfm_isbench.probe.end_to_end`.
+        adapters: What makes use of granularity; trained. None for a probe that takes none.
     """
 
     def __init__(
@@ -38,6 +44,8 @@ class Probe(nn.Module):
         *,
         injection: Injection,
         align_corners: bool = True,
+        trained_parts: Collection[str] = (),
+        adapters: Adapters | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -48,26 +56,45 @@ class Probe(nn.Module):
         self.head = head
         self.injection = injection
         self.align_corners = align_corners
-        for part in self._frozen_parts():
+        self.trained_parts = frozenset(trained_parts)
+        self.adapters = adapters
+        for part in self._given_parts():
             freeze(part)
+        let_train([module for name, module in self.trainable().items() if name in self.trained_parts])
         self.register_buffer("_mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_guidance_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_guidance_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
-    def _frozen_parts(self) -> list[nn.Module]:
+    def _given_parts(self) -> list[nn.Module]:
         return [part for part in (self.backbone, self._upsampler_module) if part is not None]
 
     def train(self, mode: bool = True) -> Probe:
-        """Switch click encoder and head to training or eval mode; the frozen parts always stay in eval mode."""
+        """Switch click encoder and head to training or eval mode; backbone and upsampler always stay in eval mode.
+
+        So they do if they are trained: their BatchNorms keep their statistics and their dropout stays off, and what is
+        computed once for several predictions of a step is what a single prediction would compute.
+        """
         super().train(mode)
-        for part in self._frozen_parts():
+        for part in self._given_parts():
             part.eval()
         return self
 
     def trainable(self) -> nn.ModuleDict:
-        """Click encoder and head, the only parts with gradients."""
-        return nn.ModuleDict({"click_encoder": self.click_encoder, "head": self.head})
+        """All parts with gradients: click encoder, head, adapters, and what is trained of backbone and upsampler."""
+        parts = {"click_encoder": self.click_encoder, "head": self.head}
+        if self.adapters is not None:
+            parts["adapters"] = self.adapters.trained()
+        if "backbone" in self.trained_parts:
+            parts["backbone"] = self.backbone
+        # Not the modules that only its calls reach: these are nobody's copies.
+        upsampler = find_module(self.upsampler.call) if "upsampler" in self.trained_parts else None
+        return nn.ModuleDict(parts if upsampler is None else {**parts, "upsampler": upsampler})
+
+    @property
+    def has_fixed_features(self) -> bool:
+        """Whether the features that the upsampler gets depend on the image alone."""
+        return self.injection != "early" and (self.adapters is None or not self.adapters.changes_features)
 
     @property
     def guarded_upsampler(self) -> GuardedUpsampler:
@@ -84,21 +111,36 @@ class Probe(nn.Module):
 
         Args:
             image: B×3×H×W RGB in [0, 1].
-            click_map: B×3×H×W, see :func:`vfm_isbench.clicks.click_maps`.
+            click_map: B×3×H×W, or B×4×H×W with adapters, see :func:`vfm_isbench.clicks.click_maps`.
 
         Returns:
             B×1×H×W logits.
         """
         size = image.shape[-2:]
         normalised, guidance = self.normalise(image)
-        tokens = self.click_encoder(click_map)
-        features = self.backbone(normalised, tokens if self.injection == "early" else None)
+        tokens = self.click_tokens(click_map, normalised)
+        features = self.image_features(normalised, click_map, tokens if self.injection == "early" else None)
         if self.injection == "pre_upsampler":
             features = features + tokens
         features = self.to_head_size(self.guarded_upsampler(features, guidance), size)
         if self.injection == "late":
             features = features + self.resize(tokens, features.shape[-2:])
         return self.resize(self.head(features), size)
+
+    def click_tokens(self, click_map: Tensor, normalised: Tensor) -> Tensor:
+        """Click tokens B×C×h×w of a click map on a normalised image, which only adapters look at."""
+        adapters = self.adapters
+        if adapters is None:
+            return cast(Tensor, self.click_encoder(click_map))
+        values = click_map[:, 3, 0, 0]
+        tokens = self.click_encoder(click_map[:, :3])
+        return adapters.tokens(tokens, values, lambda: adapters.features(normalised, values))
+
+    def image_features(self, normalised: Tensor, click_map: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Features B×C×h×w that the upsampler gets; ``tokens`` are those of early injection."""
+        if self.adapters is None or not self.adapters.changes_features:
+            return cast(Tensor, self.backbone(normalised, tokens))
+        return self.adapters.features(normalised, click_map[:, 3, 0, 0], tokens)
 
     def normalise(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise an image B×3×H×W in [0, 1] for the backbone, and for the upsampler (ImageNet statistics)."""

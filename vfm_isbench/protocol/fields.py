@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-from vfm_isbench.protocol.validation import HeadName, Injection
+from vfm_isbench.protocol.validation import GranularityUse, HeadName, Injection
 
 
 class ProtocolFields(TypedDict, total=False):
@@ -27,9 +27,13 @@ class ProtocolFields(TypedDict, total=False):
     injection: Injection
     head: HeadName
     head_layers: int
+    pyramid_width: int
     align_corners: bool
     featup_channel_norm: bool
     disk_radius: float
+    granularity: GranularityUse
+    lora_rank: int
+    lora_alpha: float
     # training
     train_dataset: str
     validation_dataset: str
@@ -45,6 +49,9 @@ class ProtocolFields(TypedDict, total=False):
     milestones: tuple[int, ...]
     decay: float
     average_decay: float
+    train_upsampler: bool
+    train_backbone: bool
+    fine_tuning_rate: float
     sample_weights: Literal["ritm", "uniform"]
     shuffled: bool
     sample_weight_gamma: float
@@ -79,6 +86,7 @@ class ProtocolFields(TypedDict, total=False):
     # evaluation
     test_datasets: tuple[str, ...]
     max_clicks: int
+    clicker: str
     flip_test: bool
     prediction_threshold: float
     zoom_in: bool
@@ -86,4 +94,5 @@ class ProtocolFields(TypedDict, total=False):
     zoom_expansion: float
     zoom_min_size: int
     zoom_recompute_iou: float
+    granularity_at_test: float | None
     object_limit: int | None

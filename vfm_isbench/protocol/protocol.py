@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from vfm_isbench.errors import ProtocolError, UnknownNameError
-from vfm_isbench.protocol.validation import HeadName, Injection, check_protocol
+from vfm_isbench.protocol.clicker import clicks_label
+from vfm_isbench.protocol.labels import head_label
+from vfm_isbench.protocol.validation import GranularityUse, HeadName, Injection, check_protocol
 from vfm_isbench.registry.registry import unknown_name
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ NOT_IN_FINGERPRINT = ("name", "version", "seed", "test_datasets")
 
 _ADDED_LATER: Mapping[str, Any] = {
     "featup_channel_norm": True, "shuffled": False, "version": 1, "schedule": "milestones", "average_decay": 0.0,
+    "pyramid_width": 128, "clicker": "center",
+    "train_upsampler": False, "train_backbone": False, "fine_tuning_rate": 0.1,
+    "granularity": "none", "lora_rank": 8, "lora_alpha": 8.0, "granularity_at_test": None,
 }  # fmt: skip
 """Fields that earlier versions lacked, with the value that describes what those versions did. Older results thus stay
 readable and keep their fingerprint."""
@@ -61,18 +66,23 @@ class Protocol:
         image_size: Side H = W of the network input in pixels.
         click_encoder: "patch_embedding", "simple_vit", "distances", or the name of a plugin (1.4), see ``vfm-isbench
             list click_encoders``.
-        simple_vit_depth: Blocks of SimpleViT (1.4).
+        simple_vit_depth: Blocks of SimpleViT (1.4); 0 leaves patches, positions and the last norm.
         simple_vit_heads: Attention heads of SimpleViT (1.4).
         simple_vit_head_width: Channels per head of SimpleViT (1.4).
         simple_vit_hidden: Hidden channels of SimpleViT's MLPs (1.4).
         injection: Where click tokens join the image features (1.5): "early" (after the patch embedding), "late" (after
             the upsampler), "pre_upsampler" (after the backbone).
-        head: "conv" or "linear" (1.7).
+        head: "conv", "linear", "pyramid", "upsampled_pyramid" or "upsampled_pyramid_full" (1.7).
         head_layers: 3×3 convolutions of the conv head (1.7).
+        pyramid_width: Channels of the finest level of a pyramid (1.7).
         align_corners: Convention of every bilinear resize inside the benchmark (features, click tokens, logits, crops).
         featup_channel_norm: Whether FeatUp's JBU gets features normalised over channels (1.6), as in the training of
             its published weights ("reference" omits this, like the paper's code); other upsamplers ignore this field.
         disk_radius: Radius of click disks in pixels at network resolution (1.3).
+        granularity: What learns from the granularity of a target (1.8): "none"; "input", the click tokens; "lora", also
+            the backbone; "gated_lora", also a copy of the backbone that is added to the click tokens.
+        lora_rank: Rank of the low-rank adapters in the attention of the backbone, or of its copy (1.8).
+        lora_alpha: The adapters' output is multiplied by ``lora_alpha / lora_rank`` (1.8).
         train_dataset: Data set for training (2.1).
         validation_dataset: Data set for the validation after each epoch (2.6).
         validation_samples: Samples drawn for each validation (2.6); 0 turns validation off.
@@ -89,6 +99,9 @@ class Protocol:
         decay: The factor applied at each milestone (2.5).
         average_decay: Decay of the exponential moving average of the trained weights (2.5), which validation and
             evaluation then use instead of the last weights; 0 turns it off.
+        train_upsampler: Train a copy of the upsampler with click encoder and head (2.7), instead of freezing it.
+        train_backbone: The same for the backbone.
+        fine_tuning_rate: Learning rate of upsampler and backbone if they are trained, as a share of ``learning_rate``.
         sample_weights: "ritm" draws training images by RITM's score file, "uniform" evenly (2.1). If the file is
             missing, a run warns, and its result says "uniform".
         shuffled: With "uniform": whether every image appears once before any appears again, as in the reference code;
@@ -124,6 +137,8 @@ class Protocol:
         seed: Seed of the initial weights and of every random draw in training.
         test_datasets: Data sets to evaluate on.
         max_clicks: Clicks per object, the cap of NoC (3.6).
+        clicker: Where the simulated user clicks (3.1): "center" as RITM, "random", "boundary", "clustered", "jitter:5",
+            "worst_of:5", "best_of:5", "realistic", or a mixture such as "mix:center=0.5,random=0.5".
         flip_test: Average the logits with those of the mirrored crop (3.3).
         prediction_threshold: Probability above which a pixel is predicted as object (3.4).
         zoom_in: Crop around the object; False always uses the whole image (3.2).
@@ -131,6 +146,7 @@ class Protocol:
         zoom_expansion: Enlargement of the box around its centre (3.2).
         zoom_min_size: Minimum side of the crop in image pixels (3.2).
         zoom_recompute_iou: The crop is replaced when its box IoU with the new box falls below this (3.2).
+        granularity_at_test: The granularity that every object is evaluated with (1.8); None for the object's own.
         object_limit: Evaluate only the first objects of each data set; None means all. Such runs are never ranked.
     """
 
@@ -148,9 +164,13 @@ class Protocol:
     injection: Injection = "late"
     head: HeadName = "conv"
     head_layers: int = 2
+    pyramid_width: int = 128
     align_corners: bool = True
     featup_channel_norm: bool = True
     disk_radius: float = 5.0
+    granularity: GranularityUse = "none"
+    lora_rank: int = 8
+    lora_alpha: float = 8.0
     # training
     train_dataset: str = "sbd"
     validation_dataset: str = "sbd"
@@ -166,6 +186,9 @@ class Protocol:
     milestones: tuple[int, ...] = (17,)
     decay: float = 0.1
     average_decay: float = 0.0
+    train_upsampler: bool = False
+    train_backbone: bool = False
+    fine_tuning_rate: float = 0.1
     sample_weights: Literal["ritm", "uniform"] = "ritm"
     shuffled: bool = False
     sample_weight_gamma: float = 1.25
@@ -200,6 +223,7 @@ class Protocol:
     # evaluation
     test_datasets: tuple[str, ...] = ("grabcut", "berkeley", "davis", "sbd")
     max_clicks: int = 20
+    clicker: str = "center"
     flip_test: bool = True
     prediction_threshold: float = 0.5
     zoom_in: bool = True
@@ -207,11 +231,13 @@ class Protocol:
     zoom_expansion: float = 1.4
     zoom_min_size: int = 200
     zoom_recompute_iou: float = 0.5
+    granularity_at_test: float | None = None
     object_limit: int | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _normal_form(getattr(self, field.name), field.default))
+            usual = 0.0 if field.type == "float | None" else field.default
+            object.__setattr__(self, field.name, _normal_form(getattr(self, field.name), usual))
         check_protocol(self)
 
     @classmethod
@@ -336,6 +362,11 @@ class Protocol:
         return self.version < max(versions_of(self.name), default=0)
 
     @property
+    def trained_parts(self) -> tuple[str, ...]:
+        """Which of "upsampler" and "backbone" are trained, instead of being frozen."""
+        return tuple(part for part in ("upsampler", "backbone") if getattr(self, f"train_{part}"))
+
+    @property
     def headline(self) -> str:
         """The metric that ranks results of this protocol and judges regressions, unless another one is asked for.
 
@@ -353,19 +384,24 @@ class Protocol:
         >>> Protocol.preset("paper").signature()
         'bb:dinov2_vits14|enc:simple_vit|inj:late|head:conv2|px:224|clicks:ritm20|flip:yes|seed:0|proto:paper@1'
         """
-        head = f"{self.head}{self.head_layers if self.head == 'conv' else ''}"
         parts = [
             f"bb:{self.backbone}",
             f"enc:{self.click_encoder}",
             f"inj:{self.injection}",
-            f"head:{head}",
+            f"head:{head_label(self)}",
             f"px:{self.image_size}",
-            f"clicks:ritm{self.max_clicks}",
+            f"clicks:{clicks_label(self.clicker, self.max_clicks)}",
             f"flip:{'yes' if self.flip_test else 'no'}",
+            *([f"train:{'+'.join(self.trained_parts)}"] if self.trained_parts else []),
+            *([] if self.granularity == "none" else [f"gran:{self._granularity_text()}"]),
             f"seed:{','.join(str(seed) for seed in ((self.seed,) if seeds is None else seeds))}",
             f"proto:{self.name}@{self.version}{'+changed' if self.changed_fields() else ''}",
         ]
         return "|".join(parts)
+
+    def _granularity_text(self) -> str:
+        lora = f"{self.lora_rank}" if "lora" in self.granularity else ""
+        return f"{self.granularity}{lora}" + (f"@{self.granularity_at_test:g}" if self.granularity_at_test else "")
 
 
 def versions_of(name: str) -> dict[int, Protocol]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from vfm_isbench.errors import ProtocolError
+from vfm_isbench.protocol.clicker import SYNTAX, why_no_clicker
 from vfm_isbench.registry.registry import NAME_RULE, is_plain_name
 from vfm_isbench.storage.printable import printable
 from vfm_isbench.types import is_number
@@ -15,7 +16,8 @@ from vfm_isbench.types import is_number
 Injection = Literal["early", "late", "pre_upsampler"]
 ClickEncoderName = Literal["patch_embedding", "simple_vit"]
 """The built-in click encoders. A protocol may name a plugin's, which need not be installed to read a result."""
-HeadName = Literal["conv", "linear"]
+HeadName = Literal["conv", "linear", "pyramid", "upsampled_pyramid", "upsampled_pyramid_full"]
+GranularityUse = Literal["none", "input", "lora", "gated_lora"]
 
 _MANY = 10**12
 """More of anything is a mistake, or a file that wants to use up the memory. The bounds below are far beyond what runs
@@ -32,11 +34,23 @@ def check_protocol(protocol: Any) -> None:
     for field, rule in RULES.items():
         value = getattr(protocol, field)
         if not rule.accepts(value):
-            raise ProtocolError(f"protocol field {field} is {printable(repr(value), 300)}; expected {rule.expected}")
+            why = f": {rule.why(value)}" if rule.why else ""
+            shown = printable(repr(value), 300)
+            raise ProtocolError(f"protocol field {field} is {shown}; expected {rule.expected}{why}")
+    if protocol.train_backbone and "lora" in protocol.granularity:
+        raise ProtocolError(
+            f"protocol field granularity is {protocol.granularity!r}, whose adapters need a frozen backbone, but "
+            "train_backbone is True; expected granularity 'none' or 'input', or train_backbone False"
+        )
     if protocol.schedule == "cosine" and protocol.milestones:
         raise ProtocolError(
             f"protocol field milestones is {protocol.milestones!r}; expected (), because the schedule 'cosine' has "
             "none (command line: --set milestones=[])"
+        )
+    if protocol.granularity == "none" and protocol.granularity_at_test is not None:
+        raise ProtocolError(
+            f"protocol field granularity_at_test is {protocol.granularity_at_test!r}; expected None, because "
+            "granularity is 'none', so that the probe has no such input (command line: --set granularity=input)"
         )
 
 
@@ -47,10 +61,12 @@ class Rule:
     Attributes:
         expected: These values in words, for error messages.
         accepts: Whether a value is one of them.
+        why: Why a value is not one of them, for error messages; None if that needs no words.
     """
 
     expected: str
     accepts: Callable[[Any], bool]
+    why: Callable[[Any], str] | None = None
 
 
 def _one_of(choices: tuple[str, ...]) -> Rule:
@@ -96,16 +112,20 @@ RULES: dict[str, Rule] = {
     "position_embedding": _one_of(("official", "timm")),
     "image_size": _whole(16, 4096),
     "click_encoder": Rule(f"a name: {NAME_RULE}", is_plain_name),
-    "simple_vit_depth": _whole(1, 100),
+    "simple_vit_depth": _whole(0, 100),
     "simple_vit_heads": _whole(1, 256),
     "simple_vit_head_width": _whole(1, 4096),
     "simple_vit_hidden": _whole(1, 65_536),
     "injection": _one_of(get_args(Injection)),
     "head": _one_of(get_args(HeadName)),
     "head_layers": _whole(1, 100),
+    "pyramid_width": _whole(1, 4096),
     "align_corners": _FLAG,
     "featup_channel_norm": _FLAG,
     "disk_radius": _number(" above 0, at most 1000", lambda value: 0 < value <= 1000),
+    "granularity": _one_of(get_args(GranularityUse)),
+    "lora_rank": _whole(1, 4096),
+    "lora_alpha": _number(" above 0, at most 10000", lambda value: 0 < value <= 10_000),
     "train_dataset": _NAME,
     "validation_dataset": _NAME,
     "validation_samples": _whole(0, 10**7),
@@ -127,6 +147,9 @@ RULES: dict[str, Rule] = {
     ),
     "decay": _POSITIVE,
     "average_decay": _number(" in [0, 1)", lambda value: 0 <= value < 1),
+    "train_upsampler": _FLAG,
+    "train_backbone": _FLAG,
+    "fine_tuning_rate": _POSITIVE,
     "sample_weights": _one_of(("ritm", "uniform")),
     "shuffled": _FLAG,
     "sample_weight_gamma": _NOT_NEGATIVE,
@@ -165,6 +188,7 @@ RULES: dict[str, Rule] = {
         lambda names: isinstance(names, tuple) and all(map(_is_name, names)) and 0 < len(names) == len({*names}) <= 100,
     ),
     "max_clicks": _whole(1, 1000),
+    "clicker": Rule(SYNTAX, lambda value: not why_no_clicker(value), why_no_clicker),
     "flip_test": _FLAG,
     "prediction_threshold": _PROBABILITY,
     "zoom_in": _FLAG,
@@ -172,5 +196,6 @@ RULES: dict[str, Rule] = {
     "zoom_expansion": _POSITIVE,
     "zoom_min_size": _whole(1),
     "zoom_recompute_iou": _PROBABILITY,
+    "granularity_at_test": _or_none(_number(" in (0, 1]", lambda value: 0 < value <= 1)),
     "object_limit": _or_none(_whole(1)),
 }

@@ -33,10 +33,12 @@ class RunFigures:
     Attributes:
         upsampler: What the result records about its upsampler.
         peak_memory: Bytes by part of the run.
+        trained_parameters: Trained parameters by part of the network.
     """
 
     upsampler: Mapping[str, Any] = field(default_factory=dict)
     peak_memory: Mapping[str, float] = field(default_factory=dict)
+    trained_parameters: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +133,15 @@ def _of_memory(part: str) -> Callable[[DatasetResult, RunFigures], str]:
     return lambda _, run: _recorded(run.peak_memory.get(part), 2**30, 2)
 
 
+def _of_trained(part: str) -> Callable[[DatasetResult, RunFigures], str]:
+    return lambda _, run: _recorded(run.trained_parameters.get(part), 1e6, 3)
+
+
 def _recorded(value: Any, scale: float, digits: int) -> str:
     return _number(value / scale, digits) if is_number(value) else MISSING
 
+
+_TRAINED = "M params clicks, head: trained parameters of click encoder and head, in millions"
 
 _PLAIN: Mapping[str, Column] = {
     "objects": Column("objects", lambda result, _: str(len(result.objects))),
@@ -142,6 +150,8 @@ _PLAIN: Mapping[str, Column] = {
     "mean_boundary_iou": Column("mean bIoU", _score("mean_boundary_iou"), "bIoU: boundary IoU in %"),
     "seconds_per_click": Column("s/click", lambda result, _: _recorded(result.seconds_per_click, 1, 3)),
     "parameters": Column("M params", _of_upsampler("n_parameters", 1e6, 2), "M params: the upsampler's, in millions"),
+    "click_encoder_parameters": Column("M params clicks", _of_trained("click_encoder"), _TRAINED),
+    "head_parameters": Column("M params head", _of_trained("head"), _TRAINED),
     "gflops": Column(
         "GFLOPs", _of_upsampler("flops_per_image", 1e9, 2), "GFLOPs: of the upsampler for one image, in billions"
     ),

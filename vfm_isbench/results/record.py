@@ -51,6 +51,8 @@ class Result:
         environment: Versions and hardware.
         timings: Seconds by part.
         peak_memory: Bytes needed at most, by part: "training" (if this process trained) and "evaluation".
+        trained_parameters: Trained parameters of the "click_encoder" and the "head"; files of versions up to 0.4.0 lack
+            them.
         speed: Speed settings that differ from the default ones, see :class:`vfm_isbench.Speed`.
         created: Time of the evaluation, ISO 8601 with offset.
         notes: Remarks for readers of the numbers.
@@ -67,6 +69,7 @@ class Result:
     notes: tuple[str, ...] = ()
     speed: Mapping[str, Any] = field(default_factory=dict)
     peak_memory: Mapping[str, float] = field(default_factory=dict)
+    trained_parameters: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -112,7 +115,7 @@ class Result:
         """
         datasets = split_by_size(self.datasets) if by_size else self.datasets
         chosen = columns or (OF_SIZES if by_size else STANDARD)
-        run = RunFigures(self.upsampler, self.peak_memory)
+        run = RunFigures(self.upsampler, self.peak_memory, self.trained_parameters)
         return "\n".join([self._heading(), "", *score_table(datasets, self.protocol.max_clicks, chosen, run)])
 
     def __str__(self) -> str:
@@ -155,6 +158,7 @@ class Result:
             "environment": dict(self.environment),
             "timings": dict(self.timings),
             **({"peak_memory": dict(self.peak_memory)} if self.peak_memory else {}),
+            **({"trained_parameters": dict(self.trained_parameters)} if self.trained_parameters else {}),
             "speed": dict(self.speed),
             "created": self.created,
             "notes": list(self.notes),
@@ -225,7 +229,8 @@ class Result:
                 environment=_shown(json_fields.mapping(content, "environment")),
                 timings=_shown(json_fields.numbers(content, "timings")),
                 speed=_shown(json_fields.mapping(content, "speed")) if "speed" in content else {},
-                peak_memory=_shown(json_fields.numbers(content, "peak_memory")) if "peak_memory" in content else {},
+                peak_memory=_later_numbers(content, "peak_memory"),
+                trained_parameters=_later_numbers(content, "trained_parameters"),
                 created=_shown(json_fields.text(content, "created", longest=json_fields.LONGEST_NAME)),
                 notes=_shown(json_fields.texts(content, "notes", MOST_NOTES)),
             )
@@ -263,6 +268,11 @@ def _part(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         json_fields.mapping(found, "source", f"{key}.")
     shown: Mapping[str, Any] = _shown(found)
     return shown
+
+
+def _later_numbers(content: Mapping[str, Any], key: str) -> Any:
+    """Numbers by name, which older files lack."""
+    return _shown(json_fields.numbers(content, key)) if key in content else {}
 
 
 def _checked_names(datasets: Mapping[str, Any]) -> list[str]:

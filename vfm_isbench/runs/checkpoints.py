@@ -25,6 +25,7 @@ from vfm_isbench.progress import stopped_in_order
 from vfm_isbench.protocol import Protocol
 from vfm_isbench.registry.plugins import plugin_origins
 from vfm_isbench.results import Result
+from vfm_isbench.runs.changes import changed_in_evaluation, with_people
 from vfm_isbench.runs.evidence_store import EvidenceStore
 from vfm_isbench.runs.measure import measure, save_result
 from vfm_isbench.runs.needs import open_tests
@@ -98,11 +99,14 @@ def evaluate_checkpoint(
     data_root: str | Path | None = None,
     datasets: str | Sequence[str] | None = None,
     limit: int | None = None,
+    granularity: float | None = None,
     name: str | None = None,
     output: str | Path | None = None,
     speed: Speed | None = None,
     progress: bool = True,
     boundary_iou: bool = False,
+    clicker: str | None = None,
+    fields: Mapping[str, Any] | None = None,
     **loading: Unpack[LoadingOptions],
 ) -> Result:
     """Evaluate a trained checkpoint click by click.
@@ -112,12 +116,15 @@ def evaluate_checkpoint(
         data_root: Folder that holds the data sets' own folders.
         datasets: One or several test sets; by default those of the checkpoint's protocol.
         limit: Only the first objects of each set.
+        granularity: The granularity that every object is evaluated with; None for the protocol's.
         name: Name of the upsampler in tables.
         output: Result file to write. Until it is complete, evidence is kept in ``OUTPUT.evidence`` beside it, and the
             same call continues from there.
         speed: How fast; see :class:`vfm_isbench.Speed`.
         progress: Show progress bars.
         boundary_iou: Measure boundary IoU after every click, too.
+        clicker: Another click pattern than the protocol's, such as "random"; "realistic:FILE" reads people's clicks.
+        fields: Other values for fields of the protocol that training does not read, such as ``{"flip_test": False}``.
         loading: Passed on to :func:`load_trained`: ``upsampler``, ``backbone_weights``, ``load_options``, ``device``,
             ``random_weights``.
 
@@ -125,6 +132,7 @@ def evaluate_checkpoint(
         The result, which is saved if ``output`` is given.
 
     Raises:
+        ProtocolError: if a field cannot be changed, or not to that value.
         RunError: if another evaluation is writing ``output``, or ``output`` is the result of a run that is under way.
         RunError, WeightsError, UnknownNameError, ContractError: see :func:`load_trained`.
     """
@@ -135,10 +143,13 @@ def evaluate_checkpoint(
         if kept is not None:
             stack.enter_context(kept.in_use(options.speed))
         trained = load_trained(path, **loading)
+        asked_for = {**(fields or {}), **({} if clicker is None else {"clicker": clicker})}
         changes: dict[str, Any] = {} if limit is None else {"object_limit": limit}
+        if granularity is not None:
+            changes["granularity_at_test"] = granularity
         if datasets is not None:
             changes["test_datasets"] = (datasets,) if isinstance(datasets, str) else tuple(datasets)
-        protocol = trained.protocol.replace(**changes)
+        protocol, people = with_people(changed_in_evaluation(trained.protocol, asked_for).replace(**changes))
         trained = dataclasses.replace(trained, protocol=as_recorded(protocol))
         root = None if data_root is None else Path(data_root)
         tests = open_tests(protocol, root)
@@ -150,6 +161,7 @@ def evaluate_checkpoint(
             tests,
             store_of=None if kept is None else lambda dataset: kept.store(dataset, trained, options.speed),
             options=options,
+            people=people,
         )
         if kept is not None:
             save_result(result, kept.output, kept.folder)
@@ -280,7 +292,8 @@ def _load_own(
 def _on_device(probe: Probe, protocol: Protocol, device: torch.device, notes: Sequence[str]) -> TrainedProbe:
     """Move the probe to its device and check its upsampler there."""
     probe.to(device).eval()
-    checked = check_and_identify(probe.upsampler, protocol, probe.backbone, device)
+    frozen = protocol.replace(train_upsampler=False, train_backbone=False)  # nothing is trained from here on
+    checked = check_and_identify(probe.upsampler, frozen, probe.backbone, device)
     return TrainedProbe(
         probe=probe,
         protocol=protocol,
@@ -347,6 +360,12 @@ def _upsampler_notes(path: Path, checkpoint: Checkpoint, now: UpsamplerIdentity,
         return [f"the upsampler may differ from the one trained with, {then.get('name')!r}: it has no fingerprint"]
     if now.sha256 == then["sha256"]:
         return []
+    if is_chosen and checkpoint.protocol.train_upsampler:
+        raise RunError(
+            f"{path} holds the weights of its own upsampler, {then.get('name')!r}, which was trained with the probe "
+            f"(train_upsampler), so {now.name!r} cannot take its place: leave out upsampler=… (command line: "
+            "--upsampler), or give the one that the training started from"
+        )
     if not is_chosen:
         raise RunError(
             f"{path} was trained with an upsampler {then.get('name')!r} whose code or weights differ from the one of "

@@ -10,7 +10,9 @@ from typing import Any
 
 from vfm_isbench.acceleration.speed import RunOptions
 from vfm_isbench.backbones import Backbone, input_normalisation
+from vfm_isbench.clicks import PeopleFile
 from vfm_isbench.datasets import ObjectDataset
+from vfm_isbench.datasets.base import notes_of
 from vfm_isbench.datasets.content import content_sha256
 from vfm_isbench.errors import ResultError, WriteError
 from vfm_isbench.evaluation import DatasetEvaluation, evaluate_dataset
@@ -37,6 +39,7 @@ def measure(
     *,
     store_of: Callable[[str], EvidenceStore] | None = None,
     options: RunOptions | None = None,
+    people: PeopleFile | None = None,
 ) -> Result:
     """Evaluate a trained probe click by click, under its own protocol.
 
@@ -45,6 +48,7 @@ def measure(
         datasets: Test sets, opened.
         store_of: Returns the evidence store of a data set, by name; None keeps evidence in memory only.
         options: Speed and progress bars.
+        people: Where people clicked, for the click pattern "realistic:FILE".
     """
     options = options or RunOptions()
     probe, protocol, speed = trained.probe, trained.protocol, options.speed
@@ -57,7 +61,7 @@ def measure(
         if store is not None and store.unverified_content is not None:
             store.verify(content_sha256(dataset, dataset.objects[: protocol.object_limit], options.progress))
         try:
-            evaluation = evaluate_dataset(probe, dataset, protocol, store=store, options=options)
+            evaluation = evaluate_dataset(probe, dataset, protocol, store=store, options=options, people=people)
         finally:
             if store is not None:
                 store.sync()
@@ -87,7 +91,8 @@ def measure(
             "name": probe.backbone.name,
             "width": probe.backbone.channels,
             "patch_size": probe.backbone.patch_size,
-            "sha256": weights_sha256(probe.backbone),
+            # If it was trained, what it started from: seeds of one protocol then belong together.
+            "sha256": probe.backbone.start_sha256 or weights_sha256(probe.backbone),
             "behaviour": trained.behaviour["backbone"],
             **input_normalisation(probe.backbone),
             **_backbone_extras(probe.backbone),
@@ -97,12 +102,14 @@ def measure(
         environment=environment,
         timings=seconds,
         peak_memory={part: peak for part, peak in peaks.items() if peak is not None},
+        trained_parameters=_trained_parameters(trained),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         notes=(
             *([RANDOM_NOTE] if probe.backbone.has_random_weights else []),
+            *_end_to_end_notes(protocol),
             *trained.notes,
             *trained.contract.warnings,
-            *(f"data set {dataset.name}: {note}" for dataset in datasets for note in dataset.notes),
+            *(f"data set {dataset.name}: {note}" for dataset in datasets for note in notes_of(dataset, protocol)),
             *remarks,
             *_plugin_notes(plugins),
             *_protocol_notes(protocol),
@@ -118,6 +125,11 @@ def _backbone_extras(backbone: Backbone) -> dict[str, Any]:
     weights = RANDOM if backbone.has_random_weights else None
     extras = {"feature_norm": backbone.feature_norm, "commit": backbone.commit, "weights": weights}
     return {key: value for key, value in extras.items() if value is not None}
+
+
+def _trained_parameters(trained: TrainedProbe) -> dict[str, int]:
+    parts = {"click_encoder": trained.probe.click_encoder, "head": trained.probe.head}
+    return {part: sum(weight.numel() for weight in module.parameters()) for part, module in parts.items()}
 
 
 def save_result(result: Result, path: Path, evidence: Path) -> None:
@@ -184,6 +196,16 @@ def _protocol_notes(protocol: Protocol) -> list[str]:
     if changed:
         notes.append(f"differs from the {protocol.label} protocol in {', '.join(changed)}")
     return notes
+
+
+def _end_to_end_notes(protocol: Protocol) -> list[str]:
+    if not protocol.trained_parts:
+        return []
+    parts = " and ".join(f"a copy of the {part}" for part in protocol.trained_parts)
+    return [
+        f"not the benchmark of frozen features: {parts} was trained with the probe; names, hashes and costs here are "
+        "those of the start"
+    ]
 
 
 def _training_notes(trained: TrainedProbe, precision: str) -> list[str]:

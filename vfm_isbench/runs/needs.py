@@ -18,6 +18,7 @@ from vfm_isbench.datasets.files import find_layout
 from vfm_isbench.errors import DataError, MissingError, VfmIsbenchError
 from vfm_isbench.probe import check_combination
 from vfm_isbench.protocol import Protocol
+from vfm_isbench.runs.changes import check_clicker
 from vfm_isbench.upsamplers import LoadedUpsampler
 
 T = TypeVar("T")
@@ -99,6 +100,7 @@ def find_needs(
     """
     search = Search()
     search.look(lambda: check_click_encoder(protocol.click_encoder))
+    search.look(lambda: check_clicker(protocol))
     backbone = search.look(load_backbone)
     notes = None if backbone is None else search.look(lambda: check_combination(protocol, backbone))
     data, tests = find_data(search, protocol, data_root, evaluates=evaluates, on_cpu=on_cpu)

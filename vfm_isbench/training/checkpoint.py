@@ -38,9 +38,10 @@ class Checkpoint:
         protocol: Protocol trained under.
         upsampler: Identity of the upsampler (name, kind, sha256), see :func:`vfm_isbench.upsamplers.identity_of`.
         history: One record per finished epoch.
-        tensors: ``click_encoder.*``, ``head.*`` and the optimiser's ``optimizer.*``. If the protocol averages weights,
-            the first two are averages, and ``unaveraged.*`` are the weights that training continues from. Inside an
-            epoch, ``epoch.*`` say how far it has come.
+        tensors: ``click_encoder.*``, ``head.*``, ``backbone.*`` and ``upsampler.*`` if the protocol trains them, and
+            the optimiser's ``optimizer.*``. If the protocol averages weights, all but the optimiser's are averages, and
+            ``unaveraged.*`` are the weights that training continues from. Inside an epoch, ``epoch.*`` say how far it
+            has come.
         extra: Further JSON values, such as the hash of the backbone's weights.
     """
 
@@ -61,7 +62,7 @@ class Checkpoint:
         return UnfinishedEpoch.of(self.tensors)
 
     def restore(self, trainable: nn.Module, optimizer: torch.optim.Adam | None = None) -> None:
-        """Restore click encoder and head as they are evaluated, and the optimiser if it is given.
+        """Restore what was trained as it is evaluated, and the optimiser if it is given.
 
         Raises:
             RunError: if the tensors do not fit the modules.
@@ -71,11 +72,14 @@ class Checkpoint:
         try:
             trainable.load_state_dict(weights)
         except RuntimeError as error:
-            raise RunError(f"the checkpoint does not fit click encoder and head: {error}") from error
+            parts = ", ".join(name.replace("_", " ") for name, _ in trainable.named_children())
+            parts = " and ".join(parts.rsplit(", ", 1))
+            raise RunError(f"the checkpoint does not fit {parts}: {error}") from error
         if optimizer is None:
             return
         state = optimizer.state_dict()
-        state["state"] = _moments(self.tensors, optimizer.param_groups[0]["params"])
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        state["state"] = _moments(self.tensors, parameters)
         optimizer.load_state_dict(state)
 
 

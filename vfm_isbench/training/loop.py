@@ -55,7 +55,7 @@ def train(
     keep: Keep | None = None,
     options: RunOptions | None = None,
 ) -> tuple[EpochRecord, ...]:
-    """Train click encoder and head.
+    """Train click encoder and head, and whatever else of the probe the protocol trains.
 
     Args:
         probe: Assembled network on its device; changed in place.
@@ -87,7 +87,7 @@ def train(
         start.restore(probe.trainable(), optimizer)
         history, unfinished = start.history, start.unfinished
     average = WeightAverage(probe.trainable(), protocol.average_decay, None if start is None else start.tensors)
-    cache = open_feature_cache(probe, options.speed.feature_cache)
+    cache = open_feature_cache(probe, options.speed.feature_cache, training=True)
     sources = [samples, validation] if validation is not None else [samples]
     done = 0 if unfinished is None else unfinished.steps
     keeper = Keeper(keep, options.checkpoint_minutes, len(history), done)
@@ -165,8 +165,13 @@ class _Setup:
 
 
 def _optimizer(probe: Probe, protocol: Protocol) -> torch.optim.Adam:
+    """Adam over everything that is trained; the groups' "share" says how much of the learning rate they get."""
+    parts = probe.trainable()
+    new = [weight for name, part in parts.items() if name not in probe.trained_parts for weight in part.parameters()]
+    given = [weight for name, part in parts.items() if name in probe.trained_parts for weight in part.parameters()]
+    tuned = [{"params": given, "share": protocol.fine_tuning_rate}] if given else []
     return torch.optim.Adam(
-        list(probe.trainable().parameters()),
+        [{"params": new, "share": 1.0}, *tuned],
         lr=protocol.learning_rate,
         betas=protocol.adam_betas,
         eps=protocol.adam_epsilon,
@@ -214,8 +219,9 @@ class _Epoch:
             for step, batch in enumerate(setup.loader.batches(setup.samples, self._number, self._steps, first), first):
                 place = f"step {step + 1} of {self._steps}"
                 before = self._number * self._steps + step
+                rate = learning_rate(protocol, self._number, before, protocol.epochs * self._steps)
                 for group in setup.optimizer.param_groups:
-                    group["lr"] = learning_rate(protocol, self._number, before, protocol.epochs * self._steps)
+                    group["lr"] = rate * group["share"]
                 with during(place):
                     compute = partial(_compute_gradients, setup, batch, self._number, step)
                     logits, targets, loss = within_memory(compute, images_at_once, setup.probe.device)

@@ -60,12 +60,12 @@ def predict_batch(
     probe.eval()
     for step in range(1, int(rng.integers(protocol.max_iterative_clicks + 1)) + 1):
         with torch.no_grad():
-            parts = [part for _, part in passes.logits(_click_map(clicks, previous, protocol))]
+            parts = [part for _, part in passes.logits(_click_map(clicks, previous, batch, protocol))]
         previous = torch.sigmoid(_joined(parts))
         clicks = _more_clicks(clicks, targets, previous, protocol, step, rng)
     probe.train(training)
     found = []
-    for rows, logits in passes.logits(_click_map(clicks, previous, protocol), are_last=True):
+    for rows, logits in passes.logits(_click_map(clicks, previous, batch, protocol), are_last=True):
         if backward is not None:
             backward(logits, targets[rows])
             logits = logits.detach()
@@ -94,7 +94,7 @@ class _Passes:
         self._encoded = self._encode(self._parts[0]) if len(self._parts) == 1 else None
 
     def logits(self, maps: Tensor, *, are_last: bool = False) -> Iterator[tuple[slice, Tensor]]:
-        """Images and float32 logits of each pass, under click maps B×3×H×W of the whole batch."""
+        """Images and float32 logits of each pass, under the click maps of the whole batch."""
         for rows in self._parts:
             yield rows, self._logits(rows, maps[rows], are_last)
 
@@ -114,9 +114,10 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _click_map(clicks: list[list[Click]], previous: Tensor, protocol: Protocol) -> Tensor:
+def _click_map(clicks: list[list[Click]], previous: Tensor, batch: Batch, protocol: Protocol) -> Tensor:
     points = upload(points_tensor(clicks), previous.device)
-    return click_maps(points, previous, protocol.disk_radius)
+    granularities = None if protocol.granularity == "none" else batch.granularities
+    return click_maps(points, previous, protocol.disk_radius, granularities)
 
 
 def _more_clicks(

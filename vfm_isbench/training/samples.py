@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from vfm_isbench.clicks import FirstClickRule, first_clicks
 from vfm_isbench.datasets.augmentation import AugmentationConfig, augment
 from vfm_isbench.datasets.base import ObjectDataset, read_sample
 from vfm_isbench.protocol import Protocol
-from vfm_isbench.types import Array, Click
+from vfm_isbench.training.nested import NestedTargets
+from vfm_isbench.types import AnnotatedImage, Array, Click
 
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 """First word of every item's seed, so that training and validation never share random numbers."""
@@ -38,24 +40,27 @@ class TrainingSample:
         image: 3×H×W float32 RGB in [0, 1].
         target: H×W booleans.
         clicks: Simulated first clicks.
+        granularity: Share of its whole object's area that the target covers in the image, before the crop.
     """
 
     image: Tensor
     target: Array
     clicks: list[Click]
+    granularity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """A stack of samples: images B×3×H×W float32, targets B×1×H×W float32, clicks per image."""
+    """A stack of samples: images B×3×H×W float32, targets B×1×H×W float32, clicks and granularity per image."""
 
     images: Tensor
     targets: Tensor
     clicks: list[list[Click]]
+    granularities: list[float]
 
     def pin_memory(self) -> Batch:
         """A copy in memory from which CUDA devices can fetch while they compute; called by PyTorch's loader."""
-        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.clicks)
+        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.clicks, self.granularities)
 
 
 def collate(samples: Sequence[TrainingSample]) -> Batch:
@@ -64,6 +69,7 @@ def collate(samples: Sequence[TrainingSample]) -> Batch:
         torch.stack([sample.image for sample in samples]),
         torch.from_numpy(np.stack([sample.target for sample in samples])).float().unsqueeze(1),
         [sample.clicks for sample in samples],
+        [sample.granularity for sample in samples],
     )
 
 
@@ -149,16 +155,34 @@ class TrainingSamples(Dataset[TrainingSample]):
         epoch, item = key
         rng = np.random.default_rng([self.stream, self.protocol.seed, epoch, item])
         sample = read_sample(self.dataset, self.dataset.image_ids[self._draw_image(epoch, item, rng)])
+        if sample.parts:
+            return self._object_or_part(sample, rng)
         usable = set(self.dataset.instances_for_training(sample))
         labels = _only(sample.labels, usable)
         if labels.max() > LARGEST_DIRECT_LABEL:
             labels = np.searchsorted([0, *sorted(usable)], labels).astype(np.int32)
-        image, labels, instances = self._augment_until_object(sample.image, labels, rng)
+        image, labels, instances = self._augment_until_object(sample.image, labels, self._large_enough, rng)
+        labels = _only(labels, instances)
         chosen = self._choose_target(instances, rng)
         selected = [labels == instance for instance in chosen]
         target = _only(labels, chosen) > 0
         clicks = first_clicks(selected, (labels > 0) & ~target, labels.shape, self._rule, rng)
         return TrainingSample(torch.from_numpy(image).permute(2, 0, 1).float().div_(255), target, clicks)
+
+    def _object_or_part(self, sample: AnnotatedImage, rng: np.random.Generator) -> TrainingSample:
+        """A sample whose target is a whole object or a part: first its level is drawn, then one of that level."""
+        targets = NestedTargets(sample, self.dataset.instances_for_training(sample))
+        image, labels, visible = self._augment_until_object(
+            sample.image, targets.labels, partial(targets.visible, least_area=self.protocol.min_object_area), rng
+        )
+        levels = sorted({targets.level[number] for number in visible})
+        level = levels[int(rng.integers(len(levels)))] if levels else 0
+        chosen = self._choose_target([number for number in visible if targets.level[number] == level], rng)
+        selected = [targets.mask(labels, number) for number in chosen]
+        target = np.logical_or.reduce(selected) if selected else np.zeros(labels.shape, bool)
+        clicks = first_clicks(selected, (labels > 0) & ~target, labels.shape, self._rule, rng)
+        pixels = torch.from_numpy(image).permute(2, 0, 1).float().div_(255)
+        return TrainingSample(pixels, target, clicks, targets.granularity(chosen))
 
     def _draw_image(self, epoch: int, item: int, rng: np.random.Generator) -> int:
         images = len(self.dataset.image_ids)
@@ -174,21 +198,24 @@ class TrainingSamples(Dataset[TrainingSample]):
         return min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self._cumulative) - 1)
 
     def _augment_until_object(
-        self, image: Array, labels: Array, rng: np.random.Generator
+        self, image: Array, labels: Array, find: Callable[[Array], list[int]], rng: np.random.Generator
     ) -> tuple[Array, Array, list[int]]:
-        """Augment until an object is left, or, now and then, keep pure background."""
+        """Augment until ``find`` finds an object in the labels, or, now and then, keep pure background."""
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         has_objects = bool((labels > 0).any())
         attempt = 0
         while True:
             attempt += 1
             crop, crop_labels = augment(image, labels, self._augmentation, generator)
-            counts = np.bincount(crop_labels[crop_labels > 0].ravel(), minlength=1)
-            instances = [int(i) for i in np.flatnonzero(counts >= max(self.protocol.min_object_area, 1))]
+            instances = find(crop_labels)
             # Without any object to begin with, redrawing could only end in background.
             is_last = not has_objects or attempt == MOST_REDRAWS
             if instances or is_last or rng.random() < self.protocol.background_probability:
-                return crop, _only(crop_labels, instances), instances
+                return crop, crop_labels, instances
+
+    def _large_enough(self, labels: Array) -> list[int]:
+        counts = np.bincount(labels[labels > 0].ravel(), minlength=1)
+        return [int(i) for i in np.flatnonzero(counts >= max(self.protocol.min_object_area, 1))]
 
     def _choose_target(self, instances: list[int], rng: np.random.Generator) -> list[int]:
         if not instances:

@@ -279,5 +279,5 @@ def _check_passes_gradient(upsampler: Upsampler, features: Tensor, image: Tensor
 def _no_gradient(seen: str, advice: str) -> ContractError:
     return ContractError(
         f"the upsampler {seen}, but with this injection (early, pre_upsampler) the click encoder is trained through "
-        f"it: {advice}, or use injection 'late'"
+        f"it, or the backbone is (train_backbone): {advice}, or use injection 'late' and a frozen backbone"
     )

@@ -31,12 +31,15 @@ class Case:
         upsampler: What ``vfm-isbench run`` is given.
         protocol: The protocol, whatever its seed.
         options: Further words for ``vfm-isbench run``.
+        program: Words behind ``python`` instead of ``-m vfm_isbench``, for a program that takes the same ones and
+            records more.
     """
 
     label: str
     upsampler: str
     protocol: Protocol
     options: tuple[str, ...] = ()
+    program: tuple[str, ...] = ()
 
     def command(self, folder: Path, seed: int, arguments: argparse.Namespace) -> list[str]:
         """The words behind ``vfm-isbench`` for one seed."""
@@ -133,14 +136,14 @@ def parallel(call: Callable[[Path], None], folders: Sequence[Path], arguments: a
         list(pool.map(one, folders))
 
 
-def vfm_isbench(words: Sequence[str], jobs: int = 1) -> str | None:
+def vfm_isbench(words: Sequence[str], jobs: int = 1, program: Sequence[str] = ("-m", "vfm_isbench")) -> str | None:
     """Run a command of the library in a process of its own; returns why it failed, or None.
 
     Several at a time share the processors.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    command = [sys.executable, "-m", "vfm_isbench", *words]
+    command = [sys.executable, *program, *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None
@@ -152,7 +155,7 @@ def _run(case: Case, seed: int, arguments: argparse.Namespace) -> str | None:
     words = case.command(_file(arguments, case, seed).parent, seed, arguments)
     tqdm.write(f"$ vfm-isbench {shlex.join(words)}", file=sys.stderr)
     began = time.monotonic()
-    reason = vfm_isbench(words, arguments.jobs)
+    reason = vfm_isbench(words, arguments.jobs, **({"program": case.program} if case.program else {}))
     tqdm.write(f"{case.label}, seed {seed}: {reason or f'{time.monotonic() - began:.0f} s'}", file=sys.stderr)
     return reason
 

@@ -14,10 +14,11 @@ from typing import Any
 
 from vfm_isbench import Protocol, Result, VfmIsbenchError
 from vfm_isbench.leaderboard.board import ENTRIES
+from vfm_isbench.leaderboard.gzip_json import read_file
 from vfm_isbench.leaderboard.submission import make_entry
 from vfm_isbench.leaderboard.validation import check_file, entry_files
 from vfm_isbench.storage.atomic import write_text
-from vfm_isbench.storage.strict_json import read_json
+from vfm_isbench.storage.strict_json import UnreadableError, read_json
 
 REPOSITORY = Path(__file__).parents[3]
 STUDIES = REPOSITORY / "benchmarks" / "studies"
@@ -50,25 +51,16 @@ def kept(name: str, root: Path = STUDIES) -> dict[str, list[Result]]:
     """The kept results of a study, by label.
 
     Raises:
-        VfmIsbenchError: if an entry is not valid.
+        VfmIsbenchError: if an entry cannot be read.
     """
-    found = {}
-    for file in entry_files(root / name):
-        checked = check_file(file)
-        if checked.entry is None:
-            raise VfmIsbenchError("\n".join(map(str, checked.findings)))
-        found[checked.entry.name] = list(checked.entry.runs)
-    return found
+    return dict(_read(file) for file in entry_files(root / name))
 
 
 def ranked(protocol: Protocol, root: Path = REPOSITORY / ENTRIES) -> dict[str, list[Result]]:
     """The results of the leaderboard's own entries under a protocol, by name: a study need not repeat those runs."""
-    found = {}
-    for file in entry_files(root):
-        entry = check_file(file).entry
-        if entry is not None and entry.fingerprint == protocol.fingerprint():
-            found[entry.name] = list(entry.runs)
-    return found
+    files = [file for file in entry_files(root) if protocol.fingerprint()[:12] in file.name]
+    found = dict(_read(file) for file in files)
+    return {label: runs for label, runs in found.items() if runs[0].fingerprint == protocol.fingerprint()}
 
 
 def keep_figures(name: str, figures: Mapping[str, Any], root: Path = STUDIES) -> None:
@@ -83,6 +75,21 @@ def kept_figures(name: str, root: Path = STUDIES) -> dict[str, Any]:
     """The kept figures of a study; empty if there are none."""
     file = root / name / "figures.json"
     return dict(read_json(file)) if file.is_file() else {}
+
+
+def _read(file: Path) -> tuple[str, list[Result]]:
+    """Name and runs of an entry.
+
+    Scores and fingerprints are checked as in every result, but not as on submission, which takes seconds per file.
+
+    Raises:
+        VfmIsbenchError: if the file cannot be read.
+    """
+    try:
+        content = read_file(file)
+    except UnreadableError as error:
+        raise VfmIsbenchError(f"{file} {error}") from error
+    return content["name"], [Result.from_dict(run) for run in content["runs"]]
 
 
 def _evidence(file: Path) -> tuple[str, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import pickle
 
@@ -12,14 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from vfm_isbench.datasets.base import read_sample
+from vfm_isbench.datasets.content import image_sha256
 from vfm_isbench.datasets.scenes.contours import bar, blob, ellipse, polygon
 from vfm_isbench.datasets.scenes.coverage import coloured_coverage, polygon_coverage
 from vfm_isbench.datasets.scenes.dataset import SCENES_REVISION, SPLIT_SIZES, ScenesDataset, split_size
+from vfm_isbench.datasets.scenes.embedded import EMBEDDED
 from vfm_isbench.datasets.scenes.layout import PlacedObject, lay_out
 from vfm_isbench.datasets.scenes.painting import paint
 from vfm_isbench.datasets.scenes.shapes import SHAPES, Shape
 from vfm_isbench.datasets.scenes.style import SceneStyle
 from vfm_isbench.errors import DataError, ProtocolError, UnknownNameError
+from vfm_isbench.types import PART_LABELS
 
 SMALL = (96, 128)
 
@@ -177,7 +182,8 @@ def test_borders_are_antialiased_by_the_coverage():
     covered, top, left = Shape(((ellipse(20.0, 26.0), True),)).coverage(48.3, 60.6)
     thing = PlacedObject("smooth", top, left, covered, 26.0, int((covered >= 0.5).sum()))
     rng = np.random.default_rng(4)
-    image = paint(rng, [thing], SMALL, flat).astype(float)
+    pixels, _ = paint(rng, [thing], SMALL, flat)
+    image = pixels.astype(float)
     full = np.zeros(SMALL)
     full[thing.inside(SMALL)[0]] = covered[thing.inside(SMALL)[1]]
     background = np.median(image[full == 0], axis=0)
@@ -392,3 +398,32 @@ def test_arguments_out_of_range(arguments, message):
 def test_style_out_of_range_names_the_field(settings):
     with pytest.raises(ProtocolError, match=next(iter(settings))):
         SceneStyle(**settings)
+
+
+# --- scenes with parts ----------------------------------------------------------------------------------------------
+
+
+def test_part_scenes_have_three_nested_levels_of_visible_size() -> None:
+    scenes = EMBEDDED["part_scenes"].open("part_scenes", "val")
+    assert scenes.name == "part_scenes" and scenes.has_parts
+    sample = read_sample(scenes, "val-00002")  # which checks that the masks are nested
+    assert len(sample.parts) == 2 and sample.instance_ids() == [
+        object_id.instance for object_id in scenes.objects if object_id.image == "val-00002"
+    ]
+    assert {label // PART_LABELS for label in sample.instance_ids()} == {0, 1, 2}
+    again = EMBEDDED["part_scenes"].open("part_scenes", "val").read("val-00002")
+    assert image_sha256(again) == image_sha256(sample)
+    assert image_sha256(dataclasses.replace(sample, parts=())) != image_sha256(sample)
+    for label in sample.instance_ids():
+        mask = sample.object_mask(label) == 1
+        assert mask.sum() >= 60
+        if label >= PART_LABELS:  # it looks different from what surrounds it
+            above = sample.labels if label < 2 * PART_LABELS else sample.parts[0]
+            owner = above == above[mask][0]
+            inside, beside = sample.image[mask].mean(0), sample.image[owner & ~mask].mean(0)
+            assert np.abs(inside - beside).max() > 4
+
+
+def test_the_layout_of_part_scenes_is_that_of_compact_scenes() -> None:
+    parts, compact = (EMBEDDED[name].open(name, "val") for name in ("part_scenes", "compact_scenes"))
+    assert np.array_equal(parts.read("val-00001").labels, compact.read("val-00001").labels)

@@ -101,6 +101,7 @@ class ScenesDataset(ObjectDataset):
             raise ProtocolError(f"seed={seed} of scenes; expected a whole number of at least 0.")
         # Drawing a scene takes longer than training on it, and a whole split fits into memory.
         self._drawn: dict[str, AnnotatedImage] = {}
+        self._patterns: dict[str, tuple[str, ...]] = {}
 
     @cached_property
     def image_ids(self) -> Sequence[str]:
@@ -128,15 +129,25 @@ class ScenesDataset(ObjectDataset):
         """
         if image_id not in self._drawn:
             objects, labels = self._lay_out(image_id)
-            image = paint(self._rng(image_id, "pixels"), objects, self.image_size, self.style)
+            image, patterns = paint(self._rng(image_id, "pixels"), objects, self.image_size, self.style)
+            self._patterns[image_id] = patterns
             image.flags.writeable = labels.flags.writeable = False
             self._drawn[image_id] = AnnotatedImage(image_id=image_id, image=image, labels=labels)
         return self._drawn[image_id]
 
+    def patterns(self, image_id: str) -> tuple[str, ...]:
+        """Name of the surface pattern of each object, in the order of their labels; see :meth:`read`.
+
+        >>> ScenesDataset(split="val").patterns("val-00001")
+        ('dots', 'stripes', 'gradient')
+        """
+        self.read(image_id)
+        return self._patterns[image_id]
+
     def _lay_out(self, image_id: str) -> tuple[list[PlacedObject], Array]:
         return lay_out(self._rng(image_id, "layout"), self.image_size, self.style)
 
-    def _rng(self, image_id: str, purpose: Literal["layout", "pixels"]) -> np.random.Generator:
+    def _rng(self, image_id: str, purpose: Literal["layout", "pixels", "parts"]) -> np.random.Generator:
         """A separate stream per image and purpose, so that changing colours does not change labels."""
         prefix, _, digits = image_id.partition("-")
         number = int(digits) if digits.isascii() and digits.isdecimal() else -1
@@ -145,5 +156,5 @@ class ScenesDataset(ObjectDataset):
                 f"scenes have no image {image_id!r}; expected one of {self.image_ids[0]!r} to {self.image_ids[-1]!r} "
                 f"(split {self.split!r}). Increase n_images, or open the split that the id belongs to."
             )
-        entropy = (self.seed, _SPLITS.index(self.split), number, ("layout", "pixels").index(purpose))
+        entropy = (self.seed, _SPLITS.index(self.split), number, ("layout", "pixels", "parts").index(purpose))
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vfm_isbench.datasets.scenes.dataset import SPLIT_SIZES, ScenesDataset, Split
+from vfm_isbench.datasets.scenes.parts import PartScenes
 from vfm_isbench.datasets.scenes.style import SceneStyle
 
 
@@ -18,16 +19,18 @@ class EmbeddedScenes:
         style: Difficulty settings.
         image_size: (height, width) in pixels.
         images: Number of images per split.
+        kind: What draws them.
     """
 
     description: str
     style: SceneStyle = field(default_factory=SceneStyle)
     image_size: tuple[int, int] = (240, 320)
     images: Mapping[Split, int] = field(default_factory=lambda: dict(SPLIT_SIZES))
+    kind: type[ScenesDataset] = ScenesDataset
 
     def open(self, name: str, split: Split) -> ScenesDataset:
         """One split, under the name of the data set."""
-        dataset = ScenesDataset(split=split, n_images=self.images[split], image_size=self.image_size, style=self.style)
+        dataset = self.kind(split=split, n_images=self.images[split], image_size=self.image_size, style=self.style)
         dataset.name = name
         return dataset
 
@@ -44,6 +47,14 @@ EMBEDDED: Mapping[str, EmbeddedScenes] = {
         style=SceneStyle(thin_share=0.0, holed_share=0.0, low_contrast_share=0.0),
         image_size=(180, 240),
         images={"train": 150, "val": 16, "test": 128},
+    ),
+    # As compact_scenes, so that whole objects are as hard as there; 24 images have about 290 objects and parts.
+    "part_scenes": EmbeddedScenes(
+        description="embedded: compact scenes of objects that consist of parts, which have parts again; needs no files",
+        style=SceneStyle(thin_share=0.0, holed_share=0.0, low_contrast_share=0.0),
+        image_size=(180, 240),
+        images={"train": 150, "val": 16, "test": 24},
+        kind=PartScenes,
     ),
 }
 """Embedded data sets by name."""

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
 from vfm_isbench.datasets.scenes.coverage import coloured_coverage
 from vfm_isbench.datasets.scenes.layout import PlacedObject, overlap
 from vfm_isbench.datasets.scenes.style import REFERENCE_SIDE, SceneStyle
-from vfm_isbench.datasets.scenes.textures import background, hsv, smooth_noise, surface
+from vfm_isbench.datasets.scenes.textures import background, hsv, pattern_name, pick_pattern, smooth_noise, surface
 from vfm_isbench.types import Array
 
+_REGION_HUE = 0.12
+"""Turns between the hues of neighbouring regions of an object: they look different, but alike among objects."""
 
-def paint(rng: np.random.Generator, objects: list[PlacedObject], size: tuple[int, int], style: SceneStyle) -> Array:
+
+def paint(
+    rng: np.random.Generator,
+    objects: list[PlacedObject],
+    size: tuple[int, int],
+    style: SceneStyle,
+    regions: Sequence[Array] = (),
+) -> tuple[Array, tuple[str, ...]]:
     """Paint a scene.
 
     Args:
@@ -20,9 +31,11 @@ def paint(rng: np.random.Generator, objects: list[PlacedObject], size: tuple[int
         objects: The objects, from bottom to top.
         size: (height, width) in pixels.
         style: Difficulty settings.
+        regions: For every object the regions of its window that look different, numbered from 0; empty for objects of
+            one look.
 
     Returns:
-        height×width×3, RGB uint8.
+        height×width×3, RGB uint8, and the name of each object's pattern.
     """
     unit = min(size) / REFERENCE_SIDE
     image = background(rng, size, unit, style.background_contrast, style.background_saturation)
@@ -31,12 +44,17 @@ def paint(rng: np.random.Generator, objects: list[PlacedObject], size: tuple[int
     angle = rng.uniform(0, 2 * np.pi)
     to_light = (float(np.sin(angle)), float(np.cos(angle)))
     hue = rng.random()
-    for thing in objects:
+    patterns = []
+    for number, thing in enumerate(objects):
         # Golden-section steps keep the hues of the objects apart, however many there are.
         hue += 0.381966 + rng.uniform(-0.06, 0.06)
         first, second = _object_colours(rng, hue, background_colour, style)
         _cast_shadow(rng, image, thing, to_light, unit, style)
-        texture = surface(rng, (thing.coverage.shape[0], thing.coverage.shape[1]), unit, first, second)
+        pattern = pick_pattern(rng)
+        patterns.append(pattern_name(pattern))
+        texture = surface(rng, pattern, (thing.coverage.shape[0], thing.coverage.shape[1]), unit, first, second)
+        if regions:
+            _paint_regions(rng, texture, regions[number], hue, background_colour, unit, style)
         texture *= _relief(rng, thing, to_light, style)
         in_image, in_window = thing.inside(size)
         under = image[:, in_image[0], in_image[1]]
@@ -49,7 +67,26 @@ def paint(rng: np.random.Generator, objects: list[PlacedObject], size: tuple[int
     image += style.sensor_noise * (2 * rng.random(size) - 1)
     image *= 255
     pixels: Array = np.rint(np.clip(image, 0, 255, out=image), out=image).astype(np.uint8)
-    return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return np.ascontiguousarray(pixels.transpose(1, 2, 0)), tuple(patterns)
+
+
+def _paint_regions(
+    rng: np.random.Generator,
+    texture: Array,
+    regions: Array,
+    hue: float,
+    background_colour: Array,
+    unit: float,
+    style: SceneStyle,
+) -> None:
+    """Give every region but the first a surface of its own; their hues drift away from the object's."""
+    for region, box in enumerate(ndimage.find_objects(regions), start=1):
+        if box is None:
+            continue
+        first, second = _object_colours(rng, hue + _REGION_HUE * region, background_colour, style)
+        is_region = regions[box] == region
+        painted = surface(rng, pick_pattern(rng), is_region.shape, unit, first, second)
+        np.copyto(texture[:, box[0], box[1]], painted, where=is_region)
 
 
 def _gaussian(sigma: float) -> Array:

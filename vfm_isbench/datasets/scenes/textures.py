@@ -135,17 +135,29 @@ def _gradient(rng: np.random.Generator, u: Array, v: Array, period: float) -> Ar
 PATTERNS: tuple[Pattern, ...] = (_stripes, _checks, _dots, _chevrons, _plaid, _bricks, _rings, _grain, _gradient)
 
 
-def surface(rng: np.random.Generator, size: tuple[int, int], unit: float, first: Array, second: Array) -> Array:
+def pick_pattern(rng: np.random.Generator) -> Pattern:
+    """One of the patterns, each equally likely."""
+    return PATTERNS[pick(rng, 0, len(PATTERNS) - 1)]
+
+
+def pattern_name(pattern: Pattern) -> str:
+    """What a pattern is called, such as "stripes" or "checks"."""
+    return pattern.__name__.removeprefix("_")
+
+
+def surface(
+    rng: np.random.Generator, pattern: Pattern, size: tuple[int, int], unit: float, first: Array, second: Array
+) -> Array:
     """A regular two-coloured pattern, rotated and slightly bent, 3×H×W.
 
     Args:
         rng: Source of all draws.
+        pattern: What :func:`pick_pattern` drew.
         size: (height, width) in pixels.
         unit: Pixels per pixel of the reference size.
         first: RGB of the larger part.
         second: RGB of the other part.
     """
-    pattern = PATTERNS[pick(rng, 0, len(PATTERNS) - 1)]
     angle, period = rng.uniform(0, 2 * np.pi), rng.uniform(8.0, 20.0) * unit
     row = (np.arange(size[0]) - size[0] * rng.uniform(0.3, 0.7))[:, None]
     col = (np.arange(size[1]) - size[1] * rng.uniform(0.3, 0.7))[None, :]
