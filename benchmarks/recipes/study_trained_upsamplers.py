@@ -166,7 +166,9 @@ def feature_table(reports: Mapping[str, Any]) -> str:
 
 def mirrored_line(reports: Mapping[str, Any]) -> str:
     """How far features of mirrored images are from mirrored features."""
-    found = next((report["mirrored"] for report in reports.values()), {})
+    if not reports:
+        return "(not trained yet)"
+    found: dict[str, dict[str, float]] = next(iter(reports.values()))["mirrored"]
     shares = " and ".join(f"{entry['error']:.2f} on {pictures}" for pictures, entry in found.items())
     return f"The features of a mirrored image, mirrored back, have an error of {shares}."
 
