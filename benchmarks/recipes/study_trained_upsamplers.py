@@ -3,15 +3,17 @@
     python benchmarks/recipes/study_trained_upsamplers.py --upsamplers runs/upsamplers --data-root DATA
 
 ``runs/upsamplers`` holds lift.safetensors, jbu.safetensors and loftup.safetensors of ``train_upsampler.py``, with the
-JSON files beside them. The interpolations are taken from the leaderboard's entries if these have the protocol. For the
-photographs, the probes of all upsamplers are needed: ``--reuse FOLDER`` names the folder of run folders that
-``demo.py`` left, as NAME-seedN, and without it they are run. ``DATA`` contains the photographs in the layouts of
-``--photographs``; without it, only scenes are evaluated.
+JSON files beside them. ``DATA`` contains photographs in the layouts of SBD, GrabCut, Berkeley and DAVIS; without it,
+only scenes are used. The interpolations' scores on scenes are taken from the leaderboard's entries. To evaluate their
+probes on photographs, ``--reuse FOLDER`` names the folder of run folders that ``demo.py`` left, as NAME-seedN; without
+it they are run again. With another protocol than the demo, all seven are run with its own data sets, and the table is
+printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,20 +23,29 @@ import numpy as np
 from study.cases import Case, Runs, add_arguments, parallel, run_cases, run_study, study_protocol, vfm_isbench
 from study.kept import keep, keep_figures, kept, kept_figures, ranked
 from study.page import table, write_page
-from study.statistics import mean, mean_difference, shown
+from study.statistics import shown
 
 from vfm_isbench import Protocol, Result
 from vfm_isbench.results.intervals import Estimate, estimate_mean
 from vfm_isbench.results.object_scores import Metric
 from vfm_isbench.results.sides import Pair, side_of
 from vfm_isbench.storage.strict_json import read_json
+from vfm_isbench.types import Array
 
 NAME = "trained-upsamplers"
+PRESET = "demo"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "jbu")
 TRAINED = {"lift": "LiFT", "jbu": "FeatUp-JBU", "loftup": "LoftUp"}
 KINDS = {"lift": "lift", "jbu": "featup", "loftup": "loftup"}
-BASELINE = "bilinear"
-METRICS = {"mean_iou": "IoU in points", "noc80": "NoC80", "noc90": "NoC90"}
+BASELINES = ("bilinear", "jbu")
+METRICS = ("mean_iou", "noc80")
+HELD_OUT = ("grabcut", "berkeley", "davis")
+
+RESIZE_RANGE = (0.3, 0.6)
+"""Of photographs in training: a crop of 96 pixels shows from half to all of a shorter side of 321 pixels."""
+
+Estimates = dict[str, dict[str, list[float]]]
+"""Value and interval by upsampler and column: a metric, or a metric and the baseline that it is compared with."""
 
 
 def cases(protocol: Protocol, upsamplers: Path) -> list[Case]:
@@ -50,96 +61,102 @@ def interpolations(protocol: Protocol) -> list[Case]:
     return [Case(label=name, upsampler=name, protocol=protocol) for name in INTERPOLATIONS]
 
 
-def on_photographs(runs: Sequence[Runs], specs: Mapping[str, str], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Evaluate every trained probe on the photographs; the scores of all objects, by metric and label.
-
-    Returns:
-        ``images``, the image of each object, and for each metric and label a list per seed of a score per object.
-    """
-    folders = {label: members for group in runs for label, members in group.folders.items()}
-    of_folder = {folder: label for label, members in folders.items() for folder in members}
-
-    def evaluate(folder: Path) -> None:
-        words = ["eval", str(folder), "--datasets", *arguments.photographs, "--data-root", str(arguments.data_root)]
-        words += ["--device", arguments.device, "--output", str(_evaluated(arguments, folder)), "--quiet"]
-        # A checkpoint names the file of its upsampler, not the folder.
-        words += ["--upsampler", specs[of_folder[folder]]] if of_folder[folder] in specs else []
-        if reason := vfm_isbench(words, arguments.jobs):
-            print(f"skipped: {folder}: {reason}", file=sys.stderr)
-
-    (arguments.output / "photographs").mkdir(parents=True, exist_ok=True)
-    parallel(evaluate, [one for one in of_folder if not _evaluated(arguments, one).is_file()], arguments)
-    results = {
-        label: [Result.load(_evaluated(arguments, folder)) for folder in members]
-        for label, members in folders.items()
-        if all(_evaluated(arguments, folder).is_file() for folder in members)
-    }
-    return scores_of_photographs(results, arguments.photographs)
+def trained_on_photographs(protocol: Protocol) -> Protocol:
+    """The same probe, trained and tested on photographs."""
+    return protocol.replace(
+        train_dataset="sbd", validation_dataset="sbd", resize_range=RESIZE_RANGE, test_datasets=("sbd", *HELD_OUT)
+    )
 
 
-def scores_of_photographs(results: Mapping[str, Sequence[Result]], datasets: Sequence[str]) -> dict[str, Any]:
-    """The scores of all objects of several test sets; see :func:`on_photographs`."""
-    found: dict[str, Any] = {"images": [], "scores": {metric: {} for metric in METRICS}}
-    for label, members in results.items():
-        sides = side_of(list(members))
-        pairs = [Pair.of(sides, sides, dataset) for dataset in datasets]
-        found["images"] = [
-            f"{dataset}/{image}" for dataset, pair in zip(datasets, pairs, strict=True) for image in pair.images
-        ]
-        for metric in METRICS:
-            scores = np.concatenate([pair.scores(Metric.named(metric))[0] for pair in pairs], axis=1)
-            found["scores"][metric][label] = np.round(scores, 5).tolist()
+def estimates(results: Mapping[str, Sequence[Result]], datasets: Sequence[str]) -> Estimates:
+    """Means and differences to the baselines, paired, over the objects of several test sets together."""
+    found: Estimates = {label: {} for label in results}
+    for metric in METRICS:
+        by_label: dict[str, Array] = {}
+        images: list[str] = []
+        for label, members in results.items():
+            side = side_of(list(members))
+            pairs = {dataset: Pair.of(side, side, dataset) for dataset in datasets}
+            images = [f"{dataset}/{image}" for dataset, pair in pairs.items() for image in pair.images]
+            scores = [pair.scores(Metric.named(metric))[0] for pair in pairs.values()]
+            by_label[label] = np.concatenate(scores, axis=1)
+        for label, own in by_label.items():
+            found[label][metric] = _numbers(estimate_mean(own, images))
+            for baseline in BASELINES:
+                if baseline in by_label and label != baseline:
+                    difference = estimate_mean(own - by_label[baseline], images)
+                    found[label][f"{metric} - {baseline}"] = _numbers(difference)
     return found
 
 
-def _evaluated(arguments: argparse.Namespace, folder: Path) -> Path:
-    output: Path = arguments.output
-    return output / "photographs" / f"{folder.name}.json"
+def _numbers(estimate: Estimate) -> list[float]:
+    return [round(value, 5) for value in (estimate.value, estimate.low, estimate.high)]
 
 
-def difference_on_photographs(figures: Mapping[str, Any], metric: str, first: str, second: str) -> Estimate:
-    """Second minus first, paired by object and seed."""
-    scores = figures["scores"][metric]
-    return estimate_mean(np.array(scores[second]) - np.array(scores[first]), figures["images"])
+def in_order(results: Mapping[str, Sequence[Result]]) -> dict[str, Sequence[Result]]:
+    """Interpolations first, then the trained ones."""
+    return {label: results[label] for label in (*INTERPOLATIONS, *TRAINED.values()) if label in results}
+
+
+def evaluated_on_photographs(
+    runs: Sequence[Runs], specs: Mapping[str, str], arguments: argparse.Namespace
+) -> dict[str, list[Result]]:
+    """Evaluate probes that were trained on scenes on the photographs of the small test sets."""
+    output = arguments.output / "scenes-to-photographs"
+    output.mkdir(parents=True, exist_ok=True)
+    folders = {label: members for group in runs for label, members in group.folders.items()}
+    label_of = {folder: label for label, members in folders.items() for folder in members}
+
+    def evaluate(folder: Path) -> None:
+        words = ["eval", str(folder), "--datasets", *HELD_OUT, "--data-root", str(arguments.data_root), "--quiet"]
+        words += ["--device", arguments.device, "--output", str(output / f"{folder.name}.json")]
+        # A checkpoint names the file of its upsampler without its folder.
+        words += ["--upsampler", specs[label_of[folder]]] if label_of[folder] in specs else []
+        if reason := vfm_isbench(words, arguments.jobs):
+            print(f"skipped: {folder}: {reason}", file=sys.stderr)
+
+    parallel(evaluate, [folder for folder in label_of if not (output / f"{folder.name}.json").is_file()], arguments)
+    files = {label: [output / f"{folder.name}.json" for folder in members] for label, members in folders.items()}
+    there = {label: members for label, members in files.items() if all(file.is_file() for file in members)}
+    return {label: [Result.load(file) for file in members] for label, members in there.items()}
 
 
 def blocks() -> dict[str, str]:
     """The figures of the page, from what is kept."""
     figures = kept_figures(NAME)
-    trained = kept(NAME)
-    scenes = {**ranked(Protocol.preset("demo")), **trained}
-    scenes = {label: scenes[label] for label in (*INTERPOLATIONS, *TRAINED.values()) if label in scenes}
+    scenes = in_order({**ranked(Protocol.preset(PRESET)), **kept(NAME)})
     return {
-        "training": _training(figures.get("training", {})),
-        "features": _features(figures.get("training", {})),
-        "scenes": _on_scenes(scenes),
-        "photographs": _on_photographs(figures.get("photographs")),
+        "training": training_table(figures.get("training", {})),
+        "features": feature_table(figures.get("training", {})),
+        "mirrored": mirrored_line(figures.get("training", {})),
+        "scenes": score_table(estimates(scenes, Protocol.preset(PRESET).test_datasets)),
+        "photographs": score_table(figures.get("photographs", {})),
+        "transfer": score_table(figures.get("scenes to photographs", {})),
     }
 
 
-def _training(reports: Mapping[str, Any]) -> str:
+def training_table(reports: Mapping[str, Any]) -> str:
+    """How the upsamplers were trained."""
     rows = [["upsampler", "photographs", "scenes", "crops", "steps", "batch", "first loss", "last loss", "CPU min"]]
     for file, report in reports.items():
         settings, curve = report["settings"], report["curve"]
         counts = [str(report["pictures"].get(kind, 0)) for kind in ("photographs", "scenes")]
         numbers = [str(settings[name]) for name in ("crops", "steps", "batch_size")]
-        losses = [f"{loss:.3f}" for loss in (curve[0][1], curve[-1][1])]
+        losses = [f"{loss:.2f}" for loss in (curve[0][1], curve[-1][1])]
         rows.append([TRAINED[file], *counts, *numbers, *losses, f"{report['seconds']['cpu'] / 60:.1f}"])
-    return table(rows) if len(rows) > 1 else "(not trained yet)"
+    return table(rows)
 
 
-def _features(reports: Mapping[str, Any]) -> str:
+def feature_table(reports: Mapping[str, Any]) -> str:
     """Relative errors of held-out features; the interpolations are the same in every report."""
-    errors: dict[str, dict[tuple[str, str], float]] = {}
+    errors: dict[str, dict[str, float]] = {}
     for file, report in reports.items():
         for entry in report["held_out"]:
             label = TRAINED[file] if entry["upsampler"] == "trained" else entry["upsampler"]
-            errors.setdefault(label, {})[entry["pictures"], entry["wanted"]] = entry["error"]
-    if not errors:
-        return "(not trained yet)"
-    columns = list(next(iter(errors.values())))
+            errors.setdefault(label, {})[f"{entry['pictures']}, {entry['wanted']}"] = entry["error"]
+    columns = list(next(iter(errors.values()), {}))
     best = {column: min(errors[label][column] for label in errors) for column in columns}
-    rows = [["upsampler", *(f"{pictures}, {wanted}" for pictures, wanted in columns)]]
+    rows = [["upsampler", *columns]]
     for label in (*INTERPOLATIONS, *TRAINED.values()):
         if label in errors:
             cells = [(errors[label][column], best[column]) for column in columns]
@@ -147,40 +164,31 @@ def _features(reports: Mapping[str, Any]) -> str:
     return table(rows)
 
 
-def _on_scenes(results: Mapping[str, Sequence[Result]]) -> str:
-    rows = [["upsampler", "mean IoU in %", *_headings()]]
-    for label, members in results.items():
-        cells = [shown(mean(members, "mean_iou"), percent=True, signed=False)]
-        for metric in METRICS:
-            if label == BASELINE or BASELINE not in results:
-                cells.append("–")
-            else:
-                difference = mean_difference(results[BASELINE], members, metric)
-                cells.append(shown(difference, percent=metric == "mean_iou"))
+def mirrored_line(reports: Mapping[str, Any]) -> str:
+    """How far features of mirrored images are from mirrored features."""
+    if not reports:
+        return "(not trained yet)"
+    found: dict[str, dict[str, float]] = next(iter(reports.values()))["mirrored"]
+    shares = " and ".join(f"{entry['error']:.2f} on {pictures}" for pictures, entry in found.items())
+    return f"The features of a mirrored image, mirrored back, have an error of {shares}."
+
+
+def score_table(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Scores with intervals, and differences to the baselines."""
+    titles = {"mean_iou": "IoU", "noc80": "NoC80"}
+    pairs = [(metric, baseline) for metric in METRICS for baseline in BASELINES]
+    rows = [["upsampler", *titles.values(), *(f"{titles[metric]} − {baseline}" for metric, baseline in pairs)]]
+    for label, columns in found.items():
+        cells = [f"{100 * columns['mean_iou'][0]:.1f}", f"{columns['noc80'][0]:.2f}"]
+        for metric, baseline in pairs:
+            numbers = columns.get(f"{metric} - {baseline}")
+            cells.append("–" if numbers is None else shown(_estimate(numbers), percent=metric == "mean_iou"))
         rows.append([label, *cells])
     return table(rows)
 
 
-def _on_photographs(figures: Mapping[str, Any] | None) -> str:
-    if figures is None:
-        return "(not evaluated yet)"
-    rows = [["upsampler", "mean IoU in %", *_headings()]]
-    for label, scores in figures["scores"]["mean_iou"].items():
-        cells = [shown(estimate_mean(np.array(scores), figures["images"], limits=(0, 1)), percent=True, signed=False)]
-        for metric in METRICS:
-            if label == BASELINE:
-                cells.append("–")
-            else:
-                difference = difference_on_photographs(figures, metric, BASELINE, label)
-                cells.append(shown(difference, percent=metric == "mean_iou"))
-        rows.append([label, *cells])
-    return table(rows)
-
-
-def _headings() -> list[str]:
-    return [
-        f"{title} − {BASELINE}" + (" in points" if metric == "mean_iou" else "") for metric, title in METRICS.items()
-    ]
+def _estimate(numbers: Sequence[float]) -> Estimate:
+    return Estimate(value=numbers[0], low=numbers[1], high=numbers[2], objects_error=math.nan, seeds_error=None)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -189,30 +197,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_arguments(parser, NAME)
     parser.add_argument("--upsamplers", type=Path, default=Path("runs/upsamplers"), help="folder of the trained ones")
     parser.add_argument("--reuse", type=Path, help="folder of the interpolations' run folders")
-    parser.add_argument("--photographs", nargs="+", default=["grabcut", "berkeley", "davis"], metavar="DATASET")
+    parser.add_argument(
+        "--photograph-seeds", nargs="+", type=int, default=[0, 1], help="seeds of the probes trained on photographs"
+    )
     options = parser.parse_args(arguments)
     if not options.only_page:
+        missing = [file for file in TRAINED if not (options.upsamplers / f"{file}.safetensors").is_file()]
+        if missing:
+            program = f"python benchmarks/recipes/train_upsampler.py {missing[0]} --output FILE"
+            sys.exit(f"{options.upsamplers} lacks {missing[0]}.safetensors; make this FILE with {program}")
         protocol = study_protocol(options)
-        learned = cases(protocol, options.upsamplers)
-        for file in TRAINED:
-            if not (options.upsamplers / f"{file}.safetensors").is_file():
-                sys.exit(
-                    f"{options.upsamplers} lacks {file}.safetensors; make FILE with "
-                    f"python benchmarks/recipes/train_upsampler.py {file} --output FILE"
-                )
-        trained = run_cases(learned, options)
-        known = ranked(protocol)
-        plain = Runs()
-        if options.data_root or options.reuse or not set(INTERPOLATIONS) <= set(known):
-            place = {**vars(options), "output": options.reuse or options.output}
-            plain = run_cases(interpolations(protocol), argparse.Namespace(**place))
-        keep(NAME, trained.results | {name: runs for name, runs in plain.results.items() if name not in known})
-        reports = {file: read_json(options.upsamplers / f"{file}.json") for file in TRAINED}
-        keep_figures(NAME, {"training": reports})
-        if options.data_root:
-            specs = {case.label: case.upsampler for case in learned}
-            keep_figures(NAME, {"photographs": on_photographs([plain, trained], specs, options)})
+        if protocol.label.partition("@")[0] != PRESET:
+            found = run_cases([*interpolations(protocol), *cases(protocol, options.upsamplers)], options)
+            print(score_table(estimates(in_order(found.results), protocol.test_datasets)))
+            return
+        keep_figures(NAME, {"training": {file: read_json(options.upsamplers / f"{file}.json") for file in TRAINED}})
+        run_demo(protocol, options)
     write_page(NAME, blocks())
+
+
+def run_demo(protocol: Protocol, options: argparse.Namespace) -> None:
+    """Do all runs of the demo's protocol, and keep what they give."""
+    learned = cases(protocol, options.upsamplers)
+    trained = run_cases(learned, options)
+    keep(NAME, trained.results)
+    if options.data_root is None:
+        return
+    plain = run_cases(
+        interpolations(protocol), argparse.Namespace(**{**vars(options), "output": options.reuse or options.output})
+    )
+    specs = {case.label: case.upsampler for case in learned}
+    transferred = evaluated_on_photographs([plain, trained], specs, options)
+    keep_figures(NAME, {"scenes to photographs": estimates(in_order(transferred), HELD_OUT)})
+    other = trained_on_photographs(protocol)
+    place = argparse.Namespace(
+        **{**vars(options), "output": options.output / "photographs", "seeds": options.photograph_seeds}
+    )
+    found = run_cases([*interpolations(other), *cases(other, options.upsamplers)], place)
+    keep_figures(NAME, {"photographs": estimates(in_order(found.results), other.test_datasets)})
 
 
 if __name__ == "__main__":

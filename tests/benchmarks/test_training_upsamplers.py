@@ -202,13 +202,15 @@ def test_photographs_of_several_sets_are_compared_together(recipe: Callable[[str
         name: [synthetic_result(name, seed=seed, skill=skill, protocol=protocol) for seed in (0, 1)]
         for name, skill in (("bilinear", 0.0), ("better", 0.5))
     }
-    figures = study.scores_of_photographs(results, ["grabcut", "berkeley"])
-    counts = [len(results["better"][0].datasets[name].objects) for name in ("grabcut", "berkeley")]
-    assert [sum(image.startswith(name) for image in figures["images"]) for name in ("grabcut", "berkeley")] == counts
-    found = study.difference_on_photographs(figures, "mean_iou", "bilinear", "better")
+    found = study.estimates(results, ["grabcut", "berkeley"])
     means = {
         name: np.mean([np.concatenate([one.ious for one in run.datasets.values()]).mean() for run in members])
         for name, members in results.items()
     }
-    assert found.value == pytest.approx(means["better"] - means["bilinear"], abs=1e-4)
-    assert found.low < found.value < found.high
+    assert found["bilinear"]["mean_iou"][0] == pytest.approx(means["bilinear"], abs=1e-4)
+    value, low, high = found["better"]["mean_iou - bilinear"]
+    assert value == pytest.approx(means["better"] - means["bilinear"], abs=1e-4)
+    assert low < value < high
+    assert "mean_iou - bilinear" not in found["bilinear"]
+    (last,) = [line for line in study.score_table(found).splitlines() if line.startswith("| better")]
+    assert f"{100 * value:+.2f}" in last

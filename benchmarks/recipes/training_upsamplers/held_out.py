@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from training_upsamplers.features import FrozenFeatures, guidance
 from training_upsamplers.finer import finer_features
+from training_upsamplers.method import on_grid
 from training_upsamplers.pictures import Pictures, batch_of, resized
 from vfm_isbench.upsamplers import load_upsampler
 
@@ -80,10 +81,3 @@ def errors(given: Tensor, wanted: Tensor) -> dict[str, float]:
     error = functional.mse_loss(given, wanted) / wanted.var()
     cosine = functional.cosine_similarity(given, wanted).mean()
     return {"error": round(error.item(), 4), "cosine": round(cosine.item(), 4)}
-
-
-def on_grid(maps: Tensor, side: int) -> Tensor:
-    """``maps`` B×C×H×W on a grid of ``side`` cells: averaged if they are larger, enlarged bilinearly if smaller."""
-    if maps.shape[-1] >= side:
-        return functional.adaptive_avg_pool2d(maps, side)
-    return functional.interpolate(maps, (side, side), mode="bilinear", align_corners=False)

@@ -29,6 +29,6 @@ class TrainLiFT(Method):
         half = resized(crops, self.image_size)
         return {"image": guidance(half), "features": self.features(half), "wanted": self.features(crops)}
 
-    def loss(self, examples: Examples) -> Tensor:
+    def loss(self, examples: Examples, done: float) -> Tensor:
         """See :class:`Method`."""
         return distance(self.upsampler(examples["features"], examples["image"]), examples["wanted"])

@@ -61,7 +61,8 @@ def train(method: Method, pictures: Sequence[Pictures], settings: Settings) -> l
         with progress.part("training", settings.steps) as under_way:
             for step in range(1, settings.steps + 1):
                 chosen = torch.randint(settings.crops, (settings.batch_size,), generator=generator)
-                loss = method.loss({name: values[chosen.to(values.device)] for name, values in examples.items()})
+                batch = {name: values[chosen.to(values.device)] for name, values in examples.items()}
+                loss = method.loss(batch, (step - 1) / settings.steps)
                 optimiser.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, 1.0)

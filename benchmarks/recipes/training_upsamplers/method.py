@@ -40,8 +40,8 @@ class Method(ABC):
         """Compute what the loss needs of ``crops`` B×3×crop_size×crop_size in [0, 1], and what no training changes."""
 
     @abstractmethod
-    def loss(self, examples: Examples) -> Tensor:
-        """The loss of some examples."""
+    def loss(self, examples: Examples, done: float) -> Tensor:
+        """The loss of some examples, when a share ``done`` of the steps is done."""
 
     def modules(self) -> Iterable[nn.Module]:
         """Everything that is trained."""
@@ -55,3 +55,10 @@ class Method(ABC):
 def distance(given: Tensor, wanted: Tensor) -> Tensor:
     """Mean squared error plus one minus the cosine similarity of two maps B×C×h×w."""
     return functional.mse_loss(given, wanted) + (1 - functional.cosine_similarity(given, wanted).mean())
+
+
+def on_grid(maps: Tensor, side: int) -> Tensor:
+    """``maps`` B×C×H×W on a grid of ``side`` cells: averaged if they are larger, enlarged bilinearly if smaller."""
+    if maps.shape[-1] >= side:
+        return functional.adaptive_avg_pool2d(maps, side)
+    return functional.interpolate(maps, (side, side), mode="bilinear", align_corners=False)

@@ -23,5 +23,5 @@ METHODS: dict[str, type[Method]] = {"lift": TrainLiFT, "jbu": TrainFeatUpJBU, "l
 DEFAULTS: dict[str, Defaults] = {
     "lift": {"crops": 1200, "steps": 3000, "batch_size": 8, "learning_rate": 2e-3},
     "jbu": {"crops": 400, "steps": 600, "batch_size": 2, "learning_rate": 5e-3},
-    "loftup": {"crops": 600, "steps": 600, "batch_size": 3, "learning_rate": 1e-3},
+    "loftup": {"crops": 800, "steps": 1600, "batch_size": 3, "learning_rate": 2e-3},
 }
