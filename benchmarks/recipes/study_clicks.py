@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from study.cases import Case, Runs, add_arguments, parallel, run_cases, run_study, vfm_isbench
+from study.cases import Case, Runs, add_arguments, commands, run_cases, run_study
 from study.kept import keep, keep_figures, kept_figures
 from study.page import PAGES, table, write_page
 from study.statistics import kendall_tau, shown
@@ -65,12 +65,11 @@ def evaluate(runs: Runs, arguments: argparse.Namespace) -> dict[str, dict[str, l
                     "--device", arguments.device, "--quiet", *data,
                 ]  # fmt: skip
 
-    def one(file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if reason := vfm_isbench(words[file], arguments.jobs):
+    todo = [file for file in words if not file.is_file()]
+    (arguments.output / "patterns").mkdir(parents=True, exist_ok=True)
+    for file, reason in zip(todo, commands([words[file] for file in todo], arguments), strict=True):
+        if reason:
             print(f"failed: {file.name}: {reason}", file=sys.stderr)
-
-    parallel(one, [file for file in words if not file.is_file()], arguments)
     missing = [str(file) for file in words if not file.is_file()]
     if missing:
         raise VfmIsbenchError(f"{len(missing)} evaluations failed, such as {missing[0]}; the same command tries again")

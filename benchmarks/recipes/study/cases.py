@@ -10,8 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -136,19 +139,47 @@ def parallel(call: Callable[[Path], None], folders: Sequence[Path], arguments: a
         list(pool.map(one, folders))
 
 
+def commands(every: Sequence[Sequence[str]], arguments: argparse.Namespace) -> list[str | None]:
+    """Run many short commands of the library, some at a time; why each failed, or None.
+
+    Each process runs several of them, because starting one takes longer than some evaluations.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.jobs)))
+    with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
+        reasons = [pool.submit(_command, list(words)) for words in every]
+        for _ in tqdm(as_completed(reasons), total=len(reasons), unit="command", disable=None):
+            pass
+    return [reason.result() for reason in reasons]
+
+
+def _command(words: list[str]) -> str | None:
+    from vfm_isbench import cli
+
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
+        code = cli.main(words)
+    return None if code == 0 else _reason(said.getvalue(), code)
+
+
+def _reason(said: str, code: int) -> str:
+    lines = [line for line in said.splitlines() if line.strip()]
+    return lines[-1] if lines else f"exit code {code}"
+
+
+def _threads(jobs: int) -> int:
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
 def vfm_isbench(words: Sequence[str], jobs: int = 1, program: Sequence[str] = ("-m", "vfm_isbench")) -> str | None:
     """Run a command of the library in a process of its own; returns why it failed, or None.
 
     Several at a time share the processors.
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(_threads(jobs)))}
     command = [sys.executable, *program, *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1] if lines else f"exit code {done.returncode}"
+    return _reason(done.stderr, done.returncode)
 
 
 def _run(case: Case, seed: int, arguments: argparse.Namespace) -> str | None:
