@@ -133,7 +133,7 @@ def _fixed(results: Mapping[str, Sequence[Result]], figures: Mapping[str, Any]) 
     rows = [["", "granularity", *LEVELS]]
     for label in results:
         for value, by_level in figures.get(label, {}).items():
-            rows.append([label, value, *(f"{by_level[level]:.2f}" for level in LEVELS)])
+            rows.append([label, value, *(f"{by_level[level]:.2f}" if level in by_level else "" for level in LEVELS)])
     return table(rows, text_columns=2)
 
 
@@ -146,7 +146,7 @@ def _distortions(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    return "0" if not any(values) else f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+    return "0" if not any(values) else f"{np.mean(values):.2g} ({min(values):.2g} to {max(values):.2g})"
 
 
 def _named(metric: str) -> str:
@@ -208,6 +208,7 @@ def gather_fixed(folders: Mapping[str, Sequence[Path]]) -> dict[str, dict[str, d
                 own = [_as_far(Result.load(folder), run) for folder, run in zip(of_case, runs, strict=True)]
                 for name, each in {"each its own": own, f"{value} for all": runs}.items():
                     by_level = {level: score(each, "noc80", number) for level, number in LEVELS.items()}
+                    by_level = {level: value for level, value in by_level.items() if not np.isnan(value)}
                     found.setdefault(label, {})[name] = by_level
     return found
 
