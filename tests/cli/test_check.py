@@ -11,7 +11,7 @@ import torch
 
 from vfm_isbench import Benchmark, cli
 from vfm_isbench.errors import ContractError, VfmIsbenchError
-from vfm_isbench.probe.preparation import _notes_on_fit
+from vfm_isbench.probe.fit import notes_on_fit
 from vfm_isbench.protocol import PRESETS, Protocol
 from vfm_isbench.upsamplers import load_upsampler
 from vfm_isbench.upsamplers.published.featup import FeatUpJBU
@@ -172,11 +172,11 @@ def test_a_pair_that_cannot_fit_is_refused_before_anything_is_looked_for(
 def test_a_published_upsampler_on_another_backbone_of_as_many_channels_is_noted() -> None:
     loaded = dataclasses.replace(load_upsampler("bilinear"), name="featup:dinov2")
     protocol = Protocol.preset("paper").replace(backbone="timm:vit_small_patch16_224.dino")
-    assert _notes_on_fit(loaded, protocol) == (
+    assert notes_on_fit(loaded, protocol) == (
         "featup:dinov2 was trained on the features of dinov2_vits14, not of timm:vit_small_patch16_224.dino",
     )
-    assert _notes_on_fit(loaded, Protocol.preset("paper")) == ()
-    assert _notes_on_fit(load_upsampler("bilinear"), protocol) == ()
+    assert notes_on_fit(loaded, Protocol.preset("paper")) == ()
+    assert notes_on_fit(load_upsampler("bilinear"), protocol) == ()
 
 
 @pytest.mark.parametrize(("name", "options", "said"), CAUSES, ids=[name for name, *_ in CAUSES])
