@@ -37,7 +37,10 @@ PRESET = "demo"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "jbu")
 TRAINED = {"lift": "LiFT", "jbu": "FeatUp-JBU", "loftup": "LoftUp"}
 KINDS = {"lift": "lift", "jbu": "featup", "loftup": "loftup"}
-BASELINES = ("bilinear", "jbu")
+BASELINES = ("bilinear", "bicubic", "jbu")
+SLOW = "FeatUp-JBU"
+"""It takes ten times as long as the others: its output has four times the pixels of the image."""
+
 METRICS = ("mean_iou", "noc80")
 HELD_OUT = ("grabcut", "berkeley", "davis")
 
@@ -69,24 +72,30 @@ def trained_on_photographs(protocol: Protocol) -> Protocol:
 
 
 def estimates(results: Mapping[str, Sequence[Result]], datasets: Sequence[str]) -> Estimates:
-    """Means and differences to the baselines, paired, over the objects of several test sets together."""
-    found: Estimates = {label: {} for label in results}
+    """Means and differences to the baselines, paired, over the objects of several test sets together.
+
+    An upsampler that has fewer seeds than a baseline is compared with the baseline's results of these seeds.
+    """
+    found: Estimates = {label: {"seeds": [float(len(members))]} for label, members in results.items()}
     for metric in METRICS:
-        by_label: dict[str, Array] = {}
-        images: list[str] = []
-        for label, members in results.items():
-            side = side_of(list(members))
-            pairs = {dataset: Pair.of(side, side, dataset) for dataset in datasets}
-            images = [f"{dataset}/{image}" for dataset, pair in pairs.items() for image in pair.images]
-            scores = [pair.scores(Metric.named(metric))[0] for pair in pairs.values()]
-            by_label[label] = np.concatenate(scores, axis=1)
-        for label, own in by_label.items():
-            found[label][metric] = _numbers(estimate_mean(own, images))
+        scores = {label: _scores(members, datasets, metric) for label, members in results.items()}
+        for label, (own, images) in scores.items():
+            found[label][metric] = _numbers(estimate_mean(np.stack(list(own.values())), images))
             for baseline in BASELINES:
-                if baseline in by_label and label != baseline:
-                    difference = estimate_mean(own - by_label[baseline], images)
-                    found[label][f"{metric} - {baseline}"] = _numbers(difference)
+                other = scores[baseline][0] if baseline in scores else {}
+                if label != baseline and own.keys() <= other.keys():
+                    differences = np.stack([own[seed] - other[seed] for seed in own])
+                    found[label][f"{metric} - {baseline}"] = _numbers(estimate_mean(differences, images))
     return found
+
+
+def _scores(members: Sequence[Result], datasets: Sequence[str], metric: str) -> tuple[dict[int, Array], list[str]]:
+    """Scores of all objects by seed, and the image of each object."""
+    side = side_of(list(members))
+    pairs = {dataset: Pair.of(side, side, dataset) for dataset in datasets}
+    images = [f"{dataset}/{image}" for dataset, pair in pairs.items() for image in pair.images]
+    rows = np.concatenate([pair.scores(Metric.named(metric))[0] for pair in pairs.values()], axis=1)
+    return dict(zip(side.seeds, rows, strict=True)), images
 
 
 def _numbers(estimate: Estimate) -> list[float]:
@@ -137,13 +146,27 @@ def blocks() -> dict[str, str]:
 
 def training_table(reports: Mapping[str, Any]) -> str:
     """How the upsamplers were trained."""
-    rows = [["upsampler", "photographs", "scenes", "crops", "steps", "batch", "first loss", "last loss", "CPU min"]]
+    rows = [
+        [
+            "upsampler",
+            "photographs",
+            "scenes",
+            "crops",
+            "steps",
+            "batch",
+            "first loss",
+            "last loss",
+            "CPU min",
+            "guidance",
+        ]
+    ]
     for file, report in reports.items():
         settings, curve = report["settings"], report["curve"]
         counts = [str(report["pictures"].get(kind, 0)) for kind in ("photographs", "scenes")]
         numbers = [str(settings[name]) for name in ("crops", "steps", "batch_size")]
         losses = [f"{loss:.2f}" for loss in (curve[0][1], curve[-1][1])]
-        rows.append([TRAINED[file], *counts, *numbers, *losses, f"{report['seconds']['cpu'] / 60:.1f}"])
+        effect = " / ".join(f"{value:.3f}" for value in report["guidance"].values())
+        rows.append([TRAINED[file], *counts, *numbers, *losses, f"{report['seconds']['cpu'] / 60:.1f}", effect])
     return table(rows)
 
 
@@ -176,10 +199,10 @@ def mirrored_line(reports: Mapping[str, Any]) -> str:
 def score_table(found: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     """Scores with intervals, and differences to the baselines."""
     titles = {"mean_iou": "IoU", "noc80": "NoC80"}
-    pairs = [(metric, baseline) for metric in METRICS for baseline in BASELINES]
-    rows = [["upsampler", *titles.values(), *(f"{titles[metric]} − {baseline}" for metric, baseline in pairs)]]
+    pairs = [("mean_iou", baseline) for baseline in BASELINES] + [("noc80", BASELINES[0])]
+    rows = [["upsampler", "seeds", *titles.values(), *(f"{titles[metric]} − {baseline}" for metric, baseline in pairs)]]
     for label, columns in found.items():
-        cells = [f"{100 * columns['mean_iou'][0]:.1f}", f"{columns['noc80'][0]:.2f}"]
+        cells = [f"{columns['seeds'][0]:.0f}", f"{100 * columns['mean_iou'][0]:.1f}", f"{columns['noc80'][0]:.2f}"]
         for metric, baseline in pairs:
             numbers = columns.get(f"{metric} - {baseline}")
             cells.append("–" if numbers is None else shown(_estimate(numbers), percent=metric == "mean_iou"))
@@ -200,6 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--photograph-seeds", nargs="+", type=int, default=[0, 1], help="seeds of the probes trained on photographs"
     )
+    parser.add_argument("--slow-seeds", nargs="+", type=int, default=[0], help=f"seeds of {SLOW} (default: 0)")
     options = parser.parse_args(arguments)
     if not options.only_page:
         missing = [file for file in TRAINED if not (options.upsamplers / f"{file}.safetensors").is_file()]
@@ -208,7 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(f"{options.upsamplers} lacks {missing[0]}.safetensors; make this FILE with {program}")
         protocol = study_protocol(options)
         if protocol.label.partition("@")[0] != PRESET:
-            found = run_cases([*interpolations(protocol), *cases(protocol, options.upsamplers)], options)
+            everything = [*interpolations(protocol), *cases(protocol, options.upsamplers)]
+            found = run_all(everything, options, options.seeds, options.output)
             print(score_table(estimates(in_order(found.results), protocol.test_datasets)))
             return
         keep_figures(NAME, {"training": {file: read_json(options.upsamplers / f"{file}.json") for file in TRAINED}})
@@ -219,22 +244,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run_demo(protocol: Protocol, options: argparse.Namespace) -> None:
     """Do all runs of the demo's protocol, and keep what they give."""
     learned = cases(protocol, options.upsamplers)
-    trained = run_cases(learned, options)
+    trained = run_all(learned, options, options.seeds, options.output)
     keep(NAME, trained.results)
     if options.data_root is None:
         return
-    plain = run_cases(
-        interpolations(protocol), argparse.Namespace(**{**vars(options), "output": options.reuse or options.output})
-    )
+    plain = run_all(interpolations(protocol), options, options.seeds, options.reuse or options.output)
     specs = {case.label: case.upsampler for case in learned}
     transferred = evaluated_on_photographs([plain, trained], specs, options)
     keep_figures(NAME, {"scenes to photographs": estimates(in_order(transferred), HELD_OUT)})
     other = trained_on_photographs(protocol)
-    place = argparse.Namespace(
-        **{**vars(options), "output": options.output / "photographs", "seeds": options.photograph_seeds}
-    )
-    found = run_cases([*interpolations(other), *cases(other, options.upsamplers)], place)
+    everything = [*interpolations(other), *cases(other, options.upsamplers)]
+    found = run_all(everything, options, options.photograph_seeds, options.output / "photographs")
     keep_figures(NAME, {"photographs": estimates(in_order(found.results), other.test_datasets)})
+
+
+def run_all(wanted: Sequence[Case], options: argparse.Namespace, seeds: Sequence[int], output: Path) -> Runs:
+    """Run cases with some seeds, the slow upsampler with fewer of them."""
+    fewer = [seed for seed in seeds if seed in options.slow_seeds]
+    results: dict[str, Sequence[Result]] = {}
+    folders: dict[str, Sequence[Path]] = {}
+    for is_slow, own_seeds in ((False, seeds), (True, fewer)):
+        chosen = [case for case in wanted if (case.label == SLOW) is is_slow]
+        if chosen and own_seeds:
+            found = run_cases(chosen, argparse.Namespace(**{**vars(options), "seeds": own_seeds, "output": output}))
+            results |= found.results
+            folders |= found.folders
+    return Runs(results, folders)
 
 
 if __name__ == "__main__":

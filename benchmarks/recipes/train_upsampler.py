@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from training_upsamplers.features import FrozenFeatures
-from training_upsamplers.held_out import held_out_errors, mirrored_error
+from training_upsamplers.held_out import guidance_effect, held_out_errors, mirrored_error
 from training_upsamplers.loop import Settings, train
 from training_upsamplers.methods import DEFAULTS, METHODS
 from training_upsamplers.pictures import Pictures, photographs, scenes
@@ -107,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         module.to(options.device)
     report["held_out"] = held_out_errors(upsampler, features, held_out, options.image_size)
     report["mirrored"] = {kind.kind: mirrored_error(features, kind, options.image_size) for kind in held_out}
+    report["guidance"] = {
+        kind.kind: guidance_effect(upsampler, features, kind, options.image_size) for kind in held_out
+    }
     write_text(file, json.dumps(report, indent=1))
     (first, begin), (last, end) = report["curve"][0], report["curve"][-1]
     print(f"loss {begin:.4f} at step {first}, {end:.4f} at step {last}; {report['seconds']}\n")

@@ -76,6 +76,25 @@ def mirrored_error(features: FrozenFeatures, kind: Pictures, image_size: int, cr
     return errors(features(images.flip(-1)).flip(-1), features(images))
 
 
+@torch.no_grad()
+def guidance_effect(
+    upsampler: Callable[[Tensor, Tensor], Tensor],
+    features: FrozenFeatures,
+    kind: Pictures,
+    image_size: int,
+    crops: int = CROPS,
+) -> float:
+    """How much upsampled features change if another image guides them: mean squared change, divided by their variance.
+
+    0 means that the upsampler does not look at the image.
+    """
+    images = batch_of([kind], crops, image_size, torch.Generator().manual_seed(_SEED))
+    batches = list(zip(features(images).split(_AT_ONCE), guidance(images).split(_AT_ONCE), strict=True))
+    own = torch.cat([upsampler(part, image) for part, image in batches])
+    other = torch.cat([upsampler(part, image.roll(1, 0)) for part, image in batches])
+    return round((functional.mse_loss(other, own) / own.var()).item(), 4)
+
+
 def errors(given: Tensor, wanted: Tensor) -> dict[str, float]:
     """See :func:`held_out_errors`."""
     error = functional.mse_loss(given, wanted) / wanted.var()
