@@ -5,7 +5,7 @@
 trains a probe without granularity, and the three ways to use one (protocol fields ``granularity``, ``lora_rank`` and
 ``lora_alpha``), on scenes whose objects have parts. It then evaluates the trained probes again with one granularity for
 all objects, and measures how far the adapters have moved the features of each layer. ``docs/studies/granularity.md``
-shows the figures. In full size, on a data set with parts:
+shows the figures. At full size, on a data set with parts:
 
     python benchmarks/recipes/study_granularity.py --protocol paper --backbone dinov2_vits14 --lora-alpha 8 \
         --train folder:PARTS/train --test folder:PARTS/val --device cuda --workers 8

@@ -8,7 +8,7 @@ that need no training. Then it correlates the orders, and asks some upsamplers f
 figures go into ``benchmarks/studies/other-tasks/``, the page is ``docs/studies/other-tasks.md``.
 
 ``--photographs DIR`` (a folder with ``SBD/``) makes label maps of object and background from instance masks;
-``--label-maps TRAIN TEST`` takes label maps that are there. Photographs are never kept, only figures are.
+``--label-maps TRAIN TEST`` takes existing label maps. Photographs are never kept, only figures are.
 """
 
 from __future__ import annotations
