@@ -77,12 +77,14 @@ def rank_correlation(
         draws: Bootstrap samples.
         seed: Of the random draws.
     """
+    from scipy.stats import kendalltau
+
     sign = -1.0 if fewer_is_better else 1.0
     names = sorted({*counted_images, *scored_images})
     place = {name: number for number, name in enumerate(names)}
     counted = np.array([place[name] for name in counted_images])
     scored = np.array([place[name] for name in scored_images])
-    value = kendall_tau_b([_mean(one) for one in counts], sign * scores.mean(axis=(1, 2)))
+    value = float(kendalltau([_mean(one) for one in counts], sign * scores.mean(axis=(1, 2))).statistic)
     rng = np.random.default_rng([seed, 1])
     drawn = []
     for _ in range(draws):
@@ -93,19 +95,8 @@ def rank_correlation(
         of_objects = times[scored].astype(float)
         other: Array = rng.integers(scores.shape[1], size=(scores.shape[1],))
         means = scores[:, other].mean(axis=1) @ of_objects / max(of_objects.sum(), 1)
-        drawn.append(kendall_tau_b(ious, sign * means))
+        drawn.append(float(kendalltau(ious, sign * means).statistic))
     return Interval.of(value, drawn)
-
-
-def kendall_tau_b(first: Sequence[float] | Array, second: Sequence[float] | Array) -> float:
-    """Kendall's τ-b, which allows for ties; NaN if one side is all ties.
-
-    >>> kendall_tau_b([1, 2, 3], [10, 30, 20])
-    0.3333333333333333
-    """
-    one, other = (np.sign(np.subtract.outer(side, side)) for side in (np.asarray(first), np.asarray(second)))
-    untied = float(np.abs(one).sum()) * float(np.abs(other).sum())
-    return float((one * other).sum()) / untied**0.5 if untied else float("nan")
 
 
 def _mean(counts: Array, seeds: Array | None = None, weights: Array | None = None) -> float:
