@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from result_builder import seeds_of, synthetic_result
 
-from vfm_isbench import Protocol, compare
+from vfm_isbench import Protocol, VfmIsbenchError, compare
 from vfm_isbench.cli.commands import build_parser
 from vfm_isbench.cli.options import protocol_from
 
@@ -83,6 +83,10 @@ def test_finished_runs_are_kept_and_failures_stop_no_other(
     again = cases.run_cases(three[:1], arguments_of(study, tmp_path, "--seeds", "0", "1", "2"))
     assert ran == ["a-seed2"]
     assert len(again.results["a"]) == 3
+    other = cases.Case(label="a", upsampler="bilinear", protocol=Protocol.preset("demo@1").replace(epochs=2))
+    for read in (cases.run_cases, cases.results_of):
+        with pytest.raises(VfmIsbenchError, match="the result of another protocol"):
+            read([other], arguments)
 
 
 def test_labels_are_unique(study: Callable[[str], ModuleType], tmp_path: Path) -> None:

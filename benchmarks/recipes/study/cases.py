@@ -24,6 +24,9 @@ from vfm_isbench import Protocol, Result, VfmIsbenchError
 NAMED = ("test_datasets",)
 """Fields outside the fingerprint that a study may change; the seed has its own option."""
 
+DECIDED_BY_DATA = ("sample_weights", "featup_channel_norm")
+"""Fields that a run records as data and weights allow, whatever its protocol asks for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
@@ -91,12 +94,15 @@ def run_cases(cases: Sequence[Case], arguments: argparse.Namespace) -> Runs:
     """Do the runs that have no result yet, some at a time; finished ones are kept and interrupted ones go on.
 
     A run that fails stops no other. Its last line is printed in the end, and is the reason why its case is skipped.
+
+    Raises:
+        VfmIsbenchError: if a folder holds the result of another protocol.
     """
     labels = [case.label for case in cases]
     if len(set(labels)) < len(labels):
         raise ValueError(f"labels of cases must be unique; got {labels}")
     wanted = [(case, seed) for seed in arguments.seeds for case in cases]
-    missing = [one for one in wanted if not _file(arguments, *one).is_file()]
+    missing = [one for one in wanted if _finished(arguments, *one) is None]
     failures: dict[str, str] = {}
     # The line is no use in a file.
     with tqdm(total=len(missing), unit="run", desc="runs", disable=None) as bar, _pool(arguments) as pool:
@@ -118,12 +124,12 @@ def results_of(cases: Sequence[Case], arguments: argparse.Namespace, failures: M
     """The results that are there."""
     results, folders, skipped = {}, {}, dict(failures or {})
     for case in cases:
+        found = [_finished(arguments, case, seed) for seed in arguments.seeds]
         files = [_file(arguments, case, seed) for seed in arguments.seeds]
-        missing = [str(file) for file in files if not file.is_file()]
-        if missing:
-            skipped.setdefault(case.label, f"not run yet: {missing[0]}")
+        if None in found:
+            skipped.setdefault(case.label, f"not run yet: {files[found.index(None)]}")
             continue
-        results[case.label] = [Result.load(file) for file in files]
+        results[case.label] = [result for result in found if result is not None]
         folders[case.label] = [file.parent for file in files]
     return Runs(results, folders, skipped)
 
@@ -189,6 +195,25 @@ def _run(case: Case, seed: int, arguments: argparse.Namespace) -> str | None:
     reason = vfm_isbench(words, arguments.jobs, **({"program": case.program} if case.program else {}))
     tqdm.write(f"{case.label}, seed {seed}: {reason or f'{time.monotonic() - began:.0f} s'}", file=sys.stderr)
     return reason
+
+
+def _finished(arguments: argparse.Namespace, case: Case, seed: int) -> Result | None:
+    """The result of a run that is finished; None if there is none yet.
+
+    Raises:
+        VfmIsbenchError: if it is that of another protocol.
+    """
+    file = _file(arguments, case, seed)
+    if not file.is_file():
+        return None
+    result = Result.load(file)
+    decided = {name: getattr(result.protocol, name) for name in DECIDED_BY_DATA}
+    if result.protocol.fingerprint() != case.protocol.replace(**decided).fingerprint():
+        raise VfmIsbenchError(
+            f"{file} is the result of another protocol than this study now asks for {case.label!r}; choose another "
+            "--output, or delete its folder"
+        )
+    return result
 
 
 def _file(arguments: argparse.Namespace, case: Case, seed: int) -> Path:
