@@ -229,3 +229,8 @@ def test_sizes_that_cannot_be_asked_for() -> None:
         AtSize("bilinear", 0)
     with pytest.raises(ContractError, match="keeps the patch grid"):
         AtSize("identity", 24)
+
+
+def test_scenes_whose_objects_have_parts_are_refused() -> None:
+    with pytest.raises(DataError, match="several patterns each"):
+        open_classes("part_scenes", "test")

@@ -128,10 +128,13 @@ def open_classes(name: str, split: Split, data_root: Path | None = None) -> Sema
         DataError: if there is no such data set, or the folder has another layout.
     """
     if name in EMBEDDED:
-        return ScenePatterns(EMBEDDED[name].open(name, split))
+        scenes = EMBEDDED[name].open(name, split)
+        if scenes.has_parts:
+            raise DataError(f"the objects of {name!r} have several patterns each, so they are no classes; use 'scenes'")
+        return ScenePatterns(scenes)
     if not name.startswith(FOLDER):
         raise DataError(
-            f"there is no data set {name!r} with classes; choose {', '.join(EMBEDDED)}, or folder:PATH with images/ "
+            f"there is no data set {name!r} with classes; choose scenes, compact_scenes, or folder:PATH with images/ "
             "and labels/"
         )
     given = Path(name.removeprefix(FOLDER)).expanduser()
