@@ -113,8 +113,7 @@ def test_gradients_reach_every_parameter_and_every_place(kind: str) -> None:
     features = seeded(1, 12, *((4, 4) if kind == "pyramid" else (32, 32))).requires_grad_()
     head(features).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in head.parameters())
-    assert features.grad is not None and features.grad.abs().amin(dim=(0, 1)).min() >= 0
-    assert (features.grad.abs().sum(dim=(0, 1)) > 0).all()
+    assert features.grad is not None and (features.grad.abs().sum(dim=(0, 1)) > 0).all()
 
 
 @pytest.mark.parametrize(("kind", "shape", "expected"), [

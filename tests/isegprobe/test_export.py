@@ -105,6 +105,8 @@ def test_the_file_is_as_its_loader_wants_it(tmp_path: Path, name: str) -> None:
         ({"backbone": "dinov2_vitb14"}, Bilinear(), "backbone 'dinov2_vitb14' has no counterpart"),
         ({"position_embedding": "timm"}, Bilinear(), "position_embedding is 'timm'"),
         ({"align_corners": False}, Bilinear(), "align_corners is False"),
+        ({"train_backbone": True}, Bilinear(), "train_backbone is True, but iSegProbe only has False"),
+        ({"train_upsampler": True}, FeatUpJBU(64, channel_norm=False), "train_upsampler is True, but iSegProbe only"),
         ({}, Bilinear(align_corners=False), r"'bilinear\(align_corners=False\)' has no counterpart"),
         ({}, FeatUpJBU(64, channel_norm=True), "featup.* has no counterpart .*FeatUp without channel norm"),
         ({}, JointBilateralUpsampler(), "has no counterpart in iSegProbe"),

@@ -14,13 +14,11 @@ from torch.nn import functional
 
 from vfm_isbench import Benchmark, Result, cli, evaluate_checkpoint
 from vfm_isbench.acceleration.speed import RunOptions
-from vfm_isbench.benchmark import TrainedProbe
 from vfm_isbench.errors import ContractError, RunError
 from vfm_isbench.estimate import estimate as estimating
 from vfm_isbench.estimate import memory
 from vfm_isbench.estimate.amounts import amounts_of
 from vfm_isbench.estimate.timing import time_training
-from vfm_isbench.isegprobe import export_reference
 from vfm_isbench.leaderboard.board import group_id
 from vfm_isbench.leaderboard.trust import preset_of
 from vfm_isbench.probe import build_probe
@@ -121,13 +119,6 @@ def test_eval_refuses_another_upsampler(run: Run, other: str, monkeypatch: pytes
     monkeypatch.chdir(run.file.parent)
     with pytest.raises(RunError, match=r"holds the weights of its own upsampler, '.*Mixing', .*--upsampler"):
         load_trained(run.folder, upsampler=other, device="cpu", random_weights=True)
-
-
-def test_nothing_exports_it_to_a_network_of_frozen_parts(run: Run, tmp_path: Path) -> None:
-    trained: TrainedProbe = load_trained(run.folder, upsampler=run.spec, device="cpu", random_weights=True)
-    paper = Protocol.preset("reference").replace(train_upsampler=True)
-    with pytest.raises(RunError, match="train_upsampler is True, but iSegProbe only has False|no counterpart"):
-        export_reference(trained.probe, paper, tmp_path / "model.pth")
 
 
 def test_such_runs_are_neither_ranked_nor_compared_with_frozen_ones() -> None:
